@@ -1,0 +1,87 @@
+/**
+ * The one error of the data readers: a code for programs, a message for people.
+ *
+ * It refuses to be a hierarchy: what differs between faults is the code and the sentence, and a
+ * caller that tells faults apart switches on the code.
+ *
+ * @module
+ */
+
+/** What went wrong, for programs. The message says the same, names the file and says what to do. */
+export type DataErrorCode =
+  /** There is no such file. */
+  | "missing-file"
+  /** The file is there but reading it failed (a permission, a directory, the disk). */
+  | "read-failed"
+  /** The first bytes are not gzip's. */
+  | "not-gzip"
+  /** The gzip stream is damaged: bad codes, or a checksum that does not match. */
+  | "gzip-corrupt"
+  /** The file ends before its gzip stream does. */
+  | "gzip-truncated"
+  /** There are bytes after the gzip stream. */
+  | "gzip-trailing"
+  /** The decompressed data do not begin as IDX data do. */
+  | "wrong-magic"
+  /** IDX data, but its elements are not unsigned bytes. */
+  | "unsupported-type"
+  /** IDX data of other dimensions than were asked for. */
+  | "wrong-shape"
+  /** The header claims more than can be held or counted. */
+  | "too-large"
+  /** The decompressed data end inside the header. */
+  | "header-truncated"
+  /** Fewer records follow than the header claims. */
+  | "payload-short"
+  /** At least one whole record more follows than the header claims. */
+  | "payload-long"
+  /** Some bytes, less than a record, follow the last record. */
+  | "payload-trailing"
+  /** Images and labels differ in number. */
+  | "count-mismatch"
+  /** A label is not one of the classes. */
+  | "label-range"
+  /** The decompressed bytes are not the published ones. */
+  | "checksum"
+  /** A server answered with something else than the file. */
+  | "bad-response"
+  /** No server could be reached. */
+  | "unreachable";
+
+/** What a damaged file's message ends with. */
+export const FETCH_AGAIN =
+  "the file is damaged: get it again (for Fashion-MNIST: `deno task data --verify`)";
+
+/**
+ * Data could not be read, or are not what they claim to be.
+ *
+ * @example
+ * ```ts
+ * import { DataError } from "./error.ts";
+ * const error = new DataError("not-gzip", "a.gz", "does not begin as gzip does");
+ * console.assert(error.message === "a.gz: does not begin as gzip does");
+ * console.assert(error.code === "not-gzip" && error.file === "a.gz");
+ * ```
+ */
+export class DataError extends Error {
+  /** Always `"DataError"`. */
+  override readonly name = "DataError";
+  /** What went wrong. */
+  readonly code: DataErrorCode;
+  /** The file, as the caller named it. */
+  readonly file: string;
+
+  /**
+   * Makes an error whose message is `FILE: WHAT`.
+   *
+   * @param code what went wrong
+   * @param file the file's name; the message begins with it
+   * @param what what is wrong with it, and what to do
+   * @param options `cause`: the error underneath, where there is one
+   */
+  constructor(code: DataErrorCode, file: string, what: string, options?: ErrorOptions) {
+    super(`${file}: ${what}`, options);
+    this.code = code;
+    this.file = file;
+  }
+}

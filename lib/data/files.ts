@@ -1,0 +1,39 @@
+/**
+ * Opening data files. **Deno only**: the one file of the readers that touches the file system.
+ *
+ * It refuses to read: it hands a stream to `idx.ts`, which knows no files.
+ *
+ * @module
+ */
+
+import { DataError } from "./error.ts";
+import type { ByteStream } from "./gzip.ts";
+
+/**
+ * Opens a file for streaming. The file is closed when the stream ends, fails or is cancelled.
+ *
+ * @param path the file
+ * @returns its bytes
+ * @throws DataError `missing-file`, or `read-failed` for anything else (permissions, a directory)
+ *
+ * @example
+ * ```ts
+ * import { openFile } from "./files.ts";
+ * const bytes = await new Response(await openFile("deno.json")).bytes();
+ * console.log(bytes.length);
+ * ```
+ */
+export async function openFile(path: string): Promise<ByteStream> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path, { read: true });
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) {
+      const what = "there is no such file; get Fashion-MNIST with `deno task data`";
+      throw new DataError("missing-file", path, what, { cause });
+    }
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new DataError("read-failed", path, `cannot be opened: ${detail}`, { cause });
+  }
+  return file.readable;
+}

@@ -1,0 +1,304 @@
+/**
+ * A streaming reader of IDX files (the format of MNIST and its kin), as they come: gzipped.
+ *
+ * An IDX file is two zero bytes, a type byte, a byte that counts the dimensions, each dimension as a
+ * big-endian u32 (the first counts the records), then the elements, row-major. Everything is pulled:
+ * beyond what was asked for, only the slice or two in the platform's pipes is read. It refuses to be
+ * a general IDX library: elements are unsigned bytes. It opens no files (see `files.ts`) and works
+ * in a browser.
+ *
+ * All data are **provisional until the end has been reached**: a wrong checksum, a short or a long
+ * payload show only there. {@linkcode IdxStream.bytes} resolves only after a clean end; whoever uses
+ * {@linkcode IdxStream.batches} must be ready to drop what was seen when the stream fails.
+ *
+ * @module
+ */
+
+import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
+import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
+import { type ByteStream, gunzip } from "./gzip.ts";
+
+/** IDX type codes; only the first is read, the others are named in the refusal. */
+const TYPES: Record<number, string> = {
+  0x08: "u8",
+  0x09: "i8",
+  0x0b: "i16",
+  0x0c: "i32",
+  0x0d: "f32",
+  0x0e: "f64",
+};
+
+/** Held at once at first, in bytes. A header that claims more must prove it by payload, step by step. */
+const FIRST_ALLOCATION = 64 * 2 ** 20;
+
+/** What {@linkcode readIdx} is to expect. */
+export interface IdxOptions {
+  /** The dimensions, outermost first, `undefined` for any size: `[undefined, 28, 28]`. */
+  shape?: readonly (number | undefined)[];
+}
+
+/**
+ * An IDX file whose header has been read and found good. Read its payload once, by one of
+ * {@linkcode bytes}, {@linkcode batches} and {@linkcode chunks}, or give it up by
+ * {@linkcode cancel}: until then the source stays open.
+ */
+export class IdxStream {
+  /** The file's name, for errors. */
+  readonly name: string;
+  /** The dimensions of the header: `[count, ...record]`. */
+  readonly shape: readonly number[];
+  /** How many records the header claims. */
+  readonly count: number;
+  /** Bytes of one record: the product of the dimensions after the first. */
+  readonly recordBytes: number;
+
+  #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+  #head: Uint8Array<ArrayBuffer> | undefined; // payload that came along with the header
+  #seen = 0; // payload bytes seen, those beyond the claim included
+  #taken = false;
+
+  /**
+   * Not for callers: {@linkcode readIdx} makes these.
+   *
+   * @param name the file's name
+   * @param shape the header's dimensions, checked
+   * @param reader decompressed bytes, at some point after the header
+   * @param head the payload bytes before that point
+   */
+  constructor(
+    name: string,
+    shape: readonly number[],
+    reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
+    head: Uint8Array<ArrayBuffer>,
+  ) {
+    this.name = name;
+    this.shape = shape;
+    this.count = shape[0] ?? 0;
+    this.recordBytes = product(shape.slice(1));
+    this.#reader = reader;
+    this.#head = head;
+  }
+
+  /**
+   * The payload in chunks of the source's sizes, provisional until the stream ends.
+   *
+   * @returns a pull-based stream; it fails with a {@linkcode DataError}, see {@linkcode readIdx}
+   */
+  chunks(): ByteStream {
+    this.#take();
+    return new ReadableStream({
+      pull: async (controller) => {
+        const chunk = await this.#next();
+        if (chunk === undefined) controller.close();
+        else controller.enqueue(chunk);
+      },
+      cancel: (reason) => this.cancel(reason),
+    }, { highWaterMark: 0 });
+  }
+
+  /**
+   * The records, `size` at a time (the last batch may hold fewer), provisional until the stream ends.
+   *
+   * @param size records per batch. A batch is assembled by copying: hundreds of records are good,
+   * one is slow, and for all of them use {@linkcode bytes}.
+   * @returns a pull-based stream of `size * recordBytes` bytes each, row-major; it fails with a
+   * {@linkcode DataError}, see {@linkcode readIdx}
+   * @throws RangeError where `size` is not a positive integer
+   */
+  batches(size: number): ByteStream {
+    if (!Number.isInteger(size) || size < 1) {
+      throw new RangeError(`${this.name}: batches of ${size} records; give a positive integer`);
+    }
+    const bytes = Math.min(size, this.count) * this.recordBytes;
+    return this.chunks().pipeThrough(new FixedChunkStream(bytes)) as ByteStream;
+  }
+
+  /**
+   * The first records as one array, after the whole file has been read and has ended cleanly.
+   *
+   * @param limit at most this many records are kept; all of them where it is left out
+   * @returns `[min(limit, count), ...record]` bytes, row-major
+   * @throws DataError see {@linkcode readIdx}
+   * @throws RangeError where `limit` is not a positive integer
+   */
+  async bytes(limit: number = this.count): Promise<Uint8Array<ArrayBuffer>> {
+    if (!Number.isInteger(limit) || limit < 1) {
+      throw new RangeError(`${this.name}: limit is ${limit}; give a positive integer`);
+    }
+    this.#take();
+    const wanted = Math.min(limit, this.count) * this.recordBytes;
+    let data = new Uint8Array(Math.min(wanted, FIRST_ALLOCATION));
+    let filled = 0;
+    for (;;) {
+      const chunk = await this.#next();
+      if (chunk === undefined) return data;
+      const part = chunk.subarray(0, wanted - filled);
+      if (filled + part.length > data.length) {
+        // Doubling keeps what is held within twice of what was really there.
+        data = await this.#grown(data, Math.min(wanted, 2 * (filled + part.length)));
+      }
+      data.set(part, filled);
+      filled += part.length;
+    }
+  }
+
+  /**
+   * Gives the file up and closes the source. Does nothing after the end.
+   *
+   * @param reason passed on to the source
+   */
+  async cancel(reason?: unknown): Promise<void> {
+    this.#taken = true;
+    // The source's own failure is what reads report; giving up must not add a second one.
+    await this.#reader.cancel(reason).catch(() => {});
+  }
+
+  #take(): void {
+    if (this.#taken) throw new TypeError(`${this.name}: was already read; open it again`);
+    this.#taken = true;
+  }
+
+  async #grown(data: Uint8Array<ArrayBuffer>, size: number): Promise<Uint8Array<ArrayBuffer>> {
+    try {
+      return new Uint8Array(data.buffer.transfer(size));
+    } catch (cause) {
+      await this.cancel();
+      const what = `holds more than fits in one array (${size} bytes); read it in batches`;
+      throw new DataError("too-large", this.name, what, { cause });
+    }
+  }
+
+  /** The next payload bytes, never empty and never beyond the claim; undefined at a clean end. */
+  async #next(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const total = this.count * this.recordBytes;
+    for (;;) {
+      const chunk = this.#head ?? (await this.#reader.read()).value;
+      this.#head = undefined;
+      if (chunk === undefined) break;
+      const missing = Math.max(0, total - this.#seen);
+      this.#seen += chunk.length;
+      if (this.#seen >= total + this.recordBytes) {
+        // One whole record too many settles it: a bomb is not unpacked any further.
+        await this.cancel();
+        throw this.#fault("payload-long", `holds more than the ${this.#claim()} its header claims`);
+      }
+      if (Math.min(missing, chunk.length) > 0) return chunk.subarray(0, missing);
+    }
+    if (this.#seen < total) {
+      const what = `ends after ${this.#seen} of ${total} bytes; its header claims ${this.#claim()}`;
+      throw this.#fault("payload-short", what);
+    }
+    if (this.#seen > total) {
+      const what = `has ${this.#seen - total} bytes after the ${this.#claim()} its header claims`;
+      throw this.#fault("payload-trailing", what);
+    }
+    return undefined;
+  }
+
+  #claim(): string {
+    const record = this.shape.slice(1);
+    return `${this.count} records` + (record.length > 0 ? ` of ${record.join("×")}` : "");
+  }
+
+  #fault(code: DataErrorCode, what: string): DataError {
+    return new DataError(code, this.name, `${what}; ${FETCH_AGAIN}`);
+  }
+}
+
+/**
+ * Reads and checks the header of a gzipped IDX file, and no further.
+ *
+ * @param source the compressed bytes: a file, a `fetch` body, a `Blob`'s stream
+ * @param name the file's name, for errors
+ * @param options the dimensions to expect
+ * @returns the header, and the payload to be read
+ * @throws DataError `not-gzip`, `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, `read-failed`,
+ * `wrong-magic`, `unsupported-type`, `wrong-shape`, `too-large`, `header-truncated`; and when the
+ * payload is read, the first five, `payload-short`, `payload-long`, `payload-trailing`. The source
+ * has been closed then.
+ *
+ * @example Two records of three bytes
+ * ```ts
+ * import { readIdx } from "./idx.ts";
+ * const file = new Uint8Array([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6]);
+ * const packed = new Blob([file]).stream().pipeThrough(new CompressionStream("gzip"));
+ * const idx = await readIdx(packed, "six.gz", { shape: [undefined, 3] });
+ * console.assert(idx.count === 2 && idx.recordBytes === 3);
+ * for await (const record of idx.batches(1)) console.log(record);
+ * ```
+ */
+export async function readIdx(
+  source: ByteStream,
+  name: string,
+  options: IdxOptions = {},
+): Promise<IdxStream> {
+  let size: number | undefined; // of the whole file, as the header claims
+  const reader = gunzip(source, name, () => size).getReader();
+  try {
+    let head = new Uint8Array(0);
+    const need = async (size: number) => {
+      while (head.length < size) {
+        const { done, value } = await reader.read();
+        if (done) {
+          const what = `ends inside its IDX header, after ${head.length} bytes; ${FETCH_AGAIN}`;
+          throw new DataError("header-truncated", name, what);
+        }
+        const joined = new Uint8Array(head.length + value.length);
+        joined.set(head);
+        joined.set(value, head.length);
+        head = joined;
+      }
+      return new DataView(head.buffer, head.byteOffset, size);
+    };
+
+    const magic = (await need(4)).getUint32(0);
+    const [type, rank] = [(magic >>> 8) & 0xff, magic & 0xff];
+    if (magic >>> 16 !== 0 || rank === 0) {
+      const hex = magic.toString(16).padStart(8, "0");
+      const what = `is not an IDX file (it begins with ${hex}); give an …-idx…-ubyte.gz file`;
+      throw new DataError("wrong-magic", name, what);
+    }
+    if (type !== 0x08) {
+      const what = `holds elements of type ${TYPES[type] ?? `0x${type.toString(16)}`}; ` +
+        "only unsigned bytes (u8) are read: convert it";
+      throw new DataError("unsupported-type", name, what);
+    }
+    const header = await need(4 + 4 * rank);
+    const shape = Array.from({ length: rank }, (_, i) => header.getUint32(4 + 4 * i));
+    checkShape(name, shape, options.shape);
+    size = header.byteLength + product(shape);
+    return new IdxStream(name, shape, reader, head.subarray(4 + 4 * rank));
+  } catch (error) {
+    await reader.cancel().catch(() => {});
+    throw error;
+  }
+}
+
+/** Refuses a shape that is empty, uncountable, or not the expected one. */
+function checkShape(
+  name: string,
+  shape: readonly number[],
+  expected: readonly (number | undefined)[] | undefined,
+): void {
+  const claimed = `[${shape.join(", ")}]`;
+  if (expected !== undefined) {
+    const fits = shape.length === expected.length &&
+      expected.every((size, i) => size === undefined || size === shape[i]);
+    if (!fits) {
+      const wanted = `[${expected.map((size) => size ?? "any").join(", ")}]`;
+      const what = `has dimensions ${claimed}, expected ${wanted}; is it another data set's file?`;
+      throw new DataError("wrong-shape", name, what);
+    }
+  }
+  if (shape.includes(0)) {
+    throw new DataError("wrong-shape", name, `has dimensions ${claimed}: no data; ${FETCH_AGAIN}`);
+  }
+  if (!Number.isSafeInteger(product(shape))) {
+    const what = `claims dimensions ${claimed}, more than can be counted; ${FETCH_AGAIN}`;
+    throw new DataError("too-large", name, what);
+  }
+}
+
+function product(sizes: readonly number[]): number {
+  return sizes.reduce((a, b) => a * b, 1);
+}

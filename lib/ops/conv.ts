@@ -1,0 +1,297 @@
+/**
+ * Convolution and its two gradients, as implicit matrix products.
+ *
+ * {@link conv2d} has PyTorch's layout, `[N, C, H, W]` and `[O, C, R, S]`. The ops behind it work on
+ * `[N, H, W, C]` and `[R, S, C, O]`, where four neighbouring channels are one load; the permutations
+ * between them meet and vanish when a plan is made (`plan/rewrite.ts`).
+ *
+ * Dimension letters: N images, C channels, H×W pixels, O output channels, P×Q output pixels,
+ * R×S kernel.
+ *
+ * @module
+ */
+
+import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { chooseTile } from "../schedule.ts";
+import { formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
+import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { columnTile, rowTile, type Windows } from "./gemm.ts";
+import { splitCount } from "./matmul.ts";
+import { sum } from "./reduce.ts";
+import { permute, reshape } from "./view.ts";
+
+type Two = readonly [number, number];
+type Four = readonly [number, number, number, number];
+interface ConvAttrs extends Attrs {
+  readonly stride: Two;
+  readonly padding: Two;
+}
+interface SizedAttrs extends ConvAttrs {
+  /** The two sizes that a gradient's other input does not tell: pixels H×W or kernel R×S. */
+  readonly size: Two;
+}
+
+const four = (x: Tensor) => x.shape as Four;
+
+/** How the forward windows of `x [N,H,W,C]` line up with `y [N,P,Q,O]`. */
+function windows(x: Four, y: Four, taps: Two, { stride, padding }: ConvAttrs): Windows {
+  const [n, h, w, c] = x;
+  const origin = [-padding[0], -padding[1]] as const;
+  return { n, h, w, c, p: y[1], q: y[2], stride, origin, taps, direction: 1 };
+}
+
+const bindings = (...names: string[]): Binding[] =>
+  names.map((name, i) => ({ name, type: "f32", write: i === names.length - 1 }));
+
+const Conv: Op<ConvAttrs> = {
+  name: "conv2d",
+  shape: ([x, w], { stride, padding }) => {
+    const [n, h, width] = four(x!), [r, s, _, o] = four(w!);
+    const p = windowCount("conv2d", h, r, stride[0], padding[0]);
+    return [n, p, windowCount("conv2d", width, s, stride[1], padding[1]), o];
+  },
+  kernels: (node, target) => {
+    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
+    const attrs = node.attrs as ConvAttrs;
+    const [r, s, _, o] = four(w);
+    const grid = windows(four(x), four(node), [r, s], attrs);
+    const tile = chooseTile(target, o);
+    if (tile) return [rowTile(grid, { o, bias: !!bias, weightTap: `r * ${s}u + s` }, tile, target)];
+    const { h, w: width, c, p, q } = grid;
+    const names = bias ? ["x", "w", "bias", "y"] : ["x", "w", "y"];
+    return [
+      {
+        ...perThread(
+          bindings(...names),
+          node.size,
+          target,
+          `  let o = i % ${o}u; let q = i / ${o}u % ${q}u; let p = i / ${o * q}u % ${p}u;
+  let n = i / ${o * p * q}u;
+  var sum = ${bias ? "bias[o]" : "0.0"};
+  for (var r = 0u; r < ${r}u; r++) {
+    let h = i32(p * ${attrs.stride[0]}u + r) - ${attrs.padding[0]};
+    if (h < 0 || h >= ${h}) { continue; }
+    for (var s = 0u; s < ${s}u; s++) {
+      let t = i32(q * ${attrs.stride[1]}u + s) - ${attrs.padding[1]};
+      if (t < 0 || t >= ${width}) { continue; }
+      for (var c = 0u; c < ${c}u; c++) {
+        sum += x[((n * ${h}u + u32(h)) * ${width}u + u32(t)) * ${c}u + c] *
+          w[((r * ${s}u + s) * ${c}u + c) * ${o}u + o];
+      }
+    }
+  }
+  y[i] = sum;`,
+        ),
+        flops: 2 * node.size * r * s * c,
+      },
+    ];
+  },
+  vjp: (g, _, [x, w, bias], attrs) => [
+    inputGrad(g, permute(w!, [0, 1, 3, 2]), { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
+    apply(ConvWeightGrad, [x!, g], { ...attrs, size: [four(w!)[0], four(w!)[1]] }),
+    ...bias ? [sum(g, [0, 1, 2])] : [],
+  ],
+};
+
+/** From `g [N,P,Q,O]` and `w [R,S,O,C]` to `[N,H,W,C]`. */
+const ConvInputGrad: Op<SizedAttrs> = {
+  name: "conv2dInputGrad",
+  shape: ([g, w], { size }) => [four(g!)[0], ...size, four(w!)[3]],
+  kernels: (node, target) => {
+    const [g, w] = node.inputs as [Tensor, Tensor];
+    const { stride, padding } = node.attrs as SizedAttrs;
+    const [n, p, q, o] = four(g), [r, s, _, c] = four(w), [, h, width] = four(node);
+    const tile = chooseTile(target, c);
+    if (!tile || o % 4 !== 0) return [naiveInputGrad(node, target)];
+    // Pixels of one phase (h mod stride, w mod stride) meet the same taps, every stride-th one:
+    // for each phase this is a convolution of stride 1 with those taps.
+    const phases = Array.from(
+      { length: Math.min(stride[0], h) * Math.min(stride[1], width) },
+      (_, i) => [Math.floor(i / Math.min(stride[1], width)), i % Math.min(stride[1], width)] as const,
+    );
+    return phases.map(([y, x]) => {
+      const r0 = (y + padding[0]) % stride[0], s0 = (x + padding[1]) % stride[1];
+      const rows = Math.ceil((h - y) / stride[0]), columns = Math.ceil((width - x) / stride[1]);
+      const grid: Windows = {
+        n,
+        h: p,
+        w: q,
+        c: o,
+        p: rows,
+        q: columns,
+        stride: 1,
+        origin: [(y + padding[0] - r0) / stride[0], (x + padding[1] - s0) / stride[1]],
+        taps: [
+          Math.max(0, Math.ceil((r - r0) / stride[0])),
+          Math.max(0, Math.ceil((s - s0) / stride[1])),
+        ],
+        direction: -1,
+      };
+      return rowTile(
+        grid,
+        {
+          o: c,
+          weightTap: `(${r0}u + r * ${stride[0]}u) * ${s}u + ${s0}u + s * ${stride[1]}u`,
+          ...stride[0] * stride[1] > 1 && {
+            pixel: `(m / ${rows * columns}u * ${h}u + ${y}u + m / ${columns}u % ${rows}u * ${
+              stride[0]
+            }u) * ${width}u + ${x}u + m % ${columns}u * ${stride[1]}u`,
+          },
+        },
+        tile,
+        target,
+      );
+    });
+  },
+  vjp: (u, _, [g, w], { stride, padding }) => [
+    apply(Conv, [u, permute(w!, [0, 1, 3, 2])], { stride, padding }),
+    permute(
+      apply(ConvWeightGrad, [u, g!], { stride, padding, size: [four(w!)[0], four(w!)[1]] }),
+      [0, 1, 3, 2],
+    ),
+  ],
+};
+
+const inputGrad = (g: Tensor, w: Tensor, attrs: SizedAttrs) => apply(ConvInputGrad, [g, w], attrs);
+
+function naiveInputGrad(node: Tensor, target: Target): KernelSpec {
+  const [g, w] = node.inputs as [Tensor, Tensor];
+  const { stride, padding } = node.attrs as SizedAttrs;
+  const [, p, q, o] = four(g), [r, s, _, c] = four(w), [, h, width] = four(node);
+  return {
+    ...perThread(
+      bindings("g", "w", "y"),
+      node.size,
+      target,
+      `  let c = i % ${c}u; let w0 = i / ${c}u % ${width}u; let h0 = i / ${c * width}u % ${h}u;
+  let n = i / ${c * width * h}u;
+  var sum = 0.0;
+  for (var r = 0u; r < ${r}u; r++) {
+    let p = i32(h0 + ${padding[0]}u) - i32(r);
+    if (p < 0 || p % ${stride[0]} != 0 || p / ${stride[0]} >= ${p}) { continue; }
+    for (var s = 0u; s < ${s}u; s++) {
+      let q = i32(w0 + ${padding[1]}u) - i32(s);
+      if (q < 0 || q % ${stride[1]} != 0 || q / ${stride[1]} >= ${q}) { continue; }
+      for (var o = 0u; o < ${o}u; o++) {
+        sum += g[((n * ${p}u + u32(p / ${stride[0]})) * ${q}u + u32(q / ${
+        stride[1]
+      })) * ${o}u + o] *
+          w[((r * ${s}u + s) * ${o}u + o) * ${c}u + c];
+      }
+    }
+  }
+  y[i] = sum;`,
+    ),
+    flops: 2 * four(g).reduce((a, b) => a * b) * r * s * c,
+  };
+}
+
+/** From `x [N,H,W,C]` and `g [N,P,Q,O]` to `[R,S,C,O]`. */
+const ConvWeightGrad: Op<SizedAttrs> = {
+  name: "conv2dWeightGrad",
+  shape: ([x, g], { size }) => [...size, four(x!)[3], four(g!)[3]],
+  lower: (node, target) => {
+    const [r, s, c, o] = four(node), g = node.inputs[1]!;
+    const splits = splitCount(r * s * c, o, g.size / o);
+    if (splits === 1 || !chooseTile(target, o)) return node;
+    const partial = apply(PartialWeightGrad, node.inputs, { ...node.attrs as SizedAttrs, splits });
+    return reshape(sum(partial, [0]), node.shape);
+  },
+  kernels: (node, target) => {
+    const [x, g] = node.inputs as [Tensor, Tensor];
+    const [r, s, c, o] = four(node);
+    const attrs = node.attrs as SizedAttrs;
+    const { stride, padding } = attrs;
+    const grid = windows(four(x), four(g), [r, s], attrs);
+    const tile = chooseTile(target, o);
+    if (tile) return [columnTile(grid, { o, splits: 1 }, tile, target)];
+    const { n, h, w, p, q } = grid;
+    return [
+      {
+        ...perThread(
+          bindings("x", "g", "y"),
+          node.size,
+          target,
+          `  let o = i % ${o}u; let c = i / ${o}u % ${c}u;
+  let s = i / ${o * c}u % ${s}u; let r = i / ${o * c * s}u;
+  var sum = 0.0;
+  for (var n = 0u; n < ${n}u; n++) {
+    for (var p = 0u; p < ${p}u; p++) {
+      let h = i32(p * ${stride[0]}u + r) - ${padding[0]};
+      if (h < 0 || h >= ${h}) { continue; }
+      for (var q = 0u; q < ${q}u; q++) {
+        let w = i32(q * ${stride[1]}u + s) - ${padding[1]};
+        if (w < 0 || w >= ${w}) { continue; }
+        sum += x[((n * ${h}u + u32(h)) * ${w}u + u32(w)) * ${c}u + c] *
+          g[((n * ${p}u + p) * ${q}u + q) * ${o}u + o];
+      }
+    }
+  }
+  y[i] = sum;`,
+        ),
+        flops: 2 * node.size * n * p * q,
+      },
+    ];
+  },
+  vjp: (u, _, [x, g], { stride, padding }) => [
+    inputGrad(g!, permute(u, [0, 1, 3, 2]), {
+      stride,
+      padding,
+      size: [four(x!)[1], four(x!)[2]],
+    }),
+    apply(Conv, [x!, u], { stride, padding }),
+  ],
+};
+
+/** `[splits, R·S·C, O]`: weight gradients over parts of the pixels. */
+const PartialWeightGrad: Op<SizedAttrs & { splits: number }> = {
+  name: "partialWeightGrad",
+  shape: ([x, g], { size, splits }) => [splits, size[0] * size[1] * four(x!)[3], four(g!)[3]],
+  kernels: (node, target) => {
+    const [x, g] = node.inputs as [Tensor, Tensor];
+    const { size, splits, ...attrs } = node.attrs as SizedAttrs & { splits: number };
+    const o = four(g)[3];
+    const grid = windows(four(x), four(g), size, attrs as ConvAttrs);
+    return [columnTile(grid, { o, splits }, chooseTile(target, o)!, target)];
+  },
+};
+
+/**
+ * 2-D convolution: x `[N, C, H, W]`, weight `[O, C, R, S]`, bias `[O]` → `[N, O, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { conv2d, input } from "@resnette/resnette";
+ *
+ * const y = conv2d(input("x", [4, 3, 6, 6]), input("w", [8, 3, 3, 3]), undefined, { padding: 1 });
+ * console.log(y.shape); // [ 4, 8, 6, 6 ]
+ * ```
+ */
+export function conv2d(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  { stride = 1, padding = 0 }: { stride?: Pair; padding?: Pair } = {},
+): Tensor {
+  const shapes = `${formatShape(x.shape)} * ${formatShape(weight.shape)}`;
+  if (x.rank !== 4 || weight.rank !== 4) {
+    throw new ShapeError(`conv2d: input and weight must have 4 dimensions: ${shapes}`);
+  }
+  if (x.shape[1] !== weight.shape[1]) {
+    throw new ShapeError(
+      `conv2d: input has ${x.shape[1]} channels, weight expects ${weight.shape[1]}: ${shapes}`,
+    );
+  }
+  if (bias && (bias.rank !== 1 || bias.size !== weight.shape[0])) {
+    throw new ShapeError(
+      `conv2d: bias ${formatShape(bias.shape)} does not fit ${weight.shape[0]} output channels`,
+    );
+  }
+  const inputs = [permute(x, [0, 2, 3, 1]), permute(weight, [2, 3, 1, 0]), ...bias ? [bias] : []];
+  const y = apply(Conv, inputs, {
+    stride: pair("conv2d", "stride", stride, 1),
+    padding: pair("conv2d", "padding", padding, 0),
+  });
+  return permute(y, [0, 3, 1, 2]);
+}

@@ -1,0 +1,108 @@
+/**
+ * From a data set that stays on the device to a batch: gather records by index, resize as PIL does.
+ *
+ * @module
+ */
+
+import { resampleTable } from "../data/resize.ts";
+import { type Binding, perThread } from "../kernel.ts";
+import { formatShape, type Pair, pair, ShapeError } from "../shape.ts";
+import { apply, type DType, type Op, type Tensor, tensor } from "../tensor.ts";
+
+const Gather: Op<{ dtype: "f32" | "u32" }> = {
+  name: "gather",
+  shape: ([records, indices]) => {
+    if (records!.dtype !== "u8" || indices!.dtype !== "u32" || records!.rank < 1) {
+      throw new ShapeError(`gather: wants u8 records and u32 indices, got ${records}, ${indices}`);
+    }
+    return [...indices!.shape, ...records!.shape.slice(1)];
+  },
+  dtype: (_, { dtype }): DType => dtype,
+  kernels: (node, target) => {
+    const [records, indices] = node.inputs as [Tensor, Tensor];
+    const type = node.attrs["dtype"] as "f32" | "u32";
+    const each = records.size / records.shape[0]!;
+    const bindings: Binding[] = [
+      { name: "records", type: "u32" },
+      { name: "indices", type: "u32" },
+      { name: "y", type, write: true },
+    ];
+    // Bytes lie four to a word, the first in the lowest bits.
+    return [perThread(bindings, indices.size * each, target, `  let at = min(indices[i / ${each}u],
+    ${records.shape[0]! - 1}u) * ${each}u + i % ${each}u;
+  y[i] = ${type}((records[at / 4u] >> (at % 4u * 8u)) & 255u);`)];
+  },
+};
+
+/**
+ * Records of a u8 data set `[count, …]` by u32 indices `[N]` → `[N, …]`, with the values 0 to 255
+ * as f32, or as u32 for labels.
+ */
+export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
+  return apply(Gather, [records, indices], { dtype });
+}
+
+const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, number] }> = {
+  name: "resizeBilinear",
+  shape: ([x], { size }) => [...x!.shape.slice(0, 2), ...size],
+  kernels: (node, target) => {
+    const [x] = node.inputs as [Tensor];
+    const [h, w] = x.shape.slice(2) as [number, number];
+    const { size, taps } = node.attrs as { size: [number, number]; taps: [number, number] };
+    const bindings: Binding[] = [
+      { name: "x", type: "f32" },
+      { name: "rows", type: "u32" },
+      { name: "columns", type: "u32" },
+      { name: "y", type: "f32", write: true },
+    ];
+    // A table row is the first source index, then its integer weights. Each pass rounds to 8 bits.
+    return [perThread(
+      bindings,
+      node.size,
+      target,
+      `  let column = i % ${size[1]}u * ${taps[1] + 1}u; let row = i / ${size[1]}u % ${size[0]}u * ${
+        taps[0] + 1
+      }u;
+  let image = i / ${size[0] * size[1]}u * ${h * w}u;
+  var sum = 0;
+  for (var r = 0u; r < ${taps[0]}u; r++) {
+    let line = image + min(rows[row] + r, ${h - 1}u) * ${w}u;
+    var across = 0;
+    for (var s = 0u; s < ${taps[1]}u; s++) {
+      across += i32(x[line + min(columns[column] + s, ${w - 1}u)]) * i32(columns[column + 1u + s]);
+    }
+    sum += round8(across) * i32(rows[row + 1u + r]);
+  }
+  y[i] = f32(round8(sum));`,
+      "fn round8(x: i32) -> i32 { return clamp((x + 2097152) >> 22, 0, 255); }",
+    )];
+  },
+};
+
+/** One pass as a u32 tensor `[out, 1 + taps]`. An unchanged size has weight 1 on each pixel. */
+function table(inSize: number, outSize: number): { taps: number; rows: Tensor } {
+  const { starts, taps, coefficients } = resampleTable(inSize, outSize);
+  const rows = new Uint32Array(outSize * (taps + 1));
+  for (let i = 0; i < outSize; i++) {
+    rows[i * (taps + 1)] = starts[i]!;
+    for (let k = 0; k < taps; k++) rows[i * (taps + 1) + 1 + k] = coefficients[i * taps + k]!;
+  }
+  return { taps, rows: tensor(rows, [outSize, taps + 1]) };
+}
+
+/**
+ * Bilinear resize of integer-valued images 0 to 255, `[N, C, H, W]` → `[N, C, …size]`, bit for bit
+ * what PIL, and so torchvision's `Resize`, makes of 8-bit images; no gradient
+ * ({@link https://pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html | torchvision}).
+ */
+export function resizeBilinear(x: Tensor, size: Pair): Tensor {
+  if (x.rank !== 4) {
+    throw new ShapeError(`resizeBilinear: wants [N, C, H, W], got ${formatShape(x.shape)}`);
+  }
+  const out = pair("resizeBilinear", "size", size, 1);
+  const rows = table(x.shape[2]!, out[0]), columns = table(x.shape[3]!, out[1]);
+  return apply(Resize, [x, rows.rows, columns.rows], {
+    size: out,
+    taps: [rows.taps, columns.taps],
+  });
+}

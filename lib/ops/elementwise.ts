@@ -1,0 +1,138 @@
+/**
+ * Elementwise operations with NumPy broadcasting. Each is one WGSL expression, so that the planner
+ * can fuse a chain of them by substitution; `T` stands for `f32` or `vec4f`.
+ *
+ * @module
+ */
+
+import { broadcastShapes, type Shape, ShapeError } from "../shape.ts";
+import { apply, type Op, Tensor, tensor } from "../tensor.ts";
+import { sumTo } from "./reduce.ts";
+
+/** A tensor, or a number standing for a scalar tensor. */
+export type Operand = Tensor | number;
+
+function lift(x: Operand): Tensor {
+  return typeof x === "number" ? tensor(x) : x;
+}
+
+function floatShape(name: string, inputs: readonly Tensor[]): Shape {
+  const other = inputs.find((x) => x.dtype !== "f32");
+  if (other) throw new ShapeError(`${name}: works on f32 tensors, got ${other}`);
+  return inputs.map((x) => x.shape).reduce((a, b) => broadcastShapes(name, a, b));
+}
+
+type Vjp = NonNullable<Op["vjp"]>;
+
+/** An elementwise op; gradients are summed over the axes an input was broadcast along. */
+function elementwise(name: string, expression: string, vjp?: Vjp): Op {
+  return {
+    name,
+    shape: (inputs) => floatShape(name, inputs),
+    expression: () => expression,
+    ...vjp && {
+      vjp: (g, y, inputs, attrs) =>
+        vjp(g, y, inputs, attrs).map((gx, i) => gx && sumTo(gx, inputs[i]!.shape)),
+    },
+  };
+}
+
+const Add = elementwise("add", "a + b", (g) => [g, g]);
+const Sub = elementwise("sub", "a - b", (g) => [g, neg(g)]);
+const Mul = elementwise("mul", "a * b", (g, _, [a, b]) => [mul(g, b!), mul(g, a!)]);
+const Div = elementwise("div", "a / b", (g, y, [_, b]) => [div(g, b!), neg(mul(g, div(y, b!)))]);
+const Neg = elementwise("neg", "-a", (g) => [neg(g)]);
+const Exp = elementwise("exp", "exp(a)", (g, y) => [mul(g, y)]);
+const Log = elementwise("log", "log(a)", (g, _, [a]) => [div(g, a!)]);
+const Sqrt = elementwise("sqrt", "sqrt(a)", (g, y) => [div(mul(g, 0.5), y)]);
+const Square = elementwise("square", "a * a", (g, _, [a]) => [mul(g, mul(a!, 2))]);
+// Written with <= and not max, so that NaN passes through as in PyTorch.
+const Relu = elementwise(
+  "relu",
+  "select(a, T(0.0), a <= T(0.0))",
+  (g, y) => [apply(ReluGrad, [g, y], {})],
+);
+const ReluGrad = elementwise(
+  "reluGrad",
+  "select(a, T(0.0), b <= T(0.0))",
+  (g, _, [_g, y]) => [apply(ReluGrad, [g, y!], {}), null],
+);
+/** The first finite-or-not marker: 1 where `a` is neither infinite nor NaN, else 0. */
+const IsFinite = elementwise("isFinite", "select(T(0.0), T(1.0), abs(a) <= T(3.4028234e38))");
+const Where = elementwise(
+  "where",
+  "select(c, b, a != T(0.0))",
+  (g, _, [a]) => [null, mul(g, apply(NonZero, [a!], {})), mul(g, sub(1, apply(NonZero, [a!], {})))],
+);
+const NonZero = elementwise("nonZero", "select(T(0.0), T(1.0), a != T(0.0))");
+
+/** `a + b`, elementwise with broadcasting. */
+export function add(a: Operand, b: Operand): Tensor {
+  return apply(Add, [lift(a), lift(b)], {});
+}
+
+/** `a - b`, elementwise with broadcasting. */
+export function sub(a: Operand, b: Operand): Tensor {
+  return apply(Sub, [lift(a), lift(b)], {});
+}
+
+/** `a * b`, elementwise with broadcasting. */
+export function mul(a: Operand, b: Operand): Tensor {
+  return apply(Mul, [lift(a), lift(b)], {});
+}
+
+/** `a / b`, elementwise with broadcasting. */
+export function div(a: Operand, b: Operand): Tensor {
+  return apply(Div, [lift(a), lift(b)], {});
+}
+
+/** `-x`, elementwise; any shape. */
+export function neg(x: Tensor): Tensor {
+  return apply(Neg, [x], {});
+}
+
+/** `e^x`, elementwise; any shape. */
+export function exp(x: Tensor): Tensor {
+  return apply(Exp, [x], {});
+}
+
+/** Natural logarithm, elementwise; any shape. */
+export function log(x: Tensor): Tensor {
+  return apply(Log, [x], {});
+}
+
+/** Square root, elementwise; any shape. */
+export function sqrt(x: Tensor): Tensor {
+  return apply(Sqrt, [x], {});
+}
+
+/** `x²`, elementwise; any shape. */
+export function square(x: Tensor): Tensor {
+  return apply(Square, [x], {});
+}
+
+/**
+ * `max(x, 0)`, elementwise; any shape. NaN stays NaN and the gradient at 0 is 0, as in
+ * {@link https://pytorch.org/docs/stable/generated/torch.nn.functional.relu.html | PyTorch}.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, relu, tensor } from "@resnette/resnette";
+ *
+ * console.log(await evaluate(relu(tensor([-1, 0, 2])))); // Float32Array [ 0, 0, 2 ]
+ * ```
+ */
+export function relu(x: Tensor): Tensor {
+  return apply(Relu, [x], {});
+}
+
+/** 1 where `x` is finite, 0 where it is infinite or NaN; no gradient. */
+export function isFinite(x: Tensor): Tensor {
+  return apply(IsFinite, [x], {});
+}
+
+/** `yes` where `condition` is not 0, else `no`; broadcasts. No gradient for the condition. */
+export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
+  return apply(Where, [condition, lift(yes), lift(no)], {});
+}
+

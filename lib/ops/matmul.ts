@@ -1,0 +1,165 @@
+/**
+ * Matrix products, single or batched.
+ *
+ * @module
+ */
+
+import { type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { chooseTile } from "../schedule.ts";
+import { formatShape, sameShape, type Shape, ShapeError } from "../shape.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { columnTile, rowTile, type Windows } from "./gemm.ts";
+import { add } from "./elementwise.ts";
+import { sum } from "./reduce.ts";
+import { permute, reshape } from "./view.ts";
+
+/** Groups of threads worth having before a sum is split among more of them. */
+const WANTED_TILES = 1024;
+
+/** Parts to split a sum over `length` into, when its result has `rows × columns` elements. */
+export function splitCount(rows: number, columns: number, length: number): number {
+  const tiles = Math.ceil(rows / 16) * Math.ceil(columns / 32);
+  return Math.max(1, Math.min(Math.ceil(WANTED_TILES / tiles), Math.floor(length / 256)));
+}
+
+function productShape([a, b]: readonly Tensor[], transposeA: boolean): Shape {
+  const lead = a!.shape.slice(0, -2), [y, x] = a!.shape.slice(-2), [k, n] = b!.shape.slice(-2);
+  const [m, inner] = transposeA ? [x, y] : [y, x];
+  if (a!.rank < 2 || inner !== k || !sameShape(lead, b!.shape.slice(0, -2))) {
+    throw new ShapeError(
+      `matmul: shapes ${formatShape(a!.shape)}${transposeA ? "ᵀ" : ""} and ${
+        formatShape(b!.shape)
+      } do not multiply`,
+    );
+  }
+  return [...lead, m!, n!];
+}
+
+/** Layers, rows, inner length and columns of a product node. */
+function sizes(node: Tensor): { layers: number; m: number; k: number; n: number } {
+  const [m, n] = node.shape.slice(-2) as [number, number];
+  const k = node.inputs[1]!.shape.at(-2)!;
+  return { layers: node.size / (m * n), m, k, n };
+}
+
+/** `length` pixels of `channels`, each a row of a matrix. */
+const matrix = (length: number, channels: number): Windows => ({
+  n: 1,
+  h: 1,
+  w: length,
+  c: channels,
+  p: 1,
+  q: length,
+  stride: 1,
+  origin: [0, 0],
+  taps: [1, 1],
+  direction: 1,
+});
+
+function naive(node: Tensor, target: Target, transposeA: boolean): KernelSpec {
+  const { m, k, n } = sizes(node);
+  const a = transposeA ? `k * ${m}u + row` : `row * ${k}u + k`;
+  return {
+    ...perThread(
+      [{ name: "a", type: "f32" }, { name: "b", type: "f32" }, {
+        name: "y",
+        type: "f32",
+        write: true,
+      }],
+      node.size,
+      target,
+      `  let column = i % ${n}u; let row = i / ${n}u % ${m}u; let layer = i / ${m * n}u;
+  var s = 0.0;
+  for (var k = 0u; k < ${k}u; k++) {
+    s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + k * ${n}u + column];
+  }
+  y[i] = s;`,
+    ),
+    flops: 2 * node.size * k,
+  };
+}
+
+/** `a @ b` over the last two axes. */
+const MatMul: Op = {
+  name: "matmul",
+  shape: (inputs) => productShape(inputs, false),
+  kernels: (node, target) => {
+    const { layers, m, k, n } = sizes(node);
+    const tile = chooseTile(target, n);
+    return [
+      tile
+        ? rowTile(matrix(m, k), { o: n, layers }, tile, target)
+        : naive(node, target, false),
+    ];
+  },
+  vjp: (g, _, [a, b]) => [apply(MatMul, [g, transpose(b!)], {}), apply(MatMulT, [a!, g], {})],
+};
+
+/** `aᵀ @ b` over the last two axes. */
+const MatMulT: Op = {
+  name: "matmulT",
+  shape: (inputs) => productShape(inputs, true),
+  lower: (node, target) => {
+    const { m, k, n } = sizes(node);
+    const splits = splitCount(m, n, k);
+    if (splits === 1 || !chooseTile(target, n)) return node;
+    return reshape(sum(apply(PartialMatMulT, node.inputs, { splits }), [1]), node.shape);
+  },
+  kernels: (node, target) => {
+    const { layers, m, k, n } = sizes(node);
+    const tile = chooseTile(target, n);
+    return [
+      tile
+        ? columnTile(matrix(k, m), { o: n, splits: 1, layers }, tile, target)
+        : naive(node, target, true),
+    ];
+  },
+  vjp: (g, _, [a, b]) => [apply(MatMul, [b!, transpose(g)], {}), apply(MatMul, [a!, g], {})],
+};
+
+/** `[layers, splits, M, N]`: the products over parts of the inner axis. */
+const PartialMatMulT: Op<{ splits: number }> = {
+  name: "partialMatmulT",
+  shape: (inputs, { splits }) => {
+    const shape = productShape(inputs, true);
+    const [m, n] = shape.slice(-2) as [number, number];
+    return [shape.slice(0, -2).reduce((x, y) => x * y, 1), splits, m, n];
+  },
+  kernels: (node, target) => {
+    const [layers, splits, m, n] = node.shape as [number, number, number, number];
+    const k = node.inputs[1]!.shape.at(-2)!;
+    return [columnTile(matrix(k, m), { o: n, splits, layers }, chooseTile(target, n)!, target)];
+  },
+};
+
+/** The last two axes swapped. */
+function transpose(x: Tensor): Tensor {
+  const order = x.shape.map((_, i) => i);
+  return permute(x, [...order.slice(0, -2), x.rank - 1, x.rank - 2]);
+}
+
+/**
+ * Matrix product over the last two axes, `[…, M, K] @ […, K, N]` → `[…, M, N]`; leading axes must be
+ * equal. `transposeA` and `transposeB` swap the last two axes of an operand first.
+ */
+export function matmul(
+  a: Tensor,
+  b: Tensor,
+  { transposeA = false, transposeB = false }: { transposeA?: boolean; transposeB?: boolean } = {},
+): Tensor {
+  return apply(transposeA ? MatMulT : MatMul, [a, transposeB ? transpose(b) : b], {});
+}
+
+/**
+ * `x Wᵀ + b`: `[N, in]`, weight `[out, in]`, bias `[out]` → `[N, out]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.linear.html | PyTorch}).
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  if (x.rank !== 2 || weight.rank !== 2 || x.shape[1] !== weight.shape[1]) {
+    throw new ShapeError(
+      `linear: input ${formatShape(x.shape)} does not fit weight ${formatShape(weight.shape)}`,
+    );
+  }
+  const y = matmul(x, weight, { transposeB: true });
+  return bias ? add(y, bias) : y;
+}

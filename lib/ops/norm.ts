@@ -1,0 +1,137 @@
+/**
+ * Batch normalisation (Ioffe & Szegedy 2015): moments of a channel in one read, then a normalisation
+ * made of elementwise ops, which the planner fuses with what follows.
+ *
+ * @module
+ */
+
+import { perThread } from "../kernel.ts";
+import { formatShape, ShapeError } from "../shape.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { add, div, mul, sqrt, sub } from "./elementwise.ts";
+import { reductionChunks } from "./reduce.ts";
+import { permute, reshape, select } from "./view.ts";
+
+/** `[C]` as `[1, …, C, …, 1]`, to meet `x` along `axis`. */
+function along(x: Tensor, axis: number, vector: Tensor): Tensor {
+  return reshape(vector, x.shape.map((dim, i) => i === axis ? dim : 1));
+}
+
+const count = (x: Tensor, axis: number) => x.size / x.shape[axis]!;
+
+/** Axes of `x` other than its last. */
+const leading = (x: Tensor) => Array.from({ length: x.rank - 1 }, (_, i) => i);
+
+const ChannelMoments: Op<{ axis: number }> = {
+  name: "channelMoments",
+  shape: ([x], { axis }) => [2, x!.shape[axis]!],
+  sink: (x, order, { axis }) =>
+    order[axis] === x.rank - 1 ? apply(ChannelMoments, [x], { axis: x.rank - 1 }) : null,
+  lower: (node) => {
+    const x = node.inputs[0]!, axis = node.attrs["axis"] as number;
+    if (axis !== x.rank - 1) {
+      const order = [...x.shape.map((_, i) => i).filter((i) => i !== axis), axis];
+      return apply(ChannelMoments, [permute(x, order)], { axis: x.rank - 1 });
+    }
+    const n = count(x, axis);
+    const partial = apply(PartialMoments, [x], { chunks: reductionChunks(x.shape[axis]!, n) });
+    return apply(MergeMoments, [partial], { n });
+  },
+  vjp: (g, y, [x], { axis }) => {
+    const n = count(x!, axis);
+    const centred = sub(x!, along(x!, axis, select(y, 0)));
+    return [add(
+      along(x!, axis, mul(select(g, 0), 1 / n)),
+      mul(centred, along(x!, axis, mul(select(g, 1), 2 / n))),
+    )];
+  },
+};
+
+/**
+ * `[2, chunks, C]`: mean and sum of squared deviations over every `chunks`-th row, by sums shifted
+ * by the first value, which keeps them small where the mean is not.
+ */
+const PartialMoments: Op<{ chunks: number }> = {
+  name: "partialMoments",
+  shape: ([x], { chunks }) => [2, chunks, x!.shape.at(-1)!],
+  reduction: (node) => ({
+    axes: leading(node.inputs[0]!),
+    chunks: node.attrs["chunks"] as number,
+    init: "var shift = T(0.0); var s = T(0.0); var q = T(0.0); var n = 0.0;",
+    step: `if (n == 0.0) { shift = v; }
+      let d = v - shift; s += d; q += d * d; n += 1.0;`,
+    results: ["shift + s / n", "max(q - s * s / n, T(0.0))"],
+  }),
+};
+
+/** From the partial moments to `[mean, biased variance]`, by Chan's formula. */
+const MergeMoments: Op<{ n: number }> = {
+  name: "mergeMoments",
+  shape: ([x]) => [2, x!.shape[2]!],
+  kernels: (node, target) => {
+    const [, chunks, c] = node.inputs[0]!.shape as [number, number, number];
+    const n = node.attrs["n"] as number;
+    const bindings = [{ name: "x", type: "f32" }, { name: "y", type: "f32", write: true }] as const;
+    // Chunk k holds rows k, k + chunks, …: the first ones may hold one more.
+    const [least, longer] = [Math.floor(n / chunks), n % chunks];
+    return [perThread(bindings, c, target, `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;
+  for (var k = 0u; k < ${chunks}u; k++) {
+    let rows = select(${least}.0, ${least + 1}.0, k < ${longer}u);
+    let total = seen + rows;
+    let d = x[k * ${c}u + i] - mean;
+    mean += d * (rows / total);
+    m2 += x[(${chunks}u + k) * ${c}u + i] + d * d * (seen * rows / total);
+    seen = total;
+  }
+  y[i] = mean;
+  y[${c}u + i] = m2 / ${n}.0;`)];
+  },
+};
+
+function checkChannels(op: string, x: Tensor, vectors: Readonly<Record<string, Tensor>>): void {
+  if (x.rank < 2) throw new ShapeError(`${op}: input needs a channel axis, got ${x}`);
+  for (const [name, vector] of Object.entries(vectors)) {
+    if (vector.rank !== 1 || vector.size !== x.shape[1]) {
+      throw new ShapeError(
+        `${op}: ${name} ${formatShape(vector.shape)} does not fit ${x.shape[1]} channels: ${
+          formatShape(x.shape)
+        }`,
+      );
+    }
+  }
+}
+
+/** Mean and biased variance of each channel, `[N, C, …]` → `[2, C]`. */
+export function channelMoments(x: Tensor): Tensor {
+  checkChannels("channelMoments", x, {});
+  return apply(ChannelMoments, [x], { axis: 1 });
+}
+
+/** `(x - mean) / √(variance + eps) · γ + β` for each channel; x `[N, C, …]`, the rest `[C]`. */
+export function normalize(
+  x: Tensor,
+  mean: Tensor,
+  variance: Tensor,
+  gamma: Tensor,
+  beta: Tensor,
+  eps = 1e-5,
+): Tensor {
+  checkChannels("batchNorm", x, { mean, variance, gamma, beta });
+  const scale = div(gamma, sqrt(add(variance, eps)));
+  return add(mul(sub(x, along(x, 1, mean)), along(x, 1, scale)), along(x, 1, beta));
+}
+
+/**
+ * Batch normalisation by the statistics of the batch itself; x `[N, C, …]`, γ and β `[C]`. The
+ * moments, `[2, C]`, come along for the running statistics
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
+ */
+export function batchNorm(
+  x: Tensor,
+  gamma: Tensor,
+  beta: Tensor,
+  eps = 1e-5,
+): { y: Tensor; moments: Tensor } {
+  const moments = channelMoments(x);
+  return { y: normalize(x, select(moments, 0), select(moments, 1), gamma, beta, eps), moments };
+}

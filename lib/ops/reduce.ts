@@ -1,0 +1,104 @@
+/**
+ * Sums over axes. A long sum is taken in two steps, many partial sums and then their sum, always in
+ * the same order: the result does not depend on timing.
+ *
+ * @module
+ */
+
+import { normalizeAxes, reduceShape, sameShape, type Shape, ShapeError } from "../shape.ts";
+import { apply, type Op, type Tensor } from "../tensor.ts";
+import { mul } from "./elementwise.ts";
+import { broadcastTo, permute, reshape } from "./view.ts";
+
+/** Threads that are worth having, when a reduction has fewer results than that. */
+const WANTED_THREADS = 16384;
+/** Elements that each of them should at least take up. */
+const LEAST_ELEMENTS = 16;
+
+/** How many partial results to take for each of `results` sums of `length` elements. */
+export function reductionChunks(results: number, length: number): number {
+  const wanted = Math.ceil(WANTED_THREADS / results);
+  return Math.max(1, Math.min(wanted, 1024, Math.floor(length / LEAST_ELEMENTS)));
+}
+
+/** `[start, end)` of the first run of neighbouring axes in `axes`, seen past axes of size 1. */
+function lastRun(shape: Shape, axes: readonly number[]): number[] {
+  const run: number[] = [];
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    if (axes.includes(axis)) run.unshift(axis);
+    else if (shape[axis] !== 1 && run.some((a) => shape[a] !== 1)) break;
+  }
+  return run;
+}
+
+const SUM = { init: "var s = T(0.0);", step: "s += v;", results: ["s"] };
+
+const Sum: Op<{ axes: readonly number[] }> = {
+  name: "sum",
+  shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
+  reduction: (node) => ({ ...SUM, axes: node.attrs["axes"] as number[], chunks: 1 }),
+  sink: (x, order, { axes }) => {
+    const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
+    return permute(apply(Sum, [x], { axes: stored }), order);
+  },
+  lower: (node) => {
+    const x = node.inputs[0]!;
+    const axes = node.attrs["axes"] as number[];
+    const run = lastRun(x.shape, axes);
+    if (run.length < axes.length) {
+      const rest = axes.filter((axis) => !run.includes(axis));
+      return apply(Sum, [apply(Sum, [x], { axes: run })], { axes: rest });
+    }
+    const chunks = reductionChunks(node.size, x.size / node.size);
+    if (chunks === 1) return node;
+    const partial = apply(PartialSum, [x], { axes, chunks });
+    return reshape(apply(Sum, [partial], { axes: [0] }), node.shape);
+  },
+  vjp: (g, _, [x]) => [broadcastTo(g, x!.shape)],
+};
+
+/** `[chunks, …]` sums over every `chunks`-th element. */
+const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
+  name: "partialSum",
+  shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
+  reduction: (node) => ({
+    ...SUM,
+    axes: node.attrs["axes"] as number[],
+    chunks: node.attrs["chunks"] as number,
+  }),
+};
+
+/**
+ * Sum over `axes` (all of them by default); negative axes count from the end
+ * ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
+ */
+export function sum(
+  x: Tensor,
+  axes?: readonly number[],
+  { keepDims = false }: { keepDims?: boolean } = {},
+): Tensor {
+  const reduced = normalizeAxes("sum", x.rank, axes);
+  if (x.dtype !== "f32") throw new ShapeError(`sum: works on f32 tensors, got ${x}`);
+  const kept = reduced.length === 0 ? x : apply(Sum, [x], { axes: reduced });
+  return keepDims ? kept : reshape(kept, reduceShape(x.shape, reduced, false));
+}
+
+/** Mean over `axes` (all of them by default); see {@link sum}. */
+export function mean(
+  x: Tensor,
+  axes?: readonly number[],
+  options: { keepDims?: boolean } = {},
+): Tensor {
+  const total = sum(x, axes, options);
+  return mul(total, total.size / x.size);
+}
+
+/** `x` summed over the axes along which `shape` was broadcast to it. */
+export function sumTo(x: Tensor, shape: Shape): Tensor {
+  if (sameShape(x.shape, shape)) return x;
+  const lead = x.rank - shape.length;
+  const axes = x.shape.flatMap((dim, i) =>
+    i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []
+  );
+  return reshape(sum(x, axes, { keepDims: true }), shape);
+}

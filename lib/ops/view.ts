@@ -1,0 +1,161 @@
+/**
+ * Views: the same elements under another shape. They cost nothing where the reader can follow
+ * strides (elementwise ops, reductions) and one copy where it cannot.
+ *
+ * @module
+ */
+
+import {
+  checkShape,
+  formatShape,
+  sameShape,
+  type Shape,
+  ShapeError,
+  sizeOf,
+  stridesOf,
+} from "../shape.ts";
+import { apply, type Op, type StridedView, type Tensor } from "../tensor.ts";
+import { sumTo } from "./reduce.ts";
+import { perThread } from "../kernel.ts";
+
+/** Whether `view` reads the elements of `shape` in row-major order. */
+export function isContiguous(shape: Shape, view: StridedView): boolean {
+  const strides = stridesOf(shape);
+  return shape.every((dim, i) => dim === 1 || view.strides[i] === strides[i]);
+}
+
+const Reshape: Op<{ shape: Shape }> = {
+  name: "reshape",
+  shape: (_, { shape }) => shape,
+  dtype: ([x]) => x!.dtype,
+  view: (x, { shape }) => {
+    if (isContiguous(x.shape, x)) return { offset: x.offset, strides: stridesOf(shape) };
+    // Only axes of size 1 come or go: the others keep their strides.
+    const strides = x.strides.filter((_, i) => x.shape[i] !== 1);
+    if (!sameShape(x.shape.filter((d) => d !== 1), shape.filter((d) => d !== 1))) return null;
+    let next = 0;
+    return { offset: x.offset, strides: shape.map((dim) => dim === 1 ? 0 : strides[next++]!) };
+  },
+  vjp: (g, _, [x]) => [reshape(g, x!.shape)],
+};
+
+/**
+ * The same elements, in row-major order, as a tensor of `shape`; one dimension may be -1 and is
+ * then inferred ({@link https://pytorch.org/docs/stable/generated/torch.reshape.html | PyTorch}).
+ */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const known = sizeOf(shape.filter((dim) => dim !== -1));
+  const full = shape.map((dim) => dim === -1 ? x.size / known : dim);
+  if (shape.filter((dim) => dim === -1).length > 1 || sizeOf(full) !== x.size) {
+    throw new ShapeError(
+      `reshape: ${formatShape(x.shape)} does not fit into ${formatShape(shape)}`,
+    );
+  }
+  checkShape("reshape", full);
+  return sameShape(full, x.shape) ? x : apply(Reshape, [x], { shape: full });
+}
+
+/** `[N, …]` as `[N, rest]`. */
+export function flatten(x: Tensor): Tensor {
+  if (x.rank < 1) throw new ShapeError("flatten: needs at least one dimension, got a scalar");
+  return reshape(x, [x.shape[0]!, x.size / x.shape[0]!]);
+}
+
+const Permute: Op<{ order: readonly number[] }> = {
+  name: "permute",
+  shape: ([x], { order }) => {
+    if (!sameShape([...order].sort((a, b) => a - b), x!.shape.map((_, i) => i))) {
+      throw new ShapeError(
+        `permute: [${order.join(", ")}] is no order of the axes of ${formatShape(x!.shape)}`,
+      );
+    }
+    return order.map((axis) => x!.shape[axis]!);
+  },
+  view: (x, { order }) => ({
+    offset: x.offset,
+    strides: order.map((axis) => x.strides[axis]!),
+  }),
+  vjp: (g, _, _x, { order }) => [permute(g, inverseOrder(order))],
+};
+
+/**
+ * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.permute.html | PyTorch}).
+ */
+export function permute(x: Tensor, order: readonly number[]): Tensor {
+  return apply(Permute, [x], { order });
+}
+
+/** The order of a {@link permute} node, or undefined for any other node. */
+export function permuteOrder(node: Tensor): readonly number[] | undefined {
+  return node.op === Permute ? node.attrs["order"] as readonly number[] : undefined;
+}
+
+/** The order that undoes `order`. */
+export function inverseOrder(order: readonly number[]): number[] {
+  return order.map((_, axis) => order.indexOf(axis));
+}
+
+const BroadcastTo: Op<{ shape: Shape }> = {
+  name: "broadcastTo",
+  shape: ([x], { shape }) => {
+    const lead = shape.length - x!.rank;
+    if (lead < 0 || !x!.shape.every((dim, i) => dim === 1 || dim === shape[i + lead])) {
+      throw new ShapeError(
+        `broadcastTo: ${formatShape(x!.shape)} does not broadcast to ${formatShape(shape)}`,
+      );
+    }
+    return shape;
+  },
+  view: (x, { shape }) => {
+    const lead = shape.length - x.shape.length;
+    return {
+      offset: x.offset,
+      strides: shape.map((_, i) =>
+        i < lead || x.shape[i - lead] === 1 ? 0 : x.strides[i - lead]!
+      ),
+    };
+  },
+  vjp: (g, _, [x]) => [sumTo(g, x!.shape)],
+};
+
+/** `x` repeated along axes of size 1, and along new leading ones, to fill `shape`. */
+export function broadcastTo(x: Tensor, shape: Shape): Tensor {
+  return sameShape(x.shape, shape) ? x : apply(BroadcastTo, [x], { shape });
+}
+
+const Select: Op<{ index: number }> = {
+  name: "select",
+  shape: ([x], { index }) => {
+    if (!(Number.isInteger(index) && index >= 0 && index < (x!.shape[0] ?? 0))) {
+      throw new ShapeError(`select: no index ${index} in ${formatShape(x!.shape)}`);
+    }
+    return x!.shape.slice(1);
+  },
+  view: (x, { index }) => ({
+    offset: x.offset + index * x.strides[0]!,
+    strides: x.strides.slice(1),
+  }),
+  vjp: (g, _, [x], { index }) => [apply(Unselect, [g], { index, count: x!.shape[0]! })],
+};
+
+/** The `index`-th slice along the first axis: `[K, …]` → `[…]`. */
+export function select(x: Tensor, index: number): Tensor {
+  return apply(Select, [x], { index });
+}
+
+/** `count` slices of zeros, of which the `index`-th is the input: the gradient of select. */
+const Unselect: Op<{ index: number; count: number }> = {
+  name: "unselect",
+  shape: ([x], { count }) => [count, ...x!.shape],
+  kernels: (node, target) => {
+    const n = node.inputs[0]!.size, start = n * (node.attrs["index"] as number);
+    return [perThread(
+      [{ name: "x", type: "f32" }, { name: "y", type: "f32", write: true }],
+      node.size,
+      target,
+      `  y[i] = select(0.0, x[i - ${start}u], i >= ${start}u && i < ${start + n}u);`,
+    )];
+  },
+  vjp: (g, _, _x, { index }) => [select(g, index)],
+};

@@ -1,0 +1,320 @@
+/**
+ * Plans: a graph compiled once into a list of dispatches over buffers assigned by liveness, then
+ * replayed with one submit per run.
+ *
+ * @module
+ */
+
+import {
+  type BufferRange,
+  bytesOf,
+  constantBuffer,
+  createBuffer,
+  growWorkspace,
+  readBuffers,
+  variableStorage,
+  write,
+} from "./buffers.ts";
+import { defaultDevice, type Device } from "./device.ts";
+import { assignSlots } from "./plan/memory.ts";
+import { inputsOf, type Part, schedule, type Step } from "./plan/steps.ts";
+import { formatShape } from "./shape.ts";
+import {
+  constantData,
+  type DType,
+  type Tensor,
+  type TensorData,
+  type Update,
+  Variable,
+  type VariableStorage,
+} from "./tensor.ts";
+
+/** A graph that this device cannot run; the message names the tensor, the limit and a way out. */
+export class PlanError extends Error {
+  override name = "PlanError";
+  /** The largest first dimension of the oversized tensor that the limit allows. */
+  readonly largest: number | undefined;
+
+  /** An error with a message, and maybe the largest first dimension that fits. */
+  constructor(message: string, largest?: number) {
+    super(message);
+    this.largest = largest;
+  }
+}
+
+/** What a plan computes. */
+export interface PlanOptions {
+  /** Tensors whose values can be read after a run. */
+  readonly outputs?: readonly Tensor[];
+  /** In-place changes, made after everything else in each run. */
+  readonly updates?: readonly Update[];
+  /** Where to run; the default device if absent. */
+  readonly device?: Device;
+}
+
+/** Values for the inputs of a plan, by name. */
+export type Feeds = Readonly<Record<string, TensorData>>;
+
+/** Values of f32 tensors are Float32Arrays, of u32 tensors Uint32Arrays. */
+export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
+  if (dtype === "f32") return new Float32Array(bytes);
+  return dtype === "u32" ? new Uint32Array(bytes) : new Uint8Array(bytes);
+}
+
+/** A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it. */
+export class Plan {
+  readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
+  readonly #owned: readonly GPUBuffer[];
+  readonly #pipelines: readonly GPUComputePipeline[];
+  #groups: GPUBindGroup[] = [];
+  #bound: (GPUBuffer | VariableStorage)[] = [];
+  #disposed = false;
+
+  private constructor(
+    /** Where the plan runs. */
+    readonly device: Device,
+    /** The dispatches, in order. */
+    readonly steps: readonly Step[],
+    readonly outputs: readonly { node: Tensor; shape: readonly number[] }[],
+    readonly placed: {
+      readonly pinned: ReadonlyMap<Tensor, GPUBuffer>;
+      readonly slotOf: ReadonlyMap<Tensor, number>;
+      readonly slotSizes: readonly number[];
+      readonly parts: ReadonlyMap<Tensor, Part>;
+    },
+    inputs: ReadonlyMap<string, Tensor>,
+  ) {
+    this.#inputs = new Map([...inputs].map(([name, node]) => [name, {
+      node,
+      buffer: placed.pinned.get(node)!,
+    }]));
+    this.#owned = [...placed.pinned.values()];
+    this.#pipelines = steps.map(({ spec, name, node }) =>
+      device.pipeline(spec, `${name} ${formatShape(node.shape)}`)
+    );
+  }
+
+  /**
+   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups.
+   *
+   * @throws {PlanError} when a tensor exceeds what one buffer of the device holds.
+   * @throws {DeviceError} when the device refuses a kernel or is out of memory.
+   *
+   * @example
+   * ```ts
+   * import { input, mul, Plan } from "@resnette/resnette";
+   *
+   * using plan = await Plan.compile({ outputs: [mul(input("x", [3]), 2)] });
+   * plan.run({ x: new Float32Array([1, 2, 3]) });
+   * console.log(await plan.read()); // [ Float32Array [ 2, 4, 6 ] ]
+   * ```
+   */
+  static async compile({ outputs = [], updates = [], device }: PlanOptions): Promise<Plan> {
+    device ??= await defaultDevice();
+    const order = schedule(outputs, updates, device.target);
+    const { steps, parts } = order;
+    const inputs = inputsOf(steps, order.outputs);
+    const bytes = (node: Tensor) => bytesOf(node.dtype, node.size);
+    const kept = new Set<Tensor>([
+      ...inputs.values(),
+      ...order.outputs.filter((x) => !(x instanceof Variable) && !constantData(x)),
+      ...[...parts.values()].map((part) => part.whole),
+    ]);
+    checkLimits([...kept, ...steps.flatMap((s) => [...s.reads, ...s.writes])], device, bytes);
+    const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
+    const { slotOf, sizes } = assignSlots(steps, managed, bytes);
+    return await device.checked("plan", () => {
+      const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
+      const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
+      const plan = new Plan(
+        device,
+        steps,
+        results,
+        { pinned, slotOf, slotSizes: sizes, parts },
+        inputs,
+      );
+      plan.#bind();
+      return plan;
+    });
+  }
+
+  /** Runs the plan once, in one submit, without waiting for it. */
+  run(feeds: Feeds = {}): void {
+    this.#use();
+    for (const name of Object.keys(feeds)) {
+      if (!this.#inputs.has(name)) throw new PlanError(`run: the plan has no input "${name}"`);
+    }
+    for (const [name, { node, buffer }] of this.#inputs) {
+      const data = feeds[name];
+      if (!data) throw new PlanError(`run: input "${name}", ${node}, is not given`);
+      const fits = data.length === node.size &&
+        typedArray(node.dtype, new ArrayBuffer(0)).constructor === data.constructor;
+      if (!fits) {
+        throw new PlanError(
+          `run: input "${name}" wants ${node.size} values for ${node}, got ` +
+            `${data.length} in a ${data.constructor.name}`,
+        );
+      }
+      write(this.device, buffer, 0, data);
+    }
+    if (this.#moved()) this.#bind();
+    const encoder = this.device.gpu.createCommandEncoder();
+    this.#encode(encoder.beginComputePass());
+    this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /** Values of the outputs after the latest run, in order. */
+  async read(): Promise<TensorData[]> {
+    this.#use();
+    const ranges = this.outputs.map(({ node }) => this.#range(node));
+    const values = await readBuffers(this.device, ranges);
+    return this.outputs.map(({ node }, i) => typedArray(node.dtype, values[i]!));
+  }
+
+  /** Resolves when everything submitted to the device so far has run. */
+  async finished(): Promise<void> {
+    await this.device.gpu.queue.onSubmittedWorkDone();
+    this.device.check();
+  }
+
+  /** Floating-point operations of one run. */
+  get flops(): number {
+    return this.steps.reduce((sum, { spec }) => sum + (spec.flops ?? 0), 0);
+  }
+
+  /** Bytes of workspace and of buffers of its own; variables and constants are not counted. */
+  get bytes(): number {
+    const own = this.#owned.reduce((sum, buffer) => sum + buffer.size, 0);
+    return this.placed.slotSizes.reduce((sum, size) => sum + size, own);
+  }
+
+  /** A table of the dispatches: name, shape, bytes moved, floating-point operations. */
+  toString(): string {
+    const rows = this.steps.map(({ name, node, spec, reads, writes }) => {
+      const moved = [...reads, ...writes].reduce((sum, x) => sum + bytesOf(x.dtype, x.size), 0);
+      return [
+        name.length > 40 ? `${name.slice(0, 39)}…` : name,
+        formatShape(node.shape),
+        `${(moved / 1e6).toFixed(3)} MB`,
+        `${((spec.flops ?? 0) / 1e6).toFixed(3)} MFLOP`,
+      ] as const;
+    });
+    const widths = [0, 1, 2, 3].map((i) => Math.max(0, ...rows.map((row) => row[i]!.length)));
+    const lines = rows.map((row, k) =>
+      `${String(k).padStart(4)}  ${
+        row.map((cell, i) => i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
+      }`
+    );
+    const total = `${this.steps.length} dispatches, ${(this.flops / 1e9).toFixed(3)} GFLOP, ` +
+      `${(this.bytes / 1e6).toFixed(1)} MB of buffers`;
+    return [...lines, total].join("\n");
+  }
+
+  /** Frees the plan's own buffers. The shared workspace stays for other plans. */
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    this.#owned.forEach((buffer) => buffer.destroy());
+  }
+
+  #use(): void {
+    if (this.#disposed) throw new PlanError("this plan was disposed; compile a new one");
+    this.device.check();
+  }
+
+  #encode(pass: GPUComputePassEncoder): void {
+    this.steps.forEach(({ spec }, i) => {
+      pass.setPipeline(this.#pipelines[i]!);
+      pass.setBindGroup(0, this.#groups[i]!);
+      pass.dispatchWorkgroups(...spec.workgroups);
+    });
+    pass.end();
+  }
+
+  /** Where a tensor's elements are now. */
+  #range(node: Tensor): BufferRange {
+    const bytes = bytesOf(node.dtype, node.size);
+    if (node instanceof Variable) return { ...variableStorage(this.device, node), bytes };
+    const data = constantData(node);
+    if (data) return { buffer: constantBuffer(this.device, node, data), offset: 0, bytes };
+    const { pinned, slotOf, parts } = this.placed;
+    const part = parts.get(node);
+    if (part) return { buffer: pinned.get(part.whole)!, offset: part.offset * 4, bytes };
+    const buffer = pinned.get(node) ?? this.device.workspace[slotOf.get(node)!]!.buffer;
+    return { buffer, offset: 0, bytes };
+  }
+
+  /** What may have moved since the bind groups were made: workspace buffers and variables. */
+  #places(): (GPUBuffer | VariableStorage)[] {
+    const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]!.buffer);
+    return [...used, ...this.#variables.map((x) => variableStorage(this.device, x))];
+  }
+
+  get #variables(): Variable[] {
+    const all = this.steps.flatMap(({ reads, writes }) => [...reads, ...writes]);
+    return [...new Set(all)].filter((x) => x instanceof Variable);
+  }
+
+  #moved(): boolean {
+    return this.#places().some((place, i) => place !== this.#bound[i]);
+  }
+
+  #bind(): void {
+    growWorkspace(this.device, this.placed.slotSizes);
+    this.#bound = this.#places();
+    this.#groups = this.steps.map(({ reads, writes }, i) =>
+      this.device.gpu.createBindGroup({
+        layout: this.#pipelines[i]!.getBindGroupLayout(0),
+        entries: [...reads, ...writes].map((node, binding) => {
+          const { buffer, offset, bytes } = this.#range(node);
+          return { binding, resource: { buffer, offset, size: bytes } };
+        }),
+      })
+    );
+  }
+}
+
+function checkLimits(
+  nodes: readonly Tensor[],
+  device: Device,
+  bytes: (node: Tensor) => number,
+): void {
+  const limit = device.target.maxBindingBytes;
+  const over = nodes.filter((x) => bytes(x) > limit)
+    .sort((a, b) => bytes(b) / b.shape[0]! - bytes(a) / a.shape[0]!)[0];
+  if (!over) return;
+  const largest = Math.floor(limit / (bytes(over) / over.shape[0]!));
+  throw new PlanError(
+    `plan: tensor ${over.op.name} ${formatShape(over.shape)} takes ${bytes(over)} bytes, more than ` +
+      `this adapter's maxStorageBufferBindingSize of ${limit}; its first dimension can be at most ` +
+      `${largest}`,
+    largest,
+  );
+}
+
+/**
+ * Values of a tensor, or of several at once: a plan compiled, run once and disposed.
+ *
+ * @example
+ * ```ts
+ * import { add, evaluate, tensor } from "@resnette/resnette";
+ *
+ * console.log(await evaluate(add(tensor([1, 2]), 10))); // Float32Array [ 11, 12 ]
+ * ```
+ */
+export async function evaluate(x: Tensor, feeds?: Feeds, device?: Device): Promise<TensorData>;
+export async function evaluate(
+  x: readonly Tensor[],
+  feeds?: Feeds,
+  device?: Device,
+): Promise<TensorData[]>;
+export async function evaluate(
+  x: Tensor | readonly Tensor[],
+  feeds: Feeds = {},
+  device?: Device,
+): Promise<TensorData | TensorData[]> {
+  const outputs = "op" in x ? [x] : x;
+  using plan = await Plan.compile({ outputs, ...device && { device } });
+  plan.run(feeds);
+  const values = await plan.read();
+  return "op" in x ? values[0]! : values;
+}

@@ -1,0 +1,273 @@
+/**
+ * WGSL for elementwise clusters, copies of views, and reductions with an elementwise cluster fused
+ * into their input. Iteration spaces are collapsed first: neighbouring axes that every operand walks
+ * alike become one, so that most kernels see one axis or `[rows, channels]`.
+ *
+ * @module
+ */
+
+import {
+  type Binding,
+  type KernelSpec,
+  perThread,
+  type Target,
+} from "../kernel.ts";
+import { type Shape, stridesOf } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { literal, type Strided, strided } from "./fuse.ts";
+
+/** An axis of a collapsed iteration space, with the step of each operand along it. */
+interface Axis {
+  readonly size: number;
+  readonly steps: readonly number[];
+}
+
+/** A kernel and the tensors bound to its inputs, in order. */
+export interface GeneratedKernel {
+  readonly spec: KernelSpec;
+  readonly reads: readonly Tensor[];
+}
+
+/** Merges neighbouring axes that all operands walk as one; never across a position in `cuts`. */
+function collapse(shape: Shape, operands: readonly (readonly number[])[], cuts: number[] = []) {
+  const axes: (Axis & { at: number })[] = [];
+  shape.forEach((size, at) => {
+    if (size === 1) return;
+    const steps = operands.map((strides) => strides[at]!);
+    const last = axes.at(-1);
+    const cut = cuts.some((c) => last && last.at < c && c <= at);
+    if (last && !cut && steps.every((step, i) => last.steps[i] === step * size)) {
+      axes[axes.length - 1] = { size: last.size * size, steps, at };
+    } else {
+      axes.push({ size, steps, at });
+    }
+  });
+  return axes;
+}
+
+/** The operands of a cluster, found while its expression is written. */
+class Cluster {
+  readonly operands: Strided[] = [];
+  readonly #ids = new Map<Tensor, number>();
+
+  constructor(readonly shape: Shape, readonly inlined: ReadonlySet<Tensor>) {}
+
+  /** Registers `node`, broadcast to the cluster's shape, and names its value. */
+  #operand(node: Tensor): string {
+    let id = this.#ids.get(node);
+    if (id === undefined) {
+      this.#ids.set(node, id = this.operands.length);
+      const { base, offset, strides } = strided(node);
+      const lead = this.shape.length - node.rank;
+      this.operands.push({
+        base,
+        offset,
+        strides: this.shape.map((_, i) =>
+          i < lead || node.shape[i - lead] === 1 ? 0 : strides[i - lead]!
+        ),
+      });
+    }
+    return `x${id}`;
+  }
+
+  /** WGSL lines that compute `node` from operand values `x0`, `x1`, …, and its name. */
+  write(node: Tensor, own = true): { lines: string[]; value: string } {
+    const lines: string[] = [];
+    const names = new Map<Tensor, string>();
+    const visit = (x: Tensor, inside: boolean): string => {
+      const constant = literal(x);
+      if (constant !== undefined) return `T(${constant})`;
+      if (!inside) return this.#operand(x);
+      let name = names.get(x);
+      if (name === undefined) {
+        const args = x.inputs.map((input) => visit(input, this.inlined.has(input)));
+        const expression = x.op.expression!(x.attrs)
+          .replace(/\b[a-d]\b/g, (letter) => args["abcd".indexOf(letter)]!);
+        names.set(x, name = `v${names.size}`);
+        lines.push(`let ${name} = ${expression};`);
+      }
+      return name;
+    };
+    const value = visit(node, own && node.op.expression !== undefined);
+    return { lines, value };
+  }
+}
+
+/** Whether all operands can be read four neighbours at a time along the last axis. */
+function vectorizes(axes: readonly Axis[], operands: readonly Strided[]): boolean {
+  const last = axes.at(-1);
+  return last !== undefined && last.size % 4 === 0 &&
+    operands.every(({ offset }, i) =>
+      last.steps[i] === 0 ||
+      last.steps[i] === 1 && offset % 4 === 0 &&
+        axes.slice(0, -1).every((axis) => axis.steps[i]! % 4 === 0)
+    );
+}
+
+/** WGSL bindings and loads for operands over an iteration space. */
+class Loads {
+  readonly bindings: Binding[] = [];
+  readonly reads: Tensor[] = [];
+  readonly #names: string[];
+
+  constructor(
+    readonly axes: readonly Axis[],
+    readonly operands: readonly Strided[],
+    readonly width: 1 | 4,
+    own?: { base: Tensor; name: string },
+  ) {
+    this.#names = operands.map(({ base }, i) => {
+      if (own && base === own.base) return own.name;
+      const type = this.#vector(i) ? "vec4f" : "f32";
+      let at = this.reads.findIndex((x, k) => x === base && this.bindings[k]!.type === type);
+      if (at < 0) {
+        at = this.reads.push(base) - 1;
+        this.bindings.push({ name: `b${at}`, type });
+      }
+      return `b${at}`;
+    });
+  }
+
+  #vector(i: number): boolean {
+    return this.width === 4 && this.axes.at(-1)!.steps[i] === 1;
+  }
+
+  /** WGSL line that loads operand `i` at the given WGSL index of each axis. */
+  load(i: number, index: readonly string[]): string {
+    const { offset } = this.operands[i]!;
+    const unit = this.#vector(i) ? 4 : 1;
+    const terms = this.axes.flatMap(({ steps }, axis) => {
+      const step = steps[i]! / (axis === this.axes.length - 1 ? 1 : unit);
+      return step === 0 ? [] : [step === 1 ? index[axis]! : `${index[axis]} * ${step}u`];
+    });
+    if (offset > 0 || terms.length === 0) terms.push(`${offset / unit}u`);
+    const value = `${this.#names[i]}[${terms.join(" + ")}]`;
+    return `let x${i} = ${this.width === 4 && unit === 1 ? `T(${value})` : value};`;
+  }
+}
+
+/** WGSL lines that split `flat` into an index for each of `sizes`, named by `name`. */
+function split(sizes: readonly number[], flat: string, name: (axis: number) => string): string[] {
+  return sizes.map((size, axis) => {
+    const below = sizes.slice(axis + 1).reduce((a, b) => a * b, 1);
+    const quotient = below === 1 ? flat : `${flat} / ${below}u`;
+    return `let ${name(axis)} = ${axis === 0 ? quotient : `(${quotient}) % ${size}u`};`;
+  });
+}
+
+const alias = (width: 1 | 4) => `alias T = ${width === 4 ? "vec4f" : "f32"};`;
+const indent = (lines: readonly string[], by = 2) =>
+  lines.map((line) => " ".repeat(by) + line).join("\n");
+
+/** Rows that one thread takes, so that it loads what all of them share only once. */
+function rowsPerThread(rows: number, threads: number): number {
+  return [8, 4, 2].find((n) => rows % n === 0 && threads / n >= 4096) ?? 1;
+}
+
+/**
+ * The kernel of an elementwise node with everything inlined into it, or of a copy of a view.
+ * `target` in `own` is read and written in place through the result's binding.
+ */
+export function elementwiseKernel(
+  node: Tensor,
+  inlined: ReadonlySet<Tensor>,
+  target: Target,
+  own?: Tensor,
+): GeneratedKernel {
+  const cluster = new Cluster(node.shape, inlined);
+  const { lines, value } = cluster.write(node);
+  const { operands } = cluster;
+  let axes: readonly Axis[] = collapse(node.shape, [
+    ...operands.map((x) => x.strides),
+    stridesOf(node.shape),
+  ]);
+  if (axes.length === 0) axes = [{ size: 1, steps: operands.map(() => 0) }];
+  const width = vectorizes(axes, operands) ? 4 : 1;
+  const loads = new Loads(axes, operands, width, own && { base: own, name: "y" });
+  const sizes = axes.map((axis, i) => i === axes.length - 1 ? axis.size / width : axis.size);
+  const columns = sizes.at(-1)!, rows = sizes.slice(0, -1).reduce((a, b) => a * b, 1);
+
+  const shared = operands.map((_, i) =>
+    axes.length > 1 && axes.slice(0, -1).every((axis) => axis.steps[i] === 0)
+  );
+  const each = shared.includes(true) ? rowsPerThread(rows, rows * columns) : 1;
+  const column = "column";
+  const index = [...sizes.slice(0, -1).map((_, axis) => `i${axis}`), column];
+  const body = Array.from({ length: each }, (_, k) => {
+    const row = each === 1 ? "row0" : `(row0 + ${k}u)`;
+    return indent([
+      "{",
+      ...split(sizes.slice(0, -1), row, (axis) => `i${axis}`),
+      ...operands.flatMap((_, i) => shared[i] ? [] : [loads.load(i, index)]),
+      ...lines,
+      `y[${rows === 1 ? column : `${row} * ${columns}u + ${column}`}] = ${value};`,
+      "}",
+    ]);
+  });
+  const spec = perThread(
+    [...loads.bindings, { name: "y", type: width === 4 ? "vec4f" : "f32", write: true }],
+    rows * columns / each,
+    target,
+    [
+      `  let column = i % ${columns}u; let row0 = i / ${columns}u * ${each}u;`,
+      indent(operands.flatMap((_, i) => shared[i] ? [loads.load(i, index)] : [])),
+      ...body,
+    ].join("\n"),
+    alias(width),
+  );
+  return { spec: { ...spec, flops: node.size * lines.length }, reads: loads.reads };
+}
+
+/** The kernel of a reduction node, its input computed from what is inlined into it. */
+export function reductionKernel(
+  node: Tensor,
+  inlined: ReadonlySet<Tensor>,
+  target: Target,
+): GeneratedKernel {
+  const input = node.inputs[0]!;
+  const { axes: reduced, chunks, init, step, results } = node.op.reduction!(node);
+  const cluster = new Cluster(input.shape, inlined);
+  const { lines, value } = cluster.write(input, inlined.has(input));
+  const first = reduced[0] ?? 0, end = (reduced.at(-1) ?? -1) + 1;
+  const { operands } = cluster;
+  // Without the natural strides, axes could merge that the result does not merge.
+  const all = collapse(input.shape, operands.map((x) => x.strides), [first, end]);
+  const inside = (axis: { at: number }) => axis.at >= first && axis.at < end;
+  const outer = all.filter((axis) => axis.at < first), inner = all.filter((a) => a.at >= end);
+  const middle = all.filter(inside);
+  const width = inner.length > 0 && vectorizes(all, operands) ? 4 : 1;
+  const loads = new Loads(all, operands, width);
+  const sizeOf = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
+  const kept = sizeOf([...outer, ...inner]);
+  if (inner.length > 0) kept[kept.length - 1]! /= width;
+  const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
+  const threads = product(kept), length = product(sizeOf(middle));
+  const index = [
+    ...outer.map((_, k) => `o${k}`),
+    ...middle.map((_, k) => `r${k}`),
+    ...inner.map((_, k) => `o${outer.length + k}`),
+  ];
+  const type = width === 4 ? "vec4f" : "f32";
+  const spec = perThread(
+    [...loads.bindings, { name: "y", type, write: true }],
+    threads * chunks,
+    target,
+    `  let chunk = i / ${threads}u; let at = i % ${threads}u;
+${indent(split(kept, "at", (k) => `o${k}`))}
+  ${init}
+  for (var r = chunk; r < ${length}u; r += ${chunks}u) {
+${indent(split(sizeOf(middle), "r", (k) => `r${k}`), 4)}
+${indent(operands.map((_, i) => loads.load(i, index)), 4)}
+${indent(lines, 4)}
+    let v = ${value};
+    ${step}
+  }
+${
+      indent(results.map((result, k) =>
+        `y[${k === 0 ? "i" : `i + ${k * threads * chunks}u`}] = ${result};`
+      ))
+    }`,
+    alias(width),
+  );
+  return { spec: { ...spec, flops: input.size * (lines.length + 1) }, reads: loads.reads };
+}

@@ -1,0 +1,106 @@
+/**
+ * Fusion: which nodes get memory and a kernel of their own, and which are expressions inside the
+ * kernels of their users. An elementwise node is inlined when that moves fewer bytes: its inputs are
+ * then read once for each user, instead of once plus one write and one read for each user.
+ *
+ * @module
+ */
+
+import { topological } from "../grad.ts";
+import { isContiguous } from "../ops/view.ts";
+import { sameShape, stridesOf } from "../shape.ts";
+import { constantData, type StridedView, Tensor, Variable } from "../tensor.ts";
+
+/** A node seen as strides over a tensor that has memory. */
+export interface Strided extends StridedView {
+  /** The tensor in memory. */
+  readonly base: Tensor;
+}
+
+/** Follows views down to a tensor in memory, as far as strides can express them. */
+export function strided(node: Tensor): Strided {
+  if (!node.op.view) return { base: node, offset: 0, strides: stridesOf(node.shape) };
+  const x = node.inputs[0]!;
+  const inner = strided(x);
+  const view = node.op.view({ shape: x.shape, ...inner }, node.attrs);
+  if (view) return { base: inner.base, ...view };
+  const copy = { offset: 0, strides: stridesOf(x.shape) };
+  return { base: x, ...node.op.view({ shape: x.shape, ...copy }, node.attrs)! };
+}
+
+/** The tensor whose memory holds exactly the elements of `node` from its start: maybe a copy. */
+export function inMemory(node: Tensor): Tensor {
+  const view = strided(node);
+  return view.offset === 0 && isContiguous(node.shape, view) ? view.base : node;
+}
+
+/** The value of a constant that is written into the shader as a literal, if it is one. */
+export function literal(node: Tensor): number | undefined {
+  const data = node.dtype === "f32" ? constantData(node) : undefined;
+  return data?.length === 1 && Number.isFinite(data[0]) ? data[0] : undefined;
+}
+
+/** The tensors that a node's kernel reads when its inputs are inlined as `inlined` says. */
+export function leavesOf(node: Tensor, inlined: ReadonlySet<Tensor>): Set<Tensor> {
+  const leaves = new Set<Tensor>();
+  const visit = (x: Tensor) => {
+    if (literal(x) !== undefined) return;
+    if (inlined.has(x)) x.inputs.forEach(visit);
+    else leaves.add(strided(x).base);
+  };
+  if (node.op.view) leaves.add(strided(node).base);
+  else if (takesExpressions(node)) node.inputs.forEach(visit);
+  else node.inputs.forEach((x) => leaves.add(inMemory(x)));
+  return leaves;
+}
+
+/** Whether a node's kernel can compute its inputs from expressions. */
+function takesExpressions(node: Tensor): boolean {
+  return node.op.expression !== undefined || node.op.reduction !== undefined;
+}
+
+/** What fusion decided. */
+export interface Fusion {
+  /** Nodes that get memory, in an order that computes inputs first; leaves of the graph included. */
+  readonly stored: readonly Tensor[];
+  /** Elementwise nodes that exist only inside their users' kernels. */
+  readonly inlined: ReadonlySet<Tensor>;
+}
+
+/** Decides for the graph below `roots`, which all get memory; at most `maxBuffers` per kernel. */
+export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
+  const nodes = topological(roots);
+  const users = new Map<Tensor, Tensor[]>(nodes.map((node) => [node, []]));
+  for (const node of nodes) new Set(node.inputs).forEach((x) => users.get(x)!.push(node));
+  const kept = new Set(roots.map(inMemory));
+
+  const inlined = new Set<Tensor>();
+  for (const node of nodes) {
+    const readers = users.get(node)!;
+    if (!node.op.expression || kept.has(node) || readers.length === 0) continue;
+    const fits = readers.every((user) =>
+      takesExpressions(user) && sameShape(user.op.expression ? user.shape : node.shape, node.shape)
+    );
+    if (!fits) continue;
+    const large = [...leavesOf(node, inlined)].filter((leaf) => leaf.size >= node.size).length;
+    if (large * readers.length > large + 1 + readers.length) continue;
+    inlined.add(node);
+    // The result needs a binding too.
+    if (readers.some((user) => leavesOf(user, inlined).size + 1 > maxBuffers)) inlined.delete(node);
+  }
+
+  const stored = new Set<Tensor>();
+  const pending = [...kept];
+  while (pending.length > 0) {
+    const node = pending.pop()!;
+    if (stored.has(node)) continue;
+    stored.add(node);
+    pending.push(...leavesOf(node, inlined));
+  }
+  return { stored: [...stored].sort((a, b) => a.id - b.id), inlined };
+}
+
+/** Whether a node is a leaf of the graph, given and not computed. */
+export function isLeaf(node: Tensor): boolean {
+  return node.inputs.length === 0 && (node instanceof Variable || !node.op.kernels);
+}

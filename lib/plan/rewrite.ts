@@ -1,0 +1,100 @@
+/**
+ * Graph rewriting before a plan is laid out: ops are lowered to simpler ones, equal nodes become
+ * one, and permutations are moved towards the outputs until they meet their inverse and vanish.
+ * That last rule is the whole of layout: convolutions take and give channels-last tensors, and
+ * everything between them then works on that layout too.
+ *
+ * @module
+ */
+
+import { topological } from "../grad.ts";
+import type { Target } from "../kernel.ts";
+import { inverseOrder, permute, permuteOrder, reshape } from "../ops/view.ts";
+import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
+import { apply, constantData, type Op, Tensor } from "../tensor.ts";
+
+/** Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. */
+export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
+  const done = new Map<Tensor, Tensor>();
+  const known = new Map<string, Tensor>();
+  const opIds = new Map<Op, number>();
+
+  /** The first node seen that has this op, attributes and inputs. */
+  function intern(node: Tensor): Tensor {
+    const data = constantData(node);
+    if (node.inputs.length === 0 && !(data && data.length === 1)) return node;
+    let op = opIds.get(node.op);
+    if (op === undefined) opIds.set(node.op, op = opIds.size);
+    const key = data
+      ? `${node.dtype} ${node.shape} ${data[0]}`
+      : `${op} ${JSON.stringify(node.attrs)} ${node.inputs.map((x) => x.id)}`;
+    const same = known.get(key);
+    if (!same) known.set(key, node);
+    return same ?? node;
+  }
+
+  function visit(node: Tensor): Tensor {
+    const seen = done.get(node);
+    if (seen) return seen;
+    const inputs = node.inputs.map(visit);
+    const moved = inputs.some((x, i) => x !== node.inputs[i]);
+    const fresh = intern(moved ? apply(node.op, inputs, node.attrs) : node);
+    const next = done.get(fresh) ?? simpler(fresh, target);
+    const result = next === fresh ? fresh : visit(next);
+    done.set(node, result);
+    done.set(fresh, result);
+    return result;
+  }
+
+  // Inputs first, so that the recursion stays shallow however deep the graph is.
+  topological(roots).forEach(visit);
+  return roots.map(visit);
+}
+
+/** One rule applied to `node`, whose inputs are simplified already; `node` itself if none fits. */
+function simpler(node: Tensor, target: Target): Tensor {
+  return simplerView(node) ?? simplerElementwise(node) ?? sunkReduction(node) ??
+    node.op.lower?.(node, target) ?? node;
+}
+
+function simplerView(node: Tensor): Tensor | null {
+  const [x] = node.inputs as [Tensor];
+  const order = permuteOrder(node);
+  if (order) {
+    const inner = permuteOrder(x);
+    if (inner) return permute(x.inputs[0]!, order.map((axis) => inner[axis]!));
+    // Moving only axes of size 1 moves no element.
+    const moved = order.filter((axis) => x.shape[axis] !== 1);
+    if (moved.every((axis, i) => i === 0 || axis > moved[i - 1]!)) return reshape(x, node.shape);
+  } else if (node.op.name === "reshape") {
+    if (sameShape(x.shape, node.shape)) return x;
+    if (x.op === node.op) return reshape(x.inputs[0]!, node.shape);
+  }
+  return null;
+}
+
+function simplerElementwise(node: Tensor): Tensor | null {
+  if (!node.op.expression) return null;
+  const { shape, inputs } = node;
+  // A broadcast input broadcasts by itself where another input has the full shape.
+  const plain = inputs.map((x) => x.op.name === "broadcastTo" ? x.inputs[0]! : x);
+  if (plain.some((x, i) => x !== inputs[i])) {
+    const spread = plain.map((x) => x.shape).reduce((a, b) => broadcastShapes("rewrite", a, b));
+    if (sameShape(spread, shape)) return apply(node.op, plain, node.attrs);
+  }
+  const full = inputs.filter((x) => sameShape(x.shape, shape));
+  const order = full[0] && permuteOrder(full[0]);
+  if (!order || !full.every((x) => sameShape(permuteOrder(x) ?? [], order))) return null;
+  const inverse = inverseOrder(order);
+  const stored = inputs.map((x) => {
+    if (sizeOf(x.shape) === 1) return reshape(x, []);
+    const padded = reshape(x, [...new Array(shape.length - x.rank).fill(1), ...x.shape]);
+    return permute(padded, inverse);
+  });
+  return permute(apply(node.op, stored, node.attrs), order);
+}
+
+function sunkReduction(node: Tensor): Tensor | null {
+  const order = node.op.sink && permuteOrder(node.inputs[0]!);
+  return order ? node.op.sink!(node.inputs[0]!.inputs[0]!, order, node.attrs) : null;
+}

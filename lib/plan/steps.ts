@@ -1,0 +1,187 @@
+/**
+ * From a rewritten graph to a list of dispatches: what runs, in which order, over which tensors.
+ *
+ * @module
+ */
+
+import type { KernelSpec, Target } from "../kernel.ts";
+import { packOffsets } from "../ops/pack.ts";
+import { formatShape } from "../shape.ts";
+import { apply, inputName, type Op, type Tensor, type Update, type Variable } from "../tensor.ts";
+import { elementwiseKernel, reductionKernel } from "./codegen.ts";
+import { fuse, inMemory, isLeaf, leavesOf } from "./fuse.ts";
+import { rewrite } from "./rewrite.ts";
+
+/** One dispatch. */
+export interface Step {
+  /** Name in tables, profiles and driver messages. */
+  readonly name: string;
+  /** The tensor computed, or the first variable updated. */
+  readonly node: Tensor;
+  /** The kernel. */
+  readonly spec: KernelSpec;
+  /** Tensors bound for reading, in the kernel's order. */
+  readonly reads: readonly Tensor[];
+  /** Tensors bound for writing, in the kernel's order. */
+  readonly writes: readonly Tensor[];
+}
+
+/** A tensor's place inside a packed one. */
+export interface Part {
+  /** The packed tensor. */
+  readonly whole: Tensor;
+  /** Offset in elements. */
+  readonly offset: number;
+}
+
+/** All that is needed to lay out memory and compile pipelines. */
+export interface Schedule {
+  /** Dispatches, in order; updates last. */
+  readonly steps: readonly Step[];
+  /** For each output asked for, the tensor in memory that holds it. */
+  readonly outputs: readonly Tensor[];
+  /** Tensors that live inside packed ones. */
+  readonly parts: ReadonlyMap<Tensor, Part>;
+}
+
+/** The value of an assignment, so that its kernel writes to the variable. */
+const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
+
+/** Orders the computation of `outputs` and `updates`. */
+export function schedule(
+  outputs: readonly Tensor[],
+  updates: readonly Update[],
+  target: Target,
+): Schedule {
+  const assigned = updates.map(({ value }) => value && apply(Assign, [value], {}));
+  const given = updates.map(({ reads = [] }) => reads);
+  const roots = rewrite(
+    [...outputs, ...assigned.filter((x) => x !== undefined), ...given.flat()],
+    target,
+  );
+  const results = roots.splice(0, outputs.length);
+  const values = assigned.map((x) => x && roots.shift()!);
+  const reads = given.map((list) => list.map(() => roots.shift()!));
+
+  // The kernel of an assignment may read its own target, element by element, but no other one:
+  // an earlier update may have changed it. Such a value is computed before all updates instead.
+  const targets = new Set<Tensor>(updates.flatMap((update) => update.targets));
+  const early: Tensor[] = [];
+  const rest = [...results, ...reads.flat()];
+  let fusion = fuse([...rest, ...values.filter((x) => x !== undefined)], target.maxStorageBuffers);
+  values.forEach((value, i) => {
+    const own = updates[i]!.targets[0]!;
+    const foreign = (x: Tensor) => targets.has(x) && (x !== own || value!.inputs[0]!.op.view);
+    if (value && [...leavesOf(value, fusion.inlined)].some(foreign)) early.push(value.inputs[0]!);
+  });
+  fusion = fuse(
+    [...rest, ...early, ...values.filter((x) => x !== undefined)],
+    target.maxStorageBuffers,
+  );
+
+  const steps: Step[] = [];
+  const parts = new Map<Tensor, Part>();
+  const isValue = new Set(values);
+  const pinned = new Set(results.map(inMemory));
+  for (const node of fusion.stored) {
+    if (isLeaf(node) || isValue.has(node)) continue;
+    steps.push(...stepsOf(node, fusion.inlined, target, parts, pinned));
+  }
+  updates.forEach((update, i) => {
+    const [own] = update.targets as [Variable];
+    const value = values[i];
+    if (value) {
+      const { spec, reads } = elementwiseKernel(value, fusion.inlined, target, own);
+      steps.push({ name: "assign", node: own, spec, reads, writes: [own] });
+    } else {
+      for (const spec of update.kernels!(target)) {
+        const inputs = reads[i]!.map(inMemory);
+        steps.push({
+          name: update.name!,
+          node: own,
+          spec,
+          reads: inputs,
+          writes: update.targets,
+        });
+      }
+    }
+  });
+  const later = placeParts(steps, parts);
+  return { steps: later, outputs: results.map(inMemory), parts };
+}
+
+function stepsOf(
+  node: Tensor,
+  inlined: ReadonlySet<Tensor>,
+  target: Target,
+  parts: Map<Tensor, Part>,
+  pinned: ReadonlySet<Tensor>,
+): Step[] {
+  const offsets = packOffsets(node);
+  if (offsets) {
+    // A part that nothing else claims is computed in place (see placeParts); others are copied in.
+    return node.inputs.flatMap((x, i) => {
+      const base = inMemory(x);
+      if (!isLeaf(base) && !pinned.has(base) && !parts.has(base)) {
+        parts.set(base, { whole: node, offset: offsets[i]! });
+        return [];
+      }
+      const copy = apply(Assign, [x], {});
+      parts.set(copy, { whole: node, offset: offsets[i]! });
+      const { spec, reads } = elementwiseKernel(copy, new Set(), target);
+      return [{ name: "copy", node: copy, spec, reads, writes: [copy] }];
+    });
+  }
+  if (node.op.reduction) {
+    return [{ name: nameOf(node, inlined), node, writes: [node], ...reductionKernel(node, inlined, target) }];
+  }
+  if (node.op.expression || node.op.view) {
+    return [{ name: nameOf(node, inlined), node, writes: [node], ...elementwiseKernel(node, inlined, target) }];
+  }
+  if (!node.op.kernels) throw new Error(`plan: ${node.op.name} has no kernel`);
+  return node.op.kernels(node, target).map((spec) => ({
+    name: node.op.name,
+    node,
+    spec,
+    reads: node.inputs.map(inMemory),
+    writes: [node],
+  }));
+}
+
+/** The names of a node and of all that is fused into it: `relu(add(mul(sub)))`. */
+function nameOf(node: Tensor, inlined: ReadonlySet<Tensor>): string {
+  const inner = [...new Set(node.inputs.filter((x) => inlined.has(x)))];
+  const names = inner.map((x) => nameOf(x, inlined)).join(",");
+  return names ? `${node.op.name}(${names})` : node.op.name;
+}
+
+/**
+ * WebGPU refuses to bind a buffer for reading and writing at once: a tensor whose kernel reads
+ * another part of the same packed tensor is computed elsewhere and copied.
+ */
+function placeParts(steps: readonly Step[], parts: Map<Tensor, Part>): Step[] {
+  const out: Step[] = [];
+  for (const step of steps) {
+    const part = parts.get(step.node);
+    if (part && step.reads.some((x) => parts.get(x)?.whole === part.whole)) {
+      throw new Error(
+        `plan: ${step.name} ${formatShape(step.node.shape)} is computed from another part of its pack`,
+      );
+    }
+    out.push(step);
+  }
+  return out;
+}
+
+/** Inputs that the steps read, by name. */
+export function inputsOf(steps: readonly Step[], outputs: readonly Tensor[]): Map<string, Tensor> {
+  const found = new Map<string, Tensor>();
+  for (const node of [...steps.flatMap((step) => step.reads), ...outputs]) {
+    const name = inputName(node);
+    if (name === undefined) continue;
+    const same = found.get(name);
+    if (same && same !== node) throw new Error(`plan: two inputs are named "${name}"`);
+    found.set(name, node);
+  }
+  return found;
+}

@@ -1,0 +1,53 @@
+/**
+ * Files of a training run that must never be half written: checkpoints.
+ *
+ * Deno only: this uses `Deno.*`, and so stays out of what the browser loads.
+ *
+ * It refuses to know what is in a file, to make folders, and to keep older versions.
+ */
+
+import { dirname, join } from "node:path";
+
+/**
+ * Writes a file so that whoever reads `path`, even after a crash in the middle, finds either the
+ * old content or the new, whole. The bytes go to a new file in the same folder, are flushed to the
+ * disk, and that file is then renamed onto `path`. A failure leaves `path` as it was and removes the
+ * new file; only a killed process can leave one behind (`.resnette-….tmp`).
+ *
+ * A symbolic link at `path` is replaced, not followed. The folder entry itself is not flushed: after
+ * a power cut the old content may be back, but whole.
+ *
+ * ```ts
+ * import { writeFileWhole } from "@resnette/resnette";
+ *
+ * const folder = await Deno.makeTempDir();
+ * await writeFileWhole(`${folder}/run.bin`, new Uint8Array([1, 2, 3]));
+ * if ((await Deno.readFile(`${folder}/run.bin`)).length !== 3) throw new Error("not written");
+ * await Deno.remove(folder, { recursive: true });
+ * ```
+ *
+ * @param path Where; its folder must exist and be writable (and readable, for the rename).
+ * @param bytes The content; do not change it before the promise settles.
+ * @throws {Error} If any step fails. The message names `path`; `cause` is Deno's own error.
+ */
+export async function writeFileWhole(path: string, bytes: Uint8Array): Promise<void> {
+  // A random name, so that two writers cannot meet; not made of `path`'s, which may be long already.
+  const beside = join(dirname(path), `.resnette-${crypto.randomUUID()}.tmp`);
+  let created = false;
+  try {
+    {
+      using file = await Deno.open(beside, { write: true, createNew: true });
+      created = true;
+      for (let written = 0; written < bytes.length;) {
+        written += await file.write(bytes.subarray(written));
+      }
+      await file.sync();
+    }
+    await Deno.rename(beside, path);
+  } catch (cause) {
+    // The first error is the one to report, even if the new file cannot be removed either.
+    if (created) await Deno.remove(beside).catch(() => {});
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`could not write ${path}: ${why}`, { cause });
+  }
+}

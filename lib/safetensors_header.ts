@@ -1,0 +1,210 @@
+/**
+ * The JSON header of a safetensors file, read from text into entries.
+ *
+ * It is not left to `JSON.parse` because a hostile header may say a name twice (of which it would
+ * silently keep the last), be nested without end, or use `__proto__` as a name. This reader admits
+ * only the one shape of object that the format has, goes over the text once, and has no recursion.
+ *
+ * It refuses to know dtypes, sizes or the data section: those are checked in `safetensors.ts`.
+ */
+
+/** A file that is not safetensors, or tensors that cannot be made one; the message says why. */
+export class SafetensorsError extends Error {
+  /** `"SafetensorsError"`. */
+  override readonly name = "SafetensorsError";
+}
+
+/** A tensor as the header describes it. */
+export interface HeaderEntry {
+  /** The tensor's name. */
+  name: string;
+  /** As written; any string. */
+  dtype: string;
+  /** Integers in 0..2^53-1, any number of them. */
+  shape: number[];
+  /** First byte in the data section: an integer in 0..2^53-1, not yet compared with `end`. */
+  begin: number;
+  /** One past the last byte: an integer in 0..2^53-1. */
+  end: number;
+}
+
+/** A name as an error message shows it: quoted, and short whatever the file says. */
+export function quote(name: string): string {
+  return JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
+}
+
+/**
+ * Reads the header's text, left to right, once. `file` is what error messages call the file.
+ *
+ * ```ts
+ * import { HeaderReader } from "./safetensors_header.ts";
+ *
+ * const header = '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}';
+ * const { entries } = new HeaderReader(header, "a.safetensors").read();
+ * if (entries[0]?.end !== 4) throw new Error("not read");
+ * ```
+ */
+export class HeaderReader {
+  #at = 0;
+  /** What the next error is about. */
+  #where = "header";
+
+  /**
+   * A reader at the start of `text`.
+   *
+   * @param text The whole header, decoded.
+   * @param file What error messages call the file.
+   */
+  constructor(readonly text: string, readonly file: string) {}
+
+  /** @throws {SafetensorsError} Always: what is wrong, with the file and the tensor being read. */
+  fail(what: string): never {
+    throw new SafetensorsError(`${this.file}: ${this.#where}: ${what}`);
+  }
+
+  /**
+   * The entries in the order of the text, and the metadata (without a prototype: any key is only a
+   * key).
+   *
+   * @throws {SafetensorsError} If the text is not such a header.
+   */
+  read(): { entries: HeaderEntry[]; metadata: Record<string, string> } {
+    const entries: HeaderEntry[] = [];
+    let metadata: Record<string, string> | undefined;
+    const names = new Set<string>();
+    // The format wants `{` as the very first byte.
+    if (this.text[0] !== "{") this.fail("does not begin with {");
+    this.#members((name) => {
+      this.#where = "header";
+      if (names.has(name)) this.fail(`duplicate name ${quote(name)}`);
+      names.add(name);
+      if (name === "__metadata__") {
+        this.#where = "__metadata__";
+        metadata = this.#metadata();
+      } else {
+        this.#where = `tensor ${quote(name)}`;
+        entries.push(this.#entry(name));
+      }
+      this.#where = "header";
+    });
+    this.#skipSpace();
+    if (this.#at !== this.text.length) this.fail(`text after the closing } ${this.#position()}`);
+    return { entries, metadata: metadata ?? Object.create(null) };
+  }
+
+  #metadata(): Record<string, string> {
+    const metadata: Record<string, string> = Object.create(null);
+    this.#members((key) => {
+      if (Object.hasOwn(metadata, key)) this.fail(`duplicate key ${quote(key)}`);
+      this.#skipSpace();
+      if (this.text[this.#at] !== '"') this.fail(`the value of ${quote(key)} is not a string`);
+      metadata[key] = this.#string();
+    });
+    return metadata;
+  }
+
+  #entry(name: string): HeaderEntry {
+    let dtype: string | undefined;
+    let shape: number[] | undefined;
+    let offsets: number[] | undefined;
+    this.#members((key) => {
+      if (key === "dtype") {
+        if (dtype !== undefined) this.fail("duplicate dtype");
+        dtype = this.#string();
+      } else if (key === "shape") {
+        if (shape !== undefined) this.fail("duplicate shape");
+        shape = this.#integers("shape", Infinity);
+      } else if (key === "data_offsets") {
+        if (offsets !== undefined) this.fail("duplicate data_offsets");
+        offsets = this.#integers("data_offsets", 2);
+      } else this.fail(`unknown field ${quote(key)}`);
+    });
+    if (dtype === undefined) return this.fail("no dtype");
+    if (shape === undefined) return this.fail("no shape");
+    const [begin, end] = offsets ?? this.fail("no data_offsets");
+    if (begin === undefined || end === undefined) return this.fail("data_offsets is not a pair");
+    return { name, dtype, shape, begin, end };
+  }
+
+  /** An object: calls `member` with each key, standing before its value. */
+  #members(member: (key: string) => void): void {
+    this.#expect("{");
+    if (this.#accept("}")) return;
+    do {
+      const key = this.#string();
+      this.#expect(":");
+      member(key);
+    } while (this.#accept(","));
+    this.#expect("}");
+  }
+
+  #string(): string {
+    this.#skipSpace();
+    const start = this.#at;
+    if (this.text[start] !== '"') this.fail(`expected a string ${this.#position()}`);
+    let at = start + 1;
+    // To the closing quote by hand (a regular expression may run out of stack on a long string);
+    // what stands between, JSON.parse judges.
+    while (at < this.text.length && this.text[at] !== '"') at += this.text[at] === "\\" ? 2 : 1;
+    if (at >= this.text.length) this.fail("unfinished string");
+    this.#at = at + 1;
+    let value = "";
+    try {
+      value = JSON.parse(this.text.slice(start, at + 1));
+    } catch {
+      this.fail(`malformed string at character ${start}`);
+    }
+    if (!value.isWellFormed()) this.fail(`lone surrogate in the string at character ${start}`);
+    return value;
+  }
+
+  #integers(what: string, max: number): number[] {
+    const values: number[] = [];
+    this.#expect("[");
+    if (this.#accept("]")) return values;
+    do {
+      if (values.length === max) this.fail(`${what} has more than ${max} numbers`);
+      values.push(this.#integer(what));
+    } while (this.#accept(","));
+    this.#expect("]");
+    return values;
+  }
+
+  #integer(what: string): number {
+    this.#skipSpace();
+    const start = this.#at;
+    let value = 0;
+    for (; this.#at < this.text.length; this.#at++) {
+      const digit = this.text.charCodeAt(this.#at) - 48;
+      if (digit < 0 || digit > 9) break;
+      value = value * 10 + digit;
+      if (!Number.isSafeInteger(value)) this.fail(`${what} has a number beyond 2^53-1`);
+    }
+    const digits = this.#at - start;
+    // Also refuses what JSON calls a number and the format does not: -1, 1.0, 1e3.
+    if (digits === 0 || "eE.".includes(this.text[this.#at] ?? " ")) {
+      this.fail(`${what} must hold non-negative integers, at character ${start}`);
+    }
+    if (digits > 1 && this.text[start] === "0") this.fail(`${what} has a number with leading 0`);
+    return value;
+  }
+
+  #skipSpace(): void {
+    while (this.#at < this.text.length && " \n\r\t".includes(this.text[this.#at]!)) this.#at++;
+  }
+
+  #accept(mark: string): boolean {
+    this.#skipSpace();
+    if (this.text[this.#at] !== mark) return false;
+    this.#at++;
+    return true;
+  }
+
+  #expect(mark: string): void {
+    if (!this.#accept(mark)) this.fail(`expected ${mark} ${this.#position()}`);
+  }
+
+  #position(): string {
+    return this.#at < this.text.length ? `at character ${this.#at}` : "but the header ends";
+  }
+}

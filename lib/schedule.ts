@@ -1,0 +1,41 @@
+/**
+ * Which kernel computes a matrix product, and with what tile: one place for every choice that
+ * depends on the adapter. The naive kernel is the reference and serves the shapes no tile fits.
+ *
+ * @module
+ */
+
+import type { Target } from "./kernel.ts";
+
+/** How a product's result is cut among threads. */
+export interface Tile {
+  /** Rows of the result that a group of lanes works on. */
+  readonly rows: number;
+  /** Lanes that share those rows by subgroup broadcast; 1 means each thread works alone. */
+  readonly lanes: number;
+  /** Four-column vectors of the result that each lane keeps, for every row. */
+  readonly vectors: number;
+}
+
+/** Names of the ways to compute a product; `auto` picks by adapter and shape. */
+export type Schedule = "auto" | "naive" | "register" | "subgroup";
+
+/** Every schedule a kernel can be forced to, for tests and tuning. */
+export const SCHEDULES: readonly Schedule[] = ["auto", "naive", "register", "subgroup"];
+
+const REGISTER: Tile = { rows: 8, lanes: 1, vectors: 2 };
+
+/**
+ * The tile for a product with `columns` result columns, or null for the naive kernel.
+ *
+ * Broadcasting pays where a load costs more than the arithmetic it feeds, as on a software adapter
+ * (a load there is a loop over the lanes), and needs enough columns to occupy the lanes.
+ */
+export function chooseTile(target: Target, columns: number): Tile | null {
+  const { schedule, subgroupSize: lanes } = target;
+  if (schedule === "naive" || columns % 4 !== 0) return null;
+  const subgroup: Tile = { rows: 16, lanes, vectors: 1 };
+  if (schedule === "subgroup" && lanes > 1) return subgroup;
+  if (schedule === "auto" && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
+  return { ...REGISTER, vectors: columns >= 8 ? 2 : 1 };
+}

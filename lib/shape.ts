@@ -1,0 +1,114 @@
+/**
+ * Shapes: arithmetic on lists of dimension sizes, with no GPU and no tensors.
+ * Every shape error of the library is raised through {@link ShapeError}.
+ *
+ * @module
+ */
+
+/** Dimension sizes, outermost first. `[]` is a scalar. */
+export type Shape = readonly number[];
+
+/** A shape, axis or size that does not fit the operation; the message names the op and the shapes. */
+export class ShapeError extends Error {
+  override name = "ShapeError";
+}
+
+/** Number of elements of `shape` (1 for a scalar). */
+export function sizeOf(shape: Shape): number {
+  return shape.reduce((product, dim) => product * dim, 1);
+}
+
+/** `[4, 3, 6, 6]`, as PyTorch prints it. */
+export function formatShape(shape: Shape): string {
+  return `[${shape.join(", ")}]`;
+}
+
+/** Whether two shapes are equal, dimension by dimension. */
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((dim, i) => dim === b[i]);
+}
+
+/** Throws unless every dimension is a positive integer. */
+export function checkShape(op: string, shape: Shape): void {
+  if (!shape.every((dim) => Number.isSafeInteger(dim) && dim > 0)) {
+    throw new ShapeError(
+      `${op}: every dimension must be a positive integer, got ${formatShape(shape)}`,
+    );
+  }
+}
+
+/** The shape that `a` and `b` broadcast to by NumPy's rule. */
+export function broadcastShapes(op: string, a: Shape, b: Shape): Shape {
+  const rank = Math.max(a.length, b.length);
+  const out: number[] = [];
+  for (let i = 0; i < rank; i++) {
+    const m = a[i - rank + a.length] ?? 1;
+    const n = b[i - rank + b.length] ?? 1;
+    if (m !== n && m !== 1 && n !== 1) {
+      throw new ShapeError(
+        `${op}: shapes ${formatShape(a)} and ${formatShape(b)} do not broadcast`,
+      );
+    }
+    out.push(m === 1 ? n : m);
+  }
+  return out;
+}
+
+/** Row-major strides, in elements. */
+export function stridesOf(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= shape[i]!;
+  }
+  return strides;
+}
+
+/** Sorted, non-negative, distinct axes; all axes when `axes` is undefined. */
+export function normalizeAxes(op: string, rank: number, axes?: readonly number[]): number[] {
+  if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
+  const out = axes.map((axis) => axis < 0 ? axis + rank : axis).sort((a, b) => a - b);
+  out.forEach((axis, i) => {
+    if (!Number.isInteger(axis) || axis < 0 || axis >= rank || axis === out[i - 1]) {
+      throw new ShapeError(`${op}: axes [${axes.join(", ")}] do not fit a tensor of rank ${rank}`);
+    }
+  });
+  return out;
+}
+
+/** `shape` with `axes` (sorted) dropped, or kept as 1. */
+export function reduceShape(shape: Shape, axes: readonly number[], keepDims: boolean): Shape {
+  return keepDims
+    ? shape.map((dim, i) => axes.includes(i) ? 1 : dim)
+    : shape.filter((_, i) => !axes.includes(i));
+}
+
+/** A size for height and width: one number for both, or `[height, width]`. */
+export type Pair = number | readonly [number, number];
+
+/** Both members of a {@link Pair}, checked to be integers of at least `least`. */
+export function pair(op: string, what: string, value: Pair, least: number): [number, number] {
+  const [h, w] = typeof value === "number" ? [value, value] : value;
+  if (!Number.isInteger(h) || !Number.isInteger(w) || h < least || w < least) {
+    throw new ShapeError(`${op}: ${what} must be an integer of at least ${least}, got ${value}`);
+  }
+  return [h, w];
+}
+
+/** Length of a window sliding over `size` padded cells (floor mode, as PyTorch's default). */
+export function windowCount(
+  op: string,
+  size: number,
+  kernel: number,
+  stride: number,
+  padding: number,
+): number {
+  const count = Math.floor((size + 2 * padding - kernel) / stride) + 1;
+  if (count < 1) {
+    throw new ShapeError(
+      `${op}: a window of ${kernel} is larger than the padded input, ${size} + 2 × ${padding}`,
+    );
+  }
+  return count;
+}

@@ -1,0 +1,36 @@
+/**
+ * Resnette trains ResNets on WebGPU, in Deno and in the browser: tensors as graph nodes, reverse-mode
+ * gradients, plans that replay a graph in one submit, and the ResNet of the notebook.
+ *
+ * @example A residual block on random images
+ * ```ts
+ * import { evaluate, Random, Residual, tensor } from "@resnette/resnette";
+ *
+ * const block = new Residual(3, 6, { use1x1conv: true, stride: 2 });
+ * const x = tensor(new Random(1).uniform(new Float32Array(4 * 3 * 6 * 6)), [4, 3, 6, 6]);
+ * const y = block.forward(x);
+ * console.log(y.shape); // [ 4, 6, 3, 3 ]
+ * console.log((await evaluate(y)).length); // 216
+ * ```
+ *
+ * @module
+ */
+
+export * from "./lib/shape.ts";
+export * from "./lib/device.ts";
+export * from "./lib/buffers.ts";
+export * from "./lib/kernel.ts";
+export * from "./lib/tensor.ts";
+export * from "./lib/ops/elementwise.ts";
+export * from "./lib/ops/view.ts";
+export * from "./lib/ops/reduce.ts";
+export * from "./lib/ops/matmul.ts";
+export * from "./lib/ops/conv.ts";
+export * from "./lib/ops/pool.ts";
+export * from "./lib/ops/norm.ts";
+export * from "./lib/ops/loss.ts";
+export * from "./lib/ops/data.ts";
+export * from "./lib/grad.ts";
+export * from "./lib/plan.ts";
+export * from "./lib/random.ts";
+export * from "./lib/safetensors.ts";

@@ -1,0 +1,233 @@
+#!/bin/sh
+# Brings a bare Debian machine to `deno task TASK [ARGS…]`, then runs it.
+#
+#   sh scripts/bootstrap.sh TASK [ARGS…]
+#   eval "$(sh scripts/bootstrap.sh env)"     the same settings, for this shell
+#
+# It looks for Deno, a WebGPU adapter, the JSR packages and the data, in that order, and gets what
+# is missing. It says each thing it does in one line on stderr, and nothing when nothing is missing.
+# What it gets goes into git-ignored folders of the project (.deno, .mesa, .links, data). The system
+# itself is changed only where there is no adapter at all, by installing Debian's Vulkan driver.
+# A GPU is used as it is, and so is a driver that you chose yourself (VK_DRIVER_FILES).
+set -eu
+
+cd "$(dirname "$0")/.."
+root=$(pwd -P)
+tmp=
+
+say() { printf 'bootstrap: %s\n' "$*" >&2; }
+die() {
+  say "$*"
+  exit 1
+}
+scratch() { [ -n "$tmp" ] || tmp=$(mktemp -d "${TMPDIR:-/tmp}/resnette.XXXXXX"); }
+clean_up() {
+  [ -z "$tmp" ] || rm -rf "$tmp"
+  tmp=
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+[ $# -gt 0 ] || die "usage: sh scripts/bootstrap.sh TASK [ARGS…]"
+
+needs_adapter=yes
+needs_data=yes
+case $1 in
+  data | shapes | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  env) needs_data=no ;;
+esac
+
+# ---------------------------------------------------------------------------------------- packages
+
+# as_root COMMAND…: fails, having done nothing, where that would need a password.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  else
+    sudo -n "$@"
+  fi
+}
+can_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
+
+# release: "debian bookworm" and the like.
+# shellcheck disable=SC1091
+release() { (. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}") 2>/dev/null || true; }
+
+# mirror: where this machine gets Debian's packages.
+mirror() {
+  found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+    sed -n '/^ *#/d; s|.*\(https\{0,1\}://[^ ]*/debian\)/\{0,1\}\( .*\)\{0,1\}$|\1|p' | head -n 1)
+  echo "${found:-http://deb.debian.org/debian}"
+}
+
+# unpack SUITE PACKAGE FOLDER: puts what is in a package of Debian into FOLDER (an absolute path).
+# The lists and the cache are private, so it needs no root and leaves apt's own files as they are.
+unpack() {
+  command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
+  scratch
+  apt=$tmp/$1
+  key=/usr/share/keyrings/debian-archive-keyring.gpg
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/deb" "$3"
+  [ -r "$key" ] && signed="[signed-by=$key]" || signed=
+  echo "deb $signed $(mirror) $1 main" >"$apt/sources.list"
+  (
+    cd "$apt/deb"
+    private_apt() {
+      apt-get -qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=- \
+        -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root \
+        -o Acquire::Languages=none -o Acquire::Retries=1 -o Acquire::http::Timeout=20 "$@"
+    }
+    private_apt update && private_apt -t "$1" download "$2" && dpkg -x "$2"_*.deb "$3"
+  ) >/dev/null
+}
+
+# -------------------------------------------------------------------------------------------- Deno
+
+# is_recent DENO: it runs, and is 2.9 or later.
+is_recent() {
+  version=$("$1" --version 2>/dev/null | sed -n '1s/^deno \([0-9]*\)\.\([0-9]*\).*/\1 \2/p') || true
+  major=${version% *}
+  minor=${version#* }
+  [ "${major:-0}" -gt 2 ] || { [ "${major:-0}" -eq 2 ] && [ "${minor:-0}" -ge 9 ]; }
+}
+
+if ! is_recent deno; then
+  local_bin=$root/.deno/node_modules/.bin
+  if ! is_recent "$local_bin/deno"; then
+    command -v npm >/dev/null ||
+      die "no Deno 2.9 on PATH, and no npm to get it with; on Debian, as root, type:" \
+        "apt-get update && apt-get install -y npm"
+    say "installing Deno into .deno (npm install deno)"
+    npm install --prefix .deno --no-audit --no-fund --no-update-notifier --loglevel=error \
+      'deno@^2.9' >/dev/null ||
+      die "npm could not install Deno; to see why, type: npm install --prefix .deno deno"
+    is_recent "$local_bin/deno" || die "the Deno in .deno does not run; remove .deno and try again"
+  fi
+  PATH=$local_bin:$PATH
+  export PATH
+fi
+
+# ----------------------------------------------------------------------------------------- adapter
+
+# adapter [BACKEND]: hardware, software or none. Without Vulkan, Deno falls back to OpenGL.
+adapter() {
+  env ${1:+"DENO_WEBGPU_BACKEND=$1"} deno eval --no-config --quiet '
+    const info = (await navigator.gpu?.requestAdapter())?.info;
+    const software = info?.isFallbackAdapter ||
+      /llvmpipe|lavapipe|softpipe|swiftshader/i.test(info?.description);
+    console.log(!info ? "none" : software ? "software" : "hardware");
+  ' 2>/dev/null || echo none
+}
+has_vulkan() { [ "$(adapter vulkan)" != none ]; }
+
+driver=mesa-vulkan-drivers
+install_driver="apt-get install -y --no-install-recommends $driver"
+
+# use_mesa: points Vulkan at the driver in .mesa, wherever the project stands now.
+use_mesa() {
+  library=$root/.mesa/libvulkan_lvp.so
+  icd=$root/.mesa/lvp_icd.json
+  [ -f "$library" ] && [ -f "$icd" ] || return 1
+  if ! grep -qF "\"$library\"" "$icd"; then
+    escaped=$(printf '%s' "$library" | sed 's/[&|\\]/\\&/g')
+    sed "s|\(\"library_path\": *\"\)[^\"]*|\1$escaped|" "$icd" >"$icd.new" && mv "$icd.new" "$icd"
+  fi
+  VK_DRIVER_FILES=$icd
+  export VK_DRIVER_FILES
+}
+
+# get_mesa: Mesa 25 runs most kernels 1.5 to 2 times faster than bookworm's 22.3. It needs the two
+# libraries libvulkan1 and libllvm15, which bookworm's own driver brings.
+get_mesa() {
+  scratch
+  unpack bookworm-backports "$driver" "$tmp/mesa" || return 1
+  mkdir -p .mesa
+  find "$tmp/mesa" -name libvulkan_lvp.so -exec mv {} .mesa/ \;
+  find "$tmp/mesa" -name 'lvp_icd*.json' -exec mv {} .mesa/lvp_icd.json \;
+  use_mesa && has_vulkan
+}
+
+if [ -z "${XDG_RUNTIME_DIR:-}" ]; then # Without it, the driver prints an error of its own.
+  XDG_RUNTIME_DIR=$root/.mesa/run
+  mkdir -p .mesa
+  [ -d "$XDG_RUNTIME_DIR" ] || mkdir -m 700 "$XDG_RUNTIME_DIR"
+  export XDG_RUNTIME_DIR
+fi
+
+chosen=${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}${DENO_WEBGPU_BACKEND:-}
+if [ "$needs_adapter" = yes ] && [ -z "$chosen" ] && [ "$(adapter)" != hardware ] &&
+  ! use_mesa; then
+  if ! has_vulkan && command -v apt-get >/dev/null && can_be_root; then
+    say "no Vulkan driver: installing Debian's software driver ($driver)"
+    as_root apt-get update -qq >/dev/null 2>&1 || true
+    # shellcheck disable=SC2086
+    as_root env DEBIAN_FRONTEND=noninteractive $install_driver >/dev/null 2>&1 || true
+  fi
+  if ! has_vulkan; then
+    [ "$(adapter)" != none ] ||
+      die "no WebGPU adapter; on Debian, as root, type: apt-get update && $install_driver"
+    say "no Vulkan driver, so OpenGL it is; better is, as root: apt-get update && $install_driver"
+  elif [ "$(release)" = "debian bookworm" ] && [ ! -f .mesa/failed ]; then
+    say "getting a faster software driver into .mesa ($driver of bookworm-backports)"
+    if ! get_mesa; then
+      say "it does not work here: going on with the system's driver (remove .mesa to try again)"
+      unset VK_DRIVER_FILES
+      rm -rf .mesa/*.so .mesa/*.json
+      : >.mesa/failed
+    fi
+  fi
+fi
+
+# ------------------------------------------------------------------------------------------- links
+
+if [ ! -e .links ] && [ ! -L .links ]; then
+  package=jsr:@std/cli@^1.0.32/parse-args
+  if ! timeout 5 deno eval --no-config --quiet "import '$package'" 2>/dev/null; then
+    say "JSR cannot be reached: using the stand-ins of scripts/offline (remove .links to try again)"
+    ln -s scripts/offline .links
+  fi
+fi
+
+# -------------------------------------------------------------------------------------------- data
+
+has_data() {
+  for part in train t10k; do
+    for kind in images-idx3 labels-idx1; do
+      [ -s "data/fashion-mnist/$part-$kind-ubyte.gz" ] || return 1
+    done
+  done
+}
+
+if [ "$needs_data" = yes ] && ! has_data; then
+  say "getting Fashion-MNIST into data/fashion-mnist (deno task data)"
+  if ! deno task --quiet data >&2 || ! has_data; then
+    package=dataset-fashion-mnist
+    folder=/usr/share/datasets/fashion-mnist
+    inside=data/fashion-mnist/$package # where the task may read
+    if [ -d "$folder" ]; then
+      say "taking it from Debian's package $package, which is installed"
+    else
+      say "getting it from Debian's package $package instead"
+      suite=$(release)
+      unpack "${suite#* }" "$package" "$root/$inside" || true
+      folder=$inside$folder
+    fi
+    deno task --quiet data --from "$folder" >&2 || true
+    rm -rf "$inside"
+    has_data || die "no data; put the four files there by hand, as data/README.md says"
+  fi
+fi
+
+# --------------------------------------------------------------------------------------------- run
+
+clean_up
+if [ "$1" = env ]; then
+  for name in PATH XDG_RUNTIME_DIR VK_DRIVER_FILES; do
+    eval "value=\${$name:-}"
+    quoted=$(printf '%s' "$value" | sed "s/'/'\\\\''/g")
+    [ -z "$value" ] || printf "export %s='%s'\n" "$name" "$quoted"
+  done
+  exit
+fi
+exec deno task "$@"

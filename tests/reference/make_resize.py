@@ -1,0 +1,80 @@
+"""Makes tests/fixtures/resize_pil.safetensors: what Pillow's bilinear resize makes of grey images.
+
+    pip install "pillow<13" numpy
+    python make_resize.py        (reads data/fashion-mnist)
+
+It is what torchvision's Resize does to a PIL image of mode "L". It refuses to be clever: each tensor
+is Pillow's output, byte for byte.  Rows are always resampled before columns
+up to Pillow 12; from 13 on, columns come first where (rows lost) > 2 * (columns lost), which differs in a
+last bit here and there.  Square images are the same in all versions.
+
+Keys, all U8 [count, height, width]:
+    in_HxW             images: of the test set where 28x28, then random bytes, then a hard edge
+    out_HxW_of_IxJ     the images in_IxJ (as many of the first as there are) resized to H rows, W columns
+"""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent.parent / "data" / "fashion-mnist" / "t10k-images-idx3-ubyte.gz"
+
+# (rows, columns) of the input: [(rows, columns, how many images) of the outputs]
+CASES = {
+    (28, 28): [
+        (96, 96, 4), (224, 224, 1), (20, 20, 4), (28, 28, 4), (28, 40, 4),
+        (40, 28, 4), (1, 1, 4), (29, 27, 4), (7, 64, 4),
+    ],
+    (37, 23): [(25, 16, 3), (102, 64, 2), (16, 25, 3), (37, 5, 3), (3, 23, 3)],
+    (5, 131): [(8, 209, 2), (3, 78, 2), (64, 2, 2)],
+    (1, 1): [(3, 2, 2)],
+    (2, 3): [(7, 11, 2), (1, 2, 2)],
+}
+
+
+def inputs(height, width, rng):
+    edge = np.zeros((height, width), np.uint8)
+    edge[: (height + 1) // 2, : (width + 1) // 2] = 255
+    images = [rng.integers(0, 256, (height, width), np.uint8), edge]
+    if (height, width) == (28, 28):
+        pixels = np.frombuffer(gzip.decompress(DATA.read_bytes()), np.uint8, offset=16)
+        images = [*pixels.reshape(-1, 28, 28)[:2], *images]
+    elif height > 2:
+        images.insert(0, rng.integers(0, 2, (height, width), np.uint8) * 255)
+    return np.stack(images)
+
+
+def main():
+    assert int(PIL.__version__.split(".")[0]) < 13, "Pillow 13 takes columns first for some shapes"
+    rng = np.random.default_rng(20240607)
+    tensors = {}
+    for (height, width), outputs in CASES.items():
+        images = inputs(height, width, rng)
+        tensors[f"in_{height}x{width}"] = images
+        for rows, columns, count in outputs:
+            tensors[f"out_{rows}x{columns}_of_{height}x{width}"] = np.stack([
+                np.asarray(Image.fromarray(image).resize((columns, rows), Image.BILINEAR))
+                for image in images[:count]
+            ])
+
+    header, offset = {"__metadata__": {"pillow": PIL.__version__}}, 0
+    for name, array in tensors.items():
+        header[name] = {"dtype": "U8", "shape": array.shape, "data_offsets": [offset, offset + array.size]}
+        offset += array.size
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    target = HERE.parent / "fixtures" / "resize_pil.safetensors"
+    with target.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for array in tensors.values():
+            file.write(array.tobytes())
+    print(f"{target}: {len(tensors)} tensors, {target.stat().st_size} bytes, Pillow {PIL.__version__}")
+
+
+if __name__ == "__main__":
+    main()
