@@ -34,3 +34,8 @@ export * from "./lib/grad.ts";
 export * from "./lib/plan.ts";
 export * from "./lib/random.ts";
 export * from "./lib/safetensors.ts";
+export * from "./lib/nn/module.ts";
+export * from "./lib/nn/init.ts";
+export * from "./lib/nn/layers.ts";
+export * from "./lib/models/resnet.ts";
+export * from "./lib/optim.ts";

@@ -8,7 +8,14 @@
  */
 
 import type { Device } from "./device.ts";
-import type { DType, Tensor, TensorData, Variable, VariableStorage } from "./tensor.ts";
+import {
+  type DType,
+  initialValues,
+  type Tensor,
+  type TensorData,
+  type Variable,
+  type VariableStorage,
+} from "./tensor.ts";
 
 /** Bytes of `size` elements, rounded up to whole words. */
 export function bytesOf(dtype: DType, size: number): number {
@@ -62,7 +69,7 @@ export function variableStorage(device: Device, variable: Variable): VariableSto
   } else if (!variable.storage) {
     const buffer = createBuffer(device, variable.size * 4, `${variable}`);
     owners.set(buffer, device);
-    if (variable.initial) write(device, buffer, 0, variable.initial);
+    if (variable.initial) write(device, buffer, 0, initialValues(variable));
     variable.parts.forEach((part) => adopt(device, part, buffer));
     variable.initial = undefined;
     variable.storage = { buffer, offset: 0 };
@@ -84,7 +91,7 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
     device.gpu.queue.submit([encoder.finish()]);
     part.storage.buffer.destroy();
   } else if (part.initial) {
-    write(device, buffer, offset, part.initial);
+    write(device, buffer, offset, initialValues(part));
   }
   part.initial = undefined;
   part.storage = { buffer, offset };
@@ -112,7 +119,7 @@ export async function readVariables(
   return variables.map((v) =>
     v.storage
       ? new Float32Array(values[stored.indexOf(v)]!)
-      : v.initial?.slice() ?? new Float32Array(v.size)
+      : initialValues(v).slice()
   );
 }
 

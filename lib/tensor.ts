@@ -188,8 +188,8 @@ export interface VariableStorage {
  * f32. Plans read it like any tensor and change it only through their updates.
  */
 export class Variable extends Tensor {
-  /** Values until a device takes them over; the host's copy is dropped then. */
-  initial: Float32Array<ArrayBuffer> | undefined;
+  /** Values, or how to make them, until a device takes them over; absent means zeros. */
+  initial: Float32Array<ArrayBuffer> | (() => Float32Array<ArrayBuffer>) | undefined;
   /** Where the values are once a device holds them. */
   storage: VariableStorage | undefined;
   /** The variable that this one is a part of, from element `offset` on; see {@link pack}. */
@@ -198,9 +198,9 @@ export class Variable extends Tensor {
   parts: readonly Variable[] = [];
 
   /** A variable of `shape` holding `initial` values, row-major; zeros by default. */
-  constructor(shape: Shape, initial?: Float32Array<ArrayBuffer>) {
+  constructor(shape: Shape, initial?: Variable["initial"]) {
     super(VariableOp, [], { shape });
-    if (initial && initial.length !== this.size) {
+    if (initial && typeof initial !== "function" && initial.length !== this.size) {
       throw new ShapeError(
         `variable: ${initial.length} values do not fill the shape ${formatShape(shape)}`,
       );
@@ -250,6 +250,12 @@ export interface Update {
   readonly name?: string;
   /** The kernel of such an update. */
   readonly kernels?: (target: Target) => KernelSpec[];
+}
+
+/** The values a variable has before any device holds it; made, where there is a recipe for them. */
+export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
+  const { initial } = variable;
+  return typeof initial === "function" ? initial() : initial ?? new Float32Array(variable.size);
 }
 
 /** An update that sets `target` to `value`, of the same shape. */

@@ -61,7 +61,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (tile >= ${tiles}u) { return; }
   let lane = local % ${tile.lanes}u;
   let m0 = tile / ${across}u * ${tile.rows}u;
-  let n0 = (tile % ${across}u * ${tile.lanes}u + lane) * ${tile.vectors}u;  // in vectors of 4`;
+  let n0 = (tile % ${across}u * ${tile.lanes}u + lane) * ${tile.vectors}u;  // in vectors of 4
+  // Always 0, but not to a compiler: a driver that unrolls a loop around a tile compiles for minutes.
+  let zero = groups.z >> 31u;`;
   return { main, workgroups: [x, Math.ceil(groups / x), layers] as [number, number, number] };
 }
 
@@ -138,8 +140,8 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
   const bLoads = (row: (k: number) => string) =>
     times(4, (k) => times(tile.vectors, (v) => `        let b${k}_${v} = w[${row(k)} + n_${v}];`));
 
-  const vectorTaps = `  for (var r = 0u; r < ${x.taps[0]}u; r++) {
-    for (var s = 0u; s < ${x.taps[1]}u; s++) {
+  const vectorTaps = `  for (var tap = zero; tap < ${x.taps[0] * x.taps[1]}u + zero; tap++) {
+    let r = tap / ${Math.max(1, x.taps[1])}u; let s = tap % ${Math.max(1, x.taps[1])}u;
 ${
     times(loads, (j) =>
       simple
@@ -152,17 +154,16 @@ ${
         }, ok_${j}));`)
   }
       var k = ${weight}(${weightTap}) * ${x.c * o4}u;
-      for (var c = 0u; c < ${x.c / 4}u; c++) {
+      for (var c = zero; c < ${x.c / 4}u + zero; c++) {
 ${times(loads, (j) => `        let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`)}
 ${bLoads((k) => `k + ${k * o4}u`)}
 ${products}
         k += ${4 * o4}u;
       }
-    }
   }`;
   // Channels are no multiple of 4: a window's row is taps × C consecutive elements of the source.
   const line = x.taps[1] * x.c, last = x.taps[0] * line - 1;
-  const scalarTaps = `  for (var r = 0u; r < ${x.taps[0]}u; r++) {
+  const scalarTaps = `  for (var r = zero; r < ${x.taps[0]}u + zero; r++) {
 ${
     times(loads, (j) =>
       simple
@@ -173,7 +174,7 @@ ${
     let row_${j} = ${image}u32(select(0, (i_${j} + hh_${j}) * ${x.w * x.c}, ok_${j}));
     let e_${j} = w_${j} * ${x.c}; let end_${j} = ${x.w * x.c};`)
   }
-    for (var c = 0; c < ${line}; c += 4) {
+    for (var c = i32(zero); c < ${line} + i32(zero); c += 4) {
 ${
     times(loads, (j) =>
       `        var a_${j} = vec4f(0.0);\n` + times(4, (k) =>

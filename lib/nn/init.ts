@@ -1,0 +1,37 @@
+/**
+ * Initial values of parameters, as PyTorch's layers draw them by default, from a seeded generator:
+ * the same seed gives the same weights on every machine.
+ *
+ * @module
+ */
+
+import { Random } from "../random.ts";
+import type { Shape } from "../shape.ts";
+import { sizeOf } from "../shape.ts";
+import { Parameter } from "./module.ts";
+
+let generator = new Random(0);
+
+/** Seeds the generator that layers draw their weights from; until then the seed is 0. */
+export function manualSeed(seed: number): void {
+  generator = new Random(seed);
+}
+
+/**
+ * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
+ * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed.
+ */
+export function uniformParameter(shape: Shape, fanIn: number): Parameter {
+  const { state } = generator;
+  generator.position += sizeOf(shape);
+  const bound = 1 / Math.sqrt(fanIn);
+  return new Parameter(
+    shape,
+    () => Random.fromState(state).uniform(new Float32Array(sizeOf(shape)), -bound, bound),
+  );
+}
+
+/** A parameter filled with `value`. */
+export function constantParameter(shape: Shape, value: number): Parameter {
+  return new Parameter(shape, () => new Float32Array(sizeOf(shape)).fill(value));
+}

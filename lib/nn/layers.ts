@@ -1,0 +1,202 @@
+/**
+ * Layers with PyTorch's names, arguments, initial values and state-dict keys.
+ *
+ * @module
+ */
+
+import { conv2d } from "../ops/conv.ts";
+import { add, mul, relu } from "../ops/elementwise.ts";
+import { linear } from "../ops/matmul.ts";
+import { batchNorm, normalize } from "../ops/norm.ts";
+import { globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
+import { flatten, select } from "../ops/view.ts";
+import { type Pair, pair } from "../shape.ts";
+import { assign, type Tensor, Variable } from "../tensor.ts";
+import { constantParameter, uniformParameter } from "./init.ts";
+import { Module, noteUpdate, type Parameter } from "./module.ts";
+
+/** Settings of a {@link Conv2d}. */
+export interface Conv2dOptions {
+  /** Height and width of the kernel. */
+  readonly kernelSize: Pair;
+  /** Step between windows; 1 by default. */
+  readonly stride?: Pair;
+  /** Zeros added on every side; 0 by default. */
+  readonly padding?: Pair;
+  /** Whether a bias is added; true by default. */
+  readonly bias?: boolean;
+}
+
+/** Convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Conv2d.html | PyTorch}). */
+export class Conv2d extends Module {
+  /** `[outChannels, inChannels, R, S]`. */
+  readonly weight: Parameter;
+  /** `[outChannels]`, unless switched off. */
+  readonly bias: Parameter | undefined;
+  readonly kernelSize: readonly [number, number];
+  readonly stride: readonly [number, number];
+  readonly padding: readonly [number, number];
+
+  /** Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels · R · S. */
+  constructor(
+    readonly inChannels: number,
+    readonly outChannels: number,
+    { kernelSize, stride = 1, padding = 0, bias = true }: Conv2dOptions,
+  ) {
+    super();
+    this.kernelSize = pair("Conv2d", "kernelSize", kernelSize, 1);
+    this.stride = pair("Conv2d", "stride", stride, 1);
+    this.padding = pair("Conv2d", "padding", padding, 0);
+    const fanIn = inChannels * this.kernelSize[0] * this.kernelSize[1];
+    this.weight = uniformParameter([outChannels, inChannels, ...this.kernelSize], fanIn);
+    this.bias = bias ? uniformParameter([outChannels], fanIn) : undefined;
+  }
+
+  /** `conv2d` with this layer's weights. */
+  override forward(x: Tensor): Tensor {
+    return conv2d(x, this.weight, this.bias, { stride: this.stride, padding: this.padding });
+  }
+}
+
+/** Settings of a {@link BatchNorm2d}. */
+export interface BatchNorm2dOptions {
+  /** Added to the variance; 1e-5 by default. */
+  readonly eps?: number;
+  /** Share of a batch in the running statistics; 0.1 by default. */
+  readonly momentum?: number;
+}
+
+/** Batch normalisation over N, H, W ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}). */
+export class BatchNorm2d extends Module {
+  /** Scale γ, `[numFeatures]`. */
+  readonly weight: Parameter;
+  /** Shift β, `[numFeatures]`. */
+  readonly bias: Parameter;
+  /** Running mean, `[numFeatures]`. */
+  readonly runningMean: Variable;
+  /** Running unbiased variance, `[numFeatures]`. */
+  readonly runningVar: Variable;
+  /** Training batches seen: a scalar. */
+  readonly numBatchesTracked: Variable;
+  readonly eps: number;
+  readonly momentum: number;
+
+  /** γ = 1, β = 0, running mean 0 and variance 1. */
+  constructor(
+    readonly numFeatures: number,
+    { eps = 1e-5, momentum = 0.1 }: BatchNorm2dOptions = {},
+  ) {
+    super();
+    this.weight = constantParameter([numFeatures], 1);
+    this.bias = constantParameter([numFeatures], 0);
+    this.runningMean = new Variable([numFeatures]);
+    this.runningVar = new Variable([numFeatures], new Float32Array(numFeatures).fill(1));
+    this.numBatchesTracked = new Variable([]);
+    this.eps = eps;
+    this.momentum = momentum;
+  }
+
+  /** Normalises by the batch's statistics in training, and notes the running ones' update. */
+  override forward(x: Tensor): Tensor {
+    const { weight, bias, runningMean, runningVar, numBatchesTracked, eps } = this;
+    if (!this.training) return normalize(x, runningMean, runningVar, weight, bias, eps);
+    const { y, moments } = batchNorm(x, weight, bias, eps);
+    const n = x.size / x.shape[1]!;
+    this.#follow(runningMean, select(moments, 0), 1);
+    this.#follow(runningVar, select(moments, 1), n / Math.max(n - 1, 1));
+    noteUpdate(assign(numBatchesTracked, add(numBatchesTracked, 1)));
+    return y;
+  }
+
+  #follow(running: Variable, value: Tensor, correction: number): void {
+    const { momentum } = this;
+    noteUpdate(
+      assign(running, add(mul(running, 1 - momentum), mul(value, momentum * correction))),
+    );
+  }
+}
+
+/** Fully connected, `[N, inFeatures]` → `[N, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}). */
+export class Linear extends Module {
+  /** `[outFeatures, inFeatures]`. */
+  readonly weight: Parameter;
+  /** `[outFeatures]`. */
+  readonly bias: Parameter;
+
+  /** Weights and bias drawn from U(-1/√inFeatures, 1/√inFeatures). */
+  constructor(readonly inFeatures: number, readonly outFeatures: number) {
+    super();
+    this.weight = uniformParameter([outFeatures, inFeatures], inFeatures);
+    this.bias = uniformParameter([outFeatures], inFeatures);
+  }
+
+  /** `x Wᵀ + b`. */
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+}
+
+/** `max(x, 0)`. */
+export class ReLU extends Module {
+  /** Elementwise; any shape. */
+  override forward(x: Tensor): Tensor {
+    return relu(x);
+  }
+}
+
+/** Largest value of each window ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}). */
+export class MaxPool2d extends Module {
+  /** A window of `kernelSize`, moved by `stride` over the padded input. */
+  constructor(readonly options: PoolOptions) {
+    super();
+  }
+
+  /** `[N, C, H, W]` → `[N, C, P, Q]`. */
+  override forward(x: Tensor): Tensor {
+    return maxPool2d(x, this.options);
+  }
+}
+
+/** Mean over all pixels: the notebook's layer of that name. */
+export class GlobalAvgPool2d extends Module {
+  /** `[N, C, H, W]` → `[N, C, 1, 1]`. */
+  override forward(x: Tensor): Tensor {
+    return globalAvgPool2d(x);
+  }
+}
+
+/** All but the first dimension in one. */
+export class Flatten extends Module {
+  /** `[N, …]` → `[N, rest]`. */
+  override forward(x: Tensor): Tensor {
+    return flatten(x);
+  }
+}
+
+/** Layers one after the other; children are named `0`, `1`, … or as {@link Sequential.add} says. */
+export class Sequential extends Module {
+  readonly #children = new Map<string, Module>();
+
+  /** The layers in order. */
+  constructor(...layers: readonly Module[]) {
+    super();
+    layers.forEach((layer) => this.add(layer));
+  }
+
+  /** Appends a layer, named by its position by default (PyTorch's `add_module`). */
+  add(layer: Module, name: string = String(this.#children.size)): this {
+    if (this.#children.has(name)) throw new Error(`Sequential: there is a layer "${name}" already`);
+    this.#children.set(name, layer);
+    return this;
+  }
+
+  /** The layers with their names, in order. */
+  override namedChildren(): [string, Module][] {
+    return [...this.#children];
+  }
+
+  /** Each layer on the output of the one before. */
+  override forward(x: Tensor): Tensor {
+    return [...this.#children.values()].reduce((value, layer) => layer.forward(value), x);
+  }
+}
