@@ -107,7 +107,8 @@ const ConvInputGrad: Op<SizedAttrs> = {
     // for each phase this is a convolution of stride 1 with those taps.
     const phases = Array.from(
       { length: Math.min(stride[0], h) * Math.min(stride[1], width) },
-      (_, i) => [Math.floor(i / Math.min(stride[1], width)), i % Math.min(stride[1], width)] as const,
+      (_, i) =>
+        [Math.floor(i / Math.min(stride[1], width)), i % Math.min(stride[1], width)] as const,
     );
     return phases.map(([y, x]) => {
       const r0 = (y + padding[0]) % stride[0], s0 = (x + padding[1]) % stride[1];

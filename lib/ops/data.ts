@@ -28,9 +28,14 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
       { name: "y", type, write: true },
     ];
     // Bytes lie four to a word, the first in the lowest bits.
-    return [perThread(bindings, indices.size * each, target, `  let at = min(indices[i / ${each}u],
+    return [perThread(
+      bindings,
+      indices.size * each,
+      target,
+      `  let at = min(indices[i / ${each}u],
     ${records.shape[0]! - 1}u) * ${each}u + i % ${each}u;
-  y[i] = ${type}((records[at / 4u] >> (at % 4u * 8u)) & 255u);`)];
+  y[i] = ${type}((records[at / 4u] >> (at % 4u * 8u)) & 255u);`,
+    )];
   },
 };
 
@@ -60,9 +65,9 @@ const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, numb
       bindings,
       node.size,
       target,
-      `  let column = i % ${size[1]}u * ${taps[1] + 1}u; let row = i / ${size[1]}u % ${size[0]}u * ${
-        taps[0] + 1
-      }u;
+      `  let column = i % ${size[1]}u * ${taps[1] + 1}u; let row = i / ${size[1]}u % ${
+        size[0]
+      }u * ${taps[0] + 1}u;
   let image = i / ${size[0] * size[1]}u * ${h * w}u;
   var sum = 0;
   for (var r = 0u; r < ${taps[0]}u; r++) {

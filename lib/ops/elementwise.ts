@@ -135,4 +135,3 @@ export function isFinite(x: Tensor): Tensor {
 export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
   return apply(Where, [condition, lift(yes), lift(no)], {});
 }
-

@@ -132,11 +132,17 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
   const image = layers > 1 ? `group.z * ${x.n * x.h * x.w * x.c / (vector ? 4 : 1)}u + ` : "";
   const weight = layers > 1 ? `group.z * ${x.taps[0] * x.taps[1] * x.c * o4}u + ` : "";
   const sign = x.direction === 1 ? "+" : "-";
-  const products = times(tile.rows, (i) =>
-    `        { let t = ${broadcast(tile, `a_${Math.floor(i / tile.lanes)}`, i % tile.lanes)};\n` +
-    times(tile.vectors, (v) =>
-      `          s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`) +
-    " }");
+  const products = times(
+    tile.rows,
+    (i) =>
+      `        { let t = ${broadcast(tile, `a_${Math.floor(i / tile.lanes)}`, i % tile.lanes)};\n` +
+      times(
+        tile.vectors,
+        (v) =>
+          `          s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
+      ) +
+      " }",
+  );
   const bLoads = (row: (k: number) => string) =>
     times(4, (k) => times(tile.vectors, (v) => `        let b${k}_${v} = w[${row(k)} + n_${v}];`));
 
@@ -241,19 +247,29 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   let t_${j} = i32(m_${j} / ${c}u % ${x.taps[1]}u) + (${x.origin[1]});`);
   const zero = width === 4 ? "vec4f(0.0)" : "0.0";
   const image = layers > 1 ? `layer * ${pixels * c}u + ` : "";
-  const aLoads = times(loads, (j) =>
-    simple
-      ? `    let at_${j} = k + k_${j}; let ok_${j} = at_${j} < end;
+  const aLoads = times(
+    loads,
+    (j) =>
+      simple
+        ? `    let at_${j} = k + k_${j}; let ok_${j} = at_${j} < end;
     let a_${j} = select(${zero}, x[${image}select(0u, at_${j} * ${c}u, ok_${j}) + c_${j}], ok_${j});`
-      : `    let at_${j} = k + k_${j};
+        : `    let at_${j} = k + k_${j};
     let h_${j} = i32(at_${j} / ${x.q}u % ${x.p}u * ${sh}u) + r_${j};
     let w_${j} = i32(at_${j} % ${x.q}u * ${sw}u) + t_${j};
     let ok_${j} = at_${j} < end && h_${j} >= 0 && h_${j} < ${x.h} && w_${j} >= 0 && w_${j} < ${x.w};
-    let p_${j} = u32(select(0, (i32(at_${j} / ${x.p * x.q}u * ${x.h}u) + h_${j}) * ${x.w} + w_${j}, ok_${j}));
-    let a_${j} = select(${zero}, x[p_${j} * ${c}u + c_${j}], ok_${j});`);
-  const bLoads = times(4, (k) =>
-    `    let q${k} = min(k + ${k}u, ${pixels - 1}u)${layers > 1 ? ` + layer * ${pixels}u` : ""};\n` +
-    times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} * ${o4}u + n_${v}];`));
+    let p_${j} = u32(select(0, (i32(at_${j} / ${
+          x.p * x.q
+        }u * ${x.h}u) + h_${j}) * ${x.w} + w_${j}, ok_${j}));
+    let a_${j} = select(${zero}, x[p_${j} * ${c}u + c_${j}], ok_${j});`,
+  );
+  const bLoads = times(
+    4,
+    (k) =>
+      `    let q${k} = min(k + ${k}u, ${pixels - 1}u)${
+        layers > 1 ? ` + layer * ${pixels}u` : ""
+      };\n` +
+      times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} * ${o4}u + n_${v}];`),
+  );
   /** WGSL of A at pixel k of the step, row i of the tile. */
   const a = (k: number, i: number) => {
     const e = k * perPixel + Math.floor(i / width);
@@ -261,12 +277,21 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
     return width === 4 ? `${name}.${"xyzw"[i % 4]}` : name;
   };
   const shared = tile.lanes > 1
-    ? times(4 * perPixel, (e) =>
-      `    let t${e} = ${broadcast(tile, `a_${Math.floor(e / tile.lanes)}`, e % tile.lanes)};`)
+    ? times(
+      4 * perPixel,
+      (e) =>
+        `    let t${e} = ${broadcast(tile, `a_${Math.floor(e / tile.lanes)}`, e % tile.lanes)};`,
+    )
     : "";
-  const products = times(tile.rows, (i) =>
-    times(tile.vectors, (v) =>
-      `    s${i}_${v} = s${i}_${v} + ${times(4, (k) => `${a(k, i)} * b${k}_${v}`, " + ")};`));
+  const products = times(
+    tile.rows,
+    (i) =>
+      times(
+        tile.vectors,
+        (v) =>
+          `    s${i}_${v} = s${i}_${v} + ${times(4, (k) => `${a(k, i)} * b${k}_${v}`, " + ")};`,
+      ),
+  );
   return {
     bindings: [
       { name: "x", type: width === 4 ? "vec4f" : "f32" },

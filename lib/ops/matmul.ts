@@ -87,9 +87,7 @@ const MatMul: Op = {
     const { layers, m, k, n } = sizes(node);
     const tile = chooseTile(target, n);
     return [
-      tile
-        ? rowTile(matrix(m, k), { o: n, layers }, tile, target)
-        : naive(node, target, false),
+      tile ? rowTile(matrix(m, k), { o: n, layers }, tile, target) : naive(node, target, false),
     ];
   },
   vjp: (g, _, [a, b]) => [apply(MatMul, [g, transpose(b!)], {}), apply(MatMulT, [a!, g], {})],

@@ -74,7 +74,11 @@ const MergeMoments: Op<{ n: number }> = {
     const bindings = [{ name: "x", type: "f32" }, { name: "y", type: "f32", write: true }] as const;
     // Chunk k holds rows k, k + chunks, …: the first ones may hold one more.
     const [least, longer] = [Math.floor(n / chunks), n % chunks];
-    return [perThread(bindings, c, target, `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;
+    return [perThread(
+      bindings,
+      c,
+      target,
+      `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;
   for (var k = 0u; k < ${chunks}u; k++) {
     let rows = select(${least}.0, ${least + 1}.0, k < ${longer}u);
     let total = seen + rows;
@@ -84,7 +88,8 @@ const MergeMoments: Op<{ n: number }> = {
     seen = total;
   }
   y[i] = mean;
-  y[${c}u + i] = m2 / ${n}.0;`)];
+  y[${c}u + i] = m2 / ${n}.0;`,
+    )];
   },
 };
 

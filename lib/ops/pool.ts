@@ -79,7 +79,9 @@ function overHolders(y: Four, attrs: PoolAttrs, channels: number, body: string):
     for (var s = 0; s < ${kernel[1]}; s++) {
       let v = q + ${padding[1]} - s;
       if (v < 0 || v % ${stride[1]} != 0 || v / ${stride[1]} >= ${y[2]}) { continue; }
-      let at = u32((n * ${y[1]} + u / ${stride[0]}) * ${y[2]} + v / ${stride[1]}) * ${channels}u + c;
+      let at = u32((n * ${y[1]} + u / ${stride[0]}) * ${y[2]} + v / ${
+    stride[1]
+  }) * ${channels}u + c;
 ${body}
     }
   }`;
@@ -93,7 +95,8 @@ const MINUS_INFINITY = (type: string) =>
 const TAKE_LARGER = `      let v = x[at];
       let larger = (v > best) | (v != v);
       best = select(best, v, larger);`;
-const TAKE_TAP = (type: string, width: number) => `      let v = x[at];
+const TAKE_TAP = (type: string, width: number) =>
+  `      let v = x[at];
       let larger = (v > best) | (v != v) | (tap < ${type}(0.0));
       best = select(best, v, larger);
       tap = select(tap, ${type}(f32(r * ${width} + s)), larger);`;

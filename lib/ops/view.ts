@@ -111,9 +111,7 @@ const BroadcastTo: Op<{ shape: Shape }> = {
     const lead = shape.length - x.shape.length;
     return {
       offset: x.offset,
-      strides: shape.map((_, i) =>
-        i < lead || x.shape[i - lead] === 1 ? 0 : x.strides[i - lead]!
-      ),
+      strides: shape.map((_, i) => i < lead || x.shape[i - lead] === 1 ? 0 : x.strides[i - lead]!),
     };
   },
   vjp: (g, _, [x]) => [sumTo(g, x!.shape)],

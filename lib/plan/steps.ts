@@ -6,7 +6,6 @@
 
 import type { KernelSpec, Target } from "../kernel.ts";
 import { packOffsets } from "../ops/pack.ts";
-import { formatShape } from "../shape.ts";
 import { apply, inputName, type Op, type Tensor, type Update, type Variable } from "../tensor.ts";
 import { elementwiseKernel, reductionKernel } from "./codegen.ts";
 import { fuse, inMemory, isLeaf, leavesOf } from "./fuse.ts";
@@ -85,7 +84,12 @@ export function schedule(
   const pinned = new Set(results.map(inMemory));
   for (const node of fusion.stored) {
     if (isLeaf(node) || isValue.has(node)) continue;
-    steps.push(...stepsOf(node, fusion.inlined, target, parts, pinned));
+    const offsets = packOffsets(node);
+    steps.push(
+      ...offsets
+        ? packSteps(node, offsets, { steps, pinned, parts, target })
+        : stepsOf(node, fusion.inlined, target),
+    );
   }
   updates.forEach((update, i) => {
     const [own] = update.targets as [Variable];
@@ -106,37 +110,61 @@ export function schedule(
       }
     }
   });
-  const later = placeParts(steps, parts);
-  return { steps: later, outputs: results.map(inMemory), parts };
+  return { steps, outputs: results.map(inMemory), parts };
 }
 
-function stepsOf(
+/**
+ * Puts the inputs of a pack in their places: computed there, or copied. An input is computed there
+ * when its memory is free to choose, and no kernel would have to read and write the pack at once,
+ * which WebGPU refuses.
+ */
+function packSteps(
   node: Tensor,
-  inlined: ReadonlySet<Tensor>,
-  target: Target,
-  parts: Map<Tensor, Part>,
-  pinned: ReadonlySet<Tensor>,
+  offsets: readonly number[],
+  { steps, pinned, parts, target }: {
+    steps: readonly Step[];
+    pinned: ReadonlySet<Tensor>;
+    parts: Map<Tensor, Part>;
+    target: Target;
+  },
 ): Step[] {
-  const offsets = packOffsets(node);
-  if (offsets) {
-    // A part that nothing else claims is computed in place (see placeParts); others are copied in.
-    return node.inputs.flatMap((x, i) => {
-      const base = inMemory(x);
-      if (!isLeaf(base) && !pinned.has(base) && !parts.has(base)) {
-        parts.set(base, { whole: node, offset: offsets[i]! });
-        return [];
-      }
-      const copy = apply(Assign, [x], {});
-      parts.set(copy, { whole: node, offset: offsets[i]! });
-      const { spec, reads } = elementwiseKernel(copy, new Set(), target);
-      return [{ name: "copy", node: copy, spec, reads, writes: [copy] }];
-    });
+  const bases = node.inputs.map(inMemory);
+  const times = (x: Tensor) => bases.filter((base) => base === x).length;
+  const free = new Set(
+    bases.filter((x) => !isLeaf(x) && !pinned.has(x) && !parts.has(x) && times(x) === 1),
+  );
+  for (const step of steps) {
+    if (step.reads.some((x) => free.has(x))) step.writes.forEach((x) => free.delete(x));
   }
+  return node.inputs.flatMap((x, i) => {
+    const place = { whole: node, offset: offsets[i]! };
+    if (free.has(bases[i]!)) {
+      parts.set(bases[i]!, place);
+      return [];
+    }
+    const copy = apply(Assign, [x], {});
+    parts.set(copy, place);
+    const { spec, reads } = elementwiseKernel(copy, new Set(), target);
+    return [{ name: "copy", node: copy, spec, reads, writes: [copy] }];
+  });
+}
+
+function stepsOf(node: Tensor, inlined: ReadonlySet<Tensor>, target: Target): Step[] {
   if (node.op.reduction) {
-    return [{ name: nameOf(node, inlined), node, writes: [node], ...reductionKernel(node, inlined, target) }];
+    return [{
+      name: nameOf(node, inlined),
+      node,
+      writes: [node],
+      ...reductionKernel(node, inlined, target),
+    }];
   }
   if (node.op.expression || node.op.view) {
-    return [{ name: nameOf(node, inlined), node, writes: [node], ...elementwiseKernel(node, inlined, target) }];
+    return [{
+      name: nameOf(node, inlined),
+      node,
+      writes: [node],
+      ...elementwiseKernel(node, inlined, target),
+    }];
   }
   if (!node.op.kernels) throw new Error(`plan: ${node.op.name} has no kernel`);
   return node.op.kernels(node, target).map((spec) => ({
@@ -153,24 +181,6 @@ function nameOf(node: Tensor, inlined: ReadonlySet<Tensor>): string {
   const inner = [...new Set(node.inputs.filter((x) => inlined.has(x)))];
   const names = inner.map((x) => nameOf(x, inlined)).join(",");
   return names ? `${node.op.name}(${names})` : node.op.name;
-}
-
-/**
- * WebGPU refuses to bind a buffer for reading and writing at once: a tensor whose kernel reads
- * another part of the same packed tensor is computed elsewhere and copied.
- */
-function placeParts(steps: readonly Step[], parts: Map<Tensor, Part>): Step[] {
-  const out: Step[] = [];
-  for (const step of steps) {
-    const part = parts.get(step.node);
-    if (part && step.reads.some((x) => parts.get(x)?.whole === part.whole)) {
-      throw new Error(
-        `plan: ${step.name} ${formatShape(step.node.shape)} is computed from another part of its pack`,
-      );
-    }
-    out.push(step);
-  }
-  return out;
 }
 
 /** Inputs that the steps read, by name. */
