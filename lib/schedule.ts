@@ -18,10 +18,16 @@ export interface Tile {
 }
 
 /** Names of the ways to compute a product; `auto` picks by adapter and shape. */
-export type Schedule = "auto" | "naive" | "register" | "subgroup";
+export type Schedule = "auto" | "naive" | "register" | "subgroup" | "winograd";
 
 /** Every schedule a kernel can be forced to, for tests and tuning. */
-export const SCHEDULES: readonly Schedule[] = ["auto", "naive", "register", "subgroup"];
+export const SCHEDULES: readonly Schedule[] = [
+  "auto",
+  "naive",
+  "register",
+  "subgroup",
+  "winograd",
+];
 
 const REGISTER: Tile = { rows: 8, lanes: 1, vectors: 2 };
 
@@ -36,6 +42,36 @@ export function chooseTile(target: Target, columns: number): Tile | null {
   if (schedule === "naive" || columns % 4 !== 0) return null;
   const subgroup: Tile = { rows: 16, lanes, vectors: 1 };
   if (schedule === "subgroup" && lanes > 1) return subgroup;
-  if (schedule === "auto" && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
+  const free = schedule === "auto" || schedule === "winograd";
+  if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
   return { ...REGISTER, vectors: columns >= 8 ? 2 : 1 };
+}
+
+/** A 3×3 convolution of stride 1, as far as the choice of an algorithm is concerned. */
+export interface Convolution {
+  readonly kernel: readonly [number, number];
+  readonly stride: readonly [number, number];
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** Pixels of the side that is tiled. */
+  readonly pixels: readonly [number, number];
+}
+
+/** Results per tile that Winograd's transforms are used with. */
+const TILES = [2, 3, 4] as const;
+
+/**
+ * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null where it does not apply or pay.
+ * Of the sizes, the one with the fewest multiplications, partial tiles at the edges included.
+ */
+export function chooseWinograd(target: Target, conv: Convolution): number | null {
+  const { kernel, stride, inChannels, outChannels, pixels } = conv;
+  const applies = [...kernel].every((k) => k === 3) && [...stride].every((s) => s === 1) &&
+    inChannels % 4 === 0 && outChannels % 4 === 0;
+  if (!applies) return null;
+  if (target.schedule !== "winograd") {
+    if (target.schedule !== "auto" || Math.min(inChannels, outChannels) < 32) return null;
+  }
+  const cost = (m: number) => Math.ceil(pixels[0] / m) * Math.ceil(pixels[1] / m) * (m + 2) ** 2;
+  return TILES.reduce((best, m) => cost(m) <= cost(best) ? m : best);
 }

@@ -12,13 +12,14 @@
  */
 
 import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { chooseTile } from "../schedule.ts";
+import { chooseTile, chooseWinograd } from "../schedule.ts";
 import { formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
 import { splitCount } from "./matmul.ts";
 import { sum } from "./reduce.ts";
 import { permute, reshape } from "./view.ts";
+import { winogradConv, winogradWeightGrad } from "./winograd.ts";
 
 type Two = readonly [number, number];
 type Four = readonly [number, number, number, number];
@@ -40,6 +41,17 @@ function windows(x: Four, y: Four, taps: Two, { stride, padding }: ConvAttrs): W
   return { n, h, w, c, p: y[1], q: y[2], stride, origin, taps, direction: 1 };
 }
 
+/** Winograd's tile size for a convolution from `x` to `y`, both `[N, H, W, C]`, or null. */
+function tileSize(target: Target, x: Tensor, y: Tensor, kernel: Two, stride: Two): number | null {
+  return chooseWinograd(target, {
+    kernel,
+    stride,
+    inChannels: four(x)[3],
+    outChannels: four(y)[3],
+    pixels: [four(y)[1], four(y)[2]],
+  });
+}
+
 const bindings = (...names: string[]): Binding[] =>
   names.map((name, i) => ({ name, type: "f32", write: i === names.length - 1 }));
 
@@ -49,6 +61,12 @@ const Conv: Op<ConvAttrs> = {
     const [n, h, width] = four(x!), [r, s, _, o] = four(w!);
     const p = windowCount("conv2d", h, r, stride[0], padding[0]);
     return [n, p, windowCount("conv2d", width, s, stride[1], padding[1]), o];
+  },
+  lower: (node, target) => {
+    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
+    const { stride, padding } = node.attrs as ConvAttrs;
+    const m = tileSize(target, x, node, [four(w)[0], four(w)[1]], stride);
+    return m ? winogradConv(x, w, bias, { m, padding }) : node;
   },
   kernels: (node, target) => {
     const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
@@ -97,6 +115,12 @@ const Conv: Op<ConvAttrs> = {
 const ConvInputGrad: Op<SizedAttrs> = {
   name: "conv2dInputGrad",
   shape: ([g, w], { size }) => [four(g!)[0], ...size, four(w!)[3]],
+  lower: (node, target) => {
+    const [g, w] = node.inputs as [Tensor, Tensor];
+    const { stride, padding: [y, x] } = node.attrs as SizedAttrs;
+    const m = y <= 2 && x <= 2 && tileSize(target, g, node, [four(w)[0], four(w)[1]], stride);
+    return m ? winogradConv(g, w, undefined, { m, padding: [2 - y, 2 - x], flip: true }) : node;
+  },
   kernels: (node, target) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
     const { stride, padding } = node.attrs as SizedAttrs;
@@ -192,7 +216,10 @@ const ConvWeightGrad: Op<SizedAttrs> = {
   name: "conv2dWeightGrad",
   shape: ([x, g], { size }) => [...size, four(x!)[3], four(g!)[3]],
   lower: (node, target) => {
-    const [r, s, c, o] = four(node), g = node.inputs[1]!;
+    const [r, s, c, o] = four(node), [x, g] = node.inputs as [Tensor, Tensor];
+    const { stride, padding } = node.attrs as SizedAttrs;
+    const m = tileSize(target, x, g, [r, s], stride);
+    if (m) return winogradWeightGrad(x, g, { m, padding });
     const splits = splitCount(r * s * c, o, g.size / o);
     if (splits === 1 || !chooseTile(target, o)) return node;
     const partial = apply(PartialWeightGrad, node.inputs, { ...node.attrs as SizedAttrs, splits });
