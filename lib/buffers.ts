@@ -72,10 +72,14 @@ export function variableStorage(device: Device, variable: Variable): VariableSto
     if (variable.initial) write(device, buffer, 0, initialValues(variable));
     variable.parts.forEach((part) => adopt(device, part, buffer));
     variable.initial = undefined;
-    variable.storage = { buffer, offset: 0 };
+    variable.storage = { buffer, offset: 0, exclusive: true };
   }
   const { storage } = variable;
-  if (!storage) throw new Error(`${variable} is not part of the variable it was packed into`);
+  if (!storage || variable.parts.some((part) => part.home!.whole !== variable)) {
+    throw new Error(
+      "these parameters were taken over by another optimizer; use that one's updates",
+    );
+  }
   if (owners.get(storage.buffer) !== device) {
     throw new Error(`${variable} lives on another device; make a new one from its values`);
   }
@@ -87,14 +91,20 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
   const offset = part.home!.offset * 4;
   if (part.storage) {
     const encoder = device.gpu.createCommandEncoder();
-    encoder.copyBufferToBuffer(part.storage.buffer, part.storage.offset, buffer, offset, part.size * 4);
+    encoder.copyBufferToBuffer(
+      part.storage.buffer,
+      part.storage.offset,
+      buffer,
+      offset,
+      part.size * 4,
+    );
     device.gpu.queue.submit([encoder.finish()]);
-    part.storage.buffer.destroy();
+    if (part.storage.exclusive) part.storage.buffer.destroy();
   } else if (part.initial) {
     write(device, buffer, offset, initialValues(part));
   }
   part.initial = undefined;
-  part.storage = { buffer, offset };
+  part.storage = { buffer, offset, exclusive: false };
 }
 
 /** Sets a variable's values, on the device if they are there already. */
@@ -117,14 +127,16 @@ export async function readVariables(
     ? await readBuffers(device, stored.map((v) => ({ ...v.storage!, bytes: v.size * 4 })))
     : [];
   return variables.map((v) =>
-    v.storage
-      ? new Float32Array(values[stored.indexOf(v)]!)
-      : initialValues(v).slice()
+    v.storage ? new Float32Array(values[stored.indexOf(v)]!) : initialValues(v).slice()
   );
 }
 
 /** A range of a buffer. */
-export interface BufferRange extends VariableStorage {
+export interface BufferRange {
+  /** The buffer. */
+  readonly buffer: GPUBuffer;
+  /** Offset of the first element, in bytes. */
+  readonly offset: number;
   /** Length in bytes. */
   readonly bytes: number;
 }

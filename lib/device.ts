@@ -10,6 +10,7 @@ import type { Schedule } from "./schedule.ts";
 
 /** No adapter, a lost device, or a command that the device refused; the message says what to do. */
 export class DeviceError extends Error {
+  /** `"DeviceError"`. */
   override name = "DeviceError";
 }
 

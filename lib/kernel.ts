@@ -49,7 +49,9 @@ export interface KernelSpec {
 /** The complete WGSL module of a kernel. */
 export function wgsl(spec: KernelSpec, target: Target): string {
   const declarations = spec.bindings.map(({ name, type, write }, i) =>
-    `@group(0) @binding(${i}) var<storage, ${write ? "read_write" : "read"}> ${name}: array<${type}>;`
+    `@group(0) @binding(${i}) var<storage, ${
+      write ? "read_write" : "read"
+    }> ${name}: array<${type}>;`
   );
   const enable = spec.subgroups && target.subgroupsDirective ? "enable subgroups;\n" : "";
   return `${enable}${declarations.join("\n")}\n${spec.body}`;

@@ -100,8 +100,11 @@ export interface AdamOptions {
 
 /** Adam (Kingma & Ba 2014; {@link https://pytorch.org/docs/stable/generated/torch.optim.Adam.html | PyTorch}). */
 export class Adam extends Optimizer {
+  /** Decay of the running mean and square of the gradients. */
   readonly betas: readonly [number, number];
+  /** Added to the denominator. */
   readonly eps: number;
+  /** L2 penalty, or in AdamW decoupled decay. */
   readonly weightDecay: number;
 
   /** An optimizer for `parameters`. */
@@ -121,6 +124,7 @@ export class Adam extends Optimizer {
     return [this.lr / (1 - b1 ** t), Math.sqrt(1 - b2 ** t), this.weightDecay, 1];
   }
 
+  /** Means follow, parameters step; `p * h[3]` is the decoupled decay. */
   protected override rule(): string {
     const [b1, b2] = this.betas;
     return `  p = p * h[3];
@@ -138,6 +142,7 @@ export class AdamW extends Adam {
     super(parameters, { weightDecay: 0.01, ...options });
   }
 
+  /** As Adam, but with the decay as a factor and no penalty. */
   protected override numbers(t: number): number[] {
     const [step, correction] = super.numbers(t);
     return [step!, correction!, 0, 1 - this.lr * this.weightDecay];
@@ -156,7 +161,9 @@ export interface SGDOptions {
 
 /** Gradient descent with momentum ({@link https://pytorch.org/docs/stable/generated/torch.optim.SGD.html | PyTorch}). */
 export class SGD extends Optimizer {
+  /** Share of the last step in the next. */
   readonly momentum: number;
+  /** L2 penalty. */
   readonly weightDecay: number;
 
   /** An optimizer for `parameters`. */
@@ -174,6 +181,7 @@ export class SGD extends Optimizer {
     return [this.lr, this.weightDecay, this.momentum];
   }
 
+  /** The momentum follows the penalised gradient, parameters follow the momentum. */
   protected override rule(): string {
     return `  s0 = h[2] * s0 + g0 + h[1] * p;
   p = p - h[0] * s0;`;

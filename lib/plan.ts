@@ -18,7 +18,7 @@ import {
 import { defaultDevice, type Device } from "./device.ts";
 import { assignSlots } from "./plan/memory.ts";
 import { inputsOf, type Part, schedule, type Step } from "./plan/steps.ts";
-import { formatShape } from "./shape.ts";
+import { formatShape, sizeOf } from "./shape.ts";
 import {
   constantData,
   type DType,
@@ -31,6 +31,7 @@ import {
 
 /** A graph that this device cannot run; the message names the tensor, the limit and a way out. */
 export class PlanError extends Error {
+  /** `"PlanError"`. */
   override name = "PlanError";
   /** The largest first dimension of the oversized tensor that the limit allows. */
   readonly largest: number | undefined;
@@ -66,6 +67,7 @@ export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
+  readonly #variables: readonly Variable[];
   #groups: GPUBindGroup[] = [];
   #bound: (GPUBuffer | VariableStorage)[] = [];
   #disposed = false;
@@ -75,7 +77,9 @@ export class Plan {
     readonly device: Device,
     /** The dispatches, in order. */
     readonly steps: readonly Step[],
+    /** For each output asked for: the tensor in memory that holds it, and its shape. */
     readonly outputs: readonly { node: Tensor; shape: readonly number[] }[],
+    /** Where tensors live: in buffers of the plan's own, in workspace slots, or inside packed tensors. */
     readonly placed: {
       readonly pinned: ReadonlyMap<Tensor, GPUBuffer>;
       readonly slotOf: ReadonlyMap<Tensor, number>;
@@ -89,6 +93,8 @@ export class Plan {
       buffer: placed.pinned.get(node)!,
     }]));
     this.#owned = [...placed.pinned.values()];
+    const bound = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
+    this.#variables = [...bound].filter((x) => x instanceof Variable);
     this.#pipelines = steps.map(({ spec, name, node }) =>
       device.pipeline(spec, `${name} ${formatShape(node.shape)}`)
     );
@@ -121,6 +127,13 @@ export class Plan {
       ...[...parts.values()].map((part) => part.whole),
     ]);
     checkLimits([...kept, ...steps.flatMap((s) => [...s.reads, ...s.writes])], device, bytes);
+    for (const { name, node, spec } of steps) {
+      if (spec.workgroups.every((count) => count <= device.target.maxWorkgroups)) continue;
+      throw new PlanError(
+        `plan: ${name} ${formatShape(node.shape)} needs ${spec.workgroups.join(" × ")} workgroups, ` +
+          `more than this adapter's ${device.target.maxWorkgroups} along one axis; make it smaller`,
+      );
+    }
     const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
     const { slotOf, sizes } = assignSlots(steps, managed, bytes);
     return await device.checked("plan", () => {
@@ -163,12 +176,15 @@ export class Plan {
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Values of the outputs after the latest run, in order. */
+  /** Values of the outputs after the latest run, in order; of a variable, after its update. */
   async read(): Promise<TensorData[]> {
     this.#use();
     const ranges = this.outputs.map(({ node }) => this.#range(node));
     const values = await readBuffers(this.device, ranges);
-    return this.outputs.map(({ node }, i) => typedArray(node.dtype, values[i]!));
+    return this.outputs.map(({ node, shape }, i) =>
+      // The tensor in memory may be longer than what was asked for: whole words, or a whole of slices.
+      typedArray(node.dtype, values[i]!).subarray(0, sizeOf(shape)) as TensorData
+    );
   }
 
   /** Resolves when everything submitted to the device so far has run. */
@@ -233,7 +249,10 @@ export class Plan {
   /** Where a tensor's elements are now. */
   #range(node: Tensor): BufferRange {
     const bytes = bytesOf(node.dtype, node.size);
-    if (node instanceof Variable) return { ...variableStorage(this.device, node), bytes };
+    if (node instanceof Variable) {
+      const { buffer, offset } = variableStorage(this.device, node);
+      return { buffer, offset, bytes };
+    }
     const data = constantData(node);
     if (data) return { buffer: constantBuffer(this.device, node, data), offset: 0, bytes };
     const { pinned, slotOf, parts } = this.placed;
@@ -247,11 +266,6 @@ export class Plan {
   #places(): (GPUBuffer | VariableStorage)[] {
     const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]!.buffer);
     return [...used, ...this.#variables.map((x) => variableStorage(this.device, x))];
-  }
-
-  get #variables(): Variable[] {
-    const all = this.steps.flatMap(({ reads, writes }) => [...reads, ...writes]);
-    return [...new Set(all)].filter((x) => x instanceof Variable);
   }
 
   #moved(): boolean {
@@ -284,7 +298,9 @@ function checkLimits(
   if (!over) return;
   const largest = Math.floor(limit / (bytes(over) / over.shape[0]!));
   throw new PlanError(
-    `plan: tensor ${over.op.name} ${formatShape(over.shape)} takes ${bytes(over)} bytes, more than ` +
+    `plan: tensor ${over.op.name} ${formatShape(over.shape)} takes ${
+      bytes(over)
+    } bytes, more than ` +
       `this adapter's maxStorageBufferBindingSize of ${limit}; its first dimension can be at most ` +
       `${largest}`,
     largest,
@@ -302,6 +318,7 @@ function checkLimits(
  * ```
  */
 export async function evaluate(x: Tensor, feeds?: Feeds, device?: Device): Promise<TensorData>;
+/** Values of several tensors, in order: one plan for all. */
 export async function evaluate(
   x: readonly Tensor[],
   feeds?: Feeds,

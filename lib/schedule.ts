@@ -32,14 +32,15 @@ export const SCHEDULES: readonly Schedule[] = [
 const REGISTER: Tile = { rows: 8, lanes: 1, vectors: 2 };
 
 /**
- * The tile for a product with `columns` result columns, or null for the naive kernel.
+ * The tile for a product with `columns` result columns, of which there are `layers`, or null for the
+ * naive kernel.
  *
  * Broadcasting pays where a load costs more than the arithmetic it feeds, as on a software adapter
  * (a load there is a loop over the lanes), and needs enough columns to occupy the lanes.
  */
-export function chooseTile(target: Target, columns: number): Tile | null {
+export function chooseTile(target: Target, columns: number, layers = 1): Tile | null {
   const { schedule, subgroupSize: lanes } = target;
-  if (schedule === "naive" || columns % 4 !== 0) return null;
+  if (schedule === "naive" || columns % 4 !== 0 || layers > target.maxWorkgroups) return null;
   const subgroup: Tile = { rows: 16, lanes, vectors: 1 };
   if (schedule === "subgroup" && lanes > 1) return subgroup;
   const free = schedule === "auto" || schedule === "winograd";

@@ -10,6 +10,7 @@ export type Shape = readonly number[];
 
 /** A shape, axis or size that does not fit the operation; the message names the op and the shapes. */
 export class ShapeError extends Error {
+  /** `"ShapeError"`. */
   override name = "ShapeError";
 }
 

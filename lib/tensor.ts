@@ -8,13 +8,16 @@
  */
 
 import type { KernelSpec, Target } from "./kernel.ts";
-import { checkShape, formatShape, type Shape, ShapeError, sizeOf } from "./shape.ts";
+import { checkShape, formatShape, sameShape, type Shape, ShapeError, sizeOf } from "./shape.ts";
 
 /** Element types. `u8` is storage for data sets only; `u32` serves indices and labels. */
 export type DType = "f32" | "u32" | "u8";
 
 /** The typed array of each element type. */
-export type TensorData = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+export type TensorData =
+  | Float32Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | Uint8Array<ArrayBuffer>;
 
 /** Plain values an op is parametrised with; they are part of a node's identity. */
 export type Attrs = Readonly<Record<string, unknown>>;
@@ -51,6 +54,8 @@ export interface Op<A extends Attrs = any> {
   readonly name: string;
   /** Output shape; throws a ShapeError that names the op and the shapes. */
   shape(inputs: readonly Tensor[], attrs: A): Shape;
+  /** Element type that each input must have: f32 when absent. Views take what they get. */
+  readonly accepts?: readonly DType[];
   /** Output element type; f32 when absent. */
   dtype?(inputs: readonly Tensor[], attrs: A): DType;
   /** Elementwise: a WGSL expression in `a`, `b`, … of type `T` (`f32` or `vec4f`). */
@@ -86,6 +91,12 @@ export class Tensor {
     readonly inputs: readonly Tensor[],
     readonly attrs: Attrs,
   ) {
+    inputs.forEach((x, i) => {
+      const wanted = op.accepts?.[i] ?? "f32";
+      if (!op.view && x.dtype !== wanted) {
+        throw new ShapeError(`${op.name}: input ${i} must be ${wanted}, got ${x}`);
+      }
+    });
     this.shape = op.shape(inputs, attrs);
     this.dtype = op.dtype?.(inputs, attrs) ?? "f32";
   }
@@ -181,6 +192,8 @@ export interface VariableStorage {
   readonly buffer: GPUBuffer;
   /** Offset of the first element, in bytes. */
   readonly offset: number;
+  /** Whether the buffer holds nothing else. */
+  readonly exclusive: boolean;
 }
 
 /**
@@ -260,7 +273,7 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
 
 /** An update that sets `target` to `value`, of the same shape. */
 export function assign(target: Variable, value: Tensor): Update {
-  if (target.size !== value.size || value.dtype !== "f32") {
+  if (!sameShape(target.shape, value.shape) || value.dtype !== "f32") {
     throw new ShapeError(
       `assign: ${value} does not fit a variable of shape ${formatShape(target.shape)}`,
     );

@@ -33,10 +33,15 @@ import type { Tensor } from "../tensor.ts";
  * ```
  */
 export class Residual extends Module {
+  /** 3×3, takes the stride. */
   readonly conv1: Conv2d;
+  /** 3×3. */
   readonly conv2: Conv2d;
+  /** 1×1 on the shortcut, takes the stride too; where asked for. */
   readonly conv3: Conv2d | undefined;
+  /** After `conv1`. */
   readonly b1: BatchNorm2d;
+  /** After `conv2`. */
   readonly b2: BatchNorm2d;
 
   /** `use1x1conv` puts a convolution on the shortcut; `stride` is that of the first convolution. */
@@ -55,9 +60,9 @@ export class Residual extends Module {
 
   /** The block's output. */
   override forward(x: Tensor): Tensor {
-    let y = relu(this.b1.forward(this.conv1.forward(x)));
-    y = this.b2.forward(this.conv2.forward(y));
-    return relu(add(y, this.conv3 ? this.conv3.forward(x) : x));
+    let y = relu(this.b1.call(this.conv1.call(x)));
+    y = this.b2.call(this.conv2.call(y));
+    return relu(add(y, this.conv3 ? this.conv3.call(x) : x));
   }
 }
 

@@ -33,8 +33,11 @@ export class Conv2d extends Module {
   readonly weight: Parameter;
   /** `[outChannels]`, unless switched off. */
   readonly bias: Parameter | undefined;
+  /** Height and width of the kernel, R × S. */
   readonly kernelSize: readonly [number, number];
+  /** Step between windows, down and across. */
   readonly stride: readonly [number, number];
+  /** Zeros added above and below, left and right. */
   readonly padding: readonly [number, number];
 
   /** Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels · R · S. */
@@ -78,7 +81,9 @@ export class BatchNorm2d extends Module {
   readonly runningVar: Variable;
   /** Training batches seen: a scalar. */
   readonly numBatchesTracked: Variable;
+  /** Added to the variance. */
   readonly eps: number;
+  /** Share of a batch in the running statistics. */
   readonly momentum: number;
 
   /** γ = 1, β = 0, running mean 0 and variance 1. */
@@ -197,6 +202,6 @@ export class Sequential extends Module {
 
   /** Each layer on the output of the one before. */
   override forward(x: Tensor): Tensor {
-    return [...this.#children.values()].reduce((value, layer) => layer.forward(value), x);
+    return [...this.#children.values()].reduce((value, layer) => layer.call(value), x);
   }
 }

@@ -13,7 +13,10 @@ import { type Tensor, type Update, Variable } from "../tensor.ts";
 export class Parameter extends Variable {}
 
 /** Named values of a module's parameters and buffers. */
-export type StateDict = Map<string, { readonly shape: Shape; readonly data: Float32Array<ArrayBuffer> }>;
+export type StateDict = Map<
+  string,
+  { readonly shape: Shape; readonly data: Float32Array<ArrayBuffer> }
+>;
 
 let collector: Update[] | undefined;
 
@@ -45,6 +48,31 @@ export function noteUpdate(update: Update): void {
   collector?.push(update);
 }
 
+/** One call of a module: what went in, what came out, and the calls it made of other modules. */
+export interface ModuleCall {
+  /** The module. */
+  readonly module: Module;
+  /** Its input. */
+  readonly x: Tensor;
+  /** Its output. */
+  readonly y: Tensor;
+  /** Calls made while it ran, in order. */
+  readonly calls: readonly ModuleCall[];
+}
+
+let calling: ModuleCall[] | undefined;
+
+/** Runs `body` and returns what it returns together with the module calls that it made. */
+export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[] } {
+  const outer = calling;
+  const calls: ModuleCall[] = calling = [];
+  try {
+    return { result: body(), calls };
+  } finally {
+    calling = outer;
+  }
+}
+
 /** `runningMean` as `running_mean`: PyTorch's spelling. */
 const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
@@ -55,6 +83,18 @@ export abstract class Module {
 
   /** The output for `x`, as a graph node; shapes are checked here, without a device. */
   abstract forward(x: Tensor): Tensor;
+
+  /**
+   * {@link Module.forward}, noted for {@link collectCalls}: how a module runs its children
+   * (PyTorch's `__call__`).
+   */
+  call(x: Tensor): Tensor {
+    const noted = calling;
+    if (!noted) return this.forward(x);
+    const { result: y, calls } = collectCalls(() => this.forward(x));
+    noted.push({ module: this, x, y, calls });
+    return y;
+  }
 
   /** Direct children with their names, in the order of definition. */
   namedChildren(): [string, Module][] {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { broadcastShapes, type Shape, ShapeError } from "../shape.ts";
+import { broadcastShapes } from "../shape.ts";
 import { apply, type Op, Tensor, tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -16,19 +16,13 @@ function lift(x: Operand): Tensor {
   return typeof x === "number" ? tensor(x) : x;
 }
 
-function floatShape(name: string, inputs: readonly Tensor[]): Shape {
-  const other = inputs.find((x) => x.dtype !== "f32");
-  if (other) throw new ShapeError(`${name}: works on f32 tensors, got ${other}`);
-  return inputs.map((x) => x.shape).reduce((a, b) => broadcastShapes(name, a, b));
-}
-
 type Vjp = NonNullable<Op["vjp"]>;
 
 /** An elementwise op; gradients are summed over the axes an input was broadcast along. */
 function elementwise(name: string, expression: string, vjp?: Vjp): Op {
   return {
     name,
-    shape: (inputs) => floatShape(name, inputs),
+    shape: (inputs) => inputs.map((x) => x.shape).reduce((a, b) => broadcastShapes(name, a, b)),
     expression: () => expression,
     ...vjp && {
       vjp: (g, y, inputs, attrs) =>
@@ -59,12 +53,14 @@ const ReluGrad = elementwise(
 );
 /** The first finite-or-not marker: 1 where `a` is neither infinite nor NaN, else 0. */
 const IsFinite = elementwise("isFinite", "select(T(0.0), T(1.0), abs(a) <= T(3.4028234e38))");
+/** WGSL: whether `a` is not 0. NaN is not 0, which drivers get wrong when they compare floats. */
+const NOT_ZERO = "(bitcast<U>(a) & U(0x7fffffffu)) != U(0u)";
 const Where = elementwise(
   "where",
-  "select(c, b, a != T(0.0))",
+  `select(c, b, ${NOT_ZERO})`,
   (g, _, [a]) => [null, mul(g, apply(NonZero, [a!], {})), mul(g, sub(1, apply(NonZero, [a!], {})))],
 );
-const NonZero = elementwise("nonZero", "select(T(0.0), T(1.0), a != T(0.0))");
+const NonZero = elementwise("nonZero", `select(T(0.0), T(1.0), ${NOT_ZERO})`);
 
 /** `a + b`, elementwise with broadcasting. */
 export function add(a: Operand, b: Operand): Tensor {

@@ -7,7 +7,7 @@
 import { type Binding, perThread } from "../kernel.ts";
 import { formatShape, ShapeError } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
-import { exp, mul, neg, sub } from "./elementwise.ts";
+import { exp, mul, neg, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 
 const binding = (name: string, type: Binding["type"], write = false): Binding => ({
@@ -49,6 +49,7 @@ export function softmax(x: Tensor): Tensor {
 
 const OneHot: Op<{ classes: number }> = {
   name: "oneHot",
+  accepts: ["u32"],
   shape: ([labels], { classes }) => [...labels!.shape, classes],
   kernels: (node, target) => {
     const k = node.attrs["classes"] as number;
@@ -63,7 +64,6 @@ const OneHot: Op<{ classes: number }> = {
 
 /** u32 labels `[…]` → f32 `[…, classes]`, 1 at the label; all 0 for a label out of range. */
 export function oneHot(labels: Tensor, classes: number): Tensor {
-  if (labels.dtype !== "u32") throw new ShapeError(`oneHot: labels must be u32, got ${labels}`);
   return apply(OneHot, [labels], { classes });
 }
 
@@ -91,7 +91,7 @@ function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
  */
 export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
   checkLogits("crossEntropy", logits, labels);
-  const picked = mul(logSoftmax(logits), oneHot(labels, logits.shape[1]!));
+  const picked = where(oneHot(labels, logits.shape[1]!), logSoftmax(logits), 0);
   return neg(mean(sum(picked, [1])));
 }
 
@@ -123,6 +123,7 @@ export function argmax(x: Tensor): Tensor {
 
 const Equal: Op = {
   name: "equal",
+  accepts: ["u32", "u32"],
   shape: ([a]) => a!.shape,
   kernels: (node, target) => [perThread(
     [binding("a", "u32"), binding("b", "u32"), binding("y", "f32", true)],

@@ -85,7 +85,7 @@ const MatMul: Op = {
   shape: (inputs) => productShape(inputs, false),
   kernels: (node, target) => {
     const { layers, m, k, n } = sizes(node);
-    const tile = chooseTile(target, n);
+    const tile = chooseTile(target, n, layers);
     return [
       tile ? rowTile(matrix(m, k), { o: n, layers }, tile, target) : naive(node, target, false),
     ];
@@ -98,14 +98,14 @@ const MatMulT: Op = {
   name: "matmulT",
   shape: (inputs) => productShape(inputs, true),
   lower: (node, target) => {
-    const { m, k, n } = sizes(node);
+    const { layers, m, k, n } = sizes(node);
     const splits = splitCount(m, n, k);
-    if (splits === 1 || !chooseTile(target, n)) return node;
+    if (splits === 1 || !chooseTile(target, n, layers * splits)) return node;
     return reshape(sum(apply(PartialMatMulT, node.inputs, { splits }), [1]), node.shape);
   },
   kernels: (node, target) => {
     const { layers, m, k, n } = sizes(node);
-    const tile = chooseTile(target, n);
+    const tile = chooseTile(target, n, layers);
     return [
       tile
         ? columnTile(matrix(k, m), { o: n, splits: 1, layers }, tile, target)

@@ -87,17 +87,22 @@ ${body}
   }`;
 }
 
-// PyTorch takes the first of equal values, and NaN over any number. Minus infinity comes from a
-// variable because WGSL refuses it as a constant.
+// PyTorch takes the first of equal values, and NaN over any number. NaN is told by its bits, since
+// drivers fold `v != v` away; minus infinity comes from a variable, since WGSL has no such constant.
 const MINUS_INFINITY = (type: string) =>
   `  var bits = 0xff800000u;
   var best = ${type}(bitcast<f32>(bits));`;
-const TAKE_LARGER = `      let v = x[at];
-      let larger = (v > best) | (v != v);
+const IS_NAN = (type: string) => {
+  const bits = type === "f32" ? "u32" : "vec4u";
+  return `((bitcast<${bits}>(v) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
+};
+const TAKE_LARGER = (type: string) =>
+  `      let v = x[at];
+      let larger = (v > best) | ${IS_NAN(type)};
       best = select(best, v, larger);`;
 const TAKE_TAP = (type: string, width: number) =>
   `      let v = x[at];
-      let larger = (v > best) | (v != v) | (tap < ${type}(0.0));
+      let larger = (v > best) | ${IS_NAN(type)} | (tap < ${type}(0.0));
       best = select(best, v, larger);
       tap = select(tap, ${type}(f32(r * ${width} + s)), larger);`;
 
@@ -108,7 +113,7 @@ const MaxPool: Op<PoolAttrs> = {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `${MINUS_INFINITY(type)}
-${overWindow(x, attrs, channels, TAKE_LARGER)}
+${overWindow(x, attrs, channels, TAKE_LARGER(type))}
   y[i] = best;`)];
   },
   vjp: (g, _, [x], attrs) => {

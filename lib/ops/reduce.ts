@@ -5,7 +5,7 @@
  * @module
  */
 
-import { normalizeAxes, reduceShape, sameShape, type Shape, ShapeError } from "../shape.ts";
+import { normalizeAxes, reduceShape, sameShape, type Shape } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { mul } from "./elementwise.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
@@ -78,7 +78,6 @@ export function sum(
   { keepDims = false }: { keepDims?: boolean } = {},
 ): Tensor {
   const reduced = normalizeAxes("sum", x.rank, axes);
-  if (x.dtype !== "f32") throw new ShapeError(`sum: works on f32 tensors, got ${x}`);
   const kept = reduced.length === 0 ? x : apply(Sum, [x], { axes: reduced });
   return keepDims ? kept : reshape(kept, reduceShape(x.shape, reduced, false));
 }

@@ -14,7 +14,7 @@ import {
   sizeOf,
   stridesOf,
 } from "../shape.ts";
-import { apply, type Op, type StridedView, type Tensor } from "../tensor.ts";
+import { apply, type DType, type Op, type StridedView, type Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 import { perThread } from "../kernel.ts";
 
@@ -22,6 +22,12 @@ import { perThread } from "../kernel.ts";
 export function isContiguous(shape: Shape, view: StridedView): boolean {
   const strides = stridesOf(shape);
   return shape.every((dim, i) => dim === 1 || view.strides[i] === strides[i]);
+}
+
+/** The element type of `x`, whose elements must be words: bytes cannot be addressed one by one. */
+function wordType(op: string, x: Tensor): DType {
+  if (x.dtype === "u8") throw new ShapeError(`${op}: works on f32 and u32 tensors, got ${x}`);
+  return x.dtype;
 }
 
 const Reshape: Op<{ shape: Shape }> = {
@@ -63,6 +69,7 @@ export function flatten(x: Tensor): Tensor {
 
 const Permute: Op<{ order: readonly number[] }> = {
   name: "permute",
+  dtype: ([x]) => wordType("permute", x!),
   shape: ([x], { order }) => {
     if (!sameShape([...order].sort((a, b) => a - b), x!.shape.map((_, i) => i))) {
       throw new ShapeError(
@@ -98,6 +105,7 @@ export function inverseOrder(order: readonly number[]): number[] {
 
 const BroadcastTo: Op<{ shape: Shape }> = {
   name: "broadcastTo",
+  dtype: ([x]) => wordType("broadcastTo", x!),
   shape: ([x], { shape }) => {
     const lead = shape.length - x!.rank;
     if (lead < 0 || !x!.shape.every((dim, i) => dim === 1 || dim === shape[i + lead])) {
@@ -124,6 +132,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 
 const Select: Op<{ index: number }> = {
   name: "select",
+  dtype: ([x]) => wordType("select", x!),
   shape: ([x], { index }) => {
     if (!(Number.isInteger(index) && index >= 0 && index < (x!.shape[0] ?? 0))) {
       throw new ShapeError(`select: no index ${index} in ${formatShape(x!.shape)}`);

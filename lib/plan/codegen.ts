@@ -6,15 +6,10 @@
  * @module
  */
 
-import {
-  type Binding,
-  type KernelSpec,
-  perThread,
-  type Target,
-} from "../kernel.ts";
+import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { type Shape, stridesOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { literal, type Strided, strided } from "./fuse.ts";
+import { type InlinedNodes, literal, type Strided, strided } from "./fuse.ts";
 
 /** An axis of a collapsed iteration space, with the step of each operand along it. */
 interface Axis {
@@ -50,7 +45,7 @@ class Cluster {
   readonly operands: Strided[] = [];
   readonly #ids = new Map<Tensor, number>();
 
-  constructor(readonly shape: Shape, readonly inlined: ReadonlySet<Tensor>) {}
+  constructor(readonly shape: Shape, readonly inlined: InlinedNodes) {}
 
   /** Registers `node`, broadcast to the cluster's shape, and names its value. */
   #operand(node: Tensor): string {
@@ -75,12 +70,13 @@ class Cluster {
     const lines: string[] = [];
     const names = new Map<Tensor, string>();
     const visit = (x: Tensor, inside: boolean): string => {
-      const constant = literal(x);
-      if (constant !== undefined) return `T(${constant})`;
       if (!inside) return this.#operand(x);
       let name = names.get(x);
       if (name === undefined) {
-        const args = x.inputs.map((input) => visit(input, this.inlined.has(input)));
+        const args = x.inputs.map((input, i) => {
+          const constant = literal(x, i);
+          return constant === undefined ? visit(input, this.inlined.has(input)) : `T(${constant})`;
+        });
         const expression = x.op.expression!(x.attrs)
           .replace(/\b[a-d]\b/g, (letter) => args["abcd".indexOf(letter)]!);
         names.set(x, name = `v${names.size}`);
@@ -93,14 +89,18 @@ class Cluster {
   }
 }
 
-/** Whether all operands can be read four neighbours at a time along the last axis. */
+/**
+ * Whether all operands can be read four neighbours at a time along the last axis, or repeat along it.
+ * One tensor must not be read both ways: that would take two bindings.
+ */
 function vectorizes(axes: readonly Axis[], operands: readonly Strided[]): boolean {
   const last = axes.at(-1);
   return last !== undefined && last.size % 4 === 0 &&
-    operands.every(({ offset }, i) =>
-      last.steps[i] === 0 ||
-      last.steps[i] === 1 && offset % 4 === 0 &&
-        axes.slice(0, -1).every((axis) => axis.steps[i]! % 4 === 0)
+    operands.every(({ base, offset }, i) =>
+      operands.every((other, k) => other.base !== base || last.steps[k] === last.steps[i]) &&
+      (last.steps[i] === 0 ||
+        last.steps[i] === 1 && offset % 4 === 0 &&
+          axes.slice(0, -1).every((axis) => axis.steps[i]! % 4 === 0))
     );
 }
 
@@ -118,8 +118,9 @@ class Loads {
   ) {
     this.#names = operands.map(({ base }, i) => {
       if (own && base === own.base) return own.name;
-      const type = this.#vector(i) ? "vec4f" : "f32";
-      let at = this.reads.findIndex((x, k) => x === base && this.bindings[k]!.type === type);
+      const scalar = base.dtype === "f32" ? "f32" : "u32";
+      const type = !this.#vector(i) ? scalar : scalar === "f32" ? "vec4f" : "vec4u";
+      let at = this.reads.indexOf(base);
       if (at < 0) {
         at = this.reads.push(base) - 1;
         this.bindings.push({ name: `b${at}`, type });
@@ -155,7 +156,9 @@ function split(sizes: readonly number[], flat: string, name: (axis: number) => s
   });
 }
 
-const alias = (width: 1 | 4) => `alias T = ${width === 4 ? "vec4f" : "f32"};`;
+/** WGSL names for the element type `T` and its bits `U`. */
+const alias = (width: 1 | 4) =>
+  width === 4 ? "alias T = vec4f; alias U = vec4u;" : "alias T = f32; alias U = u32;";
 const indent = (lines: readonly string[], by = 2) =>
   lines.map((line) => " ".repeat(by) + line).join("\n");
 
@@ -170,7 +173,7 @@ function rowsPerThread(rows: number, threads: number): number {
  */
 export function elementwiseKernel(
   node: Tensor,
-  inlined: ReadonlySet<Tensor>,
+  inlined: InlinedNodes,
   target: Target,
   own?: Tensor,
 ): GeneratedKernel {
@@ -204,8 +207,10 @@ export function elementwiseKernel(
       "}",
     ]);
   });
+  const scalar = node.dtype === "f32" ? "f32" : "u32";
+  const type = width === 1 ? scalar : scalar === "f32" ? "vec4f" : "vec4u";
   const spec = perThread(
-    [...loads.bindings, { name: "y", type: width === 4 ? "vec4f" : "f32", write: true }],
+    [...loads.bindings, { name: "y", type, write: true }],
     rows * columns / each,
     target,
     [
@@ -218,10 +223,17 @@ export function elementwiseKernel(
   return { spec: { ...spec, flops: node.size * lines.length }, reads: loads.reads };
 }
 
+/** The tensors, as strides, that an elementwise node's kernel reads. */
+export function operandsOf(node: Tensor, inlined: InlinedNodes): readonly Strided[] {
+  const cluster = new Cluster(node.shape, inlined);
+  cluster.write(node);
+  return cluster.operands;
+}
+
 /** The kernel of a reduction node, its input computed from what is inlined into it. */
 export function reductionKernel(
   node: Tensor,
-  inlined: ReadonlySet<Tensor>,
+  inlined: InlinedNodes,
   target: Target,
 ): GeneratedKernel {
   const input = node.inputs[0]!;

@@ -34,24 +34,55 @@ export function inMemory(node: Tensor): Tensor {
   return view.offset === 0 && isContiguous(node.shape, view) ? view.base : node;
 }
 
-/** The value of a constant that is written into the shader as a literal, if it is one. */
-export function literal(node: Tensor): number | undefined {
+/**
+ * The value of input `i` of an elementwise node, if it is a constant that is written into the shader
+ * as a literal. Not so where WGSL or a driver would compute with it ahead of time, and differently:
+ * with literals only, or dividing by 0.
+ */
+export function literal(node: Tensor, i: number): number | undefined {
+  const value = scalar(node.inputs[i]!);
+  if (value === undefined || node.inputs.every((x) => scalar(x) !== undefined)) return undefined;
+  return value === 0 && node.op.name === "div" ? undefined : value;
+}
+
+/** The finite value of a constant with one element. */
+function scalar(node: Tensor): number | undefined {
   const data = node.dtype === "f32" ? constantData(node) : undefined;
   return data?.length === 1 && Number.isFinite(data[0]) ? data[0] : undefined;
 }
 
-/** The tensors that a node's kernel reads when its inputs are inlined as `inlined` says. */
-export function leavesOf(node: Tensor, inlined: ReadonlySet<Tensor>): Set<Tensor> {
+/** An inlined node: what the kernels that it is inlined into read for it, and its operations. */
+interface Inlined {
+  readonly leaves: ReadonlySet<Tensor>;
+  readonly operations: number;
+}
+
+/** Elementwise nodes that exist only inside their users' kernels. */
+export type InlinedNodes = ReadonlyMap<Tensor, Inlined>;
+
+/** Operations of one kernel, at most: a longer chain is cut, before its shader takes long to compile. */
+const MAX_OPERATIONS = 48;
+
+/** The tensors that a node's kernel reads, and the operations it makes for one result. */
+function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   const leaves = new Set<Tensor>();
-  const visit = (x: Tensor) => {
-    if (literal(x) !== undefined) return;
-    if (inlined.has(x)) x.inputs.forEach(visit);
-    else leaves.add(strided(x).base);
-  };
-  if (node.op.view) leaves.add(strided(node).base);
-  else if (takesExpressions(node)) node.inputs.forEach(visit);
-  else node.inputs.forEach((x) => leaves.add(inMemory(x)));
-  return leaves;
+  let operations = 1;
+  if (node.op.view) {
+    leaves.add(strided(node).base);
+  } else if (!takesExpressions(node)) {
+    node.inputs.forEach((x) => leaves.add(inMemory(x)));
+  } else {
+    node.inputs.forEach((x, i) => {
+      const inner = inlined.get(x);
+      if (inner) {
+        inner.leaves.forEach((leaf) => leaves.add(leaf));
+        operations += inner.operations;
+      } else if (!node.op.expression || literal(node, i) === undefined) {
+        leaves.add(strided(x).base);
+      }
+    });
+  }
+  return { leaves, operations };
 }
 
 /** Whether a node's kernel can compute its inputs from expressions. */
@@ -63,8 +94,8 @@ function takesExpressions(node: Tensor): boolean {
 export interface Fusion {
   /** Nodes that get memory, in an order that computes inputs first; leaves of the graph included. */
   readonly stored: readonly Tensor[];
-  /** Elementwise nodes that exist only inside their users' kernels. */
-  readonly inlined: ReadonlySet<Tensor>;
+  /** Elementwise nodes that do not. */
+  readonly inlined: InlinedNodes;
 }
 
 /** Decides for the graph below `roots`, which all get memory; at most `maxBuffers` per kernel. */
@@ -74,7 +105,7 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
   for (const node of nodes) new Set(node.inputs).forEach((x) => users.get(x)!.push(node));
   const kept = new Set(roots.map(inMemory));
 
-  const inlined = new Set<Tensor>();
+  const inlined = new Map<Tensor, Inlined>();
   for (const node of nodes) {
     const readers = users.get(node)!;
     if (!node.op.expression || kept.has(node) || readers.length === 0) continue;
@@ -82,11 +113,16 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
       takesExpressions(user) && sameShape(user.op.expression ? user.shape : node.shape, node.shape)
     );
     if (!fits) continue;
-    const large = [...leavesOf(node, inlined)].filter((leaf) => leaf.size >= node.size).length;
+    const own = inlining(node, inlined);
+    const large = [...own.leaves].filter((leaf) => leaf.size >= node.size).length;
     if (large * readers.length > large + 1 + readers.length) continue;
-    inlined.add(node);
-    // The result needs a binding too.
-    if (readers.some((user) => leavesOf(user, inlined).size + 1 > maxBuffers)) inlined.delete(node);
+    inlined.set(node, own);
+    const tooMuch = readers.some((user) => {
+      const { leaves, operations } = inlining(user, inlined);
+      // The result needs a binding too.
+      return leaves.size + 1 > maxBuffers || operations > MAX_OPERATIONS;
+    });
+    if (tooMuch) inlined.delete(node);
   }
 
   const stored = new Set<Tensor>();
@@ -95,7 +131,7 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
     const node = pending.pop()!;
     if (stored.has(node)) continue;
     stored.add(node);
-    pending.push(...leavesOf(node, inlined));
+    pending.push(...inlining(node, inlined).leaves);
   }
   return { stored: [...stored].sort((a, b) => a.id - b.id), inlined };
 }

@@ -6,9 +6,10 @@
 
 import type { KernelSpec, Target } from "../kernel.ts";
 import { packOffsets } from "../ops/pack.ts";
-import { apply, inputName, type Op, type Tensor, type Update, type Variable } from "../tensor.ts";
-import { elementwiseKernel, reductionKernel } from "./codegen.ts";
-import { fuse, inMemory, isLeaf, leavesOf } from "./fuse.ts";
+import { isContiguous } from "../ops/view.ts";
+import { apply, inputName, type Op, type Tensor, type Update, Variable } from "../tensor.ts";
+import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
+import { fuse, type InlinedNodes, inMemory, isLeaf } from "./fuse.ts";
 import { rewrite } from "./rewrite.ts";
 
 /** One dispatch. */
@@ -43,6 +44,9 @@ export interface Schedule {
   readonly parts: ReadonlyMap<Tensor, Part>;
 }
 
+/** The variable whose memory a variable lies in. */
+const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
+
 /** The value of an assignment, so that its kernel writes to the variable. */
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
 
@@ -62,16 +66,20 @@ export function schedule(
   const values = assigned.map((x) => x && roots.shift()!);
   const reads = given.map((list) => list.map(() => roots.shift()!));
 
-  // The kernel of an assignment may read its own target, element by element, but no other one:
-  // an earlier update may have changed it. Such a value is computed before all updates instead.
-  const targets = new Set<Tensor>(updates.flatMap((update) => update.targets));
+  // The kernel of an assignment may read its own target, element by element, but no other memory
+  // that an update changes. A value that needs more is computed before all updates instead.
+  const changed = new Set(updates.flatMap((update) => update.targets.map(wholeOf)));
   const early: Tensor[] = [];
   const rest = [...results, ...reads.flat()];
   let fusion = fuse([...rest, ...values.filter((x) => x !== undefined)], target.maxStorageBuffers);
   values.forEach((value, i) => {
     const own = updates[i]!.targets[0]!;
-    const foreign = (x: Tensor) => targets.has(x) && (x !== own || value!.inputs[0]!.op.view);
-    if (value && [...leavesOf(value, fusion.inlined)].some(foreign)) early.push(value.inputs[0]!);
+    const unsafe = value &&
+      operandsOf(value, fusion.inlined).some((x) =>
+        x.base instanceof Variable && changed.has(wholeOf(x.base)) &&
+        !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
+      );
+    if (unsafe) early.push(value.inputs[0]!);
   });
   fusion = fuse(
     [...rest, ...early, ...values.filter((x) => x !== undefined)],
@@ -131,7 +139,10 @@ function packSteps(
   const bases = node.inputs.map(inMemory);
   const times = (x: Tensor) => bases.filter((base) => base === x).length;
   const free = new Set(
-    bases.filter((x) => !isLeaf(x) && !pinned.has(x) && !parts.has(x) && times(x) === 1),
+    bases.filter((x, i) =>
+      !isLeaf(x) && !pinned.has(x) && !parts.has(x) && times(x) === 1 &&
+      x.size === node.inputs[i]!.size
+    ),
   );
   for (const step of steps) {
     if (step.reads.some((x) => free.has(x))) step.writes.forEach((x) => free.delete(x));
@@ -144,12 +155,12 @@ function packSteps(
     }
     const copy = apply(Assign, [x], {});
     parts.set(copy, place);
-    const { spec, reads } = elementwiseKernel(copy, new Set(), target);
+    const { spec, reads } = elementwiseKernel(copy, new Map(), target);
     return [{ name: "copy", node: copy, spec, reads, writes: [copy] }];
   });
 }
 
-function stepsOf(node: Tensor, inlined: ReadonlySet<Tensor>, target: Target): Step[] {
+function stepsOf(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
   if (node.op.reduction) {
     return [{
       name: nameOf(node, inlined),
@@ -177,7 +188,7 @@ function stepsOf(node: Tensor, inlined: ReadonlySet<Tensor>, target: Target): St
 }
 
 /** The names of a node and of all that is fused into it: `relu(add(mul(sub)))`. */
-function nameOf(node: Tensor, inlined: ReadonlySet<Tensor>): string {
+function nameOf(node: Tensor, inlined: InlinedNodes): string {
   const inner = [...new Set(node.inputs.filter((x) => inlined.has(x)))];
   const names = inner.map((x) => nameOf(x, inlined)).join(",");
   return names ? `${node.op.name}(${names})` : node.op.name;

@@ -1,0 +1,160 @@
+/**
+ * What a network is made of, layer by layer: output shapes, parameters, multiply-accumulates,
+ * activation bytes. All of it is read off the graph, without a device. And the notebook's trace,
+ * which does run the layers.
+ *
+ * It refuses to estimate: time, memory in use and what an optimizer keeps depend on the plan.
+ *
+ * @module
+ */
+
+import type { Device } from "./device.ts";
+import { collectCalls, type Module, type ModuleCall } from "./nn/module.ts";
+import { evaluate } from "./plan.ts";
+import { formatShape, type Shape } from "./shape.ts";
+import { input, type Tensor, tensor } from "./tensor.ts";
+
+/** One module of a network, as a forward pass meets it. Its numbers include the layers inside it. */
+export interface LayerSummary {
+  /** Its name in the module that calls it; empty for the network itself. */
+  readonly name: string;
+  /** Its class: `Conv2d`. */
+  readonly kind: string;
+  /** Shape of its output. */
+  readonly shape: Shape;
+  /** Trained values. */
+  readonly parameters: number;
+  /**
+   * Multiply-accumulates of convolutions and matrix products. A bias, a normalisation, a pooling, an
+   * addition or a ReLU counts as none; padding counts like any other input.
+   */
+  readonly macs: number;
+  /**
+   * Bytes, as f32, of the outputs of the layers that call no others. What a block computes between
+   * them is not counted: the ReLUs and the addition of a residual block.
+   */
+  readonly activationBytes: number;
+  /** The modules that it calls, in that order. */
+  readonly layers: readonly LayerSummary[];
+}
+
+/** Multiply-accumulates of a node, by op; what is not here has none. */
+const MACS: Readonly<Record<string, (node: Tensor) => number>> = {
+  // The last axis of both is the output channels: each needs one product per remaining weight.
+  conv2d: (node) => node.size * node.inputs[1]!.size / node.shape.at(-1)!,
+  matmul: (node) => node.size * node.inputs[1]!.shape.at(-2)!,
+};
+
+/** Multiply-accumulates between the input and the output of a call. */
+function macsOf({ x, y }: ModuleCall): number {
+  const seen = new Set([x]);
+  const pending = [y];
+  let macs = 0;
+  while (pending.length > 0) {
+    const node = pending.pop()!;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    macs += MACS[node.op.name]?.(node) ?? 0;
+    pending.push(...node.inputs);
+  }
+  return macs;
+}
+
+function summaryOf(call: ModuleCall, name: string): LayerSummary {
+  const { module, y, calls } = call;
+  const names = new Map(module.namedChildren().map(([key, child]) => [child, key]));
+  const layers = calls.map((inner) => summaryOf(inner, names.get(inner.module) ?? ""));
+  return {
+    name,
+    kind: module.constructor.name,
+    shape: y.shape,
+    parameters: module.parameters().reduce((sum, { size }) => sum + size, 0),
+    macs: macsOf(call),
+    activationBytes: layers.length > 0
+      ? layers.reduce((sum, { activationBytes }) => sum + activationBytes, 0)
+      : 4 * y.size,
+    layers,
+  };
+}
+
+/**
+ * The layers of `net` for an input of `shape`: `[N, C, H, W]` for a convolutional one.
+ *
+ * @throws {ShapeError} when the shape does not fit the network.
+ *
+ * @example
+ * ```ts
+ * import { resnet18, summarize } from "@resnette/resnette";
+ *
+ * const { parameters, layers } = summarize(resnet18(), [1, 1, 224, 224]);
+ * console.log(parameters); // 11178378
+ * console.log(layers[5]!.name, layers[5]!.shape); // resnet_block2 [ 1, 128, 28, 28 ]
+ * ```
+ */
+export function summarize(net: Module, shape: Shape): LayerSummary {
+  const x = input("x", shape);
+  const { calls } = collectCalls(() => net.call(x));
+  return summaryOf(calls[0]!, "");
+}
+
+/**
+ * Runs the direct children of `net` one after the other on a device, each on the values that the one
+ * before it computed, and hands out each name with that child's output.
+ *
+ * @example
+ * ```ts
+ * import { Random, Residual, runLayers, Sequential, tensor } from "@resnette/resnette";
+ *
+ * const net = new Sequential(new Residual(3, 6, { use1x1conv: true, stride: 2 }));
+ * const x = tensor(new Random(0).uniform(new Float32Array(4 * 3 * 6 * 6)), [4, 3, 6, 6]);
+ * for await (const [name, y] of runLayers(net, x)) console.log(name, y.shape); // 0 [ 4, 6, 3, 3 ]
+ * ```
+ */
+export async function* runLayers(
+  net: Module,
+  x: Tensor,
+  device?: Device,
+): AsyncGenerator<[name: string, output: Tensor]> {
+  for (const [name, layer] of net.namedChildren()) {
+    const y = layer.call(x);
+    x = tensor(await evaluate(y, {}, device), y.shape);
+    yield [name, x];
+  }
+}
+
+/** Three digits and a unit: `118M`. */
+function short(n: number): string {
+  for (const unit of ["", "k", "M", "G", "T"]) {
+    if (n < 999.5) return (unit ? n.toPrecision(3) : String(n)) + unit;
+    n /= 1000;
+  }
+  return `${n.toPrecision(3)}P`;
+}
+
+const exact = (n: number) => n.toLocaleString("en-US");
+
+/** A summary as a table, layers indented below the module that calls them, totals last. */
+export function formatSummary({ layers, parameters, macs, activationBytes }: LayerSummary): string {
+  const rows = [["layer", "kind", "output shape", "parameters", "MACs", "bytes"]];
+  const visit = (layer: LayerSummary, depth: number) => {
+    rows.push([
+      "  ".repeat(depth) + layer.name,
+      layer.kind,
+      formatShape(layer.shape),
+      exact(layer.parameters),
+      short(layer.macs),
+      short(layer.activationBytes),
+    ]);
+    layer.layers.forEach((inner) => visit(inner, depth + 1));
+  };
+  layers.forEach((layer) => visit(layer, 0));
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  const lines = rows.map((row) =>
+    row.map((cell, i) => i < 3 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
+  );
+  return [
+    ...lines,
+    `total: ${exact(parameters)} parameters, ${exact(macs)} MACs,`,
+    `       ${exact(activationBytes)} bytes of activations`,
+  ].join("\n");
+}

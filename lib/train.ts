@@ -1,0 +1,350 @@
+/**
+ * Training and evaluation of a classifier on images that stay on the device. A step only submits
+ * work: its batch is a list of indices, and its loss is summed up on the device and read now and then.
+ *
+ * @module
+ */
+
+import { readVariables, setVariable } from "./buffers.ts";
+import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
+import type { ImageDataset } from "./data/fashion_mnist.ts";
+import { defaultDevice, type Device } from "./device.ts";
+import { batchSizes, DeviceDataset, Evaluator, Pace, type Watch } from "./evaluate.ts";
+import { grad } from "./grad.ts";
+import { manualSeed } from "./nn/init.ts";
+import { collectUpdates, type Module } from "./nn/module.ts";
+import { add, isFinite } from "./ops/elementwise.ts";
+import { correctCount, crossEntropy } from "./ops/loss.ts";
+import { Adam } from "./optim.ts";
+import { Plan, PlanError } from "./plan.ts";
+import { Random } from "./random.ts";
+import { formatShape, sameShape } from "./shape.ts";
+import { assign, input, Variable } from "./tensor.ts";
+import {
+  CONFIG_FIELDS,
+  CONFIG_NAMES,
+  type EpochResult,
+  MODELS,
+  type TrainConfig,
+  VERSION,
+} from "./train_config.ts";
+
+/** A loss or a weight that is infinite or NaN: the run cannot go on. */
+export class NonFiniteError extends Error {
+  override name = "NonFiniteError";
+}
+
+/** What a {@link Trainer} is made of. */
+export interface TrainerOptions {
+  /** The settings. */
+  readonly config: TrainConfig;
+  /** Images to train on; `limit` has been applied. */
+  readonly train: ImageDataset;
+  /** Images to test with. */
+  readonly test: ImageDataset;
+  /** Where to run; the default device if absent. */
+  readonly device?: Device;
+  /** A net to train instead of the one that `config.model` names. */
+  readonly net?: Module;
+}
+
+/**
+ * A training run: net, optimizer, data and how far it has come. The order of epoch `e`, counted from
+ * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights.
+ *
+ * @example
+ * ```ts
+ * import { DeviceDataset, Flatten, Linear, Sequential, trainConfig, Trainer } from "@resnette/resnette";
+ *
+ * const images = new Uint8Array([0, 255, 255, 0]), labels = new Uint8Array([0, 1]);
+ * const data = { images, labels, count: 2, height: 1, width: 2, classes: ["right", "left"] };
+ * const config = trainConfig({ batchSize: 2, resize: 2, epochs: 3, lr: 0.1 });
+ * const net = new Sequential(new Flatten(), new Linear(4, 2));
+ * using trainer = await Trainer.create({ config, train: data, test: data, net });
+ * while (!trainer.done) await trainer.epoch();
+ * console.log(trainer.history.length); // 3
+ * ```
+ */
+export class Trainer implements Disposable {
+  /** Results of the epochs that are complete. */
+  readonly history: EpochResult[] = [];
+  /** The optimizer. */
+  readonly optimizer: Adam;
+  /** Batches trained on in the epoch that is not complete yet. */
+  step = 0;
+  /** Steps of an epoch. */
+  readonly steps: number;
+  readonly #sums = {
+    /** Sum of the losses of this epoch's batches. */
+    loss: new Variable([]),
+    /** Right answers in this epoch. */
+    correct: new Variable([]),
+    /** Batches of this epoch until the first whose loss was not finite. */
+    finite: new Variable([]),
+  };
+  readonly #plans = new Map<number, Plan>();
+  readonly #evaluator: Evaluator;
+  #order: { epoch: number; indices: Uint32Array<ArrayBuffer> } | undefined;
+  /** Seconds spent on this epoch in calls and processes before. */
+  #seconds = 0;
+  /** When the present call began. */
+  #clock: number | undefined;
+
+  private constructor(
+    /** The settings. */
+    readonly config: TrainConfig,
+    /** The net; its values change with every step. */
+    readonly net: Module,
+    /** Images trained on. */
+    readonly train: DeviceDataset,
+    /** Images tested with. */
+    readonly test: DeviceDataset,
+    /** Where it runs. */
+    readonly device: Device,
+  ) {
+    this.optimizer = new Adam(net.parameters(), { lr: config.lr });
+    this.steps = Math.ceil(train.count / config.batchSize);
+    this.#evaluator = new Evaluator(net, test, { ...config, device });
+  }
+
+  /** A run at its start. */
+  static async create({ config, train, test, device, net }: TrainerOptions): Promise<Trainer> {
+    if (!net) {
+      manualSeed(config.seed);
+      net = MODELS[config.model]!();
+    }
+    const sets = [new DeviceDataset(train), new DeviceDataset(test)] as const;
+    return new Trainer(config, net, ...sets, device ?? await defaultDevice());
+  }
+
+  /** Whether all epochs are complete. */
+  get done(): boolean {
+    return this.history.length >= this.config.epochs;
+  }
+
+  /**
+   * Compiles the plans for every batch size, so that nothing is refused later on.
+   *
+   * @throws {PlanError} when a batch exceeds the adapter's limits; the message says what would fit.
+   */
+  async prepare(): Promise<void> {
+    try {
+      for (const size of batchSizes(this.train.count, this.config.batchSize)) {
+        if (!this.#plans.has(size)) this.#plans.set(size, await this.#compile(size));
+      }
+      await this.#evaluator.prepare();
+    } catch (error) {
+      if (!(error instanceof PlanError) || error.largest === undefined) throw error;
+      const { batchSize } = this.config;
+      throw new PlanError(
+        `a batch of ${batchSize} does not fit this adapter (${error.message}): the largest ` +
+          `batch that does is ${error.largest}`,
+        error.largest,
+      );
+    }
+  }
+
+  async #compile(size: number): Promise<Plan> {
+    const { x, labels } = this.train.batch(input("indices", [size], "u32"), this.config.resize);
+    const { result: logits, updates } = collectUpdates(() => this.net.train().forward(x));
+    const loss = crossEntropy(logits, labels);
+    const sums = this.#sums;
+    const total = add(sums.loss, loss);
+    // One loss that is not finite leaves the sum so for good, and this count where it was.
+    const metrics = [
+      assign(sums.finite, add(sums.finite, isFinite(total))),
+      assign(sums.loss, total),
+      assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
+    ];
+    const optimizing = this.optimizer.updates(grad(loss, this.net.parameters()));
+    return await Plan.compile({
+      updates: [...metrics, ...updates, ...optimizing],
+      device: this.device,
+    });
+  }
+
+  /**
+   * Trains to the end of the epoch, from where it stands, and tests. Undefined where the signal
+   * stopped it: it can go on from there, in this process or from a {@link Trainer.checkpoint}.
+   *
+   * @throws {NonFiniteError} when a loss is not finite, at most about a second's steps later.
+   */
+  async epoch(watch: Watch = {}): Promise<EpochResult | undefined> {
+    await this.prepare();
+    this.#clock = performance.now();
+    try {
+      return await this.#epoch(watch);
+    } finally {
+      this.#seconds = this.seconds;
+      this.#clock = undefined;
+      if (this.step === 0) this.#seconds = 0;
+    }
+  }
+
+  async #epoch(watch: Watch): Promise<EpochResult | undefined> {
+    const { config: { batchSize }, train: { count }, steps } = this;
+    const epoch = this.history.length + 1;
+    const start = performance.now(), first = this.step * batchSize;
+    const pace = new Pace();
+    if (this.step === 0) this.#setSums([0, 0, 0]);
+    while (this.step < steps && !watch.signal?.aborted) {
+      this.#submit(epoch);
+      if (!pace.due() && this.step < steps) continue;
+      const { loss, correct } = await this.#read(); // waits for the device
+      pace.settled();
+      const seen = Math.min(count, this.step * batchSize);
+      await watch.onProgress?.({
+        epoch,
+        phase: "train",
+        step: this.step,
+        steps,
+        loss: loss / this.step,
+        accuracy: correct / seen,
+        images: seen,
+        of: count,
+        imagesPerSecond: 1000 * (seen - first) / (performance.now() - start),
+      });
+    }
+    // Stops at once where the signal ended the loop above.
+    const testAccuracy = await this.#evaluator.run(watch, epoch);
+    if (testAccuracy === undefined) return undefined;
+    const { loss, correct } = await this.#read();
+    const result = {
+      epoch,
+      loss: loss / steps,
+      trainAccuracy: correct / count,
+      testAccuracy,
+      seconds: this.seconds,
+    };
+    this.history.push(result);
+    this.step = 0;
+    return result;
+  }
+
+  /** Submits the next step of an epoch. */
+  #submit(epoch: number): void {
+    const { config: { seed, batchSize }, train: { count } } = this;
+    if (this.#order?.epoch !== epoch) {
+      this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
+    }
+    const first = this.step * batchSize;
+    const indices = this.#order.indices.slice(first, first + batchSize);
+    this.#plans.get(indices.length)!.run({ indices, ...this.optimizer.nextStep() });
+    this.step++;
+  }
+
+  /** Sums of the epoch so far. */
+  async #read(): Promise<RunState["sums"]> {
+    const { loss, correct, finite } = this.#sums;
+    const values = await readVariables([loss, correct, finite]);
+    const sums = values.map((x) => x[0]!) as [number, number, number];
+    if (sums[2] < this.step) {
+      throw new NonFiniteError(
+        `the loss of step ${sums[2] + 1} of epoch ${this.history.length + 1} is not finite`,
+      );
+    }
+    return { loss: sums[0], correct: sums[1] };
+  }
+
+  #setSums(values: readonly number[]): void {
+    Object.values(this.#sums).forEach((x, i) => setVariable(x, Float32Array.of(values[i]!)));
+  }
+
+  /** Seconds spent on the epoch that is not complete yet. */
+  get seconds(): number {
+    return this.#seconds + (this.#clock === undefined ? 0 : performance.now() - this.#clock) / 1000;
+  }
+
+  /**
+   * All that is needed to go on from here as if never stopped.
+   *
+   * @throws {NonFiniteError} when a value is not finite: such a run is not worth going on with.
+   */
+  async checkpoint(): Promise<Checkpoint> {
+    const { config, history, step, train, test, device } = this;
+    const sums = step > 0 ? await this.#read() : { loss: 0, correct: 0 };
+    const model = await this.net.stateDict();
+    const slots = [...this.#slots()];
+    const values = await readVariables(slots.map(([, variable]) => variable));
+    const optimizer = new Map(
+      slots.map(([key, { shape }], i) => [key, { shape, data: values[i]! }]),
+    );
+    for (const [key, { data }] of [...model, ...optimizer]) {
+      if (!data.every(Number.isFinite)) {
+        throw new NonFiniteError(
+          `after step ${this.optimizer.steps}, ${key} has values that are not finite`,
+        );
+      }
+    }
+    const run: RunState = {
+      version: VERSION,
+      adapter: device.description,
+      config,
+      images: { train: train.count, test: test.count },
+      history: [...history],
+      step,
+      steps: this.optimizer.steps,
+      shuffle: new Random(config.seed, history.length + 1).state,
+      sums,
+      seconds: this.seconds,
+    };
+    return { run, model, optimizer };
+  }
+
+  /**
+   * Takes up a checkpoint of a run with the same settings and data (`epochs` may differ).
+   *
+   * @throws {Error} when it is of another run; the message says what differs. Nothing is changed then.
+   */
+  restore({ run, model, optimizer }: Checkpoint): void {
+    const { config, train, test, net } = this;
+    const differs = CONFIG_NAMES
+      .filter((name) => name !== "epochs" && config[name] !== run.config[name])
+      .map((name) => `${CONFIG_FIELDS[name].words} ${run.config[name]}, not ${config[name]}`);
+    const images = { train: train.count, test: test.count };
+    for (const split of ["train", "test"] as const) {
+      if (run.images[split] !== images[split]) {
+        differs.push(`${run.images[split]} ${split} images, not ${images[split]}`);
+      }
+    }
+    const slots = new Map(this.#slots());
+    for (const [key, { shape }] of slots) {
+      const given = optimizer.get(key);
+      if (!given) differs.push(`no optimizer state ${key}`);
+      else if (!sameShape(given.shape, shape)) {
+        differs.push(`${key} ${formatShape(given.shape)}, not ${formatShape(shape)}`);
+      }
+    }
+    differs.push(
+      ...[...optimizer.keys()].filter((key) => !slots.has(key)).map((key) => `a ${key}`),
+    );
+    if (differs.length > 0) {
+      throw new CheckpointError(`the checkpoint is of another run: it has ${differs.join("; ")}`);
+    }
+    net.loadStateDict(model);
+    for (const [key, variable] of slots) setVariable(variable, optimizer.get(key)!.data);
+    this.optimizer.steps = run.steps;
+    this.history.splice(0, Infinity, ...run.history);
+    this.step = run.step;
+    this.#setSums([run.sums.loss, run.sums.correct, run.step]);
+    this.#seconds = run.seconds;
+    this.#order = {
+      epoch: run.history.length + 1,
+      indices: Random.fromState(run.shuffle).permutation(train.count),
+    };
+  }
+
+  /** The optimizer's variables as `exp_avg.KEY` and so on, KEY being the parameter's. */
+  *#slots(): Generator<[string, Variable]> {
+    const keys = this.net.namedParameters().map(([key]) => key);
+    for (const [name, parts] of this.optimizer.state) {
+      for (const [i, part] of parts.entries()) yield [`${name}.${keys[i]}`, part];
+    }
+  }
+
+  /** Frees the plans; the net stays. */
+  [Symbol.dispose](): void {
+    this.#plans.forEach((plan) => plan[Symbol.dispose]());
+    this.#evaluator[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * What a training run is told, and what an epoch of it yields. One table says what each setting may
+ * be; the command line, the library and the checkpoint reader all check against it.
+ *
+ * @module
+ */
+
+import { resnet18 } from "./models/resnet.ts";
+import type { Sequential } from "./nn/layers.ts";
+
+/** The library's version, written into checkpoints. */
+export const VERSION = "0.1.0";
+
+/** The models that can be trained by name. */
+export const MODELS: Readonly<Record<string, () => Sequential>> = { resnet18 };
+
+/** Settings of a training run. */
+export interface TrainConfig {
+  /** A name of {@link MODELS}. */
+  readonly model: string;
+  /** Passes over the training images. */
+  readonly epochs: number;
+  /** Images of a step; the last batch of an epoch has what is left. */
+  readonly batchSize: number;
+  /** Adam's learning rate. */
+  readonly lr: number;
+  /** Images are resized to so many rows and columns. */
+  readonly resize: number;
+  /** Seeds the weights and every epoch's order. */
+  readonly seed: number;
+  /** Train on the first so many images only; null for all. */
+  readonly limit: number | null;
+  /** Test with the first so many images only; null for all. */
+  readonly testLimit: number | null;
+}
+
+/** The notebook's settings. */
+export const DEFAULT_CONFIG: TrainConfig = {
+  model: "resnet18",
+  epochs: 5,
+  batchSize: 128,
+  lr: 1e-3,
+  resize: 96,
+  seed: 0,
+  limit: null,
+  testLimit: null,
+};
+
+/** A setting that cannot be; the message names it and says what it may be. */
+export class ConfigError extends RangeError {
+  override name = "ConfigError";
+}
+
+/** What a setting is called, and what it may be. */
+export interface ConfigField {
+  /** Its name in words. */
+  readonly words: string;
+  /** What it may be, in words. */
+  readonly wanted: string;
+  /** Whether it may be `value`. */
+  readonly allows: (value: unknown) => boolean;
+}
+
+const integer = (words: string, min: number, max: number, none = false): ConfigField => ({
+  words,
+  wanted: `an integer from ${min} to ${max}`,
+  allows: (x) =>
+    none && x === null || typeof x === "number" && Number.isInteger(x) && x >= min && x <= max,
+});
+
+/** All settings. */
+export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
+  model: {
+    words: "model",
+    wanted: `one of: ${Object.keys(MODELS).join(", ")}`,
+    allows: (x) => typeof x === "string" && Object.hasOwn(MODELS, x),
+  },
+  epochs: integer("epochs", 1, 100_000),
+  batchSize: integer("batch size", 1, 65_536),
+  lr: {
+    words: "learning rate",
+    wanted: "a finite number above 0",
+    allows: (x) => typeof x === "number" && Number.isFinite(x) && x > 0,
+  },
+  resize: integer("resize", 1, 4096),
+  seed: integer("seed", 0, Number.MAX_SAFE_INTEGER),
+  limit: integer("limit", 1, 1e9, true),
+  testLimit: integer("test limit", 1, 1e9, true),
+};
+
+/** The names of all settings, in order. */
+export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
+  CONFIG_FIELDS,
+) as (keyof TrainConfig)[];
+
+/**
+ * A whole configuration, the notebook's where `given` says nothing.
+ *
+ * @throws {ConfigError} for a setting that is out of its range, naming it.
+ *
+ * @example
+ * ```ts
+ * import { trainConfig } from "@resnette/resnette";
+ *
+ * console.log(trainConfig({ batchSize: 64 }).lr); // 0.001
+ * ```
+ */
+export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
+  const config = { ...DEFAULT_CONFIG, ...given };
+  for (const name of CONFIG_NAMES) {
+    const { words, wanted, allows } = CONFIG_FIELDS[name];
+    if (!allows(config[name])) {
+      throw new ConfigError(`the ${words} must be ${wanted}, got ${config[name]}`);
+    }
+  }
+  return config;
+}
+
+/** What an epoch came to. */
+export interface EpochResult {
+  /** Which one, counted from 1. */
+  readonly epoch: number;
+  /** Mean of its batches' losses. */
+  readonly loss: number;
+  /** Share of the training images that were classified right when it was their turn. */
+  readonly trainAccuracy: number;
+  /** Share of the test images classified right, in evaluation mode, after the epoch. */
+  readonly testAccuracy: number;
+  /** Time taken by training and testing. */
+  readonly seconds: number;
+}
+
+/**
+ * An epoch in the notebook's words. The loss is the mean over this epoch's batches; the notebook
+ * divides by a batch count that it never resets, so that its second epoch's 0.1235 is really 0.247.
+ *
+ * @example
+ * ```ts
+ * import { formatEpoch } from "@resnette/resnette";
+ *
+ * console.log(formatEpoch({
+ *   epoch: 1,
+ *   loss: 0.38528,
+ *   trainAccuracy: 0.859,
+ *   testAccuracy: 0.889,
+ *   seconds: 562.2,
+ * })); // epoch 1, loss 0.3853, train acc 0.859, test acc 0.889, time 562 sec
+ * ```
+ */
+export function formatEpoch(result: EpochResult): string {
+  const { epoch, loss, trainAccuracy, testAccuracy, seconds } = result;
+  return `epoch ${epoch}, loss ${loss.toFixed(4)}, train acc ${trainAccuracy.toFixed(3)}, ` +
+    `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
+}

@@ -1,0 +1,312 @@
+/**
+ * `deno task train`: trains a ResNet on Fashion-MNIST. Parse, call, print; the work is in
+ * `lib/train.ts`, the files are `lib/run_dir.ts`'s.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { CheckpointError } from "../lib/checkpoint.ts";
+import { ensureFashionMnist } from "../lib/data/download.ts";
+import { DataError } from "../lib/data/error.ts";
+import { loadFashionMnist } from "../lib/data/fashion_mnist.ts";
+import { defaultDevice, DeviceError } from "../lib/device.ts";
+import { PlanError } from "../lib/plan.ts";
+import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/run_dir.ts";
+import { SafetensorsError } from "../lib/safetensors.ts";
+import { NonFiniteError, Trainer } from "../lib/train.ts";
+import {
+  CONFIG_FIELDS,
+  CONFIG_NAMES,
+  ConfigError,
+  DEFAULT_CONFIG,
+  formatEpoch,
+  MODELS,
+  type TrainConfig,
+  trainConfig,
+} from "../lib/train_config.ts";
+import { TrainReporter } from "./train_reporter.ts";
+
+const DATA = "data/fashion-mnist";
+const { epochs, batchSize, lr, resize, seed, model } = DEFAULT_CONFIG;
+
+const USAGE = `usage: deno task train [options]
+
+Trains a ResNet on Fashion-MNIST, by default as the notebook does, and tests it after each epoch.
+The data are fetched the first time. Results go to stdout, one line an epoch; all else to stderr.
+
+  --epochs N        passes over the training images (${epochs})
+  --batch-size N    images of a step; the last step of an epoch has what is left (${batchSize})
+  --lr X            Adam's learning rate (${lr})
+  --resize N        images are resized from 28×28 to N×N (${resize})
+  --seed N          seeds the weights and the order of the images (${seed})
+  --limit N         train on the first N images only (all)
+  --test-limit N    test with the first N images only (all)
+  --model NAME      ${Object.keys(MODELS).join(", ")} (${model})
+  --out DIR         folder of the run (runs/TIME-${model})
+  --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
+                    run's own, and only --epochs and --out may change them
+  -h, --help        this text
+
+The loss is the mean over the epoch's batches. (The notebook divides by a count of batches that it
+never resets: its second epoch's 0.1235 is really 0.247.)
+
+After each epoch, and when it is stopped, the run's state is saved whole or not at all, in
+DIR/checkpoints/epoch-N: model.safetensors has the notebook's state-dict keys, optimizer.safetensors
+Adam's state, run.json settings and history. Ctrl-C (or SIGTERM) finishes the step, saves, and says
+how to go on; a second one stops at once. A resumed run ends, on the same adapter, with the same bits
+as one that was never stopped.
+
+  deno task train --limit 512 --resize 32               a first try: a minute without a GPU
+  deno task train                                       the notebook's run
+  deno task train --resume runs/a --epochs 10           train a run of 5 epochs for 5 more
+
+exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130, 143 stopped by Ctrl-C,
+SIGTERM`;
+
+/** A wrong command line. */
+class UsageError extends Error {
+  override name = "UsageError";
+}
+
+/** `batchSize` as `--batch-size`. */
+const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
+
+interface Options {
+  /** Settings that were given. */
+  readonly given: Partial<TrainConfig>;
+  readonly out: string | undefined;
+  readonly resume: string | undefined;
+  readonly help: boolean;
+}
+
+/** The command line's words, checked one by one. */
+function parse(args: string[]): Options {
+  const names = [...CONFIG_NAMES.map((name) => flagOf(name).slice(2)), "out", "resume"];
+  const flags: Record<string, unknown> = parseArgs(args, {
+    string: names,
+    boolean: ["help"],
+    alias: { help: "h" },
+    unknown: (arg: string) => {
+      throw new UsageError(`unknown: ${arg}`);
+    },
+  });
+  const text = (name: string): string | undefined => {
+    const value = flags[name];
+    if (value === undefined) return undefined;
+    if (Array.isArray(value)) throw new UsageError(`--${name} is given twice`);
+    if (value === "") throw new UsageError(`--${name} needs a value`);
+    return String(value);
+  };
+  const given: Record<string, unknown> = {};
+  for (const name of CONFIG_NAMES) {
+    const flag = flagOf(name);
+    const word = text(flag.slice(2));
+    if (word === undefined) continue;
+    const { wanted, allows } = CONFIG_FIELDS[name];
+    // A plain decimal only: Number() would also take "0x10", "1_0" and " ".
+    const isNumeral = /^-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(word);
+    const value = name === "model" ? word : isNumeral ? Number(word) : NaN;
+    if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
+    given[name] = value;
+  }
+  return { given, out: text("out"), resume: text("resume"), help: flags["help"] === true };
+}
+
+/** The settings of a resumed run: its own; flags may repeat them, and may change the epochs. */
+function resumedConfig({ checkpoint, path }: LoadedCheckpoint, given: Partial<TrainConfig>) {
+  const { config, history } = checkpoint.run;
+  for (const name of CONFIG_NAMES) {
+    if (name === "epochs" || given[name] === undefined || given[name] === config[name]) continue;
+    throw new UsageError(
+      `${flagOf(name)} ${given[name]} contradicts the run in ${path}, which has ` +
+        `${config[name] ?? "none"}; leave it out, or start a new run`,
+    );
+  }
+  const epochs = given.epochs ?? config.epochs;
+  if (epochs < history.length) {
+    throw new UsageError(
+      `--epochs ${epochs}: the run in ${path} has had ${history.length} already`,
+    );
+  }
+  return { ...config, epochs };
+}
+
+/** Where a run goes that is given no folder: `runs/2026-02-14T15-30-12-resnet18`. */
+function defaultOut(model: string): string {
+  return `runs/${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-${model}`;
+}
+
+/** Stops on Ctrl-C and SIGTERM; `code` is the exit code then. */
+class Stop implements Disposable {
+  readonly #controller = new AbortController();
+  readonly #handlers: [Deno.Signal, () => void][];
+  code = 0;
+
+  constructor(say: (line: string) => unknown) {
+    const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
+    if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
+    this.#handlers = signals.map(([signal, code]) => [signal, () => {
+      if (this.code !== 0) Deno.exit(code);
+      this.code = code;
+      say(`${signal}: finishing the step and saving; once more stops at once`);
+      this.#controller.abort();
+    }]);
+    for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    for (const [signal, handler] of this.#handlers) Deno.removeSignalListener(signal, handler);
+  }
+}
+
+/** What a failed run says about its checkpoints. */
+interface Saved {
+  run?: string;
+  /** The last checkpoint's folder. */
+  path?: string;
+}
+
+async function train(options: Options, reporter: TrainReporter, saved: Saved): Promise<number> {
+  const { given, resume } = options;
+  const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
+  const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
+  if (loaded && options.out === undefined && !loaded.run) {
+    throw new UsageError(
+      `--resume ${resume}: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
+        "it in a new folder",
+    );
+  }
+  const device = await defaultDevice();
+  console.log(`training on ${device}`);
+  const before = loaded?.checkpoint.run;
+  if (before && before.adapter !== device.description) {
+    await reporter.say(
+      `note: the run was on ${before.adapter}; on another adapter the last bits may differ`,
+    );
+  }
+  if (before && before.history.length >= config.epochs) {
+    await reporter.say(
+      `${loaded.path}: all ${config.epochs} epochs are done; to train on: ` +
+        `--resume ${resume} --epochs N`,
+    );
+    return 0;
+  }
+
+  const out = options.out ?? loaded?.run ?? defaultOut(config.model);
+  using run = await RunDirectory.open(out, { fresh: out !== loaded?.run });
+  const limits = { train: config.limit, test: config.testLimit };
+  await ensureFashionMnist(DATA, {
+    log: (line) => reporter.say(line),
+    onProgress: (progress) => reporter.download(progress),
+  });
+  const load = (split: "train" | "test") =>
+    loadFashionMnist(DATA, split, limits[split] === null ? {} : { limit: limits[split] });
+  const trainer = await Trainer.create({
+    config,
+    train: await load("train"),
+    test: await load("test"),
+    device,
+  });
+  using _ = trainer;
+  if (loaded) trainer.restore(loaded.checkpoint);
+  const start = performance.now();
+  await trainer.prepare();
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  saved.run = out;
+  if (loaded) saved.path = loaded.path;
+  await reporter.say(
+    `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
+      `${trainer.steps} steps an epoch; kernels compiled in ${seconds} sec`,
+  );
+
+  using stop = new Stop((line) => reporter.say(line));
+  while (!trainer.done) {
+    const steps = trainer.optimizer.steps;
+    const result = await trainer.epoch({
+      onProgress: (progress) => reporter.progress(progress),
+      signal: stop.signal,
+    });
+    await reporter.clear();
+    // Before the line: a run whose weights are not finite has no results.
+    const news = result || trainer.optimizer.steps > steps;
+    const checkpoint = news && await trainer.checkpoint();
+    if (result) console.log(formatEpoch(result));
+    if (checkpoint) {
+      saved.path = await run.save(checkpoint);
+      await reporter.say(`saved ${saved.path}`);
+    }
+    if (stop.code !== 0 && !trainer.done) {
+      const changed = !checkpoint && given.epochs !== undefined ? ` --epochs ${given.epochs}` : "";
+      await reporter.say(
+        saved.path
+          ? `stopped; to go on: deno task train --resume ${out}${changed}`
+          : "stopped before the first step; nothing is saved",
+      );
+      return stop.code;
+    }
+  }
+  return 0;
+}
+
+/** What went wrong, in words; undefined for what should not happen. */
+function explain(error: unknown, { run, path }: Saved): string | undefined {
+  if (error instanceof NonFiniteError) {
+    return `${error.message}. ` +
+      (path ? `The last good checkpoint is ${path}` : "There is no checkpoint yet") +
+      "; going on from it would end here again. Start a new run with a smaller --lr (a tenth), or " +
+      "with another --seed";
+  }
+  if (error instanceof PlanError && error.largest !== undefined) {
+    return `${error.message} (--batch-size ${error.largest})`;
+  }
+  if (
+    error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.PermissionDenied
+  ) {
+    return `${error.message}. The task may only read and write in runs/ and ${DATA}; for another ` +
+      "folder: deno run -A scripts/train.ts …";
+  }
+  const known = [DataError, CheckpointError, SafetensorsError, ConfigError, DeviceError, PlanError];
+  if (known.some((kind) => error instanceof kind) || error instanceof Deno.errors.NotFound) {
+    const resume = run && path ? `; to go on from ${path}: deno task train --resume ${run}` : "";
+    return `${(error as Error).message}${resume}`;
+  }
+  return undefined;
+}
+
+/**
+ * Runs the command.
+ *
+ * @param args the command line's words
+ * @returns the exit code
+ */
+export async function main(args: string[]): Promise<number> {
+  const reporter = new TrainReporter();
+  const saved: Saved = {};
+  try {
+    const options = parse(args);
+    if (options.help) {
+      console.log(USAGE);
+      return 0;
+    }
+    return await train(options, reporter, saved);
+  } catch (error) {
+    await reporter.clear();
+    if (error instanceof UsageError) {
+      console.error(`error: ${error.message}\n\nFor all options: deno task train --help`);
+      return 2;
+    }
+    const explanation = explain(error, saved);
+    if (explanation === undefined) throw error;
+    console.error(`error: ${explanation}`);
+    return 1;
+  } finally {
+    await reporter.clear();
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

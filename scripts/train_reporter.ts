@@ -1,0 +1,89 @@
+/**
+ * What `deno task train` says on stderr while it works: a bar where somebody watches, and plain
+ * lines now and then where not.
+ *
+ * @module
+ */
+
+import { ProgressBar } from "@std/cli/unstable-progress-bar";
+import type { Progress as Download } from "../lib/data/download.ts";
+import type { Progress } from "../lib/evaluate.ts";
+
+/** Seconds between two lines of a log. */
+const LOG_INTERVAL = 30;
+
+/** `1:02:03`, `2:03`. */
+export function formatTime(seconds: number): string {
+  const whole = Math.round(seconds);
+  const two = (n: number) => String(n).padStart(2, "0");
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+/** How far it is and how it goes, in a line. */
+export function formatProgress(progress: Progress): string {
+  const { phase, epoch, step, steps, loss, accuracy, images, of, imagesPerSecond } = progress;
+  return [
+    `${phase === "train" ? "epoch" : "testing epoch"} ${epoch}, step ${step}/${steps}`,
+    ...loss === undefined ? [] : [`loss ${loss.toFixed(4)}`],
+    `acc ${accuracy.toFixed(3)}`,
+    `${imagesPerSecond.toFixed(imagesPerSecond < 100 ? 1 : 0)} images/s`,
+    `${formatTime((of - images) / imagesPerSecond)} left`,
+  ].join(", ");
+}
+
+/** One bar at a time, and none where nobody watches. */
+export class TrainReporter {
+  readonly #terminal = Deno.stderr.isTerminal();
+  #bar: ProgressBar | undefined;
+  /** What the bar is about, and what it says beside. */
+  #subject = "";
+  #text = "";
+  #lastLine = -Infinity;
+
+  /** A line of its own. */
+  async say(line: string): Promise<void> {
+    await this.clear();
+    console.error(line);
+  }
+
+  /** Takes the bar away. */
+  async clear(): Promise<void> {
+    const bar = this.#bar;
+    this.#bar = undefined;
+    await bar?.stop();
+  }
+
+  /** How far a download has come; logs leave it out, as they get a line for each file. */
+  async download({ name, received, total }: Download): Promise<void> {
+    if (total === undefined || !this.#terminal) return;
+    await this.#draw(name, received, total, `${name}, ${(received / 1e6).toFixed(1)} MB`);
+  }
+
+  /** How far an epoch has come. */
+  async progress(progress: Progress): Promise<void> {
+    const { phase, epoch, step, steps } = progress;
+    if (this.#terminal) {
+      await this.#draw(`${phase} ${epoch}`, step, steps, formatProgress(progress));
+    } else if (performance.now() - this.#lastLine > 1000 * LOG_INTERVAL) {
+      this.#lastLine = performance.now();
+      console.error(formatProgress(progress));
+    }
+  }
+
+  async #draw(subject: string, value: number, max: number, text: string): Promise<void> {
+    if (subject !== this.#subject) await this.clear();
+    this.#subject = subject;
+    this.#text = text;
+    this.#bar ??= new ProgressBar({
+      max,
+      writable: Deno.stderr.writable,
+      clear: true,
+      fillChar: "█",
+      emptyChar: "░",
+      barLength: Math.max(8, Math.min(30, Deno.consoleSize().columns - 85)),
+      formatter: ({ progressBar }) => `${progressBar} ${this.#text}`,
+    });
+    this.#bar.value = value;
+  }
+}

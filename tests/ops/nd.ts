@@ -1,0 +1,108 @@
+/**
+ * Float64 arrays and each elementwise op, view and sum on them, by plain loops over every index. It is
+ * the reference of the op tests and shares no code with the library, not even its shape rules.
+ */
+
+/** Row-major numbers under a shape. */
+export interface Nd {
+  readonly shape: readonly number[];
+  readonly data: Float64Array;
+}
+
+const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
+
+/** `data`, or what it makes of each position, as an array of `shape`. */
+export function nd(
+  shape: readonly number[],
+  data: ArrayLike<number> | ((index: readonly number[], flat: number) => number),
+): Nd {
+  const values = new Float64Array(product(shape));
+  if (typeof data !== "function") {
+    if (data.length !== values.length) throw new Error(`${data.length} values for [${shape}]`);
+    values.set(data);
+    return { shape, data: values };
+  }
+  const index = shape.map(() => 0);
+  for (let flat = 0; flat < values.length; flat++) {
+    values[flat] = data(index, flat);
+    for (let axis = shape.length - 1; axis >= 0 && ++index[axis]! === shape[axis]; axis--) {
+      index[axis] = 0;
+    }
+  }
+  return { shape, data: values };
+}
+
+/** The element at `index`; an axis of size 1 answers to every index (broadcasting). */
+export function at(x: Nd, index: readonly number[]): number {
+  const lead = index.length - x.shape.length;
+  let flat = 0;
+  x.shape.forEach((size, axis) => flat = flat * size + (size === 1 ? 0 : index[axis + lead]!));
+  return x.data[flat]!;
+}
+
+/** NumPy's broadcast shape. */
+function joint(shapes: readonly (readonly number[])[]): number[] {
+  const rank = Math.max(...shapes.map((shape) => shape.length));
+  return Array.from(
+    { length: rank },
+    (_, i) => Math.max(...shapes.map((shape) => shape[i - rank + shape.length] ?? 1)),
+  );
+}
+
+/** `f` of the elements of `xs`, with broadcasting. */
+export function map(f: (...values: number[]) => number, ...xs: Nd[]): Nd {
+  return nd(joint(xs.map((x) => x.shape)), (index) => f(...xs.map((x) => at(x, index))));
+}
+
+/** A number as a scalar array. */
+export const scalar = (value: number): Nd => nd([], [value]);
+
+export const reshape = (x: Nd, shape: readonly number[]): Nd => nd(shape, x.data);
+
+export function permute(x: Nd, order: readonly number[]): Nd {
+  return nd(
+    order.map((axis) => x.shape[axis]!),
+    (index) => at(x, x.shape.map((_, axis) => index[order.indexOf(axis)]!)),
+  );
+}
+
+export const broadcastTo = (x: Nd, shape: readonly number[]): Nd =>
+  nd(shape, (index) => at(x, index));
+
+export const select = (x: Nd, at0: number): Nd =>
+  nd(x.shape.slice(1), x.data.subarray(at0 * product(x.shape.slice(1))).subarray(0, product(x.shape.slice(1))));
+
+/** Sum over `axes`, given as they are in `x`. */
+export function sum(x: Nd, axes: readonly number[], keepDims = false): Nd {
+  const kept = x.shape.map((size, axis) => axes.includes(axis) ? 1 : size);
+  const total = nd(kept, () => 0);
+  nd(x.shape, (index, flat) => {
+    let to = 0;
+    kept.forEach((size, axis) => to = to * size + (size === 1 ? 0 : index[axis]!));
+    return total.data[to]! += x.data[flat]!;
+  });
+  return keepDims ? total : reshape(total, x.shape.filter((_, axis) => !axes.includes(axis)));
+}
+
+export function mean(x: Nd, axes: readonly number[], keepDims = false): Nd {
+  const total = sum(x, axes, keepDims);
+  return map((v) => v * total.data.length / x.data.length, total);
+}
+
+/** All axes of `x`. */
+export const axesOf = (x: Nd): number[] => x.shape.map((_, axis) => axis);
+
+/** Largest difference relative to the largest expected value; infinite if a NaN is on one side only. */
+export function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) return Infinity;
+  let worst = 0, scale = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const a = actual[i]!, b = expected[i]!;
+    if (Object.is(a, b)) continue;
+    const d = Math.abs(a - b);
+    worst = Math.max(worst, Number.isNaN(d) ? Infinity : d);
+    scale = Math.max(scale, Math.abs(b));
+  }
+  for (let i = 0; i < expected.length; i++) scale = Math.max(scale, Math.abs(expected[i]!) || 0);
+  return worst === 0 ? 0 : worst / Math.max(scale, 1e-30);
+}

@@ -1,0 +1,186 @@
+/**
+ * The ops that are more than elementwise arithmetic, in float64 and by their definitions: for each
+ * result, a loop over what goes into it. Dimension letters: N images, C channels, H×W pixels, O output
+ * channels, P×Q output pixels, R×S kernel.
+ */
+
+import { at, axesOf, map, mean, type Nd, nd, reshape, scalar, select, sum } from "./nd.ts";
+
+/** Settings of a convolution or pooling window, both directions spelled out. */
+export interface Window {
+  readonly stride: readonly [number, number];
+  readonly padding: readonly [number, number];
+}
+
+const count = (size: number, kernel: number, stride: number, padding: number) =>
+  Math.floor((size + 2 * padding - kernel) / stride) + 1;
+
+/** `a @ b` over the last two axes; leading axes are equal. */
+export function matmul(a: Nd, b: Nd): Nd {
+  const k = b.shape.at(-2)!;
+  return nd([...a.shape.slice(0, -1), b.shape.at(-1)!], (index) => {
+    const lead = index.slice(0, -2), row = index.at(-2)!, column = index.at(-1)!;
+    let total = 0;
+    for (let i = 0; i < k; i++) total += at(a, [...lead, row, i]) * at(b, [...lead, i, column]);
+    return total;
+  });
+}
+
+/** The last two axes swapped. */
+export function transpose(x: Nd): Nd {
+  const [m, n] = x.shape.slice(-2) as [number, number];
+  return nd(
+    [...x.shape.slice(0, -2), n, m],
+    (index) => at(x, [...index.slice(0, -2), index.at(-1)!, index.at(-2)!]),
+  );
+}
+
+/** Calls `visit` with the flat positions in x, w and y of every product that a convolution sums. */
+function products(
+  [n, c, h, w]: readonly number[],
+  [o, , r, s]: readonly number[],
+  [, , p, q]: readonly number[],
+  { stride, padding }: Window,
+  visit: (x: number, w: number, y: number) => void,
+): void {
+  for (let image = 0; image < n!; image++) {
+    for (let out = 0; out < o!; out++) {
+      for (let row = 0; row < p!; row++) {
+        for (let column = 0; column < q!; column++) {
+          const y = ((image * o! + out) * p! + row) * q! + column;
+          for (let i = 0; i < r!; i++) {
+            const top = row * stride[0] - padding[0] + i;
+            if (top < 0 || top >= h!) continue;
+            for (let j = 0; j < s!; j++) {
+              const left = column * stride[1] - padding[1] + j;
+              if (left < 0 || left >= w!) continue;
+              for (let channel = 0; channel < c!; channel++) {
+                visit(
+                  ((image * c! + channel) * h! + top) * w! + left,
+                  ((out * c! + channel) * r! + i) * s! + j,
+                  y,
+                );
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/** Convolution of x `[N, C, H, W]` with w `[O, C, R, S]`, plus b `[O]`. */
+export function conv2d(x: Nd, w: Nd, b: Nd | undefined, window: Window): Nd {
+  const [n, , h, width] = x.shape as [number, number, number, number];
+  const [o, , r, s] = w.shape as [number, number, number, number];
+  const { stride, padding } = window;
+  const p = count(h, r, stride[0], padding[0]), q = count(width, s, stride[1], padding[1]);
+  const y = nd([n, o, p, q], ([, out]) => b ? b.data[out!]! : 0);
+  products(x.shape, w.shape, y.shape, window, (i, j, k) => y.data[k]! += x.data[i]! * w.data[j]!);
+  return y;
+}
+
+/** Gradients of `sum(conv2d(x, w, b) * g)` for x, w and b. */
+export function conv2dGrads(x: Nd, w: Nd, g: Nd, window: Window): [Nd, Nd, Nd] {
+  const dx = nd(x.shape, () => 0), dw = nd(w.shape, () => 0);
+  products(x.shape, w.shape, g.shape, window, (i, j, k) => {
+    dx.data[i]! += g.data[k]! * w.data[j]!;
+    dw.data[j]! += g.data[k]! * x.data[i]!;
+  });
+  return [dx, dw, sum(g, [0, 2, 3])];
+}
+
+/** `reduce` of the values of x `[N, C, H, W]` in each window, without padding. */
+export function pool(
+  x: Nd,
+  kernel: readonly [number, number],
+  { stride, padding }: Window,
+  reduce: (values: number[]) => number,
+): Nd {
+  const [n, c, h, w] = x.shape as [number, number, number, number];
+  const p = count(h, kernel[0], stride[0], padding[0]);
+  const q = count(w, kernel[1], stride[1], padding[1]);
+  return nd([n, c, p, q], ([image, channel, row, column]) => {
+    const values: number[] = [];
+    for (let r = 0; r < kernel[0]; r++) {
+      for (let s = 0; s < kernel[1]; s++) {
+        const top = row! * stride[0] - padding[0] + r, left = column! * stride[1] - padding[1] + s;
+        const inside = top >= 0 && top < h && left >= 0 && left < w;
+        if (inside) values.push(at(x, [image!, channel!, top, left]));
+      }
+    }
+    return reduce(values);
+  });
+}
+
+/** `[2, C]`: mean and biased variance of each channel of `[N, C, …]`. */
+export function channelMoments(x: Nd): Nd {
+  const axes = axesOf(x).filter((axis) => axis !== 1);
+  const centre = mean(x, axes, true);
+  const variance = mean(map((v, m) => (v - m) ** 2, x, centre), axes);
+  return nd([2, x.shape[1]!], [...centre.data, ...variance.data]);
+}
+
+/** Normalises each channel of `[N, C, …]`. */
+export function normalize(x: Nd, m: Nd, v: Nd, gamma: Nd, beta: Nd, eps: number): Nd {
+  const spread = [1, x.shape[1]!, ...x.shape.slice(2).map(() => 1)];
+  return map(
+    (value, mu, sigma2, g, b) => (value - mu) / Math.sqrt(sigma2 + eps) * g + b,
+    x,
+    ...[m, v, gamma, beta].map((vector) => reshape(vector, spread)),
+  );
+}
+
+export function batchNorm(x: Nd, gamma: Nd, beta: Nd, eps: number): Nd {
+  const moments = channelMoments(x);
+  return normalize(x, select(moments, 0), select(moments, 1), gamma, beta, eps);
+}
+
+/** The rows of `x` along its last axis, each made into another of any length by `f`. */
+function rows(x: Nd, f: (row: number[]) => number[]): Nd {
+  const k = x.shape.at(-1)!;
+  const out = Array.from({ length: x.data.length / k }, (_, i) =>
+    f([...x.data.subarray(i * k, (i + 1) * k)]));
+  return nd([...x.shape.slice(0, -1), out[0]!.length], out.flat());
+}
+
+export const softmax = (x: Nd): Nd =>
+  rows(x, (row) => row.map((v) => 1 / row.reduce((total, u) => total + Math.exp(u - v), 0)));
+
+export const logSoftmax = (x: Nd): Nd =>
+  rows(x, (row) => {
+    const top = Math.max(...row);
+    const log = top + Math.log(row.reduce((total, v) => total + Math.exp(v - top), 0));
+    return row.map((v) => v - log);
+  });
+
+export function argmax(x: Nd): Nd {
+  const found = rows(x, (row) => [row.indexOf(Math.max(...row))]);
+  return reshape(found, x.shape.slice(0, -1));
+}
+
+/** 1 at the label along a new last axis. */
+export const oneHot = (labels: Nd, classes: number): Nd =>
+  nd([...labels.shape, classes], (index) => at(labels, index.slice(0, -1)) === index.at(-1) ? 1 : 0);
+
+export function crossEntropy(logits: Nd, labels: Nd): Nd {
+  const logs = logSoftmax(logits);
+  const picked = nd(labels.shape, ([i]) => -at(logs, [i!, labels.data[i!]!]));
+  return mean(picked, [0]);
+}
+
+export function correctCount(logits: Nd, labels: Nd): Nd {
+  const found = argmax(logits);
+  return scalar(labels.data.reduce((total, label, i) => total + (found.data[i] === label ? 1 : 0), 0));
+}
+
+/** Records of `[count, …]` by index. */
+export const gather = (records: Nd, indices: Nd): Nd =>
+  nd(
+    [...indices.shape, ...records.shape.slice(1)],
+    (index) =>
+      at(records, [
+        at(indices, index.slice(0, indices.shape.length)),
+        ...index.slice(indices.shape.length),
+      ]),
+  );
