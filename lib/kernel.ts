@@ -38,6 +38,8 @@ export interface KernelSpec {
   readonly bindings: readonly Binding[];
   /** WGSL without the binding declarations; its entry point is `main`. */
   readonly body: string;
+  /** Integers that the body reads as `z.NAME`, u32: what differs between uses of one pipeline. */
+  readonly sizes?: Readonly<Record<string, number>>;
   /** Grid of workgroups. */
   readonly workgroups: readonly [number, number, number];
   /** Whether the body uses subgroup functions. */
@@ -53,6 +55,14 @@ export function wgsl(spec: KernelSpec, target: Target): string {
       write ? "read_write" : "read"
     }> ${name}: array<${type}>;`
   );
+  const { sizes } = spec;
+  if (sizes) {
+    const fields = Object.keys(sizes).map((name) => `${name}: u32`).join(", ");
+    declarations.push(
+      `struct Sizes { ${fields} }`,
+      `@group(0) @binding(${spec.bindings.length}) var<uniform> z: Sizes;`,
+    );
+  }
   const enable = spec.subgroups && target.subgroupsDirective ? "enable subgroups;\n" : "";
   return `${enable}${declarations.join("\n")}\n${spec.body}`;
 }

@@ -43,6 +43,9 @@ export class PlanError extends Error {
   }
 }
 
+/** Bytes between the sizes of two kernels: WebGPU's alignment of uniform bindings. */
+const SIZES_STRIDE = 256;
+
 /** What a plan computes. */
 export interface PlanOptions {
   /** Tensors whose values can be read after a run. */
@@ -67,6 +70,8 @@ export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
+  /** The sizes of all kernels, each at its own multiple of {@link SIZES_STRIDE}. */
+  readonly #sizes: GPUBuffer;
   readonly #variables: readonly Variable[];
   #groups: GPUBindGroup[] = [];
   #bound: (GPUBuffer | VariableStorage)[] = [];
@@ -92,7 +97,17 @@ export class Plan {
       node,
       buffer: placed.pinned.get(node)!,
     }]));
-    this.#owned = [...placed.pinned.values()];
+    this.#sizes = device.gpu.createBuffer({
+      size: steps.length * SIZES_STRIDE + SIZES_STRIDE,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      label: "sizes",
+    });
+    const sizes = new Uint32Array(this.#sizes.size / 4);
+    steps.forEach(({ spec }, i) =>
+      sizes.set(Object.values(spec.sizes ?? {}), i * SIZES_STRIDE / 4)
+    );
+    write(device, this.#sizes, 0, sizes);
+    this.#owned = [...placed.pinned.values(), this.#sizes];
     const bound = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
     this.#variables = [...bound].filter((x) => x instanceof Variable);
     this.#pipelines = steps.map(({ spec, name, node }) =>
@@ -130,7 +145,9 @@ export class Plan {
     for (const { name, node, spec } of steps) {
       if (spec.workgroups.every((count) => count <= device.target.maxWorkgroups)) continue;
       throw new PlanError(
-        `plan: ${name} ${formatShape(node.shape)} needs ${spec.workgroups.join(" × ")} workgroups, ` +
+        `plan: ${name} ${formatShape(node.shape)} needs ${
+          spec.workgroups.join(" × ")
+        } workgroups, ` +
           `more than this adapter's ${device.target.maxWorkgroups} along one axis; make it smaller`,
       );
     }
@@ -275,15 +292,19 @@ export class Plan {
   #bind(): void {
     growWorkspace(this.device, this.placed.slotSizes);
     this.#bound = this.#places();
-    this.#groups = this.steps.map(({ reads, writes }, i) =>
-      this.device.gpu.createBindGroup({
+    this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
+      const ranges = [...reads, ...writes].map((node) => this.#range(node));
+      if (spec.sizes) {
+        ranges.push({ buffer: this.#sizes, offset: i * SIZES_STRIDE, bytes: SIZES_STRIDE });
+      }
+      return this.device.gpu.createBindGroup({
         layout: this.#pipelines[i]!.getBindGroupLayout(0),
-        entries: [...reads, ...writes].map((node, binding) => {
-          const { buffer, offset, bytes } = this.#range(node);
-          return { binding, resource: { buffer, offset, size: bytes } };
-        }),
-      })
-    );
+        entries: ranges.map(({ buffer, offset, bytes }, binding) => ({
+          binding,
+          resource: { buffer, offset, size: bytes },
+        })),
+      });
+    });
   }
 }
 

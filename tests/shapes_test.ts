@@ -6,13 +6,16 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import {
   collectCalls,
+  Conv2d,
   conv2d,
+  Device,
   evaluate,
   formatSummary,
   input,
   type LayerSummary,
   Linear,
   Module,
+  Parameter,
   Random,
   relu,
   Residual,
@@ -24,7 +27,6 @@ import {
   summarize,
   type Tensor,
   tensor,
-  Variable,
 } from "@resnette/resnette";
 
 /** What cell 13 of the notebook prints, without `torch.Size`. */
@@ -83,15 +85,20 @@ Deno.test("the notebook's ten layers give its shapes at 224×224", () => {
 });
 
 Deno.test("the layers, run one after the other, compute what the whole network computes", async () => {
+  using device = await Device.request({ schedule: "naive" }); // Its kernels compile fastest.
   const net = resnet18(), x = rand(2, 1, 32, 32);
   const found: [string, readonly number[]][] = [];
   let last = x;
-  for await (const [name, y] of runLayers(net, x)) {
+  for await (const [name, y] of runLayers(net, x, device)) {
     found.push([name, y.shape]);
     last = y;
   }
-  assertEquals(found, summarize(net, [2, 1, 32, 32]).layers.map(({ name, shape }) => [name, shape]));
-  const [logits, expected] = [await evaluate(last), await evaluate(net.forward(x))];
+  assertEquals(
+    found,
+    summarize(net, [2, 1, 32, 32]).layers.map(({ name, shape }) => [name, shape]),
+  );
+  const logits = await evaluate(last, {}, device);
+  const expected = await evaluate(net.forward(x), {}, device);
   expected.forEach((value, i) => assert(Math.abs(logits[i]! - value) < 1e-3, `${logits}`));
 });
 
@@ -160,15 +167,120 @@ Deno.test("a residual block's layers are listed as it runs them", () => {
   ]);
 });
 
-/** A block of one's own: a convolution without a layer, and a layer used twice. */
+/** A block with a convolution that is no layer, and a layer that is used twice. */
 class Own extends Module {
-  readonly kernel = new Variable([8, 2, 3, 3]);
-  readonly twice = new Linear(16, 16);
+  readonly kernel = new Parameter([8, 2, 3, 3]);
+  readonly mix = new Conv2d(8, 8, { kernelSize: 1, bias: false });
 
   override forward(x: Tensor): Tensor {
-    const y = conv2d(x, this.kernel, undefined, { padding: 1 });
-    const flat = new Sequential(this.twice).call;
-    void flat;
-    return this.twice.call(relu(this.twice.call(reshape2(y))));
+    const y = relu(conv2d(x, this.kernel, undefined, { padding: 1 }));
+    return this.mix.call(this.mix.call(y));
   }
 }
+
+Deno.test("a block of one's own is counted whole, its parameters once", () => {
+  const { layers: [own], ...total } = summarize(new Sequential(new Own()), [1, 2, 4, 4]);
+  assertEquals([own!.name, own!.kind, own!.shape], ["0", "Own", [1, 8, 4, 4]]);
+  assertEquals(own!.layers.map(({ name, macs }) => [name, macs]), [["mix", 1024], ["mix", 1024]]);
+  assertEquals([own!.parameters, own!.macs], [2 * 8 * 9 + 64, 2 * 8 * 9 * 16 + 2 * 1024]);
+  assertEquals([total.parameters, total.macs], [own!.parameters, own!.macs]);
+});
+
+Deno.test("calls are noted only inside collectCalls, also after one that fails", () => {
+  const net = new Sequential(new Linear(2, 3), new Linear(4, 5));
+  assertThrows(() => summarize(net, [1, 2]), ShapeError, "linear: input [1, 3]");
+  const relay = new Sequential(new Linear(2, 3));
+  const { result, calls } = collectCalls(() => relay.call(input("x", [1, 2])));
+  assertEquals(calls.map((call) => [call.module, call.y]), [[relay, result]]);
+  assertEquals(calls[0]!.calls.map((call) => call.module), [relay.namedChildren()[0]![1]]);
+  relay.call(input("x", [1, 2]));
+  assertEquals(calls.length, 1);
+});
+
+Deno.test("the table fits 80 columns, up to batches of 1,024", () => {
+  for (const batch of [1, 128, 1024]) {
+    const lines = formatSummary(summarize(resnet18(), [batch, 1, 224, 224])).split("\n");
+    for (const line of lines) assert(line.length <= 80, `${line.length} columns: ${line}`);
+    assertEquals(lines.length, 1 + 10 + 8 * 5 + 3 + 2 + 2);
+  }
+});
+
+Deno.test("deno task shapes prints the notebook's trace, run, inferred or without an adapter", async (t) => {
+  await t.step("run on the adapter", async () => {
+    assertEquals(await shapes([]), { code: 0, stdout: NOTEBOOK, stderr: "" });
+    const { adapter } = JSON.parse((await shapes(["--size", "32", "--json"])).stdout);
+    assert(typeof adapter === "string", `ran on ${adapter}`);
+  });
+  await t.step("--dry", async () => {
+    assertEquals(await shapes(["--dry"]), { code: 0, stdout: NOTEBOOK, stderr: "" });
+    // Where there is no adapter, not even a word about it.
+    assertEquals(await shapes(["--dry"], NO_ADAPTER), { code: 0, stdout: NOTEBOOK, stderr: "" });
+  });
+  await t.step("no adapter", async () => {
+    const { code, stdout, stderr } = await shapes([], NO_ADAPTER);
+    assertEquals([code, stdout], [0, NOTEBOOK]);
+    assertEquals(
+      stderr,
+      "no WebGPU adapter here: the shapes are inferred, the layers do not run\n",
+    );
+  });
+});
+
+Deno.test("deno task shapes takes another size, batch and number of channels", async () => {
+  for (const dry of [[], ["--dry"]]) {
+    const args = ["--size", "96", "--batch", "2", "--channels=3", ...dry];
+    const { code, stdout } = await shapes(args);
+    assertEquals(code, 0);
+    assertStringIncludes(stdout, "0 output shape: [2, 64, 48, 48]\n");
+    assertStringIncludes(stdout, "resnet_block4 output shape: [2, 512, 3, 3]\n");
+    assertStringIncludes(stdout, "fc output shape: [2, 10]\n");
+  }
+});
+
+Deno.test("--summary adds the table below the trace, --json gives the same numbers", async () => {
+  const { code, stdout } = await shapes(["--dry", "--summary"]);
+  const net = summarize(resnet18(), [1, 1, 224, 224]);
+  assertEquals([code, stdout], [0, `${NOTEBOOK}\n${formatSummary(net)}\n`]);
+  assertStringIncludes(stdout, "total: 11,178,378 parameters, 1,734,890,496 MACs,\n");
+  assertStringIncludes(stdout, " 23,185,448 bytes of activations\n");
+  const json = await shapes(["--dry", "--json"]);
+  assertEquals(JSON.parse(json.stdout), {
+    input: [1, 1, 224, 224],
+    adapter: null,
+    ...net,
+    name: "resnet18",
+  });
+});
+
+Deno.test("sizes that do not fit end with 1, a wrong command line with 2", async () => {
+  const faults: [string[], number, string][] = [
+    [
+      ["--size", "0"],
+      1,
+      "error: input: every dimension must be a positive integer, got [1, 1, 0, 0]",
+    ],
+    [["--size=-3", "--dry"], 1, "got [1, 1, -3, -3]"],
+    [["--batch", "1.5"], 1, "got [1.5, 1, 224, 224]"],
+    [["--channels", "0"], 1, "got [1, 0, 224, 224]"],
+    [["--size", "100000"], 1, "error: "],
+    [["--size", "large"], 2, 'error: --size needs a number, got "large"'],
+    [["--size"], 2, 'error: --size needs a number, got ""'],
+    [["--model", "resnet50"], 2, 'error: there is no model "resnet50"'],
+    [["--sise", "96"], 2, "error: unknown: --sise"],
+    [["224"], 2, "error: unknown: 224"],
+  ];
+  for (const [args, expected, message] of faults) {
+    const { code, stdout, stderr } = await shapes(args);
+    assertEquals([args, code, stdout], [args, expected, ""]);
+    assertStringIncludes(stderr, message);
+    assertEquals(stderr.includes("usage: deno task shapes"), expected === 2);
+  }
+  const help = await shapes(["--help"]);
+  assertEquals([help.code, help.stderr], [0, ""]);
+  assert(help.stdout.startsWith("usage: deno task shapes"));
+});
+
+Deno.test("deno task shapes is given no permission", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
+  assertEquals(tasks.shapes.command, "deno run -q scripts/shapes.ts");
+});

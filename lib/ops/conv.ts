@@ -74,7 +74,7 @@ const Conv: Op<ConvAttrs> = {
     const [r, s, _, o] = four(w);
     const grid = windows(four(x), four(node), [r, s], attrs);
     const tile = chooseTile(target, o);
-    if (tile) return [rowTile(grid, { o, bias: !!bias, weightTap: `r * ${s}u + s` }, tile, target)];
+    if (tile) return [rowTile(grid, { o, bias: !!bias }, tile, target)];
     const { h, w: width, c, p, q } = grid;
     const names = bias ? ["x", "w", "bias", "y"] : ["x", "w", "y"];
     return [
@@ -144,7 +144,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
         c: o,
         p: rows,
         q: columns,
-        stride: 1,
+        stride: [1, 1],
         origin: [(y + padding[0] - r0) / stride[0], (x + padding[1] - s0) / stride[1]],
         taps: [
           Math.max(0, Math.ceil((r - r0) / stride[0])),
@@ -156,12 +156,9 @@ const ConvInputGrad: Op<SizedAttrs> = {
         grid,
         {
           o: c,
-          weightTap: `(${r0}u + r * ${stride[0]}u) * ${s}u + ${s0}u + s * ${stride[1]}u`,
-          ...stride[0] * stride[1] > 1 && {
-            pixel: `(m / ${rows * columns}u * ${h}u + ${y}u + m / ${columns}u % ${rows}u * ${
-              stride[0]
-            }u) * ${width}u + ${x}u + m % ${columns}u * ${stride[1]}u`,
-          },
+          kernel: { width: s, first: [r0, s0], step: stride },
+          ...stride[0] * stride[1] > 1 &&
+            { scatter: { size: [h, width], first: [y, x], step: stride } },
         },
         tile,
         target,

@@ -7,7 +7,11 @@
  *
  * A matrix product is the case of a 1×1 window. A tile of rows × columns of the result stays in
  * registers; each lane loads some of A's vectors and hands them to the others by
- * `subgroupBroadcast` with a constant lane, or keeps all of them when it works alone.
+ * `subgroupBroadcast` with a constant lane, or keeps all of them when it works alone. Tiles at the
+ * edge are moved back inside and overlap their neighbours, which then write the same values.
+ *
+ * Sizes are no part of the WGSL but a uniform `z`, so that all layers share a few pipelines: one of
+ * these takes a driver about half a second to compile.
  *
  * Dimension letters: N images, H×W source pixels, C source channels, P×Q result pixels, O columns.
  *
@@ -16,6 +20,8 @@
 
 import type { KernelSpec, Target } from "../kernel.ts";
 import type { Tile } from "../schedule.ts";
+
+type Two = readonly [number, number];
 
 /** How windows of a `[N, H, W, C]` source line up with a `[N, P, Q]` grid of results. */
 export interface Windows {
@@ -26,11 +32,11 @@ export interface Windows {
   readonly p: number;
   readonly q: number;
   /** Source pixels between neighbouring results. */
-  readonly stride: number | readonly [number, number];
+  readonly stride: Two;
   /** Source pixel of result (0, 0) under tap (0, 0). */
-  readonly origin: readonly [number, number];
+  readonly origin: Two;
   /** Taps of the window. */
-  readonly taps: readonly [number, number];
+  readonly taps: Two;
   /** +1 when the source pixel advances with the tap (forward), -1 when it retreats (gradient). */
   readonly direction: 1 | -1;
 }
@@ -38,62 +44,57 @@ export interface Windows {
 const times = (count: number, line: (i: number) => string, separator = "\n") =>
   Array.from({ length: count }, (_, i) => line(i)).join(separator);
 
-/** Strides as `[vertical, horizontal]`. */
-const both = (stride: Windows["stride"]) => typeof stride === "number" ? [stride, stride] : stride;
-
 /** Whether result pixel m is source pixel m: then no window arithmetic is needed. */
 function pointwise(x: Windows): boolean {
   return x.taps[0] * x.taps[1] === 1 && x.h === x.p && x.w === x.q &&
-    both(x.stride).every((s) => s === 1) && x.origin.every((o) => o === 0);
+    x.stride.every((s) => s === 1) && x.origin.every((o) => o === 0);
 }
 
 /** A grid of tiles, n fastest so that neighbours share rows of A, and WGSL to find one's own. */
 function tileGrid(tile: Tile, rows: number, columns: number, layers: number, target: Target) {
-  const threads = tile.lanes > 1 ? tile.lanes : 64;
-  const across = Math.ceil(columns / (4 * tile.vectors * tile.lanes));
+  const { lanes, vectors } = tile;
+  const threads = lanes > 1 ? lanes : 64;
+  const across = Math.ceil(columns / (4 * vectors * lanes));
   const tiles = Math.ceil(rows / tile.rows) * across;
-  const groups = Math.ceil(tiles * tile.lanes / threads);
+  const groups = Math.ceil(tiles * lanes / threads);
   const x = Math.min(groups, target.maxWorkgroups);
   const main = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32) {
-  let tile = (group.y * groups.x + group.x) * ${threads / tile.lanes}u + local / ${tile.lanes}u;
-  if (tile >= ${tiles}u) { return; }
-  let lane = local % ${tile.lanes}u;
-  let m0 = tile / ${across}u * ${tile.rows}u;
-  let n0 = (tile % ${across}u * ${tile.lanes}u + lane) * ${tile.vectors}u;  // in vectors of 4
-  // Always 0, but not to a compiler: a driver that unrolls a loop around a tile compiles for minutes.
-  let zero = groups.z >> 31u;`;
-  return { main, workgroups: [x, Math.ceil(groups / x), layers] as [number, number, number] };
+  let tile = (group.y * groups.x + group.x) * ${threads / lanes}u + local / ${lanes}u;
+  if (tile >= z.tiles) { return; }
+  let lane = local % ${lanes}u;
+  let m0 = ${inside(`tile / z.across * ${tile.rows}u`, "z.rows", tile.rows)};
+  let n0 = ${inside(`(tile % z.across * ${lanes}u + lane) * ${vectors}u`, "z.o4", vectors)};
+${times(tile.rows, (i) => times(vectors, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}`;
+  return {
+    main,
+    workgroups: [x, Math.ceil(groups / x), layers] as const,
+    sizes: { tiles, across, rows, o4: columns / 4 },
+  };
 }
 
-const accumulators = (tile: Tile) =>
-  times(
-    tile.rows,
-    (i) => times(tile.vectors, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""),
-  );
-
-/** Column vectors of this lane, clamped: a lane past the last column computes but does not store. */
-const columns = (tile: Tile, o4: number) =>
-  times(tile.vectors, (v) => `  let n_${v} = min(n0 + ${v}u, ${o4 - 1}u);`);
+/** WGSL: `first`, moved back so that `count` places from it end before `end`, as far as 0. */
+const inside = (first: string, end: string, count: number) =>
+  `min(${first}, max(${end}, ${count}u) - ${count}u)`;
 
 /** WGSL for the value that `lane` of the group holds in `name`. */
 const broadcast = (tile: Tile, name: string, lane: number) =>
   tile.lanes > 1 ? `subgroupBroadcast(${name}, ${lane}u)` : name;
 
-/** WGSL that stores row i of the tile, `row` being its vector index without the column. */
-function stores(tile: Tile, rows: number, o4: number, row: string, bias: boolean): string {
-  return times(tile.rows, (i) => {
-    const lines = times(tile.vectors, (v) => {
-      const value = bias ? `s${i}_${v} + bias[n_${v}]` : `s${i}_${v}`;
-      return `    if (n0 + ${v}u < ${o4}u) { y[row + n0 + ${v}u] = ${value}; }`;
-    });
-    return `  if (m0 + ${i}u < ${rows}u) {
-    let m = m0 + ${i}u;
-    let row = ${row};
-${lines}
-  }`;
+/** WGSL that stores the tile; `row` is the vector index of row `m` of the result. */
+function stores(tile: Tile, rows: number, row: string, bias: boolean): string {
+  const shift = bias ? times(tile.vectors, (v) => `  let shift_${v} = bias[n0 + ${v}u];`) : "";
+  const lines = times(tile.rows, (i) => {
+    const values = times(
+      tile.vectors,
+      (v) => `y[row + n0 + ${v}u] = s${i}_${v}${bias ? ` + shift_${v}` : ""};`,
+      " ",
+    );
+    const guard = rows < tile.rows ? `if (m0 + ${i}u < z.rows) ` : "";
+    return `  ${guard}{ let m = m0 + ${i}u; let row = ${row}; ${values} }`;
   });
+  return `${shift}\n${lines}`;
 }
 
 /** What {@link rowTile} needs besides the windows. */
@@ -102,96 +103,98 @@ export interface RowTile {
   readonly o: number;
   /** Independent products, one after the other in every buffer. */
   readonly layers?: number;
-  /** WGSL of the row of B (before `* C`) for tap `(r, s)`; default: taps in order. */
-  readonly weightTap?: string;
-  /** WGSL of the result pixel for row `m`; default: m itself. */
-  readonly pixel?: string;
+  /** Which taps of a kernel of `width` columns are used: from `first` on, every `step`-th. */
+  readonly kernel?: { readonly width: number; readonly first: Two; readonly step: Two };
+  /** Where result pixels go in an image of `size`: from `first` on, every `step`-th. */
+  readonly scatter?: { readonly size: Two; readonly first: Two; readonly step: Two };
   /** Whether a bias of O values is added. */
   readonly bias?: boolean;
 }
 
 /**
  * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`, maybe bias `[O]`;
- * result `[layers, pixels, O]`.
+ * result `[layers, pixels, O]`. Where C is no multiple of 4, the direction must be forward.
  */
 export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): KernelSpec {
-  const { o, layers = 1, weightTap = `r * ${x.taps[1]}u + s`, pixel = "m", bias = false } = spec;
-  const rows = x.n * x.p * x.q, o4 = o / 4, vector = x.c % 4 === 0;
-  const { main, workgroups } = tileGrid(tile, rows, o, layers, target);
+  const { o, layers = 1, scatter, bias = false } = spec;
+  const { width, first, step } = spec.kernel ??
+    { width: x.taps[1], first: [0, 0], step: [1, 1] };
+  const rows = x.n * x.p * x.q, vector = x.c % 4 === 0, simple = pointwise(x);
+  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers, target);
   const loads = Math.ceil(tile.rows / tile.lanes);
-  const [sh, sw] = both(x.stride);
-  const simple = pointwise(x);
   // Per lane: the rows it loads. A row past the last reads pixel 0 and counts as zero.
-  const contexts = times(loads, (j) =>
-    `
-  let m_${j} = m0 + lane + ${j * tile.lanes}u;
-  let in_${j} = m_${j} < ${rows}u;` + (simple ? "" : `
-  let h_${j} = i32(m_${j} / ${x.q}u % ${x.p}u * ${sh}u) + (${x.origin[0]});
-  let w_${j} = i32(m_${j} % ${x.q}u * ${sw}u) + (${x.origin[1]});
-  let i_${j} = i32(m_${j} / ${x.p * x.q}u * ${x.h}u);`));
-  const image = layers > 1 ? `group.z * ${x.n * x.h * x.w * x.c / (vector ? 4 : 1)}u + ` : "";
-  const weight = layers > 1 ? `group.z * ${x.taps[0] * x.taps[1] * x.c * o4}u + ` : "";
-  const sign = x.direction === 1 ? "+" : "-";
+  const contexts = times(
+    loads,
+    (j) =>
+      `  let m_${j} = m0 + lane + ${j * tile.lanes}u; let in_${j} = m_${j} < z.rows;
+` + (simple ? "" : `  let h_${j} = i32(m_${j} / z.q % z.p * z.sh) + i32(z.oh);
+  let w_${j} = i32(m_${j} % z.q * z.sw) + i32(z.ow);
+  let i_${j} = i32(m_${j} / (z.p * z.q) * z.h);`),
+  );
   const products = times(
     tile.rows,
     (i) =>
-      `        { let t = ${broadcast(tile, `a_${Math.floor(i / tile.lanes)}`, i % tile.lanes)};\n` +
+      `      { let t = ${broadcast(tile, `a_${Math.floor(i / tile.lanes)}`, i % tile.lanes)};\n` +
       times(
         tile.vectors,
         (v) =>
-          `          s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
+          `        s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
       ) +
       " }",
   );
   const bLoads = (row: (k: number) => string) =>
-    times(4, (k) => times(tile.vectors, (v) => `        let b${k}_${v} = w[${row(k)} + n_${v}];`));
+    times(
+      4,
+      (k) => times(tile.vectors, (v) => `      let b${k}_${v} = w[${row(k)} + n0 + ${v}u];`),
+    );
 
-  const vectorTaps = `  for (var tap = zero; tap < ${x.taps[0] * x.taps[1]}u + zero; tap++) {
-    let r = tap / ${Math.max(1, x.taps[1])}u; let s = tap % ${Math.max(1, x.taps[1])}u;
+  const vectorTaps = `  for (var tap = 0u; tap < z.taps; tap++) {
+    let r = tap / z.across_taps; let s = tap % z.across_taps;
 ${
     times(loads, (j) =>
       simple
-        ? `      let ok_${j} = in_${j};
-      let p_${j} = ${image}select(0u, m_${j} * ${x.c / 4}u, ok_${j});`
-        : `      let hh_${j} = h_${j} ${sign} i32(r); let ww_${j} = w_${j} ${sign} i32(s);
-      let ok_${j} = in_${j} && hh_${j} >= 0 && hh_${j} < ${x.h} && ww_${j} >= 0 && ww_${j} < ${x.w};
-      let p_${j} = ${image}u32(select(0, ((i_${j} + hh_${j}) * ${x.w} + ww_${j}) * ${
-          x.c / 4
-        }, ok_${j}));`)
+        ? `    let ok_${j} = in_${j}; let p_${j} = image + select(0u, m_${j} * z.c4, ok_${j});`
+        : `    let y_${j} = h_${j} + i32(z.direction * r); let x_${j} = w_${j} + i32(z.direction * s);
+    let ok_${j} = in_${j} && y_${j} >= 0 && y_${j} < i32(z.h) && x_${j} >= 0 && x_${j} < i32(z.w);
+    let p_${j} = image + select(0u, u32((i_${j} + y_${j}) * i32(z.w) + x_${j}) * z.c4, ok_${j});`)
   }
-      var k = ${weight}(${weightTap}) * ${x.c * o4}u;
-      for (var c = zero; c < ${x.c / 4}u + zero; c++) {
-${times(loads, (j) => `        let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`)}
-${bLoads((k) => `k + ${k * o4}u`)}
+    var k = kernel + ((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * 4u * z.c4 * z.o4;
+    for (var c = 0u; c < z.c4; c++) {
+${times(loads, (j) => `      let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`)}
+${bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`)}
 ${products}
-        k += ${4 * o4}u;
-      }
+      k += 4u * z.o4;
+    }
   }`;
   // Channels are no multiple of 4: a window's row is taps × C consecutive elements of the source.
-  const line = x.taps[1] * x.c, last = x.taps[0] * line - 1;
-  const scalarTaps = `  for (var r = zero; r < ${x.taps[0]}u + zero; r++) {
+  const line = x.taps[1] * x.c;
+  const scalarTaps = `  for (var r = 0u; r < z.down_taps; r++) {
 ${
     times(loads, (j) =>
       simple
-        ? `    let row_${j} = ${image}0u; let e_${j} = i32(m_${j}) * ${x.c};
-    let ok_${j} = in_${j}; let end_${j} = ${rows * x.c};`
-        : `    let hh_${j} = h_${j} + i32(r);
-    let ok_${j} = in_${j} && hh_${j} >= 0 && hh_${j} < ${x.h};
-    let row_${j} = ${image}u32(select(0, (i_${j} + hh_${j}) * ${x.w * x.c}, ok_${j}));
-    let e_${j} = w_${j} * ${x.c}; let end_${j} = ${x.w * x.c};`)
+        ? `    let ok_${j} = in_${j}; let p_${j} = image; let e_${j} = i32(m_${j} * z.c);
+    let end_${j} = i32(z.rows * z.c);`
+        : `    let y_${j} = h_${j} + i32(r); let ok_${j} = in_${j} && y_${j} >= 0 && y_${j} < i32(z.h);
+    let p_${j} = image + select(0u, u32(i_${j} + y_${j}) * z.w * z.c, ok_${j});
+    let e_${j} = w_${j} * i32(z.c); let end_${j} = i32(z.w * z.c);`)
   }
-    for (var c = i32(zero); c < ${line} + i32(zero); c += 4) {
+    for (var c = 0; c < i32(z.line); c += 4) {
 ${
     times(loads, (j) =>
-      `        var a_${j} = vec4f(0.0);\n` + times(4, (k) =>
-        `        { let e = e_${j} + c + ${k}; let ok = ok_${j} && c + ${k} < ${line} && e >= 0 && e < end_${j};
-          a_${j}[${k}] = select(0.0, x[row_${j} + u32(select(0, e, ok))], ok); }`))
+      `      var a_${j} = vec4f(0.0);\n` + times(4, (k) =>
+        `      { let e = e_${j} + c + ${k};
+        let ok = ok_${j} && c + ${k} < i32(z.line) && e >= 0 && e < end_${j};
+        a_${j}[${k}] = select(0.0, x[p_${j} + select(0u, u32(e), ok)], ok); }`))
   }
-        let k = r * ${line}u + u32(c);
-${bLoads((k) => `${weight}min(k + ${k}u, ${last}u) * ${o4}u`)}
+      let k = r * z.line + u32(c);
+${bLoads((k) => `kernel + min(k + ${k}u, z.down_taps * z.line - 1u) * z.o4`)}
 ${products}
     }
   }`;
+  const pixel = scatter
+    ? `((m / (z.p * z.q) * z.out_h + z.out_y + m / z.q % z.p * z.out_dy) * z.out_w
+    + z.out_x + m % z.q * z.out_dx)`
+    : "(group.z * z.rows + m)";
   return {
     bindings: [
       { name: "x", type: vector ? "vec4f" : "f32" },
@@ -200,12 +203,24 @@ ${products}
       { name: "y", type: "vec4f", write: true },
     ],
     body: `${main}
+  let image = group.z * z.image; let kernel = group.z * z.taps * z.c * z.o4;
 ${contexts}
-${columns(tile, o4)}
-${accumulators(tile)}
 ${vector ? vectorTaps : scalarTaps}
-${stores(tile, rows, o4, `(${layers > 1 ? `group.z * ${rows}u + ` : ""}${pixel}) * ${o4}u`, bias)}
+${stores(tile, rows, `${pixel} * z.o4`, bias)}
 }`,
+    sizes: {
+      ...sizes,
+      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c: x.c, c4: Math.floor(x.c / 4) },
+      ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1], line },
+      ...{ taps: x.taps[0] * x.taps[1], across_taps: x.taps[1], down_taps: x.taps[0] },
+      ...{ r0: first[0], s0: first[1], dr: step[0], ds: step[1], kernel_width: width },
+      direction: x.direction,
+      image: x.n * x.h * x.w * x.c / (vector ? 4 : 1),
+      ...scatter && {
+        ...{ out_h: scatter.size[0], out_y: scatter.first[0], out_dy: scatter.step[0] },
+        ...{ out_w: scatter.size[1], out_x: scatter.first[1], out_dx: scatter.step[1] },
+      },
+    },
     workgroups,
     subgroups: tile.lanes > 1,
     flops: 2 * rows * o * x.c * x.taps[0] * x.taps[1] * layers,
@@ -228,47 +243,38 @@ export interface ColumnTile {
  */
 export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Target): KernelSpec {
   const { o, splits, layers = 1 } = spec;
-  const rows = x.taps[0] * x.taps[1] * x.c, o4 = o / 4, pixels = x.n * x.p * x.q;
-  const { main, workgroups } = tileGrid(tile, rows, o, layers * splits, target);
-  const [sh, sw] = both(x.stride);
-  const simple = pointwise(x);
-  const each = Math.ceil(pixels / splits / 4) * 4;
+  const rows = x.taps[0] * x.taps[1] * x.c, pixels = x.n * x.p * x.q, simple = pointwise(x);
+  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * splits, target);
   // A step takes 4 pixels × the tile's rows; `width` elements of A come with one load.
   const width = x.c % 4 === 0 ? 4 : 1;
   const perPixel = tile.rows / width;
   const loads = Math.ceil(4 * perPixel / tile.lanes);
-  const c = x.c / width;
-  const contexts = times(loads, (j) => `
-  let e_${j} = lane + ${j * tile.lanes}u;
-  let m_${j} = min(m0 / ${width}u + e_${j} % ${perPixel}u, ${rows / width - 1}u);
-  let k_${j} = e_${j} / ${perPixel}u;
-  let c_${j} = m_${j} % ${c}u;
-  let r_${j} = i32(m_${j} / ${c * x.taps[1]}u) + (${x.origin[0]});
-  let t_${j} = i32(m_${j} / ${c}u % ${x.taps[1]}u) + (${x.origin[1]});`);
-  const zero = width === 4 ? "vec4f(0.0)" : "0.0";
-  const image = layers > 1 ? `layer * ${pixels * c}u + ` : "";
-  const aLoads = times(
+  const contexts = times(
     loads,
     (j) =>
-      simple
-        ? `    let at_${j} = k + k_${j}; let ok_${j} = at_${j} < end;
-    let a_${j} = select(${zero}, x[${image}select(0u, at_${j} * ${c}u, ok_${j}) + c_${j}], ok_${j});`
-        : `    let at_${j} = k + k_${j};
-    let h_${j} = i32(at_${j} / ${x.q}u % ${x.p}u * ${sh}u) + r_${j};
-    let w_${j} = i32(at_${j} % ${x.q}u * ${sw}u) + t_${j};
-    let ok_${j} = at_${j} < end && h_${j} >= 0 && h_${j} < ${x.h} && w_${j} >= 0 && w_${j} < ${x.w};
-    let p_${j} = u32(select(0, (i32(at_${j} / ${
-          x.p * x.q
-        }u * ${x.h}u) + h_${j}) * ${x.w} + w_${j}, ok_${j}));
-    let a_${j} = select(${zero}, x[p_${j} * ${c}u + c_${j}], ok_${j});`,
+      `  let e_${j} = lane + ${j * tile.lanes}u; let k_${j} = e_${j} / ${perPixel}u;
+  let m_${j} = min(m0 / ${width}u + e_${j} % ${perPixel}u, z.rows / ${width}u - 1u);
+  let c_${j} = m_${j} % z.cv;
+  let r_${j} = i32(m_${j} / z.cv / z.across_taps) + i32(z.oh);
+  let t_${j} = i32(m_${j} / z.cv % z.across_taps) + i32(z.ow);`,
   );
+  const zero = width === 4 ? "vec4f(0.0)" : "0.0";
+  const aLoads = times(loads, (j) =>
+    `    let at_${j} = k + k_${j};
+` + (simple
+      ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.cv, ok_${j});`
+      : `    let h_${j} = i32(at_${j} / z.q % z.p * z.sh) + r_${j};
+    let w_${j} = i32(at_${j} % z.q * z.sw) + t_${j};
+    let ok_${j} = at_${j} < end && h_${j} >= 0 && h_${j} < i32(z.h) && w_${j} >= 0 && w_${j} < i32(z.w);
+    let row_${j} = i32(at_${j} / (z.p * z.q) * z.h) + h_${j};
+    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.cv, ok_${j});`) +
+    `
+    let a_${j} = select(${zero}, x[p_${j} + c_${j}], ok_${j});`);
   const bLoads = times(
     4,
     (k) =>
-      `    let q${k} = min(k + ${k}u, ${pixels - 1}u)${
-        layers > 1 ? ` + layer * ${pixels}u` : ""
-      };\n` +
-      times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} * ${o4}u + n_${v}];`),
+      `    let q${k} = (layer * z.pixels + min(k + ${k}u, z.pixels - 1u)) * z.o4 + n0;\n` +
+      times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} + ${v}u];`),
   );
   /** WGSL of A at pixel k of the step, row i of the tile. */
   const a = (k: number, i: number) => {
@@ -299,20 +305,26 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
       { name: "y", type: "vec4f", write: true },
     ],
     body: `${main}
-  let split = group.z % ${splits}u;
-  let layer = group.z / ${splits}u;
-  let end = min((split + 1u) * ${each}u, ${pixels}u);
+  let split = group.z % z.splits; let layer = group.z / z.splits;
+  let end = min((split + 1u) * z.each, z.pixels);
+  let image = layer * z.image;
 ${contexts}
-${columns(tile, o4)}
-${accumulators(tile)}
-  for (var k = split * ${each}u; k < end; k += 4u) {
+  for (var k = split * z.each; k < end; k += 4u) {
 ${aLoads}
 ${bLoads}
 ${shared}
 ${products}
   }
-${stores(tile, rows, o4, `(group.z * ${rows}u + m) * ${o4}u`, false)}
+${stores(tile, rows, "(group.z * z.rows + m) * z.o4", false)}
 }`,
+    sizes: {
+      ...sizes,
+      ...{ p: x.p, q: x.q, h: x.h, w: x.w, cv: x.c / width, pixels },
+      ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
+      across_taps: x.taps[1],
+      ...{ splits, each: Math.ceil(pixels / splits / 4) * 4 },
+      image: x.n * x.h * x.w * x.c / width,
+    },
     workgroups,
     subgroups: tile.lanes > 1,
     flops: 2 * rows * o * pixels * layers,

@@ -50,7 +50,7 @@ const matrix = (length: number, channels: number): Windows => ({
   c: channels,
   p: 1,
   q: length,
-  stride: 1,
+  stride: [1, 1],
   origin: [0, 0],
   taps: [1, 1],
   direction: 1,

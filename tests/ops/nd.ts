@@ -57,8 +57,10 @@ export function map(f: (...values: number[]) => number, ...xs: Nd[]): Nd {
 /** A number as a scalar array. */
 export const scalar = (value: number): Nd => nd([], [value]);
 
+/** The same numbers under another shape. */
 export const reshape = (x: Nd, shape: readonly number[]): Nd => nd(shape, x.data);
 
+/** Axis `i` of the result is axis `order[i]` of `x`. */
 export function permute(x: Nd, order: readonly number[]): Nd {
   return nd(
     order.map((axis) => x.shape[axis]!),
@@ -66,11 +68,15 @@ export function permute(x: Nd, order: readonly number[]): Nd {
   );
 }
 
+/** `x` repeated to fill `shape`. */
 export const broadcastTo = (x: Nd, shape: readonly number[]): Nd =>
   nd(shape, (index) => at(x, index));
 
-export const select = (x: Nd, at0: number): Nd =>
-  nd(x.shape.slice(1), x.data.subarray(at0 * product(x.shape.slice(1))).subarray(0, product(x.shape.slice(1))));
+/** The slice at `position` along the first axis. */
+export function select(x: Nd, position: number): Nd {
+  const shape = x.shape.slice(1), size = product(shape);
+  return nd(shape, x.data.subarray(position * size, (position + 1) * size));
+}
 
 /** Sum over `axes`, given as they are in `x`. */
 export function sum(x: Nd, axes: readonly number[], keepDims = false): Nd {
@@ -84,6 +90,7 @@ export function sum(x: Nd, axes: readonly number[], keepDims = false): Nd {
   return keepDims ? total : reshape(total, x.shape.filter((_, axis) => !axes.includes(axis)));
 }
 
+/** Mean over `axes`, given as they are in `x`. */
 export function mean(x: Nd, axes: readonly number[], keepDims = false): Nd {
   const total = sum(x, axes, keepDims);
   return map((v) => v * total.data.length / x.data.length, total);
@@ -92,17 +99,16 @@ export function mean(x: Nd, axes: readonly number[], keepDims = false): Nd {
 /** All axes of `x`. */
 export const axesOf = (x: Nd): number[] => x.shape.map((_, axis) => axis);
 
-/** Largest difference relative to the largest expected value; infinite if a NaN is on one side only. */
+/** Largest difference relative to the largest expected value; infinite where only one is NaN. */
 export function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   if (actual.length !== expected.length) return Infinity;
   let worst = 0, scale = 0;
   for (let i = 0; i < expected.length; i++) {
     const a = actual[i]!, b = expected[i]!;
+    if (Number.isFinite(b)) scale = Math.max(scale, Math.abs(b));
     if (Object.is(a, b)) continue;
     const d = Math.abs(a - b);
     worst = Math.max(worst, Number.isNaN(d) ? Infinity : d);
-    scale = Math.max(scale, Math.abs(b));
   }
-  for (let i = 0; i < expected.length; i++) scale = Math.max(scale, Math.abs(expected[i]!) || 0);
   return worst === 0 ? 0 : worst / Math.max(scale, 1e-30);
 }

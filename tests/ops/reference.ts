@@ -139,8 +139,10 @@ export function batchNorm(x: Nd, gamma: Nd, beta: Nd, eps: number): Nd {
 /** The rows of `x` along its last axis, each made into another of any length by `f`. */
 function rows(x: Nd, f: (row: number[]) => number[]): Nd {
   const k = x.shape.at(-1)!;
-  const out = Array.from({ length: x.data.length / k }, (_, i) =>
-    f([...x.data.subarray(i * k, (i + 1) * k)]));
+  const out = Array.from(
+    { length: x.data.length / k },
+    (_, i) => f([...x.data.subarray(i * k, (i + 1) * k)]),
+  );
   return nd([...x.shape.slice(0, -1), out[0]!.length], out.flat());
 }
 
@@ -161,7 +163,10 @@ export function argmax(x: Nd): Nd {
 
 /** 1 at the label along a new last axis. */
 export const oneHot = (labels: Nd, classes: number): Nd =>
-  nd([...labels.shape, classes], (index) => at(labels, index.slice(0, -1)) === index.at(-1) ? 1 : 0);
+  nd(
+    [...labels.shape, classes],
+    (index) => at(labels, index.slice(0, -1)) === index.at(-1) ? 1 : 0,
+  );
 
 export function crossEntropy(logits: Nd, labels: Nd): Nd {
   const logs = logSoftmax(logits);
@@ -171,7 +176,9 @@ export function crossEntropy(logits: Nd, labels: Nd): Nd {
 
 export function correctCount(logits: Nd, labels: Nd): Nd {
   const found = argmax(logits);
-  return scalar(labels.data.reduce((total, label, i) => total + (found.data[i] === label ? 1 : 0), 0));
+  return scalar(
+    labels.data.reduce((total, label, i) => total + (found.data[i] === label ? 1 : 0), 0),
+  );
 }
 
 /** Records of `[count, …]` by index. */

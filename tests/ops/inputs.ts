@@ -1,0 +1,59 @@
+/** Inputs of the op table: shapes, and seeded values that suit the op. */
+
+import type { DType, Random, TensorData } from "@resnette/resnette";
+
+/** How to make one input. */
+export interface Input {
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  /** Values for one run, row-major. */
+  readonly values: (random: Random, size: number) => TensorData;
+}
+
+type Fill = (random: Random, size: number) => Float32Array<ArrayBuffer>;
+
+const float = (shape: readonly number[], values: Fill): Input => ({ shape, dtype: "f32", values });
+
+/** Uniform numbers between `low` and `high`. */
+export const between = (low: number, high: number, ...shape: number[]) =>
+  float(shape, (random, size) => random.uniform(new Float32Array(size), low, high));
+
+/** Uniform numbers between -1 and 1. */
+export const f = (...shape: number[]) => between(-1, 1, ...shape);
+
+/** Numbers of both signs, none between -0.2 and 0.2. */
+export const apart = (...shape: number[]) =>
+  float(
+    shape,
+    (random, size) =>
+      random.uniform(new Float32Array(size), -1, 1).map((v) => v + Math.sign(v) * 0.2),
+  );
+
+/** Numbers that differ by at least 2/size: no ties, however the last digits fall. */
+export const distinct = (...shape: number[]) =>
+  float(
+    shape,
+    (random, size) => Float32Array.from(random.permutation(size), (i) => 2 * i / size - 1),
+  );
+
+/** Zeros and ones. */
+export const bits = (...shape: number[]) =>
+  float(shape, (random, size) => Float32Array.from({ length: size }, () => random.below(2)));
+
+/** Class numbers. */
+export const labels = (classes: number, ...shape: number[]): Input => ({
+  shape,
+  dtype: "u32",
+  values: (random, size) => Uint32Array.from({ length: size }, () => random.below(classes)),
+});
+
+/** Any bytes. */
+export const bytes = (...shape: number[]): Input => ({
+  shape,
+  dtype: "u8",
+  values: (random, size) => Uint8Array.from({ length: size }, () => random.below(256)),
+});
+
+/** Whole numbers 0 to 255, as images come from a data set. */
+export const pixels = (...shape: number[]) =>
+  float(shape, (random, size) => Float32Array.from({ length: size }, () => random.below(256)));

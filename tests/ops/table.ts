@@ -1,0 +1,397 @@
+/**
+ * The op test table: for each op a few calls, each with inputs and with what float64 arithmetic says
+ * about it. `ops_test.ts` and its neighbours run every check on every row.
+ */
+
+import * as R from "@resnette/resnette";
+import { pack } from "../../lib/ops/pack.ts";
+import { resizeBilinear } from "../../lib/data/resize.ts";
+import type { Tensor } from "@resnette/resnette";
+import { apart, between, bits, bytes, distinct, f, type Input, labels, pixels } from "./inputs.ts";
+import * as N from "./nd.ts";
+import type { Nd } from "./nd.ts";
+import * as reference from "./reference.ts";
+
+/** One call of an op. */
+export interface OpCase {
+  /** Name of the exported function. */
+  readonly op: string;
+  /** What is special about this call. */
+  readonly label: string;
+  readonly inputs: readonly Input[];
+  readonly compute: (...x: Tensor[]) => Tensor;
+  /** The same in float64. */
+  readonly reference: (...x: Nd[]) => Nd;
+  /** Which inputs have gradients; by default all that are f32. */
+  readonly wrt?: readonly number[];
+  /** Why and how much it may be less exact than the other ops; see `ops_test.ts`. */
+  readonly tolerance?: number;
+}
+
+/** Each convolution of the table: x, w, stride, padding, bias. */
+const CONVOLUTIONS: [string, number[], number[], [number, number], [number, number], boolean][] = [
+  ["the notebook's first layer", [2, 1, 13, 11], [8, 1, 7, 7], [2, 2], [3, 3], true],
+  ["3 channels to 5", [1, 3, 5, 6], [5, 3, 3, 3], [1, 1], [1, 1], true],
+  ["a residual block's 3×3", [2, 8, 7, 7], [12, 8, 3, 3], [1, 1], [1, 1], true],
+  ["a shortcut's 1×1, stride 2", [3, 8, 5, 5], [4, 8, 1, 1], [2, 2], [0, 0], false],
+  ["nothing square", [1, 4, 6, 9], [8, 4, 2, 5], [1, 3], [0, 2], false],
+];
+
+/** Each pooling window of the table: x, kernel, stride, padding. */
+const WINDOWS: [string, number[], [number, number], [number, number], [number, number]][] = [
+  ["overlapping, padded", [2, 4, 7, 9], [3, 3], [2, 2], [1, 1]],
+  ["odd channels", [1, 3, 6, 5], [2, 2], [2, 2], [0, 0]],
+  ["nothing square", [2, 1, 5, 8], [3, 2], [1, 3], [1, 0]],
+];
+
+/** Two parts of an optimizer's flat variable: 6 elements at 0, 4 at 64, 128 in all. */
+const whole = R.packVariables([new R.Variable([2, 3]), new R.Variable([4])])[0]!;
+
+const row = (
+  op: string,
+  label: string,
+  inputs: readonly Input[],
+  compute: OpCase["compute"],
+  reference: OpCase["reference"],
+  rest: Pick<OpCase, "wrt" | "tolerance"> = {},
+): OpCase => ({ op, label, inputs, compute, reference, ...rest });
+
+/** Every row. */
+export const TABLE: readonly OpCase[] = [
+  row("add", "one shape", [f(2, 3, 5), f(2, 3, 5)], R.add, (a, b) => N.map((x, y) => x + y, a, b)),
+  row(
+    "add",
+    "a vector to each of many rows",
+    [f(8192, 8), f(8)],
+    R.add,
+    (a, b) => N.map((x, y) => x + y, a, b),
+  ),
+  row("add", "a number", [f(4, 6)], (a) => R.add(a, 2.5), (a) => N.map((x) => x + 2.5, a)),
+  row(
+    "sub",
+    "an outer difference",
+    [f(3, 1), f(1, 7)],
+    R.sub,
+    (a, b) => N.map((x, y) => x - y, a, b),
+  ),
+  row("sub", "from a number", [f(9)], (a) => R.sub(-1, a), (a) => N.map((x) => -1 - x, a)),
+  row(
+    "mul",
+    "channels",
+    [f(2, 3, 4, 5), f(3, 1, 1)],
+    R.mul,
+    (a, b) => N.map((x, y) => x * y, a, b),
+  ),
+  row(
+    "mul",
+    "a scalar tensor first",
+    [f(), f(3, 7)],
+    R.mul,
+    (a, b) => N.map((x, y) => x * y, a, b),
+  ),
+  row("mul", "with itself", [f(5, 4)], (a) => R.mul(a, a), (a) => N.map((x) => x * x, a)),
+  row("div", "a column", [f(2, 4, 3), apart(4, 1)], R.div, (a, b) => N.map((x, y) => x / y, a, b)),
+  row("div", "of a number", [apart(6)], (a) => R.div(3, a), (a) => N.map((x) => 3 / x, a)),
+  row("neg", "odd size", [f(3, 5)], R.neg, (a) => N.map((x) => -x, a)),
+  row("exp", "both signs", [between(-3, 3, 8, 3)], R.exp, (a) => N.map(Math.exp, a)),
+  row("log", "around 1", [between(0.1, 3, 7, 2)], R.log, (a) => N.map(Math.log, a)),
+  row("sqrt", "small and large", [between(0.01, 9, 11)], R.sqrt, (a) => N.map(Math.sqrt, a)),
+  row("square", "both signs", [f(4, 4)], R.square, (a) => N.map((x) => x * x, a)),
+  row("relu", "both signs", [apart(3, 5, 7)], R.relu, (a) => N.map((x) => Math.max(x, 0), a)),
+  row(
+    "isFinite",
+    "of quotients",
+    [f(6), bits(6)],
+    (a, b) => R.isFinite(R.div(a, b)),
+    (a, b) => N.map((x, y) => Number.isFinite(x / y) ? 1 : 0, a, b),
+    { wrt: [] },
+  ),
+  row(
+    "where",
+    "broadcast",
+    [bits(4, 1), f(4, 3), f(3)],
+    R.where,
+    (c, a, b) => N.map((x, yes, no) => x ? yes : no, c, a, b),
+    { wrt: [1, 2] },
+  ),
+  row(
+    "where",
+    "numbers",
+    [bits(12)],
+    (c) => R.where(c, 2, -1),
+    (c) => N.map((x) => x ? 2 : -1, c),
+    {
+      wrt: [],
+    },
+  ),
+
+  row(
+    "reshape",
+    "to fewer axes",
+    [f(2, 3, 5)],
+    (x) => R.reshape(x, [-1, 15]),
+    (x) => N.reshape(x, [2, 15]),
+  ),
+  row("flatten", "an image", [f(2, 3, 2, 2)], R.flatten, (x) => N.reshape(x, [2, 12])),
+  row(
+    "permute",
+    "channels last",
+    [f(2, 3, 4, 5)],
+    (x) => R.permute(x, [0, 2, 3, 1]),
+    (x) => N.permute(x, [0, 2, 3, 1]),
+  ),
+  row(
+    "permute",
+    "axes of size 1",
+    [f(1, 4, 1, 3)],
+    (x) => R.permute(x, [2, 3, 0, 1]),
+    (x) => N.permute(x, [2, 3, 0, 1]),
+  ),
+  row(
+    "broadcastTo",
+    "new and old axes",
+    [f(3, 1, 2)],
+    (x) => R.broadcastTo(x, [2, 3, 4, 2]),
+    (x) => N.broadcastTo(x, [2, 3, 4, 2]),
+  ),
+  row("select", "at an odd offset", [f(3, 5)], (x) => R.select(x, 1), (x) => N.select(x, 1)),
+  row(
+    "select",
+    "the last of columns",
+    [f(4, 3)],
+    (x) => R.select(R.permute(x, [1, 0]), 2),
+    (x) => N.select(N.permute(x, [1, 0]), 2),
+  ),
+
+  row("sum", "all", [f(3, 5, 2)], (x) => R.sum(x), (x) => N.sum(x, [0, 1, 2])),
+  row(
+    "sum",
+    "outer axes",
+    [f(3, 4, 5)],
+    (x) => R.sum(x, [0, -1], { keepDims: true }),
+    (x) => N.sum(x, [0, 2], true),
+  ),
+  row("sum", "a long axis, in parts", [f(3, 4099)], (x) => R.sum(x, [1]), (x) => N.sum(x, [1])),
+  row("sum", "long columns, in parts", [f(2050, 8)], (x) => R.sum(x, [0]), (x) => N.sum(x, [0])),
+  row("mean", "the middle", [f(2, 6, 4)], (x) => R.mean(x, [1]), (x) => N.mean(x, [1])),
+  row("mean", "all", [f(7, 3)], (x) => R.mean(x), (x) => N.mean(x, [0, 1])),
+  row(
+    "sumTo",
+    "a channel vector",
+    [f(2, 3, 4, 2)],
+    (x) => R.sumTo(x, [3, 1, 1]),
+    (x) => N.reshape(N.sum(x, [0, 2, 3]), [3, 1, 1]),
+  ),
+
+  row("matmul", "odd sizes", [f(5, 7), f(7, 3)], (a, b) => R.matmul(a, b), reference.matmul),
+  row(
+    "matmul",
+    "vectors of four",
+    [f(9, 12), f(12, 20)],
+    (a, b) => R.matmul(a, b),
+    reference.matmul,
+  ),
+  row(
+    "matmul",
+    "batched, b transposed",
+    [f(3, 5, 6), f(3, 8, 6)],
+    (a, b) => R.matmul(a, b, { transposeB: true }),
+    (a, b) => reference.matmul(a, reference.transpose(b)),
+  ),
+  row(
+    "matmul",
+    "a transposed, a long sum in parts",
+    [f(1100, 6), f(1100, 8)],
+    (a, b) => R.matmul(a, b, { transposeA: true }),
+    (a, b) => reference.matmul(reference.transpose(a), b),
+  ),
+  row(
+    "linear",
+    "ten classes",
+    [f(5, 12), f(10, 12), f(10)],
+    R.linear,
+    (x, w, b) => N.map((v, u) => v + u, reference.matmul(x, reference.transpose(w)), b),
+  ),
+  row(
+    "linear",
+    "no bias",
+    [f(3, 7), f(8, 7)],
+    (x, w) => R.linear(x, w),
+    (x, w) => reference.matmul(x, reference.transpose(w)),
+  ),
+  ...CONVOLUTIONS.map(([label, x, w, stride, padding, bias]) =>
+    row(
+      "conv2d",
+      label,
+      [f(...x), f(...w), ...bias ? [f(w[0]!)] : []],
+      (x, w, b?: Tensor) => R.conv2d(x, w, b, { stride, padding }),
+      (x, w, b?: Nd) => reference.conv2d(x, w, b, { stride, padding }),
+    )
+  ),
+  ...WINDOWS.flatMap(([label, x, kernel, stride, padding]) => [
+    row(
+      "maxPool2d",
+      label,
+      [distinct(...x)],
+      (x) => R.maxPool2d(x, { kernelSize: kernel, stride, padding }),
+      (x) => reference.pool(x, kernel, { stride, padding }, (values) => Math.max(...values)),
+    ),
+    row(
+      "avgPool2d",
+      label,
+      [f(...x)],
+      (x) => R.avgPool2d(x, { kernelSize: kernel, stride, padding }),
+      (x) =>
+        reference.pool(
+          x,
+          kernel,
+          { stride, padding },
+          (values) => values.reduce((a, b) => a + b, 0) / (kernel[0] * kernel[1]),
+        ),
+    ),
+  ]),
+  row(
+    "globalAvgPool2d",
+    "odd pixels",
+    [f(2, 5, 3, 3)],
+    R.globalAvgPool2d,
+    (x) => N.mean(x, [2, 3], true),
+  ),
+
+  row("channelMoments", "images", [f(3, 4, 5, 5)], R.channelMoments, reference.channelMoments),
+  row(
+    "channelMoments",
+    "many rows, in parts",
+    [f(700, 6)],
+    R.channelMoments,
+    reference.channelMoments,
+  ),
+  row(
+    "normalize",
+    "running statistics",
+    [f(2, 3, 4, 4), f(3), between(0.5, 2, 3), f(3), f(3)],
+    (
+      ...[x, m, v, g, b]: Tensor[]
+    ) => R.normalize(x!, m!, v!, g!, b!, 1e-3),
+    (...[x, m, v, g, b]: Nd[]) => reference.normalize(x!, m!, v!, g!, b!, 1e-3),
+  ),
+  row(
+    "batchNorm",
+    "images",
+    [f(4, 5, 3, 3), f(5), f(5)],
+    (x, g, b) => R.batchNorm(x, g, b).y,
+    (x, g, b) => reference.batchNorm(x, g, b, 1e-5),
+  ),
+  row(
+    "batchNorm",
+    "channels by fours",
+    [f(2, 8, 4, 4), f(8), f(8)],
+    (x, g, b) => R.batchNorm(x, g, b, 1e-3).y,
+    (x, g, b) => reference.batchNorm(x, g, b, 1e-3),
+  ),
+  row(
+    "batchNorm",
+    "the moments it hands out",
+    [f(6, 3)],
+    (x) => R.batchNorm(x, R.tensor([1, 2, 3]), R.tensor([4, 5, 6])).moments,
+    reference.channelMoments,
+  ),
+  // Values of 100 ± 1 in single precision have lost two of their seven digits before any arithmetic.
+  row(
+    "batchNorm",
+    "far from zero",
+    [between(99, 101, 5, 4, 3, 3), f(4), f(4)],
+    (x, g, b) => R.batchNorm(x, g, b).y,
+    (x, g, b) => reference.batchNorm(x, g, b, 1e-5),
+    { tolerance: 3e-4 },
+  ),
+
+  row("logSoftmax", "ten classes", [between(-4, 4, 6, 10)], R.logSoftmax, reference.logSoftmax),
+  row(
+    "logSoftmax",
+    "logits that overflow exp",
+    [between(-200, 200, 3, 5)],
+    R.logSoftmax,
+    reference.logSoftmax,
+  ),
+  row("softmax", "three axes", [between(-3, 3, 2, 3, 7)], R.softmax, reference.softmax),
+  row(
+    "oneHot",
+    "seven classes",
+    [labels(7, 5)],
+    (x) => R.oneHot(x, 7),
+    (x) => reference.oneHot(x, 7),
+  ),
+  row(
+    "oneHot",
+    "labels out of range",
+    [labels(9, 3, 4)],
+    (x) => R.oneHot(x, 4),
+    (x) => reference.oneHot(x, 4),
+  ),
+  row(
+    "crossEntropy",
+    "ten classes",
+    [between(-3, 3, 9, 10), labels(10, 9)],
+    R.crossEntropy,
+    reference.crossEntropy,
+  ),
+  row("argmax", "three axes", [distinct(3, 4, 10)], R.argmax, reference.argmax),
+  row("argmax", "equal values", [bits(16, 4)], R.argmax, reference.argmax),
+  row(
+    "correctCount",
+    "three classes",
+    [distinct(40, 3), labels(3, 40)],
+    R.correctCount,
+    reference.correctCount,
+    { wrt: [] },
+  ),
+
+  row(
+    "gather",
+    "images of odd size",
+    [bytes(7, 3, 3), labels(7, 4)],
+    (x, i) => R.gather(x, i),
+    reference.gather,
+  ),
+  row(
+    "gather",
+    "labels",
+    [bytes(13), labels(13, 5)],
+    (x, i) => R.gather(x, i, "u32"),
+    reference.gather,
+  ),
+  ...([[[2, 1, 7, 5], [16, 12]], [[1, 3, 20, 9], [5, 9]]] as const).map(([x, size]) =>
+    row(
+      "resizeBilinear",
+      `${x} to ${size}`,
+      [pixels(...x)],
+      (x) => R.resizeBilinear(x, size),
+      (x) => {
+        const [n, c, h, w] = x.shape as [number, number, number, number];
+        // Its own tests hold this function to PIL's bytes.
+        const resized = resizeBilinear(Uint8Array.from(x.data), n * c, h, w, size[0], size[1]);
+        return N.nd([n, c, ...size], resized);
+      },
+      { wrt: [] },
+    )
+  ),
+  row("pack", "two parts with gaps", [f(2, 3), f(4)], (...x) => pack(x, whole), (a, b) => {
+    const values = new Array<number>(128).fill(0);
+    values.splice(0, 6, ...a.data);
+    values.splice(64, 4, ...b.data);
+    return N.nd([128], values);
+  }, { wrt: [] }),
+];
+
+/** Exports of `lib/ops` that need no row, `file` or `file function`, and why. */
+export const EXEMPT: Readonly<Record<string, string>> = {
+  "gemm.ts": "kernels of matmul and conv2d; schedules_test.ts runs them",
+  "winograd.ts": "kernels of conv2d; schedules_test.ts runs them",
+  "matmul.ts splitCount": "a number",
+  "pack.ts packOffsets": "reads an attribute",
+  "reduce.ts reductionChunks": "a number",
+  "view.ts inverseOrder": "a list of numbers",
+  "view.ts isContiguous": "a question about strides",
+  "view.ts permuteOrder": "reads an attribute",
+};
