@@ -90,6 +90,26 @@ export class Pace {
   }
 }
 
+/** Images per second, without those until the first look: drivers compile kernels meanwhile. */
+export class Rate {
+  #since = performance.now();
+  #images: number;
+  #looks = 0;
+
+  /** Starts after so many images. */
+  constructor(images = 0) {
+    this.#images = images;
+  }
+
+  /** The rate after so many images. */
+  after(images: number): number {
+    const now = performance.now();
+    const rate = 1000 * (images - this.#images) / Math.max(now - this.#since, 1e-3);
+    if (this.#looks++ === 0) [this.#since, this.#images] = [now, images];
+    return rate;
+  }
+}
+
 /** Sizes of the batches of `count` images: the full one, the last one, or both. */
 export const batchSizes = (count: number, batch: number): number[] =>
   [count >= batch ? batch : 0, count % batch].filter((size) => size > 0);
@@ -123,7 +143,7 @@ export class Evaluator implements Disposable {
     await this.prepare();
     const { data: { count }, options: { batchSize } } = this;
     setVariable(this.#correct, new Float32Array(1));
-    const pace = new Pace(), start = performance.now();
+    const pace = new Pace(), rate = new Rate();
     const steps = Math.ceil(count / batchSize);
     let accuracy = 0;
     for (let step = 0; step < steps; step++) {
@@ -135,7 +155,6 @@ export class Evaluator implements Disposable {
       const [correct] = await readVariables([this.#correct]); // waits for the device
       pace.settled();
       accuracy = correct![0]! / end;
-      const imagesPerSecond = 1000 * end / (performance.now() - start);
       await onProgress?.({
         epoch,
         phase: "test",
@@ -144,7 +163,7 @@ export class Evaluator implements Disposable {
         accuracy,
         images: end,
         of: count,
-        imagesPerSecond,
+        imagesPerSecond: rate.after(end),
       });
     }
     return accuracy;

@@ -87,20 +87,27 @@ export const THREAD_PARAMS = `@builtin(workgroup_id) group: vec3u,
 /** WGSL expression: number of this thread in a {@link grid}. */
 export const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
 
-/** A kernel with one thread for each of `threads` results, its number in `i`. */
+/**
+ * A kernel with one thread for each of `threads` results, its number in `i`. With `sizes`, the number
+ * of threads is one of them, `z.count`, and the WGSL serves any.
+ */
 export function perThread(
   bindings: readonly Binding[],
   threads: number,
   target: Target,
   statements: string,
-  declarations = "",
+  { declarations = "", sizes }: {
+    declarations?: string;
+    sizes?: Readonly<Record<string, number>>;
+  } = {},
 ): KernelSpec {
   const body = `${declarations}
 @compute @workgroup_size(${WORKGROUP})
 fn main(${THREAD_PARAMS}) {
   let i = ${THREAD_INDEX};
-  if (i >= ${threads}u) { return; }
+  if (i >= ${sizes ? "z.count" : `${threads}u`}) { return; }
 ${statements}
 }`;
-  return { bindings, body, workgroups: grid(threads, target) };
+  const counted = sizes && { sizes: { count: threads, ...sizes } };
+  return { bindings, body, workgroups: grid(threads, target), ...counted };
 }

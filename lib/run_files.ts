@@ -18,7 +18,7 @@ import { dirname, join } from "node:path";
  * a power cut the old content may be back, but whole.
  *
  * ```ts
- * import { writeFileWhole } from "@resnette/resnette";
+ * import { writeFileWhole } from "./run_files.ts";
  *
  * const folder = await Deno.makeTempDir();
  * await writeFileWhole(`${folder}/run.bin`, new Uint8Array([1, 2, 3]));

@@ -9,7 +9,7 @@ import { readVariables, setVariable } from "./buffers.ts";
 import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "./device.ts";
-import { batchSizes, DeviceDataset, Evaluator, Pace, type Watch } from "./evaluate.ts";
+import { batchSizes, DeviceDataset, Evaluator, Pace, Rate, type Watch } from "./evaluate.ts";
 import { grad } from "./grad.ts";
 import { manualSeed } from "./nn/init.ts";
 import { collectUpdates, type Module } from "./nn/module.ts";
@@ -111,7 +111,7 @@ export class Trainer implements Disposable {
   static async create({ config, train, test, device, net }: TrainerOptions): Promise<Trainer> {
     if (!net) {
       manualSeed(config.seed);
-      net = MODELS[config.model]!();
+      net = MODELS.get(config.model)!();
     }
     const sets = [new DeviceDataset(train), new DeviceDataset(test)] as const;
     return new Trainer(config, net, ...sets, device ?? await defaultDevice());
@@ -184,25 +184,25 @@ export class Trainer implements Disposable {
   async #epoch(watch: Watch): Promise<EpochResult | undefined> {
     const { config: { batchSize }, train: { count }, steps } = this;
     const epoch = this.history.length + 1;
-    const start = performance.now(), first = this.step * batchSize;
     const pace = new Pace();
     if (this.step === 0) this.#setSums([0, 0, 0]);
+    const rate = new Rate(this.step * batchSize);
     while (this.step < steps && !watch.signal?.aborted) {
       this.#submit(epoch);
       if (!pace.due() && this.step < steps) continue;
       const { loss, correct } = await this.#read(); // waits for the device
       pace.settled();
-      const seen = Math.min(count, this.step * batchSize);
+      const images = Math.min(count, this.step * batchSize);
       await watch.onProgress?.({
         epoch,
         phase: "train",
         step: this.step,
         steps,
         loss: loss / this.step,
-        accuracy: correct / seen,
-        images: seen,
+        accuracy: correct / images,
+        images,
         of: count,
-        imagesPerSecond: 1000 * (seen - first) / (performance.now() - start),
+        imagesPerSecond: rate.after(images),
       });
     }
     // Stops at once where the signal ended the loop above.

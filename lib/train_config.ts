@@ -6,13 +6,13 @@
  */
 
 import { resnet18 } from "./models/resnet.ts";
-import type { Sequential } from "./nn/layers.ts";
+import type { Module } from "./nn/module.ts";
 
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** The models that can be trained by name. */
-export const MODELS: Readonly<Record<string, () => Sequential>> = { resnet18 };
+/** The models that can be trained by name, as logits of ten classes of grey images; add your own. */
+export const MODELS: Map<string, () => Module> = new Map([["resnet18", () => resnet18()]]);
 
 /** Settings of a training run. */
 export interface TrainConfig {
@@ -72,8 +72,10 @@ const integer = (words: string, min: number, max: number, none = false): ConfigF
 export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
   model: {
     words: "model",
-    wanted: `one of: ${Object.keys(MODELS).join(", ")}`,
-    allows: (x) => typeof x === "string" && Object.hasOwn(MODELS, x),
+    get wanted() {
+      return `one of: ${[...MODELS.keys()].join(", ")}`;
+    },
+    allows: (x) => typeof x === "string" && MODELS.has(x),
   },
   epochs: integer("epochs", 1, 100_000),
   batchSize: integer("batch size", 1, 65_536),

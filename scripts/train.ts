@@ -30,7 +30,7 @@ import { TrainReporter } from "./train_reporter.ts";
 const DATA = "data/fashion-mnist";
 const { epochs, batchSize, lr, resize, seed, model } = DEFAULT_CONFIG;
 
-const USAGE = `usage: deno task train [options]
+const usage = () => `usage: deno task train [options]
 
 Trains a ResNet on Fashion-MNIST, by default as the notebook does, and tests it after each epoch.
 The data are fetched the first time. Results go to stdout, one line an epoch; all else to stderr.
@@ -42,7 +42,7 @@ The data are fetched the first time. Results go to stdout, one line an epoch; al
   --seed N          seeds the weights and the order of the images (${seed})
   --limit N         train on the first N images only (all)
   --test-limit N    test with the first N images only (all)
-  --model NAME      ${Object.keys(MODELS).join(", ")} (${model})
+  --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
   --out DIR         folder of the run (runs/TIME-${model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
                     run's own, and only --epochs and --out may change them
@@ -290,7 +290,7 @@ export async function main(args: string[]): Promise<number> {
   try {
     const options = parse(args);
     if (options.help) {
-      console.log(USAGE);
+      console.log(usage());
       return 0;
     }
     return await train(options, reporter, saved);

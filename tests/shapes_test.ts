@@ -280,6 +280,13 @@ Deno.test("sizes that do not fit end with 1, a wrong command line with 2", async
   assert(help.stdout.startsWith("usage: deno task shapes"));
 });
 
+Deno.test("the README shows the trace as it is printed", async () => {
+  assertStringIncludes(
+    await Deno.readTextFile(`${ROOT}README.md`),
+    "```text\n" + NOTEBOOK + "```\n",
+  );
+});
+
 Deno.test("deno task shapes is given no permission", async () => {
   const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   assertEquals(tasks.shapes.command, "deno run -q scripts/shapes.ts");

@@ -79,7 +79,7 @@ const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, numb
     sum += round8(across) * i32(rows[row + 1u + r]);
   }
   y[i] = f32(round8(sum));`,
-      "fn round8(x: i32) -> i32 { return clamp((x + 2097152) >> 22, 0, 255); }",
+      { declarations: "fn round8(x: i32) -> i32 { return clamp((x + 2097152) >> 22, 0, 255); }" },
     )];
   },
 };

@@ -17,6 +17,7 @@ import { matmul } from "./matmul.ts";
 const R = 3;
 
 type Matrix = readonly (readonly number[])[];
+type Two = readonly [number, number];
 type Four = readonly [number, number, number, number];
 
 /** Tile transforms of F(m, 3): input, kernel and output, `y = Aᵀ[(G w Gᵀ) ⊙ (Bᵀ x B)]A`. */
@@ -101,7 +102,7 @@ interface TileAttrs extends Attrs {
   /** Results per tile along each axis. */
   readonly m: number;
   /** Zeros around the source. */
-  readonly padding: readonly [number, number];
+  readonly padding: Two;
 }
 
 const vectors = (...names: string[]): Binding[] =>
@@ -111,43 +112,50 @@ const vectors = (...names: string[]): Binding[] =>
 const tilesOf = (p: number, q: number, m: number) => [Math.ceil(p / m), Math.ceil(q / m)] as const;
 
 /** WGSL of the tile's place: image `n`, first result `(p, q)`, channel vector `c`. */
-function tilePlace(channels: number, rows: number, columns: number, m: number): string {
-  return `  let c = i % ${channels}u; let tile = i / ${channels}u;
-  let n = i32(tile / ${rows * columns}u);
-  let p = i32(tile / ${columns}u % ${rows}u) * ${m}; let q = i32(tile % ${columns}u) * ${m};`;
-}
+const PLACE = `  let c = i % z.channels; let tile = i / z.channels;
+  let n = tile / (z.rows * z.columns);
+  let p = i32(tile / z.columns % z.rows * z.m); let q = i32(tile % z.columns * z.m);`;
 
-/** A transform of pixels `[N, H, W, C]` into `[E, T, C]`, `size` pixels square with `origin`. */
+/** The sizes that {@link PLACE} reads, and the image's. */
+const placeSizes = (h: number, w: number, channels: number, m: number, tiles: Two) => ({
+  ...{ h, w, channels: channels / 4, m },
+  ...{ rows: tiles[0], columns: tiles[1] },
+});
+
+/** A transform of pixels `[N, H, W, C]` into `[E, T, C]`, from squares whose first pixel is at
+ * `origin` relative to the tile's. */
 function gatherTiles(
   node: Tensor,
   target: Target,
   matrix: Matrix,
-  tiles: readonly [number, number],
-  origin: readonly [number, number],
+  tiles: Two,
+  origin: Two,
 ): KernelSpec {
   const [, h, w, c] = node.inputs[0]!.shape as Four;
-  const size = matrix[0]!.length, n = matrix.length, c4 = c / 4;
+  const size = matrix[0]!.length, n = matrix.length;
   const { m } = node.attrs as TileAttrs;
-  const count = node.shape[1]!;
-  const axis = (name: string, first: string, start: number, limit: number) =>
+  const count = node.shape[1]! * c / 4;
+  const axis = (name: string, first: string, start: string, limit: string) =>
     Array.from({ length: size }, (_, k) =>
-      `  let ${name}${k} = ${first} + ${k + start};
-  let ${name}in${k} = ${name}${k} >= 0 && ${name}${k} < ${limit};`).join("\n");
+      `  let ${name}${k} = ${first} + ${k} + i32(${start});
+  let ${name}in${k} = ${name}${k} >= 0 && ${name}${k} < i32(${limit});`).join("\n");
   return perThread(
     vectors("x", "y"),
-    count * c4,
+    count,
     target,
-    `${tilePlace(c4, ...tiles, m)}
-${axis("h", "p", origin[0], h)}
-${axis("w", "q", origin[1], w)}
+    `${PLACE}
+${axis("h", "p", "z.top", "z.h")}
+${axis("w", "q", "z.left", "z.w")}
+  let first = i32(n * z.h * z.w);
 ${
       sandwich(
         matrix,
         (i, j) =>
-          `select(vec4f(0.0), x[u32(select(0, (n * ${h} + h${i}) * ${w} + w${j}, hin${i} && win${j})) * ${c4}u + c], hin${i} && win${j})`,
-        (i, j, value) => `  y[${(i * n + j) * count * c4}u + i] = ${value};`,
+          `select(vec4f(0.0), x[select(0u, u32(first + h${i} * i32(z.w) + w${j}) * z.channels + c, hin${i} && win${j})], hin${i} && win${j})`,
+        (i, j, value) => `  y[${i * n + j}u * z.count + i] = ${value};`,
       )
     }`,
+    { sizes: { ...placeSizes(h, w, c, m, tiles), top: origin[0], left: origin[1] } },
   );
 }
 
@@ -193,25 +201,28 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
     const [, p, q, o] = node.shape as Four;
     const { m } = node.attrs as TileAttrs;
     const { at } = winogradMatrices(m);
-    const [rows, columns] = tilesOf(p, q, m);
-    const n = m + 2, o4 = o / 4, count = products.shape[1]!;
+    const n = m + 2, count = products.shape[1]! * o / 4;
+    // Where every tile is whole, no store needs a condition.
+    const whole = p % m === 0 && q % m === 0;
     return [perThread(
       bias ? vectors("x", "bias", "y") : vectors("x", "y"),
-      count * o4,
+      count,
       target,
-      `${tilePlace(o4, rows, columns, m)}
+      `${PLACE}
   let shift = ${bias ? "bias[c]" : "vec4f(0.0)"};
-  let first = u32((n * ${p} + p) * ${q} + q);
+  let first = (n * z.h + u32(p)) * z.w + u32(q);
 ${
         sandwich(
           at,
-          (i, j) => `x[${(i * n + j) * count * o4}u + i]`,
-          (i, j, value) =>
-            `  if (p + ${i} < ${p} && q + ${j} < ${q}) {
-    y[(first + ${i * q + j}u) * ${o4}u + c] = shift + ${value};
-  }`,
+          (i, j) => `x[${i * n + j}u * z.count + i]`,
+          (i, j, value) => {
+            const store = `y[(first + ${i}u * z.w + ${j}u) * z.channels + c] = shift + ${value};`;
+            const condition = `u32(p) + ${i}u < z.h && u32(q) + ${j}u < z.w`;
+            return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
+          },
         )
       }`,
+      { sizes: placeSizes(p, q, o, m, tilesOf(p, q, m)) },
     )];
   },
 };
@@ -223,16 +234,18 @@ const WinogradKernel: Op<{ m: number; flip: boolean }> = {
   kernels: (node, target) => {
     const { m, flip } = node.attrs as { m: number; flip: boolean };
     const each = node.size / (m + 2) ** 2 / 4;
-    const tap = (k: number) => flip ? R - 1 - k : k;
+    // A flipped kernel is read from its last tap backwards.
+    const sizes = { last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 };
     return [perThread(
       vectors("x", "y"),
       each,
       target,
       sandwich(
         winogradMatrices(m).g,
-        (i, j) => `x[${(tap(i) * R + tap(j)) * each}u + i]`,
-        (i, j, value) => `  y[${(i * (m + 2) + j) * each}u + i] = ${value};`,
+        (i, j) => `x[(z.last + ${i * R + j}u * z.step) * z.count + i]`,
+        (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + i] = ${value};`,
       ),
+      { sizes },
     )];
   },
 };
@@ -250,9 +263,10 @@ const WinogradKernelGrad: Op<{ m: number }> = {
       target,
       sandwich(
         transposed(winogradMatrices(m).g),
-        (i, j) => `x[${(i * (m + 2) + j) * each}u + i]`,
-        (i, j, value) => `  y[${(i * R + j) * each}u + i] = ${value};`,
+        (i, j) => `x[${i * (m + 2) + j}u * z.count + i]`,
+        (i, j, value) => `  y[${i * R + j}u * z.count + i] = ${value};`,
       ),
+      { sizes: {} },
     )];
   },
 };

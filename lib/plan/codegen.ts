@@ -196,29 +196,25 @@ export function elementwiseKernel(
   const each = shared.includes(true) ? rowsPerThread(rows, rows * columns) : 1;
   const column = "column";
   const index = [...sizes.slice(0, -1).map((_, axis) => `i${axis}`), column];
-  const body = Array.from({ length: each }, (_, k) => {
-    const row = each === 1 ? "row0" : `(row0 + ${k}u)`;
-    return indent([
-      "{",
-      ...split(sizes.slice(0, -1), row, (axis) => `i${axis}`),
-      ...operands.flatMap((_, i) => shared[i] ? [] : [loads.load(i, index)]),
-      ...lines,
-      `y[${rows === 1 ? column : `${row} * ${columns}u + ${column}`}] = ${value};`,
-      "}",
-    ]);
-  });
+  const body = [
+    ...split(sizes.slice(0, -1), "row", (axis) => `i${axis}`),
+    ...operands.flatMap((_, i) => shared[i] ? [] : [loads.load(i, index)]),
+    ...lines,
+    `y[${rows === 1 ? column : `row * ${columns}u + ${column}`}] = ${value};`,
+  ];
   const scalar = node.dtype === "f32" ? "f32" : "u32";
   const type = width === 1 ? scalar : scalar === "f32" ? "vec4f" : "vec4u";
   const spec = perThread(
     [...loads.bindings, { name: "y", type, write: true }],
     rows * columns / each,
     target,
-    [
-      `  let column = i % ${columns}u; let row0 = i / ${columns}u * ${each}u;`,
-      indent(operands.flatMap((_, i) => shared[i] ? [loads.load(i, index)] : [])),
-      ...body,
-    ].join("\n"),
-    alias(width),
+    `  let column = i % ${columns}u;
+${indent(operands.flatMap((_, i) => shared[i] ? [loads.load(i, index)] : []))}
+  let first = i / ${columns}u * ${each}u;
+  for (var row = first; row < first + ${each}u; row++) {
+${indent(body, 4)}
+  }`,
+    { declarations: alias(width) },
   );
   return { spec: { ...spec, flops: node.size * lines.length }, reads: loads.reads };
 }
@@ -279,7 +275,7 @@ ${
         `y[${k === 0 ? "i" : `i + ${k * threads * chunks}u`}] = ${result};`
       ))
     }`,
-    alias(width),
+    { declarations: alias(width) },
   );
   return { spec: { ...spec, flops: input.size * (lines.length + 1) }, reads: loads.reads };
 }

@@ -1,0 +1,173 @@
+/**
+ * The order of the layers, read from the imports of `lib/` and from the table in `lib/README.md`; and
+ * what else holds for every file: no `Deno.` where a browser loads it, none too long to read.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+
+const ROOT = new URL("../", import.meta.url);
+
+/** Files that import each other in a circle, and why they may. */
+const CYCLES: { files: string[]; why: string }[] = [
+  { files: ["kernel.ts", "schedule.ts"], why: "types only: when it runs there is no circle" },
+  {
+    files: ["ops/elementwise.ts", "ops/reduce.ts", "ops/view.ts"],
+    why: "the gradients of each are written in the others, and run when a graph is built",
+  },
+];
+
+/** Lines that a file may have. */
+const LONGEST = 400;
+
+/** An import of another file of `lib/`, or of a package. */
+interface Import {
+  readonly from: string;
+  /** Whether nothing of it is left when it runs. */
+  readonly typeOnly: boolean;
+}
+
+interface Source {
+  readonly text: string;
+  /** The text without comments, in which examples may do anything. */
+  readonly code: string;
+  readonly imports: readonly Import[];
+  /** Its header says that it needs Deno. */
+  readonly denoOnly: boolean;
+}
+
+/** Paths of the TypeScript files below `folder`, relative to it. */
+async function filesBelow(folder: URL): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    if (isDirectory) {
+      const inside = await filesBelow(new URL(`${name}/`, folder));
+      found.push(...inside.map((path) => `${name}/${path}`));
+    } else if (name.endsWith(".ts")) found.push(name);
+  }
+  return found.sort();
+}
+
+async function read(path: string): Promise<Source> {
+  const text = await Deno.readTextFile(new URL(`lib/${path}`, ROOT));
+  const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/(^|\s)\/\/.*/g, "");
+  const statements = code.matchAll(
+    /\b(?:import|export)\s+(type\s)?(?:[^;"()]*?\sfrom\s+)?"([^"]+)"/g,
+  );
+  const imports = [...statements].map(([, type, from]) => ({
+    from: from!.startsWith(".") ? new URL(from!, `lib:/${path}`).pathname.slice(1) : from!,
+    typeOnly: type !== undefined,
+  }));
+  const dynamic = code.match(/\bimport\s*\(/);
+  assert(!dynamic, `lib/${path} imports when it runs, which this test cannot follow`);
+  const header = text.match(/^\/\*\*[^]*?\*\//)?.[0];
+  assert(header, `lib/${path} does not begin with a comment that says what it is`);
+  return { text, code, imports, denoOnly: /Deno\s+(\*\s+)?only/.test(header) };
+}
+
+const sources = new Map<string, Source>();
+for (const path of await filesBelow(new URL("lib/", ROOT))) sources.set(path, await read(path));
+
+/** Rows of the table: the files, or folders with all that is in them, of one layer. */
+const rows = [...(await Deno.readTextFile(new URL("lib/README.md", ROOT)))
+  .matchAll(/^\| (`[^|]+`) +\|/gm)].map(([, cell]) => cell!.match(/[^`, ]+/g)!);
+
+/** The entry that a file belongs to: its own, or else its folder's. */
+function entryOf(path: string): string | undefined {
+  const entries = rows.flat().filter((entry) =>
+    entry === path || entry.endsWith("/") && path.startsWith(entry)
+  );
+  return entries.sort((a, b) => b.length - a.length)[0];
+}
+
+Deno.test("every file of lib/ has a place in the table of layers, and every place a file", () => {
+  assert(rows.length > 10, "the table in lib/README.md is not found");
+  const entries = rows.flat();
+  assertEquals(entries, [...new Set(entries)]);
+  for (const path of sources.keys()) {
+    assert(entryOf(path), `lib/README.md has no layer for ${path}`);
+  }
+  const used = new Set([...sources.keys()].map(entryOf));
+  for (const entry of entries) assert(used.has(entry), `lib/README.md: there is no lib/${entry}`);
+});
+
+Deno.test("a file imports only from its own layer and those above it", () => {
+  const layerOf = (path: string) => rows.findIndex((row) => row.includes(entryOf(path) ?? ""));
+  for (const [path, { imports }] of sources) {
+    for (const { from } of imports) {
+      if (/^(@std\/|node:)/.test(from)) continue;
+      assert(sources.has(from), `lib/${path} imports ${from}, which is not in lib/`);
+      assert(
+        layerOf(from) <= layerOf(path),
+        `lib/${path} imports ${from}, which is a layer below it`,
+      );
+    }
+  }
+});
+
+/** Circles of imports: sets of files that reach each other, each sorted. */
+function cycles(counts: (found: Import) => boolean): string[][] {
+  const reach = new Map<string, Set<string>>();
+  for (const path of sources.keys()) {
+    const seen = new Set<string>();
+    const pending = [path];
+    while (pending.length > 0) {
+      for (const found of sources.get(pending.pop()!)?.imports ?? []) {
+        if (!counts(found) || seen.has(found.from)) continue;
+        seen.add(found.from);
+        pending.push(found.from);
+      }
+    }
+    reach.set(path, seen);
+  }
+  const groups = [...sources.keys()].filter((path) => reach.get(path)!.has(path))
+    .map((path) =>
+      [...sources.keys()].filter((other) =>
+        reach.get(path)!.has(other) && reach.get(other)?.has(path)
+      )
+    );
+  return [...new Map(groups.map((group) => [group.join(), group])).values()];
+}
+
+Deno.test("no files import each other in a circle, but those that are known to", () => {
+  assertEquals(cycles(() => true), CYCLES.map(({ files }) => files));
+  assertEquals(
+    cycles(({ typeOnly }) => !typeOnly),
+    CYCLES.filter(({ why }) => !why.startsWith("types only")).map(({ files }) => files),
+  );
+});
+
+Deno.test("only files that say so in their header need Deno", () => {
+  for (const [path, { code, imports, denoOnly }] of sources) {
+    const used = code.match(/(?<!["\w.])Deno\.\w+/)?.[0] ??
+      imports.find(({ from }) => from.startsWith("node:"))?.from;
+    assert(!used || denoOnly, `lib/${path} uses ${used}: say "Deno only" in its header, or do not`);
+  }
+  assert([...sources.values()].some(({ denoOnly }) => denoOnly));
+});
+
+Deno.test("what mod.ts loads can be loaded in a browser", async () => {
+  const text = await Deno.readTextFile(new URL("mod.ts", ROOT));
+  const pending = [...text.matchAll(/^export .* from "\.\/lib\/(.*)";/gm)].map(([, path]) => path!);
+  assert(pending.length > 10);
+  const seen = new Set<string>();
+  while (pending.length > 0) {
+    const path = pending.pop()!;
+    if (seen.has(path)) continue;
+    seen.add(path);
+    for (const { from, typeOnly } of sources.get(path)!.imports) {
+      if (typeOnly) continue;
+      assert(!from.startsWith("node:"), `mod.ts loads lib/${path}, which imports ${from}`);
+      if (sources.has(from)) pending.push(from);
+    }
+  }
+});
+
+Deno.test(`no file has more than ${LONGEST} lines`, async () => {
+  for (const folder of ["lib/", "scripts/", "tests/"]) {
+    for (const path of await filesBelow(new URL(folder, ROOT))) {
+      const text = await Deno.readTextFile(new URL(folder + path, ROOT));
+      const lines = text.trimEnd().split("\n").length;
+      assert(lines <= LONGEST, `${folder}${path} has ${lines} lines`);
+    }
+  }
+});

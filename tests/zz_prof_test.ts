@@ -1,0 +1,166 @@
+/**
+ * Every schedule of matrix products and convolutions, forward and backward, against float64: so that
+ * all of them, the naive kernels included, compute the same. A kernel is run once, however many
+ * schedules choose it.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  conv2d,
+  Device,
+  evaluate,
+  grad,
+  matmul,
+  Random,
+  type Tensor,
+  tensor,
+} from "@resnette/resnette";
+import { winogradMatrices } from "../lib/ops/winograd.ts";
+import { schedule } from "../lib/plan/steps.ts";
+import { type Schedule, SCHEDULES } from "../lib/schedule.ts";
+import { difference, type Nd, nd } from "./ops/nd.ts";
+import { conv2d as convolve, conv2dGrads, matmul as multiply, transpose } from "./ops/reference.ts";
+
+/**
+ * Largest difference from float64, relative to the largest value. The sums have up to 2,304 terms.
+ * Winograd's transforms add and subtract numbers several times larger than what remains of them.
+ */
+const TOLERANCE: Partial<Record<Schedule, number>> = { auto: 3e-5, winograd: 3e-5 };
+const DIRECT_TOLERANCE = 3e-6;
+
+/** A result and what it should be. */
+interface Result {
+  readonly name: string;
+  readonly tensor: Tensor;
+  readonly expected: Nd;
+}
+
+const random = new Random(5);
+const some = (shape: readonly number[]): Nd => {
+  const size = shape.reduce((a, b) => a * b, 1);
+  return nd(shape, random.uniform(new Float32Array(size), -1, 1));
+};
+const constant = (x: Nd) => tensor(new Float32Array(x.data), x.shape);
+
+type Two = [number, number];
+/** x `[N, C, H, W]`, w `[O, C, R, S]`, stride, padding. */
+const CONVOLUTIONS: [number[], number[], Two, Two][] = [
+  [[1, 1, 9, 8], [8, 1, 7, 7], [2, 2], [3, 3]],
+  [[5, 3, 7, 5], [4, 3, 3, 3], [1, 1], [0, 1]],
+  [[1, 4, 6, 5], [20, 4, 1, 1], [1, 1], [0, 0]],
+  [[5, 8, 5, 7], [20, 8, 3, 3], [2, 2], [1, 1]],
+  [[1, 20, 9, 7], [8, 20, 5, 5], [3, 3], [2, 2]],
+  [[1, 64, 5, 5], [64, 64, 3, 3], [1, 1], [1, 1]],
+  [[2, 64, 5, 6], [20, 64, 1, 1], [2, 2], [0, 0]],
+  // Result columns that no tile fits, then source channels that none does.
+  [[1, 8, 4, 5], [6, 8, 3, 3], [1, 1], [3, 3]],
+  [[2, 6, 5, 5], [8, 6, 3, 3], [2, 1], [1, 0]],
+  // Pixels that no window meets.
+  [[1, 4, 6, 5], [4, 4, 1, 2], [3, 3], [0, 0]],
+  // So many pixels that the weight gradient is taken in parts.
+  [[3, 4, 14, 22], [36, 4, 3, 3], [1, 1], [1, 1]],
+  // Winograd in tiles of 2, 3 and 4, whole and partial, with every padding.
+  [[1, 4, 4, 2], [4, 4, 3, 3], [1, 1], [0, 1]],
+  [[2, 8, 5, 3], [4, 8, 3, 3], [1, 1], [0, 2]],
+  [[1, 4, 3, 2], [8, 4, 3, 3], [1, 1], [3, 2]],
+];
+
+/** a, b, whether a and b are transposed. */
+const PRODUCTS: [number[], number[], boolean, boolean][] = [
+  [[1, 12], [12, 8], false, false],
+  [[7, 9], [9, 4], false, false],
+  [[17, 20], [20, 36], false, false],
+  [[3, 5, 8], [3, 8, 12], false, false],
+  [[6, 64], [10, 64], false, true],
+  [[1030, 5], [1030, 8], true, false],
+  [[2, 520, 8], [2, 520, 20], true, false],
+];
+
+function convolutions(): Result[] {
+  return CONVOLUTIONS.flatMap(([xShape, wShape, stride, padding]) => {
+    const x = some(xShape), w = some(wShape), b = some([wShape[0]!]);
+    const leaves = [x, w, b].map(constant) as [Tensor, Tensor, Tensor];
+    const y = conv2d(...leaves, { stride, padding });
+    const g = some(y.shape);
+    const expected = [
+      convolve(x, w, b, { stride, padding }),
+      ...conv2dGrads(x, w, g, { stride, padding }),
+    ];
+    return [y, ...grad(y, leaves, constant(g))].map((tensor, i) => ({
+      name: `${
+        ["conv2d", "dx", "dw", "db"][i]
+      } of [${xShape}] * [${wShape}], stride ${stride}, padding ${padding}`,
+      tensor,
+      expected: expected[i]!,
+    }));
+  });
+}
+
+function products(): Result[] {
+  return PRODUCTS.flatMap(([aShape, bShape, transposeA, transposeB]) => {
+    const a = some(aShape), b = some(bShape);
+    const leaves = [a, b].map(constant) as [Tensor, Tensor];
+    const y = matmul(...leaves, { transposeA, transposeB });
+    const g = some(y.shape);
+    const [p, q] = [transposeA ? transpose(a) : a, transposeB ? transpose(b) : b];
+    const da = multiply(g, transpose(q)), db = multiply(transpose(p), g);
+    const expected = [
+      multiply(p, q),
+      transposeA ? transpose(da) : da,
+      transposeB ? transpose(db) : db,
+    ];
+    return [y, ...grad(y, leaves, constant(g))].map((tensor, i) => ({
+      name: `${["matmul", "da", "db"][i]} of [${aShape}]${transposeA ? "ᵀ" : ""} @ [${bShape}]${
+        transposeB ? "ᵀ" : ""
+      }`,
+      tensor,
+      expected: expected[i]!,
+    }));
+  });
+}
+
+/** Everything that the kernels of `x` depend on. */
+function fingerprint(x: Tensor, device: Device): string {
+  const { steps } = schedule([x], [], device.target);
+  return JSON.stringify(steps.map(({ name, spec }) => [name, spec]));
+}
+
+for (const [what, make] of Object.entries({ convolutions, products })) {
+  Deno.test(`all schedules of ${what} agree with float64, forward and backward`, async (t) => {
+    const results = make();
+    const seen = results.map(() => new Set<string>());
+    for (const name of ["naive", ...SCHEDULES.filter((s) => s !== "naive")] as Schedule[]) {
+      await t.step(name, async () => {
+        using device = await Device.request({ schedule: name });
+        const fresh = results.filter(({ tensor }, i) => {
+          const kernels = fingerprint(tensor, device);
+          return !seen[i]!.has(kernels) && seen[i]!.add(kernels);
+        });
+        const found = []; for (const x of fresh) { const t0=performance.now(); found.push(await evaluate(x.tensor, {}, device)); console.log((performance.now()-t0).toFixed(0), name, x.name); }
+        const bound = TOLERANCE[name] ?? DIRECT_TOLERANCE;
+        let worst = 0;
+        fresh.forEach(({ name, expected }, i) => {
+          const off = difference(found[i]!, expected.data);
+          assert(off < bound, `${name} is off by ${off}`);
+          worst = Math.max(worst, off);
+        });
+        console.log(`${name}: ${fresh.length} results, worst ${worst.toExponential(1)}`);
+      });
+    }
+  });
+}
+
+Deno.test("Winograd's transforms compute convolutions, for every size of tile", () => {
+  for (const m of [2, 3, 4, 5, 6]) {
+    const { bt, g, at } = winogradMatrices(m);
+    const times = (matrix: readonly (readonly number[])[], vector: readonly number[]) =>
+      matrix.map((row) => row.reduce((total, value, i) => total + value * vector[i]!, 0));
+    const x = [...some([m + 2]).data], w = [...some([3]).data];
+    const transformed = times(g, w), tile = times(bt, x);
+    const y = times(at, tile.map((value, i) => value * transformed[i]!));
+    const expected = y.map((_, i) => w[0]! * x[i]! + w[1]! * x[i + 1]! + w[2]! * x[i + 2]!);
+    assertEquals(y.length, m);
+    const off = difference(y, expected);
+    assert(off < 1e-12, `F(${m}, 3) is off by ${off}`);
+  }
+});
