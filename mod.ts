@@ -46,7 +46,7 @@ export * from "./lib/nn/layers.ts";
 export * from "./lib/models/resnet.ts";
 export * from "./lib/optim.ts";
 export * from "./lib/summary.ts";
-export * from "./lib/evaluate.ts";
+export { DeviceDataset, evaluateAccuracy, type Progress, type Watch } from "./lib/evaluate.ts";
 export * from "./lib/train_config.ts";
 export * from "./lib/train.ts";
 export * from "./lib/checkpoint.ts";

@@ -22,6 +22,7 @@ import { CONFIG_FIELDS, CONFIG_NAMES, type EpochResult, type TrainConfig } from 
 
 /** A checkpoint that cannot be used; the message names the file and says why. */
 export class CheckpointError extends Error {
+  /** `CheckpointError`. */
   override name = "CheckpointError";
 }
 

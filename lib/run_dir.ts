@@ -151,11 +151,10 @@ export class RunDirectory implements Disposable {
     try {
       if (!await lock.tryLock(true)) {
         const holder = await Deno.readTextFile(join(path, "lock")).catch(() => "");
+        const who = holder.trim().slice(0, 100) || "its number is unknown";
         throw new CheckpointError(
-          `${path}: another process is training there (${
-            holder || "unknown"
-          }); wait for it, stop ` +
-            "it, or give another folder with --out",
+          `${path}: another process is training there (${who}); wait for it, stop it, or give ` +
+            "another folder with --out",
         );
       }
       if (fresh && (await findCheckpoints(path)).length > 0) {

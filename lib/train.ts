@@ -31,6 +31,7 @@ import {
 
 /** A loss or a weight that is infinite or NaN: the run cannot go on. */
 export class NonFiniteError extends Error {
+  /** `NonFiniteError`. */
   override name = "NonFiniteError";
 }
 

@@ -48,6 +48,7 @@ export const DEFAULT_CONFIG: TrainConfig = {
 
 /** A setting that cannot be; the message names it and says what it may be. */
 export class ConfigError extends RangeError {
+  /** `ConfigError`. */
   override name = "ConfigError";
 }
 

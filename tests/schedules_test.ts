@@ -43,25 +43,22 @@ const some = (shape: readonly number[]): Nd => {
 const constant = (x: Nd) => tensor(new Float32Array(x.data), x.shape);
 
 type Two = [number, number];
-/** x `[N, C, H, W]`, w `[O, C, R, S]`, stride, padding. */
+/** x `[N, C, H, W]`, w `[O, C, R, S]`, stride, padding: few, as compiling takes nearly all the time. */
 const CONVOLUTIONS: [number[], number[], Two, Two][] = [
   [[1, 1, 9, 8], [8, 1, 7, 7], [2, 2], [3, 3]],
   [[5, 3, 7, 5], [4, 3, 3, 3], [1, 1], [0, 1]],
   [[1, 4, 6, 5], [20, 4, 1, 1], [1, 1], [0, 0]],
-  [[5, 8, 5, 7], [20, 8, 3, 3], [2, 2], [1, 1]],
-  [[1, 20, 9, 7], [8, 20, 5, 5], [3, 3], [2, 2]],
+  [[5, 8, 6, 7], [20, 8, 3, 3], [2, 1], [1, 1]],
   [[1, 64, 5, 5], [64, 64, 3, 3], [1, 1], [1, 1]],
-  [[2, 64, 5, 6], [20, 64, 1, 1], [2, 2], [0, 0]],
-  // Result columns that no tile fits, then source channels that none does.
+  [[1, 20, 7, 8], [8, 20, 5, 2], [1, 3], [2, 0]],
+  // Result columns that no tile fits.
   [[1, 8, 4, 5], [6, 8, 3, 3], [1, 1], [3, 3]],
-  [[2, 6, 5, 5], [8, 6, 3, 3], [2, 1], [1, 0]],
   // Pixels that no window meets.
-  [[1, 4, 6, 5], [4, 4, 1, 2], [3, 3], [0, 0]],
+  [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
   // So many pixels that the weight gradient is taken in parts.
-  [[3, 4, 14, 22], [36, 4, 3, 3], [1, 1], [1, 1]],
-  // Winograd in tiles of 2, 3 and 4, whole and partial, with every padding.
+  [[3, 4, 14, 22], [36, 4, 3, 2], [1, 1], [1, 1]],
+  // Winograd in tiles of 2 and 4; 64 channels above have tiles of 3.
   [[1, 4, 4, 2], [4, 4, 3, 3], [1, 1], [0, 1]],
-  [[2, 8, 5, 3], [4, 8, 3, 3], [1, 1], [0, 2]],
   [[1, 4, 3, 2], [8, 4, 3, 3], [1, 1], [3, 2]],
 ];
 
@@ -72,7 +69,6 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   [[17, 20], [20, 36], false, false],
   [[3, 5, 8], [3, 8, 12], false, false],
   [[6, 64], [10, 64], false, true],
-  [[1030, 5], [1030, 8], true, false],
   [[2, 520, 8], [2, 520, 20], true, false],
 ];
 

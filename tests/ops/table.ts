@@ -31,10 +31,8 @@ export interface OpCase {
 /** Each convolution of the table: x, w, stride, padding, bias. */
 const CONVOLUTIONS: [string, number[], number[], [number, number], [number, number], boolean][] = [
   ["the notebook's first layer", [2, 1, 13, 11], [8, 1, 7, 7], [2, 2], [3, 3], true],
-  ["3 channels to 5", [1, 3, 5, 6], [5, 3, 3, 3], [1, 1], [1, 1], true],
-  ["a residual block's 3×3", [2, 8, 7, 7], [12, 8, 3, 3], [1, 1], [1, 1], true],
-  ["a shortcut's 1×1, stride 2", [3, 8, 5, 5], [4, 8, 1, 1], [2, 2], [0, 0], false],
-  ["nothing square", [1, 4, 6, 9], [8, 4, 2, 5], [1, 3], [0, 2], false],
+  ["nothing square", [1, 3, 5, 8], [5, 3, 2, 3], [1, 3], [0, 2], false],
+  ["a residual block's first", [2, 8, 7, 7], [12, 8, 3, 3], [2, 2], [1, 1], true],
 ];
 
 /** Each pooling window of the table: x, kernel, stride, padding. */
@@ -215,7 +213,7 @@ export const TABLE: readonly OpCase[] = [
   row(
     "linear",
     "no bias",
-    [f(3, 7), f(8, 7)],
+    [f(3, 7), f(9, 7)],
     (x, w) => R.linear(x, w),
     (x, w) => reference.matmul(x, reference.transpose(w)),
   ),

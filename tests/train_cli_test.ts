@@ -1,0 +1,242 @@
+/** `deno task train` from outside: what it prints, how it ends, and that it can be stopped. */
+
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { MODELS, parseSafetensors } from "@resnette/resnette";
+import { RunDirectory } from "../lib/run_dir.ts";
+import { main } from "../scripts/train.ts";
+import { tinyNet } from "./tiny_train.ts";
+
+/** Batches of 24, 24 and 16, and of 24 and 8 in tests. */
+const TINY = "--model tiny --limit 64 --test-limit 32 --batch-size 24 --resize 32 --lr 0.03";
+const LINE =
+  /^epoch (\d+), loss \d+\.\d{4}, train acc [01]\.\d{3}, test acc [01]\.\d{3}, time \d+ sec$/;
+
+/** A folder under runs/, which is all that the task may write to. */
+async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ dir: "runs", prefix: "test-" });
+  try {
+    await use(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** What a command printed and its exit code. */
+interface Ended {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Starts the task, with the task's permissions, in a process of its own. */
+function start(script: string, words: string): Deno.ChildProcess {
+  return new Deno.Command("deno", {
+    args: ["run", "-q", "-P=train", "--no-prompt", script, ...words.split(" ")],
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Waits for a task, sending `signal` once it has said that it is under way. */
+async function end(child: Deno.ChildProcess, signal?: Deno.Signal): Promise<Ended> {
+  const out = new Response(child.stdout).text();
+  let err = "";
+  for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+    err += text;
+    if (signal && err.includes(", step ")) {
+      child.kill(signal);
+      signal = undefined;
+    }
+  }
+  return { code: (await child.status).code, out: await out, err };
+}
+
+const run = async (words: string) => await end(start("tests/tiny_train.ts", words));
+
+/** Runs the command in this process. */
+async function call(words: string): Promise<Ended> {
+  const printed = { log: "", error: "" };
+  const { log, error } = console;
+  console.log = (line: unknown) => void (printed.log += `${line}\n`);
+  console.error = (line: unknown) => void (printed.error += `${line}\n`);
+  try {
+    const code = await main(words === "" ? [] : words.split(" "));
+    return { code, out: printed.log, err: printed.error };
+  } finally {
+    Object.assign(console, { log, error });
+  }
+}
+
+Deno.test("--help lists every flag with its default, and exits 0", async () => {
+  const { code, out, err } = await call("--help");
+  assertEquals([code, err], [0, ""]);
+  for (
+    const [flag, value] of Object.entries({
+      "epochs": "5",
+      "batch-size": "128",
+      "lr": "0.001",
+      "resize": "96",
+      "seed": "0",
+      "limit": "all",
+      "test-limit": "all",
+      "model": "resnet18",
+      "out": "runs/",
+      "resume": "",
+    })
+  ) assertMatch(out, new RegExp(`--${flag} .*${value}`));
+  assertStringIncludes(out, "never resets");
+  assert(out.split("\n").every((line) => line.length <= 100), "lines are at most 100 wide");
+});
+
+Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
+  const wrong: [words: string, message: string][] = [
+    ["--bogus", "unknown: --bogus"],
+    ["extra", "unknown: extra"],
+    ["--batch-size 0", '--batch-size must be an integer from 1 to 65536, got "0"'],
+    ["--batch-size=-3", '--batch-size must be an integer from 1 to 65536, got "-3"'],
+    ["--batch-size 1.5", '--batch-size must be an integer from 1 to 65536, got "1.5"'],
+    ["--batch-size 0x10", 'got "0x10"'],
+    ["--lr NaN", '--lr must be a finite number above 0, got "NaN"'],
+    ["--lr 0", "--lr must be a finite number above 0"],
+    ["--lr 1e999", "--lr must be a finite number above 0"],
+    ["--epochs many", '--epochs must be an integer from 1 to 100000, got "many"'],
+    ["--limit 0", "--limit must be an integer from 1"],
+    ["--seed 9007199254740992", "--seed must be an integer from 0 to 9007199254740991"],
+    ["--model resnet50", '--model must be one of: resnet18, tiny, got "resnet50"'],
+    ["--lr 1 --lr 2", "--lr is given twice"],
+    ["--out=", "unknown: --out="],
+    ["--resume", "--resume needs a value"],
+  ];
+  for (const [words, message] of wrong) {
+    await t.step(words, async () => {
+      // A folder that may not be written to: a line that is wrongly let pass starts no training.
+      const { code, out, err } = await call(words.includes("--out") ? words : `--out lib ${words}`);
+      assertEquals([code, out], [2, ""]);
+      assert(err.startsWith("error: "), err);
+      assertStringIncludes(err, message);
+      assertStringIncludes(err, "deno task train --help");
+    });
+  }
+});
+
+Deno.test("a run that is stopped twice and resumed ends with the bits of one that was not", () =>
+  inFolder(async (folder) => {
+    const stopped = `${folder}/stopped`;
+    const notResumable = await call(`--resume ${stopped}`);
+    assertEquals(notResumable.code, 1);
+    assertStringIncludes(notResumable.err, `error: ${stopped}: there is no such folder`);
+
+    // So many epochs that the signal always comes in time, on any adapter.
+    const first = await end(
+      start("tests/tiny_train.ts", `${TINY} --epochs 9000 --out ${stopped}`),
+      "SIGINT",
+    );
+    assertEquals(first.code, 130, first.err);
+    assertMatch(first.err, /^SIGINT: finishing the step and saving/m);
+    assertStringIncludes(first.err, `stopped; to go on: deno task train --resume ${stopped}\n`);
+
+    const second = await end(start("tests/tiny_train.ts", `--resume ${stopped}`), "SIGTERM");
+    assertEquals(second.code, 143, second.err);
+
+    const { history } = JSON.parse(await latestFile(stopped, "run.json"));
+    const contradiction = await call(`--resume ${stopped} --lr 0.5 --batch-size 24`);
+    assertEquals(contradiction.code, 2);
+    assertStringIncludes(contradiction.err, "--lr 0.5 contradicts the run in");
+    assertStringIncludes(contradiction.err, "which has 0.03");
+
+    const epochs = history.length + 2;
+    const last = await run(`--resume ${stopped} --epochs ${epochs}`);
+    assertEquals(last.code, 0, last.err);
+    const whole = await run(`${TINY} --epochs ${epochs} --out ${folder}/whole`);
+    assertEquals(whole.code, 0, whole.err);
+    for (const file of ["model.safetensors", "optimizer.safetensors"]) {
+      const [a, b] = await Promise.all(
+        [stopped, `${folder}/whole`].map((path) =>
+          Deno.readFile(`${path}/checkpoints/epoch-${epochs}/${file}`)
+        ),
+      );
+      assertEquals(a, b, file);
+    }
+
+    // The lines too, but for the time.
+    const [heading, ...lines] = whole.out.trimEnd().split("\n");
+    assertMatch(heading!, /^training on .*(software adapter|GPU)/);
+    assertEquals(lines.map((line) => line.match(LINE)?.[1]), lines.map((_, i) => `${i + 1}`));
+    assertEquals(lines.length, epochs);
+    const timeless = (text: string) =>
+      text.split("\n").filter((line) => LINE.test(line)).map((line) =>
+        line.replace(/, time.*/, "")
+      );
+    assertEquals(
+      [first, second, last].flatMap(({ out }) => timeless(out)),
+      timeless(whole.out),
+    );
+
+    const done = await call(`--resume ${folder}/whole`);
+    assertEquals(done.code, 0);
+    assertStringIncludes(done.err, `all ${epochs} epochs are done; to train on: --resume`);
+    const again = await call(`${TINY} --out ${folder}/whole`);
+    assertEquals(again.code, 1);
+    assertStringIncludes(again.err, `go on with it (--resume ${folder}/whole)`);
+    const older = await call(`--resume ${folder}/whole/checkpoints/epoch-1`);
+    assertEquals(older.code, 2);
+    assertStringIncludes(older.err, "is not the latest of a run; give --out DIR");
+  }));
+
+/** A file of a run's only stop. */
+async function latestFile(path: string, file: string): Promise<string> {
+  const stops = [...Deno.readDirSync(`${path}/checkpoints`)]
+    .map(({ name }) => ({ name, numbers: name.match(/\d+/g)!.map(Number) }))
+    .sort((a, b) => b.numbers[0]! - a.numbers[0]! || (b.numbers[1] ?? 0) - (a.numbers[1] ?? 0));
+  return await Deno.readTextFile(`${path}/checkpoints/${stops[0]!.name}/${file}`);
+}
+
+Deno.test("a loss that is not finite ends the run with the step and what to try", () =>
+  inFolder(async (folder) => {
+    const { code, out, err } = await call(`${TINY.replace("0.03", "1e38")} --out ${folder}/run`);
+    assertEquals(code, 1);
+    assertEquals(out.split("\n").filter((line) => LINE.test(line)), []);
+    assertMatch(err, /^error: the loss of step [23] of epoch 1 is not finite/m);
+    assertStringIncludes(err, "There is no checkpoint yet");
+    assertStringIncludes(err, "smaller --lr");
+    assertEquals([...Deno.readDirSync(folder)], []);
+  }));
+
+Deno.test("a folder that another process trains in is refused, and one that may not be written to", () =>
+  inFolder(async (folder) => {
+    using _ = await RunDirectory.open(`${folder}/run`, { fresh: true });
+    const { code, err } = await call(`${TINY} --out ${folder}/run`);
+    assertEquals(code, 1);
+    assertStringIncludes(err, `${folder}/run: another process is training there`);
+    const outside = await call(`${TINY} --out tests/run`);
+    assertEquals(outside.code, 1);
+    assertStringIncludes(outside.err, "for another folder: deno run -A scripts/train.ts");
+  }));
+
+Deno.test("a damaged checkpoint is refused by name", () =>
+  inFolder(async (folder) => {
+    await call(`${TINY} --epochs 1 --out ${folder}/run`);
+    const path = `${folder}/run/checkpoints/epoch-1/model.safetensors`;
+    await Deno.writeFile(path, (await Deno.readFile(path)).slice(0, 100));
+    const { code, err } = await call(`--resume ${folder}/run --epochs 2`);
+    assertEquals(code, 1);
+    assertStringIncludes(err, `error: ${path}: damaged`);
+  }));
+
+Deno.test("ResNet-18 trains on real images, and leaves PyTorch's state dict", () =>
+  inFolder(async (folder) => {
+    const { code, out, err } = await end(
+      start(
+        "scripts/train.ts",
+        `--limit 8 --test-limit 4 --batch-size 4 --resize 32 --epochs 1 --out ${folder}/run`,
+      ),
+    );
+    assertEquals(code, 0, err);
+    assertMatch(out.trimEnd().split("\n").at(-1)!, LINE);
+    const path = `${folder}/run/checkpoints/epoch-1/model.safetensors`;
+    const { tensors } = parseSafetensors(await Deno.readFile(path), path);
+    assertEquals(tensors.size, (20 + 17 + 1) * 2 + 17 * 3);
+    assertEquals(new Uint8Array(tensors.get("1.num_batches_tracked")!.data)[0], 2);
+  }));
+
+MODELS.set("tiny", tinyNet);
