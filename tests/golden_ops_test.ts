@@ -103,7 +103,9 @@ Deno.test("every op and its gradients agree with PyTorch", async (t) => {
       ];
       // A mean far from zero costs digits in any single-precision batch norm, PyTorch's too.
       const bound = name.includes("offset") ? 3e-4 : 2e-5;
-      for (const [what, score] of scores) assert(score < bound, `${name}: ${what} is off by ${score}`);
+      for (const [what, score] of scores) {
+        assert(score < bound, `${name}: ${what} is off by ${score}`);
+      }
     });
   }
 });

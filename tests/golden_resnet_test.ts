@@ -14,8 +14,8 @@ import {
   resnet18,
   setVariable,
   SGD,
-  tensor,
   type Tensor,
+  tensor,
 } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 

@@ -6,7 +6,7 @@
  */
 
 import { broadcastShapes } from "../shape.ts";
-import { apply, type Op, Tensor, tensor } from "../tensor.ts";
+import { apply, type Op, type Tensor, tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 
 /** A tensor, or a number standing for a scalar tensor. */

@@ -9,7 +9,7 @@
 import { topological } from "../grad.ts";
 import { isContiguous } from "../ops/view.ts";
 import { sameShape, stridesOf } from "../shape.ts";
-import { constantData, type StridedView, Tensor, Variable } from "../tensor.ts";
+import { constantData, type StridedView, type Tensor, Variable } from "../tensor.ts";
 
 /** A node seen as strides over a tensor that has memory. */
 export interface Strided extends StridedView {

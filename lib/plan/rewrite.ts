@@ -11,7 +11,7 @@ import { topological } from "../grad.ts";
 import type { Target } from "../kernel.ts";
 import { inverseOrder, permute, permuteOrder, reshape } from "../ops/view.ts";
 import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
-import { apply, constantData, type Op, Tensor } from "../tensor.ts";
+import { apply, constantData, type Op, type Tensor } from "../tensor.ts";
 
 /** Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. */
 export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
