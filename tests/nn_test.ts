@@ -1,0 +1,102 @@
+/** Layers and models without a device: initial values, names, state dicts. */
+
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import {
+  BatchNorm2d,
+  Conv2d,
+  GlobalAvgPool2d,
+  input,
+  Linear,
+  manualSeed,
+  Parameter,
+  resnet18,
+  resnetBlock,
+  Sequential,
+} from "@resnette/resnette";
+import { readFixture } from "./fixture.ts";
+
+const size = (variables: readonly { size: number }[]) =>
+  variables.reduce((sum, variable) => sum + variable.size, 0);
+
+Deno.test("ResNet-18 has the notebook's children, parameters and state-dict keys", async () => {
+  const net = resnet18();
+  const { metadata } = await readFixture("resnet18.safetensors");
+  const expected: [string, number[]][] = JSON.parse(metadata["state_dict"]!);
+  assertEquals(net.namedVariables().map(([key, { shape }]) => [key, [...shape]]), expected);
+  assertEquals(
+    net.namedChildren().map(([name]) => name).join(" "),
+    "0 1 2 3 resnet_block1 resnet_block2 resnet_block3 resnet_block4 global_avg_pool fc",
+  );
+  assertEquals(size(net.parameters()), 11_178_378);
+  const buffers = net.namedVariables().filter(([key, v]) =>
+    !(v instanceof Parameter) && !key.endsWith("num_batches_tracked")
+  );
+  assertEquals(size(buffers.map(([, v]) => v)), 7_808);
+});
+
+Deno.test("the first block keeps its channels, or says why it cannot", () => {
+  assertThrows(
+    () => resnetBlock(64, 128, 2, { firstBlock: true }),
+    Error,
+    "the first block keeps its channels, got 64 in and 128 out",
+  );
+});
+
+Deno.test("layers draw PyTorch's default initial values, and the seed decides them", async () => {
+  const draw = async (seed: number) => {
+    manualSeed(seed);
+    const net = new Sequential(new Conv2d(3, 16, { kernelSize: 5 }), new Linear(10, 1000));
+    return await net.stateDict();
+  };
+  const [a, same, other] = [await draw(3), await draw(3), await draw(4)];
+  assertEquals(a, same);
+  assertNotEquals(a.get("0.weight"), other.get("0.weight"));
+  for (const [key, fanIn] of [["0.weight", 75], ["0.bias", 75], ["1.weight", 10]] as const) {
+    const { data } = a.get(key)!, bound = 1 / Math.sqrt(fanIn);
+    assert(data.every((v) => Math.abs(v) <= Math.fround(bound)), key);
+    assert(Math.max(...data) > 0.5 * bound && Math.min(...data) < -0.5 * bound, key);
+  }
+  const deviation = Math.hypot(...a.get("1.weight")!.data) / 100;
+  assert(Math.abs(deviation * Math.sqrt(30) - 1) < 0.03, `standard deviation ${deviation}`);
+});
+
+Deno.test("loadStateDict lists what is missing, unexpected and misshapen, and changes nothing", async () => {
+  const net = new Sequential(new BatchNorm2d(2), new Linear(2, 3));
+  const before = await net.stateDict();
+  const given = new Map(await new Sequential(new BatchNorm2d(2), new Linear(2, 4)).stateDict());
+  given.set("extra", { shape: [1], data: new Float32Array(1) });
+  given.delete("0.running_var");
+  const error = assertThrows(() => net.loadStateDict(given), Error);
+  for (
+    const part of [
+      "missing: 0.running_var",
+      "unexpected: extra",
+      "1.weight: [4, 2] where the model has [3, 2]",
+      "1.bias: [4] where the model has [3]",
+    ]
+  ) assert(error.message.includes(part), error.message);
+  assertEquals(await net.stateDict(), before);
+  given.delete("1.weight");
+  given.delete("1.bias");
+  given.set("0.weight", { shape: [2], data: new Float32Array([5, 6]) });
+  assertEquals(net.loadStateDict(given, { strict: false }), {
+    missing: ["0.running_var", "1.weight", "1.bias"],
+    unexpected: ["extra"],
+  });
+  assertEquals([...(await net.stateDict()).get("0.weight")!.data], [5, 6]);
+});
+
+Deno.test("train() and eval() reach every module", () => {
+  const net = resnet18().eval();
+  assert(net.modules().every((module) => !module.training));
+  assert(net.train().modules().every((module) => module.training));
+});
+
+Deno.test("a wrong shape fails at the line that builds it", () => {
+  assertThrows(
+    () => new Conv2d(1, 64, { kernelSize: 7 }).forward(input("x", [4, 3, 6, 6])),
+    Error,
+    "conv2d: input has 3 channels, weight expects 1: [4, 3, 6, 6] * [64, 1, 7, 7]",
+  );
+  assertThrows(() => new GlobalAvgPool2d().forward(input("x", [3, 6])), Error, "[3, 6]");
+});
