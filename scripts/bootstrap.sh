@@ -34,7 +34,8 @@ trap 'exit 143' TERM
 needs_adapter=yes
 needs_data=yes
 case $1 in
-  data | shapes | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  data | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  shapes) needs_data=no ;;
   env) needs_data=no ;;
 esac
 

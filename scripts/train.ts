@@ -228,7 +228,7 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
   if (loaded) saved.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
-      `${trainer.steps} steps an epoch; kernels compiled in ${seconds} sec`,
+      `${trainer.steps} steps an epoch; planned in ${seconds} sec`,
   );
 
   using stop = new Stop((line) => reporter.say(line));
@@ -263,10 +263,11 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, { run, path }: Saved): string | undefined {
   if (error instanceof NonFiniteError) {
-    return `${error.message}. ` +
-      (path ? `The last good checkpoint is ${path}` : "There is no checkpoint yet") +
-      "; going on from it would end here again. Start a new run with a smaller --lr (a tenth), or " +
-      "with another --seed";
+    const good = path
+      ? `The last good checkpoint is ${path}; going on from it would end here again.`
+      : "There is no checkpoint yet.";
+    return `${error.message}. ${good} Start a new run with a smaller --lr (a tenth, say), or with ` +
+      "another --seed";
   }
   if (error instanceof PlanError && error.largest !== undefined) {
     return `${error.message} (--batch-size ${error.largest})`;

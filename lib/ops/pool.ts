@@ -73,15 +73,16 @@ ${body}
 /** WGSL loop over the windows that hold source pixel (p, q); `at` is the window's element. */
 function overHolders(y: Four, attrs: PoolAttrs, channels: number, body: string): string {
   const { kernel, stride, padding } = attrs;
-  return `  for (var r = 0; r < ${kernel[0]}; r++) {
-    let u = p + ${padding[0]} - r;
-    if (u < 0 || u % ${stride[0]} != 0 || u / ${stride[0]} >= ${y[1]}) { continue; }
-    for (var s = 0; s < ${kernel[1]}; s++) {
-      let v = q + ${padding[1]} - s;
-      if (v < 0 || v % ${stride[1]} != 0 || v / ${stride[1]} >= ${y[2]}) { continue; }
-      let at = u32((n * ${y[1]} + u / ${stride[0]}) * ${y[2]} + v / ${
-    stride[1]
-  }) * ${channels}u + c;
+  const [h, w] = [`p + ${padding[0]}`, `q + ${padding[1]}`];
+  // Window u covers the pixels from u · stride on: the first that reaches this one, and the last.
+  const first = (at: string, axis: 0 | 1) =>
+    `max(${at} - ${kernel[axis] - stride[axis]}, 0) / ${stride[axis]}`;
+  const last = (at: string, axis: 0 | 1) => `min((${at}) / ${stride[axis]}, ${y[axis + 1]! - 1})`;
+  return `  for (var u = ${first(h, 0)}; u <= ${last(h, 0)}; u++) {
+    let r = ${h} - u * ${stride[0]};
+    for (var v = ${first(w, 1)}; v <= ${last(w, 1)}; v++) {
+      let s = ${w} - v * ${stride[1]};
+      let at = u32((n * ${y[1]} + u) * ${y[2]} + v) * ${channels}u + c;
 ${body}
     }
   }`;
