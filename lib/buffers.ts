@@ -11,6 +11,8 @@ import type { Device } from "./device.ts";
 import {
   type DType,
   initialValues,
+  inverseOrder,
+  reorder,
   type Tensor,
   type TensorData,
   type Variable,
@@ -112,8 +114,9 @@ export function setVariable(variable: Variable, values: Float32Array<ArrayBuffer
   if (values.length !== variable.size) {
     throw new RangeError(`setVariable: ${values.length} values do not fill ${variable}`);
   }
-  const { storage } = variable;
-  if (!storage) variable.initial = values.slice();
+  const { storage, stored, shape } = variable;
+  if (stored) setVariable(stored, reorder(values, shape, stored.order!));
+  else if (!storage) variable.initial = values.slice();
   else write(owners.get(storage.buffer)!, storage.buffer, storage.offset, values);
 }
 
@@ -121,14 +124,18 @@ export function setVariable(variable: Variable, values: Float32Array<ArrayBuffer
 export async function readVariables(
   variables: readonly Variable[],
 ): Promise<Float32Array<ArrayBuffer>[]> {
-  const stored = variables.filter((v) => v.storage);
+  const sources = variables.map((v) => v.stored ?? v);
+  const stored = sources.filter((v) => v.storage);
   const device = stored[0] && owners.get(stored[0].storage!.buffer)!;
-  const values = device
+  const read = device
     ? await readBuffers(device, stored.map((v) => ({ ...v.storage!, bytes: v.size * 4 })))
     : [];
-  return variables.map((v) =>
-    v.storage ? new Float32Array(values[stored.indexOf(v)]!) : initialValues(v).slice()
-  );
+  return sources.map((v) => {
+    const values = v.storage
+      ? new Float32Array(read[stored.indexOf(v)]!)
+      : initialValues(v).slice();
+    return v.order ? reorder(values, v.shape, inverseOrder(v.order)) : values;
+  });
 }
 
 /** A range of a buffer. */

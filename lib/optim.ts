@@ -31,7 +31,10 @@ export abstract class Optimizer {
     this.lr = lr;
     this.#packs = packVariables(parameters);
     const state = new Map(
-      names.map((name) => [name, parameters.map(({ shape }) => new Variable(shape))]),
+      names.map((name) => [
+        name,
+        parameters.map(({ shape, stored }) => new Variable(shape, undefined, stored?.order)),
+      ]),
     );
     this.state = state;
     this.#states = [...state.values()].map((parts) => packVariables(parts));

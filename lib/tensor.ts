@@ -8,7 +8,15 @@
  */
 
 import type { KernelSpec, Target } from "./kernel.ts";
-import { checkShape, formatShape, sameShape, type Shape, ShapeError, sizeOf } from "./shape.ts";
+import {
+  checkShape,
+  formatShape,
+  sameShape,
+  type Shape,
+  ShapeError,
+  sizeOf,
+  stridesOf,
+} from "./shape.ts";
 
 /** Element types. `u8` is storage for data sets only; `u32` serves indices and labels. */
 export type DType = "f32" | "u32" | "u8";
@@ -210,16 +218,62 @@ export class Variable extends Tensor {
   /** The variables that are parts of this one. */
   parts: readonly Variable[] = [];
 
-  /** A variable of `shape` holding `initial` values, row-major; zeros by default. */
-  constructor(shape: Shape, initial?: Variable["initial"]) {
+  /**
+   * The variable that really holds the values, with its axes in another order; undefined for a
+   * variable that holds them itself. Plans work on that one, so that a kernel that wants this order
+   * need not rearrange the values in every run.
+   */
+  readonly stored: Variable | undefined;
+  /** Of a variable that is the `stored` one of another: its axis `i` is the other's `order[i]`. */
+  order: readonly number[] | undefined;
+
+  /**
+   * A variable of `shape` holding `initial` values, row-major; zeros by default. With `order`, axis
+   * `order[i]` is the `i`-th in memory; for everybody but the planner that makes no difference.
+   */
+  constructor(shape: Shape, initial?: Variable["initial"], order?: readonly number[]) {
     super(VariableOp, [], { shape });
     if (initial && typeof initial !== "function" && initial.length !== this.size) {
       throw new ShapeError(
         `variable: ${initial.length} values do not fill the shape ${formatShape(shape)}`,
       );
     }
-    this.initial = initial;
+    if (order) {
+      const values = initial &&
+        (() => reorder(typeof initial === "function" ? initial() : initial, shape, order));
+      this.stored = new Variable(order.map((axis) => shape[axis]!), values);
+      this.stored.order = order;
+    } else {
+      this.initial = initial;
+    }
   }
+}
+
+/** The order of axes that undoes `order`. */
+export function inverseOrder(order: readonly number[]): number[] {
+  return order.map((_, axis) => order.indexOf(axis));
+}
+
+/** Row-major `values` of `shape` as row-major values with the axes in the given order. */
+export function reorder(
+  values: Float32Array<ArrayBuffer>,
+  shape: Shape,
+  order: readonly number[],
+): Float32Array<ArrayBuffer> {
+  const strides = stridesOf(shape);
+  const sizes = order.map((axis) => shape[axis]!), steps = order.map((axis) => strides[axis]!);
+  const out = new Float32Array(values.length);
+  let at = 0;
+  const fill = (axis: number, from: number) => {
+    const size = sizes[axis]!, step = steps[axis]!;
+    if (axis === sizes.length - 1) {
+      for (let i = 0; i < size; i++) out[at++] = values[from + i * step]!;
+    } else {
+      for (let i = 0; i < size; i++) fill(axis + 1, from + i * step);
+    }
+  };
+  fill(0, 0);
+  return out;
 }
 
 /** Elements that parts of a packed variable are aligned to: WebGPU's 256 bytes. */
@@ -233,7 +287,7 @@ const PACK_LIMIT = 2 ** 25;
  */
 export function packVariables(variables: readonly Variable[]): Variable[] {
   const groups: { parts: Variable[]; offsets: number[]; size: number }[] = [];
-  for (const variable of variables) {
+  for (const variable of variables.map((v) => v.stored ?? v)) {
     const size = Math.ceil(variable.size / PACK_ALIGNMENT) * PACK_ALIGNMENT;
     let group = groups.at(-1);
     if (!group || group.size + size > PACK_LIMIT) {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { readVariables, setVariable } from "./buffers.ts";
+import { bytesOf, readVariables, setVariable } from "./buffers.ts";
 import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "./device.ts";
@@ -17,9 +17,10 @@ import { add, isFinite } from "./ops/elementwise.ts";
 import { correctCount, crossEntropy } from "./ops/loss.ts";
 import { Adam } from "./optim.ts";
 import { Plan, PlanError } from "./plan.ts";
+import { schedule } from "./plan/steps.ts";
 import { Random } from "./random.ts";
 import { formatShape, sameShape } from "./shape.ts";
-import { assign, input, Variable } from "./tensor.ts";
+import { assign, input, type Tensor, type Update, Variable } from "./tensor.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -131,21 +132,46 @@ export class Trainer implements Disposable {
   async prepare(): Promise<void> {
     try {
       for (const size of batchSizes(this.train.count, this.config.batchSize)) {
-        if (!this.#plans.has(size)) this.#plans.set(size, await this.#compile(size));
+        if (this.#plans.has(size)) continue;
+        const [updates, { device }] = [this.#updates(size), this];
+        this.#plans.set(size, await Plan.compile({ updates, device }));
       }
       await this.#evaluator.prepare();
     } catch (error) {
       if (!(error instanceof PlanError) || error.largest === undefined) throw error;
-      const { batchSize } = this.config;
-      throw new PlanError(
-        `a batch of ${batchSize} does not fit this adapter (${error.message}): the largest ` +
-          `batch that does is ${error.largest}`,
-        error.largest,
-      );
+      throw this.#tooLarge(error);
     }
   }
 
-  async #compile(size: number): Promise<Plan> {
+  /** The refusal of a batch that some buffer cannot hold, in terms of batches. */
+  #tooLarge(cause: PlanError): PlanError {
+    const { config: { batchSize, resize }, device: { target } } = this;
+    const limit = target.maxBindingBytes;
+    const worst = (size: number) =>
+      schedule([], this.#updates(size), target).steps
+        .flatMap(({ reads, writes }) => [...reads, ...writes])
+        .reduce((a, b) => bytesOf(b.dtype, b.size) > bytesOf(a.dtype, a.size) ? b : a);
+    const over = (x: Tensor) => bytesOf(x.dtype, x.size) / limit;
+    const tensor = worst(batchSize);
+    if (over(tensor) <= 1) return cause;
+    // Nearly all tensors grow with the batch; the others show when the smaller one is tried.
+    let largest = batchSize;
+    for (let x = tensor; largest > 0 && over(x) > 1; x = worst(Math.max(1, largest))) {
+      largest = Math.min(largest - 1, Math.floor(largest / over(x)));
+    }
+    return new PlanError(
+      `a batch of ${batchSize} does not fit this adapter: ${tensor.op.name} ` +
+        `${formatShape(tensor.shape)} takes ${bytesOf(tensor.dtype, tensor.size)} bytes, more ` +
+        `than its maxStorageBufferBindingSize of ${limit}; ` +
+        (largest > 0
+          ? `the largest batch that fits is ${largest}`
+          : `at ${resize}×${resize} not even one image fits`),
+      largest,
+    );
+  }
+
+  /** A step with `size` images. */
+  #updates(size: number): Update[] {
     const { x, labels } = this.train.batch(input("indices", [size], "u32"), this.config.resize);
     const { result: logits, updates } = collectUpdates(() => this.net.train().forward(x));
     const loss = crossEntropy(logits, labels);
@@ -158,10 +184,7 @@ export class Trainer implements Disposable {
       assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
     ];
     const optimizing = this.optimizer.updates(grad(loss, this.net.parameters()));
-    return await Plan.compile({
-      updates: [...metrics, ...updates, ...optimizing],
-      device: this.device,
-    });
+    return [...metrics, ...updates, ...optimizing];
   }
 
   /**

@@ -228,7 +228,7 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
   if (loaded) saved.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
-      `${trainer.steps} steps an epoch; planned in ${seconds} sec`,
+      `${trainer.steps} steps per epoch; planned in ${seconds} sec`,
   );
 
   using stop = new Stop((line) => reporter.say(line));
@@ -270,6 +270,7 @@ function explain(error: unknown, { run, path }: Saved): string | undefined {
       "another --seed";
   }
   if (error instanceof PlanError && error.largest !== undefined) {
+    if (error.largest < 1) return `${error.message}; try a smaller --resize`;
     return `${error.message} (--batch-size ${error.largest})`;
   }
   if (

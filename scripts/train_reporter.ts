@@ -36,6 +36,8 @@ export function formatProgress(progress: Progress): string {
 export class TrainReporter {
   readonly #terminal = Deno.stderr.isTerminal();
   #bar: ProgressBar | undefined;
+  /** When the last bar has let go of stderr: until then there can be no other. */
+  #stopped: Promise<void> = Promise.resolve();
   /** What the bar is about, and what it says beside. */
   #subject = "";
   #text = "";
@@ -51,7 +53,8 @@ export class TrainReporter {
   async clear(): Promise<void> {
     const bar = this.#bar;
     this.#bar = undefined;
-    await bar?.stop();
+    if (bar) this.#stopped = bar.stop();
+    await this.#stopped;
   }
 
   /** How far a download has come; logs leave it out, as they get a line for each file. */
@@ -73,6 +76,7 @@ export class TrainReporter {
 
   async #draw(subject: string, value: number, max: number, text: string): Promise<void> {
     if (subject !== this.#subject) await this.clear();
+    await this.#stopped;
     this.#subject = subject;
     this.#text = text;
     this.#bar ??= new ProgressBar({

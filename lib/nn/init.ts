@@ -19,15 +19,21 @@ export function manualSeed(seed: number): void {
 
 /**
  * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
- * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed.
+ * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed. `order` is
+ * that of the axes in memory (see {@link Variable}).
  */
-export function uniformParameter(shape: Shape, fanIn: number): Parameter {
+export function uniformParameter(
+  shape: Shape,
+  fanIn: number,
+  order?: readonly number[],
+): Parameter {
   const { state } = generator;
   generator.position += sizeOf(shape);
   const bound = 1 / Math.sqrt(fanIn);
   return new Parameter(
     shape,
     () => Random.fromState(state).uniform(new Float32Array(sizeOf(shape)), -bound, bound),
+    order,
   );
 }
 

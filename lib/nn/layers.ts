@@ -4,7 +4,7 @@
  * @module
  */
 
-import { conv2d } from "../ops/conv.ts";
+import { conv2d, CONV_WEIGHT_ORDER } from "../ops/conv.ts";
 import { add, mul, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/matmul.ts";
 import { batchNorm, normalize } from "../ops/norm.ts";
@@ -51,7 +51,8 @@ export class Conv2d extends Module {
     this.stride = pair("Conv2d", "stride", stride, 1);
     this.padding = pair("Conv2d", "padding", padding, 0);
     const fanIn = inChannels * this.kernelSize[0] * this.kernelSize[1];
-    this.weight = uniformParameter([outChannels, inChannels, ...this.kernelSize], fanIn);
+    const shape = [outChannels, inChannels, ...this.kernelSize];
+    this.weight = uniformParameter(shape, fanIn, CONV_WEIGHT_ORDER);
     this.bias = bias ? uniformParameter([outChannels], fanIn) : undefined;
   }
 

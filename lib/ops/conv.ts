@@ -281,6 +281,9 @@ const PartialWeightGrad: Op<SizedAttrs & { splits: number }> = {
   },
 };
 
+/** The order of a weight's axes that the kernels want, `[R, S, C, O]`: how layers store theirs. */
+export const CONV_WEIGHT_ORDER: readonly number[] = [2, 3, 1, 0];
+
 /**
  * 2-D convolution: x `[N, C, H, W]`, weight `[O, C, R, S]`, bias `[O]` → `[N, O, P, Q]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html | PyTorch}).
@@ -313,7 +316,11 @@ export function conv2d(
       `conv2d: bias ${formatShape(bias.shape)} does not fit ${weight.shape[0]} output channels`,
     );
   }
-  const inputs = [permute(x, [0, 2, 3, 1]), permute(weight, [2, 3, 1, 0]), ...bias ? [bias] : []];
+  const inputs = [
+    permute(x, [0, 2, 3, 1]),
+    permute(weight, CONV_WEIGHT_ORDER),
+    ...bias ? [bias] : [],
+  ];
   const y = apply(Conv, inputs, {
     stride: pair("conv2d", "stride", stride, 1),
     padding: pair("conv2d", "padding", padding, 0),

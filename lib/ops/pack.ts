@@ -7,14 +7,22 @@
 
 import { ShapeError } from "../shape.ts";
 import { apply, type Op, type Tensor, type Variable } from "../tensor.ts";
+import { permute } from "./view.ts";
 
 const Pack: Op<{ size: number; offsets: readonly number[] }> = {
   name: "pack",
   shape: (_, { size }) => [size],
 };
 
-/** `tensors`, one for each part of `whole` and of its size, at the offsets of those parts. */
+/**
+ * `tensors`, one for each part of `whole` and of its size, at the offsets of those parts and in the
+ * order of axes in which the parts are stored.
+ */
 export function pack(tensors: readonly Tensor[], whole: Variable): Tensor {
+  tensors = tensors.map((x, i) => {
+    const order = whole.parts[i]?.order;
+    return order ? permute(x, order) : x;
+  });
   whole.parts.forEach((part, i) => {
     if (tensors[i]?.size !== part.size) {
       throw new ShapeError(`pack: ${tensors[i]} does not fit part ${i}, ${part}`);

@@ -14,7 +14,14 @@ import {
   sizeOf,
   stridesOf,
 } from "../shape.ts";
-import { apply, type DType, type Op, type StridedView, type Tensor } from "../tensor.ts";
+import {
+  apply,
+  type DType,
+  inverseOrder,
+  type Op,
+  type StridedView,
+  type Tensor,
+} from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 import { perThread } from "../kernel.ts";
 
@@ -96,11 +103,6 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
 /** The order of a {@link permute} node, or undefined for any other node. */
 export function permuteOrder(node: Tensor): readonly number[] | undefined {
   return node.op === Permute ? node.attrs["order"] as readonly number[] : undefined;
-}
-
-/** The order that undoes `order`. */
-export function inverseOrder(order: readonly number[]): number[] {
-  return order.map((_, axis) => order.indexOf(axis));
 }
 
 const BroadcastTo: Op<{ shape: Shape }> = {

@@ -9,9 +9,9 @@
 
 import { topological } from "../grad.ts";
 import type { Target } from "../kernel.ts";
-import { inverseOrder, permute, permuteOrder, reshape } from "../ops/view.ts";
+import { permute, permuteOrder, reshape } from "../ops/view.ts";
 import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
-import { apply, constantData, type Op, type Tensor } from "../tensor.ts";
+import { apply, constantData, inverseOrder, type Op, type Tensor, Variable } from "../tensor.ts";
 
 /** Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. */
 export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
@@ -53,6 +53,9 @@ export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
 
 /** One rule applied to `node`, whose inputs are simplified already; `node` itself if none fits. */
 function simpler(node: Tensor, target: Target): Tensor {
+  if (node instanceof Variable && node.stored) {
+    return permute(node.stored, inverseOrder(node.stored.order!));
+  }
   return simplerView(node) ?? simplerElementwise(node) ?? sunkReduction(node) ??
     node.op.lower?.(node, target) ?? node;
 }

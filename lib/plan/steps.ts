@@ -6,7 +6,7 @@
 
 import type { KernelSpec, Target } from "../kernel.ts";
 import { packOffsets } from "../ops/pack.ts";
-import { isContiguous } from "../ops/view.ts";
+import { isContiguous, permute } from "../ops/view.ts";
 import { apply, inputName, type Op, type Tensor, type Update, Variable } from "../tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
 import { fuse, type InlinedNodes, inMemory, isLeaf } from "./fuse.ts";
@@ -44,6 +44,12 @@ export interface Schedule {
   readonly parts: ReadonlyMap<Tensor, Part>;
 }
 
+/** An assignment to a variable as one to the variable that holds its values. */
+function storedUpdate(update: Update): Update {
+  const stored = update.value && update.targets[0]!.stored;
+  return stored ? { targets: [stored], value: permute(update.value!, stored.order!) } : update;
+}
+
 /** The variable whose memory a variable lies in. */
 const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
 
@@ -56,6 +62,7 @@ export function schedule(
   updates: readonly Update[],
   target: Target,
 ): Schedule {
+  updates = updates.map(storedUpdate);
   const assigned = updates.map(({ value }) => value && apply(Assign, [value], {}));
   const given = updates.map(({ reads = [] }) => reads);
   const roots = rewrite(
