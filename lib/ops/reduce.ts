@@ -7,7 +7,7 @@
 
 import { normalizeAxes, reduceShape, sameShape, type Shape } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
-import { mul } from "./elementwise.ts";
+import { mul, neg } from "./elementwise.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
 
 /** Threads that are worth having, when a reduction has fewer results than that. */
@@ -49,6 +49,8 @@ const Sum: Op<{ axes: readonly number[] }> = {
       const rest = axes.filter((axis) => !run.includes(axis));
       return apply(Sum, [apply(Sum, [x], { axes: run })], { axes: rest });
     }
+    const factored = factorOut(x, axes);
+    if (factored) return factored;
     const chunks = reductionChunks(node.size, x.size / node.size);
     if (chunks === 1) return node;
     const partial = apply(PartialSum, [x], { axes, chunks });
@@ -56,6 +58,22 @@ const Sum: Op<{ axes: readonly number[] }> = {
   },
   vjp: (g, _, [x]) => [broadcastTo(g, x!.shape)],
 };
+
+/**
+ * `Σ -a` as `-Σ a`, and `Σ a b` as `(Σ a) b` where b does not vary along the axes: a smaller product,
+ * and often a sum that is taken anyway. Null where neither fits.
+ */
+function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
+  const total = (a: Tensor) => apply(Sum, [a], { axes });
+  if (x.op.name === "neg") return neg(total(x.inputs[0]!));
+  if (x.op.name !== "mul") return null;
+  const constant = (b: Tensor) =>
+    axes.every((axis) => (b.shape[axis - x.rank + b.rank] ?? 1) === 1);
+  const [a, b] = x.inputs as [Tensor, Tensor];
+  if (sameShape(a.shape, x.shape) && constant(b)) return mul(total(a), b);
+  if (sameShape(b.shape, x.shape) && constant(a)) return mul(total(b), a);
+  return null;
+}
 
 /** `[chunks, …]` sums over every `chunks`-th element. */
 const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
