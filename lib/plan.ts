@@ -22,6 +22,7 @@ import { formatShape, sizeOf } from "./shape.ts";
 import {
   constantData,
   type DType,
+  inputName,
   type Tensor,
   type TensorData,
   type Update,
@@ -314,8 +315,10 @@ function checkLimits(
   bytes: (node: Tensor) => number,
 ): void {
   const limit = device.target.maxBindingBytes;
-  const over = nodes.filter((x) => bytes(x) > limit)
-    .sort((a, b) => bytes(b) / b.shape[0]! - bytes(a) / a.shape[0]!)[0];
+  // What can be made smaller is the batch: the first dimension of the inputs.
+  const batches = new Set(nodes.filter((x) => inputName(x)).map((x) => x.shape[0]));
+  const rank = (x: Tensor) => (batches.has(x.shape[0]) ? 2 ** 40 : 1) * bytes(x) / x.shape[0]!;
+  const over = nodes.filter((x) => bytes(x) > limit).sort((a, b) => rank(b) - rank(a))[0];
   if (!over) return;
   const largest = Math.floor(limit / (bytes(over) / over.shape[0]!));
   throw new PlanError(
