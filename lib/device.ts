@@ -85,7 +85,7 @@ export class Device {
       maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
     };
-    return new Device(gpu, adapter.info, { ...base, ...await findSubgroups(gpu) });
+    return new Device(gpu, adapter.info, { ...base, ...await findSubgroups(gpu, adapter.info) });
   }
 
   /** Whether the adapter computes on the CPU. */
@@ -161,13 +161,18 @@ export class Device {
 }
 
 /**
- * Size of a subgroup, when it is the same for all and numbers its lanes in the order of the threads;
- * and whether shaders must say `enable subgroups;`. Found by running a kernel.
+ * Size of a subgroup, when it is the same for all kernels and numbers its lanes in the order of the
+ * threads; and whether shaders must say `enable subgroups;`. Found by running a kernel, since
+ * adapters do not tell all of that; where they tell that the size varies from kernel to kernel, as
+ * on Intel's, there is none to rely on.
  */
 async function findSubgroups(
   gpu: GPUDevice,
+  info: GPUAdapterInfo,
 ): Promise<Partial<Pick<Target, "subgroupSize" | "subgroupsDirective">>> {
   if (!gpu.features.has("subgroups" as GPUFeatureName)) return {};
+  const { subgroupMinSize: least, subgroupMaxSize: most } = info as Partial<GPUAdapterInfo>;
+  if (least !== most) return {};
   const threads = 128;
   for (const subgroupsDirective of [false, true]) {
     const code = `${subgroupsDirective ? "enable subgroups;" : ""}
