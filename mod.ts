@@ -20,7 +20,6 @@ export * from "./lib/shape.ts";
 export * from "./lib/device.ts";
 export * from "./lib/buffers.ts";
 export * from "./lib/kernel.ts";
-export type { Schedule } from "./lib/schedule.ts";
 export * from "./lib/tensor.ts";
 export * from "./lib/ops/elementwise.ts";
 export * from "./lib/ops/view.ts";

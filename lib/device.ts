@@ -4,9 +4,7 @@
  * @module
  */
 
-import type { KernelSpec, Target } from "./kernel.ts";
-import { wgsl } from "./kernel.ts";
-import type { Schedule } from "./schedule.ts";
+import { type KernelSpec, type Schedule, type Target, wgsl } from "./kernel.ts";
 
 /** No adapter, a lost device, or a command that the device refused; the message says what to do. */
 export class DeviceError extends Error {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { Schedule } from "./schedule.ts";
+/** Names of the ways to compute a product; `auto` picks by adapter and shape (`schedule.ts`). */
+export type Schedule = "auto" | "naive" | "register" | "subgroup" | "winograd";
 
 /** What a kernel may rely on; taken from the device when a plan is compiled. */
 export interface Target {

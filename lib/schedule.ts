@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Target } from "./kernel.ts";
+import type { Schedule, Target } from "./kernel.ts";
 
 /** How a product's result is cut among threads. */
 export interface Tile {
@@ -16,9 +16,6 @@ export interface Tile {
   /** Four-column vectors of the result that each lane keeps, for every row. */
   readonly vectors: number;
 }
-
-/** Names of the ways to compute a product; `auto` picks by adapter and shape. */
-export type Schedule = "auto" | "naive" | "register" | "subgroup" | "winograd";
 
 /** Every schedule a kernel can be forced to, for tests and tuning. */
 export const SCHEDULES: readonly Schedule[] = [

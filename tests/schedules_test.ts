@@ -17,7 +17,8 @@ import {
 } from "@resnette/resnette";
 import { winogradMatrices } from "../lib/ops/winograd.ts";
 import { schedule } from "../lib/plan/steps.ts";
-import { type Schedule, SCHEDULES } from "../lib/schedule.ts";
+import type { Schedule } from "../lib/kernel.ts";
+import { SCHEDULES } from "../lib/schedule.ts";
 import { difference, type Nd, nd } from "./ops/nd.ts";
 import { conv2d as convolve, conv2dGrads, matmul as multiply, transpose } from "./ops/reference.ts";
 
