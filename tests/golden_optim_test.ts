@@ -1,7 +1,7 @@
 /** Each optimizer against PyTorch, step by step, on given gradients. */
 
-import { assert } from "@std/assert";
-import { Adam, AdamW, input, Plan, readVariables, SGD, Variable } from "@resnette/resnette";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Adam, AdamW, input, Plan, readVariables, SGD, tensor, Variable } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 
 const OPTIMIZERS = { adam: Adam, adamW: AdamW, sgd: SGD };
@@ -36,4 +36,38 @@ Deno.test("the optimizers take PyTorch's steps", async (t) => {
       assert(step > 5, `only ${step - 1} steps`);
     });
   }
+});
+
+Deno.test("the learning rate may change between steps, without another plan", async () => {
+  const w = new Variable([2], new Float32Array([1, 2]));
+  const sgd = new SGD([w], { lr: 1 });
+  using plan = await Plan.compile({ updates: sgd.updates([tensor([1, 10])]) });
+  plan.run(sgd.nextStep());
+  sgd.lr = 0.5;
+  plan.run(sgd.nextStep());
+  assertEquals([...(await readVariables([w]))[0]!], [-0.5, -13]);
+  assertEquals(sgd.steps, 2);
+  assertThrows(() => new SGD([w], { lr: -1 }), RangeError, "got -1");
+  assertThrows(() => new Adam([w], { lr: NaN }), RangeError, "got NaN");
+});
+
+Deno.test("settings of 0 are settings too", async () => {
+  const w = new Variable([2], new Float32Array([1, 2]));
+  const adam = new Adam([w], { lr: 0.25, betas: [0, 0], eps: 0 });
+  using plan = await Plan.compile({ updates: adam.updates([tensor([4, -0.01])]) });
+  plan.run(adam.nextStep());
+  const [found] = await readVariables([w]);
+  assert(Math.abs(found![0]! - 0.75) < 1e-6 && Math.abs(found![1]! - 2.25) < 1e-6, `${found}`);
+});
+
+Deno.test("an optimizer's state has a part for each parameter, by PyTorch's names", async () => {
+  const parameters = [new Variable([2, 3]), new Variable([4])];
+  const adam = new Adam(parameters);
+  assertEquals([...adam.state.keys()], ["exp_avg", "exp_avg_sq"]);
+  const grads = [tensor([1, 2, 3, 4, 5, 6], [2, 3]), tensor([7, 8, 9, 10])];
+  using plan = await Plan.compile({ updates: adam.updates(grads) });
+  plan.run(adam.nextStep());
+  const [a, b] = await readVariables(adam.state.get("exp_avg")!);
+  assert(a!.every((v, i) => Math.abs(v - 0.1 * (i + 1)) < 1e-6), `${a}`);
+  assert(b!.every((v, i) => Math.abs(v - 0.1 * (i + 7)) < 1e-6), `${b}`);
 });

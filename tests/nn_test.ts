@@ -1,17 +1,22 @@
-/** Layers and models without a device: initial values, names, state dicts. */
+/** Layers and models: initial values, names, state dicts, modes. */
 
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
   BatchNorm2d,
+  collectUpdates,
   Conv2d,
+  evaluate,
   GlobalAvgPool2d,
   input,
   Linear,
   manualSeed,
+  neg,
   Parameter,
+  readVariables,
   resnet18,
   resnetBlock,
   Sequential,
+  tensor,
 } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 
@@ -60,6 +65,48 @@ Deno.test("layers draw PyTorch's default initial values, and the seed decides th
   assert(Math.abs(deviation * Math.sqrt(30) - 1) < 0.03, `standard deviation ${deviation}`);
 });
 
+Deno.test("initial values do not depend on when they are needed, nor on layers made later", async () => {
+  const make = () => {
+    manualSeed(3);
+    return [new Conv2d(2, 4, { kernelSize: 3 }), new Linear(5, 4)] as const;
+  };
+  const [conv, linear] = make();
+  const inOrder = await readVariables([conv.weight, conv.bias!, linear.weight, linear.bias]);
+  const [conv2, linear2] = make();
+  new Linear(100, 100);
+  const [bias, weight] = await readVariables([linear2.bias, linear2.weight]);
+  await evaluate(neg(conv2.bias!));
+  const [first, second] = await readVariables([conv2.weight, conv2.bias!]);
+  assertEquals([first, second, weight, bias], inOrder);
+  // No two parameters are drawn from the same numbers.
+  const scaled = inOrder.flatMap((values, i) =>
+    [...values].map((v) => v * Math.sqrt(i < 2 ? 18 : 5))
+  );
+  assertEquals(new Set(scaled.map((v) => v.toFixed(5))).size, scaled.length);
+});
+
+Deno.test("batch norm starts as the identity, and follows batches only in training", async () => {
+  const norm = new BatchNorm2d(3);
+  const values = [...await norm.stateDict()].map(([key, { data }]) => [key, [...data]]);
+  assertEquals(values, [
+    ["weight", [1, 1, 1]],
+    ["bias", [0, 0, 0]],
+    ["running_mean", [0, 0, 0]],
+    ["running_var", [1, 1, 1]],
+    ["num_batches_tracked", [0]],
+  ]);
+  const x = tensor(Float32Array.from({ length: 24 }, (_, i) => i), [2, 3, 4]);
+  const training = collectUpdates(() => norm.call(x));
+  assertEquals(training.updates.length, 3);
+  const evaluation = collectUpdates(() => norm.eval().call(x));
+  assertEquals(evaluation.updates.length, 0);
+  const [trained, plain] = await evaluate([training.result, evaluation.result]);
+  assert(plain!.every((v, i) => Math.abs(v - i) < 1e-4 * Math.max(i, 1)), `${plain}`);
+  const mean = [...trained!].reduce((a, b) => a + b) / 24;
+  const square = [...trained!].reduce((a, b) => a + b * b, 0) / 24;
+  assert(Math.abs(mean) < 1e-6 && Math.abs(square - 1) < 1e-4, `mean ${mean}, square ${square}`);
+});
+
 Deno.test("loadStateDict lists what is missing, unexpected and misshapen, and changes nothing", async () => {
   const net = new Sequential(new BatchNorm2d(2), new Linear(2, 3));
   const before = await net.stateDict();
@@ -84,6 +131,19 @@ Deno.test("loadStateDict lists what is missing, unexpected and misshapen, and ch
     unexpected: ["extra"],
   });
   assertEquals([...(await net.stateDict()).get("0.weight")!.data], [5, 6]);
+});
+
+Deno.test("a state dict moves between nets whose values are on the device already", async () => {
+  const [a, b] = [1, 2].map((seed) => {
+    manualSeed(seed);
+    return new Sequential(new Conv2d(1, 2, { kernelSize: 3 }), new BatchNorm2d(2));
+  }) as [Sequential, Sequential];
+  const x = tensor(Float32Array.from({ length: 16 }, (_, i) => i % 5), [1, 1, 4, 4]);
+  const [before, other] = [await evaluate(a.call(x)), await evaluate(b.call(x))];
+  assertNotEquals(before, other);
+  b.loadStateDict(await a.stateDict());
+  assertEquals(await evaluate(b.call(x)), before);
+  assertEquals(await b.stateDict(), await a.stateDict());
 });
 
 Deno.test("train() and eval() reach every module", () => {

@@ -26,6 +26,7 @@ import {
   sum,
   type Tensor,
   tensor,
+  type TensorData,
   type Update,
   Variable,
 } from "@resnette/resnette";
@@ -198,6 +199,48 @@ Deno.test("a batch norm that is used twice takes in both batches, one after the 
   assertEquals(difference(mean!, [0.9 * 0.1 * 2.5 + 0.1 * 25]) < 1e-6, true, `${mean}`);
   const expected = 0.9 * (0.9 + 0.1 * 5 / 3) + 0.1 * 500 / 3;
   assertEquals(difference(variance!, [expected]) < 1e-6, true, `${variance}, not ${expected}`);
+});
+
+Deno.test("a variable stored with its axes in another order is like any other", async () => {
+  const data = Float32Array.from({ length: 12 }, (_, i) => i);
+  const g = tensor(Float32Array.from({ length: 12 }, (_, i) => i * i), [3, 4]);
+  const found = await Promise.all([undefined, [1, 0]].map(async (order) => {
+    const v = new Variable([3, 4], data.slice(), order),
+      w = new Variable([3, 4], data.slice(), order);
+    const optimizer = new SGD([new Variable([2]), w], { lr: 1, momentum: 0.5 });
+    const momentum = optimizer.state.get("momentum_buffer")![1]!;
+    using plan = await Plan.compile({
+      outputs: [mul(v, 2), matmul(v, permute(w, [1, 0])), select(w, 1)],
+      updates: [
+        ...optimizer.updates([tensor([0, 0]), mul(w, g)]),
+        assign(v, add(mul(v, 3), w)),
+      ],
+    });
+    const seen: TensorData[] = [];
+    for (let i = 0; i < 2; i++) {
+      plan.run(optimizer.nextStep());
+      seen.push(...await plan.read(), ...await readVariables([v, w, momentum]));
+      setVariable(v, data.map((x) => x - 5));
+    }
+    return [...seen, ...await readVariables([v])];
+  }));
+  assertEquals(found[1], found[0]);
+});
+
+Deno.test("an output that is a variable is read after its update, what is computed from it before", async () => {
+  for (const order of [undefined, [1, 0]]) {
+    const v = new Variable([2, 2], f32(1, 2, 3, 4), order);
+    using plan = await Plan.compile({
+      outputs: [v, add(v, 0)],
+      updates: [assign(v, add(v, 10))],
+    });
+    plan.run();
+    assertEquals(
+      (await plan.read()).map((x) => [...x]),
+      [[11, 12, 13, 14], [1, 2, 3, 4]],
+      `order ${order}`,
+    );
+  }
 });
 
 Deno.test("a value of another shape or type is refused", () => {

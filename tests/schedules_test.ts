@@ -34,6 +34,8 @@ interface Result {
   readonly name: string;
   readonly tensor: Tensor;
   readonly expected: Nd;
+  /** The one schedule that is of interest; absent for all. */
+  readonly only?: Schedule;
 }
 
 const random = new Random(5);
@@ -58,7 +60,9 @@ const CONVOLUTIONS: [number[], number[], Two, Two][] = [
   [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
   // So many pixels that the weight gradient is taken in parts.
   [[3, 4, 14, 22], [36, 4, 3, 2], [1, 1], [1, 1]],
-  // Winograd in tiles of 2 and 4; 64 channels above have tiles of 3.
+];
+/** The same for tiles of 2 and 4 of Winograd's; the 64 channels above have tiles of 3. */
+const WINOGRAD: typeof CONVOLUTIONS = [
   [[1, 4, 4, 2], [4, 4, 3, 3], [1, 1], [0, 1]],
   [[1, 4, 3, 2], [8, 4, 3, 3], [1, 1], [3, 2]],
 ];
@@ -74,7 +78,9 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
 ];
 
 function convolutions(): Result[] {
-  return CONVOLUTIONS.flatMap(([xShape, wShape, stride, padding]) => {
+  return [...CONVOLUTIONS, ...WINOGRAD].flatMap((shapes) => {
+    const [xShape, wShape, stride, padding] = shapes;
+    const only = WINOGRAD.includes(shapes) && { only: "winograd" as const };
     const x = some(xShape), w = some(wShape), b = some([wShape[0]!]);
     const leaves = [x, w, b].map(constant) as [Tensor, Tensor, Tensor];
     const y = conv2d(...leaves, { stride, padding });
@@ -89,6 +95,7 @@ function convolutions(): Result[] {
       } of [${xShape}] * [${wShape}], stride ${stride}, padding ${padding}`,
       tensor,
       expected: expected[i]!,
+      ...only,
     }));
   });
 }
@@ -129,7 +136,8 @@ for (const [what, make] of Object.entries({ convolutions, products })) {
     for (const name of ["naive", ...SCHEDULES.filter((s) => s !== "naive")] as Schedule[]) {
       await t.step(name, async () => {
         using device = await Device.request({ schedule: name });
-        const fresh = results.filter(({ tensor }, i) => {
+        const fresh = results.filter(({ tensor, only = name }, i) => {
+          if (only !== name) return false;
           const kernels = fingerprint(tensor, device);
           return !seen[i]!.has(kernels) && seen[i]!.add(kernels);
         });

@@ -171,6 +171,20 @@ export const TABLE: readonly OpCase[] = [
   ),
   row("sum", "a long axis, in parts", [f(3, 4099)], (x) => R.sum(x, [1]), (x) => N.sum(x, [1])),
   row("sum", "long columns, in parts", [f(2050, 8)], (x) => R.sum(x, [0]), (x) => N.sum(x, [0])),
+  row(
+    "sum",
+    "around a kept axis, the last of size 1",
+    [f(2, 4, 1)],
+    (x) => R.sum(x, [0, 2]),
+    (x) => N.sum(x, [0, 2]),
+  ),
+  row(
+    "sum",
+    "with a common factor",
+    [f(3, 4), f(4)],
+    (x, y) => R.sum(R.mul(x, y), [0]),
+    (x, y) => N.sum(N.map((a, b) => a * b, x, y), [0]),
+  ),
   row("mean", "the middle", [f(2, 6, 4)], (x) => R.mean(x, [1]), (x) => N.mean(x, [1])),
   row("mean", "all", [f(7, 3)], (x) => R.mean(x), (x) => N.mean(x, [0, 1])),
   row(
@@ -381,15 +395,3 @@ export const TABLE: readonly OpCase[] = [
     return N.nd([128], values);
   }, { wrt: [] }),
 ];
-
-/** Exports of `lib/ops` that need no row, `file` or `file function`, and why. */
-export const EXEMPT: Readonly<Record<string, string>> = {
-  "gemm.ts": "kernels of matmul and conv2d; schedules_test.ts runs them",
-  "winograd.ts": "kernels of conv2d; schedules_test.ts runs them",
-  "matmul.ts splitCount": "a number",
-  "pack.ts packOffsets": "reads an attribute",
-  "reduce.ts reductionChunks": "a number",
-  "view.ts inverseOrder": "a list of numbers",
-  "view.ts isContiguous": "a question about strides",
-  "view.ts permuteOrder": "reads an attribute",
-};
