@@ -194,7 +194,7 @@ export class Plan {
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Values of the outputs after the latest run, in order; of a variable, after its update. */
+  /** Values of the outputs in the latest run, in order; of a variable, those before its update. */
   async read(): Promise<TensorData[]> {
     this.#use();
     const ranges = this.outputs.map(({ node }) => this.#range(node));

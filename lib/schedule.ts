@@ -68,7 +68,9 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
     inChannels % 4 === 0 && outChannels % 4 === 0;
   if (!applies) return null;
   if (target.schedule !== "winograd") {
-    if (target.schedule !== "auto" || Math.min(inChannels, outChannels) < 32) return null;
+    // Few channels make the transforms dear; of a tile, small images use a corner.
+    const pays = Math.min(inChannels, outChannels) >= 32 && Math.min(...pixels) >= 3;
+    if (target.schedule !== "auto" || !pays) return null;
   }
   const cost = (m: number) => Math.ceil(pixels[0] / m) * Math.ceil(pixels[1] / m) * (m + 2) ** 2;
   return TILES.reduce((best, m) => cost(m) <= cost(best) ? m : best);

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
   apply,
+  crossEntropy,
   defaultDevice,
   Device,
   DeviceError,
@@ -18,6 +19,7 @@ import {
   maxPool2d,
   mul,
   neg,
+  oneHot,
   permute,
   Plan,
   PlanError,
@@ -47,6 +49,7 @@ Deno.test("any slice of a tensor can be read, at odd offsets too", async () => {
     reshape(select(x, 2), [5, 1]),
     select(select(x, 2), 4),
     x,
+    oneHot(select(tensor(Uint32Array.of(9, 9, 1, 0), [2, 2]), 1), 2),
   ]);
   assertEquals(found.map((values) => [...values]), [
     [5, 6, 7, 8, 9],
@@ -56,6 +59,7 @@ Deno.test("any slice of a tensor can be read, at odd offsets too", async () => {
     [10, 11, 12, 13, 14],
     [14],
     Array.from({ length: 15 }, (_, i) => i),
+    [0, 1, 1, 0],
   ]);
 });
 
@@ -94,6 +98,8 @@ Deno.test("NaN and infinity pass through as in PyTorch", async () => {
     sum(bad, [1]),
     softmax(bad),
     where(isFinite(all), all, 0),
+    where(all, 1, 2),
+    crossEntropy(tensor([0, -Infinity], [1, 2]), tensor(Uint32Array.of(0))),
   ], {
     all: f32(NaN, -Infinity, -1, 0, 2, Infinity),
     zeros: f32(0, -0, 1),
@@ -131,6 +137,8 @@ Deno.test("NaN and infinity pass through as in PyTorch", async () => {
     [NaN, Infinity],
     [NaN, NaN, NaN, NaN],
     [0, 0, -1, 0, 2, 0],
+    [1, 1, 1, 2, 1, 1],
+    [0],
   ]);
 });
 

@@ -44,6 +44,8 @@ const Sum: Op<{ axes: readonly number[] }> = {
   lower: (node) => {
     const x = node.inputs[0]!;
     const axes = node.attrs["axes"] as number[];
+    const real = axes.filter((axis) => x.shape[axis] !== 1);
+    if (real.length < axes.length) return real.length > 0 ? apply(Sum, [x], { axes: real }) : x;
     const run = lastRun(x.shape, axes);
     if (run.length < axes.length) {
       const rest = axes.filter((axis) => !run.includes(axis));

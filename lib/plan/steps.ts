@@ -9,7 +9,7 @@ import { packOffsets } from "../ops/pack.ts";
 import { isContiguous, permute } from "../ops/view.ts";
 import { apply, inputName, type Op, type Tensor, type Update, Variable } from "../tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
-import { fuse, type InlinedNodes, inMemory, isLeaf } from "./fuse.ts";
+import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
 import { rewrite } from "./rewrite.ts";
 
 /** One dispatch. */
@@ -63,6 +63,11 @@ export function schedule(
   target: Target,
 ): Schedule {
   updates = updates.map(storedUpdate);
+  if (updates.length > 0) {
+    // Outputs show what the run computed with; so of a variable, a copy from before its update.
+    const changing = (x: Tensor) => strided(x).base instanceof Variable;
+    outputs = outputs.map((x) => changing(x) ? apply(Assign, [x], {}) : x);
+  }
   const assigned = updates.map(({ value }) => value && apply(Assign, [value], {}));
   const given = updates.map(({ reads = [] }) => reads);
   const roots = rewrite(
@@ -86,7 +91,12 @@ export function schedule(
         x.base instanceof Variable && changed.has(wholeOf(x.base)) &&
         !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
       );
-    if (unsafe) early.push(value.inputs[0]!);
+    if (!unsafe) return;
+    // A variable is in memory already: what must be kept of it is a copy.
+    const x = value.inputs[0]!;
+    const kept = inMemory(x) instanceof Variable ? apply(Assign, [x], {}) : x;
+    values[i] = apply(Assign, [kept], {});
+    early.push(kept);
   });
   fusion = fuse(
     [...rest, ...early, ...values.filter((x) => x !== undefined)],
