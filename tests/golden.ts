@@ -1,85 +1,137 @@
-/** The golden run of `tests/reference/make_resnet.py`: its fixture, weights, batches and measures. */
+/** What `make_resnet.py` made, and the same weights, images and summaries on our side. */
 
 import { assertEquals } from "@std/assert";
-import {
-  type Module,
-  Parameter,
-  Random,
-  setVariable,
-  type Tensor,
-  tensor,
-} from "@resnette/resnette";
+import { type Module, Parameter, Random, setVariable } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 
 const SEED = 7;
-/** The fixture. */
-export const fixture = await readFixture("resnet18.safetensors");
-const streams: Record<string, number> = JSON.parse(fixture.metadata["streams"]!);
-/** Parameters whose true gradient is zero: biases before a batch norm. */
-export const nullGrads = new Set<string>(JSON.parse(fixture.metadata["null_grads"]!));
+const { tensors, metadata } = await readFixture("resnet18.safetensors");
+const streams: Record<string, number> = JSON.parse(metadata["streams"]!);
+
+/** Parameters whose true gradient is zero: biases of convolutions before a batch norm. */
+export const nullGrads = new Set<string>(JSON.parse(metadata["null_grads"]!));
+
+/** The training runs of the fixture, by name. */
+export const runs: Record<string, GoldenRun> = JSON.parse(metadata["runs"]!);
+
+/** A training run: from the weights of {@link fill}, on one batch, or calm on a new one each step. */
+export interface GoldenRun {
+  readonly batch: number;
+  readonly size: number;
+  readonly steps: number;
+  readonly optimizer: { readonly name: string; readonly lr: number; readonly momentum?: number };
+  readonly calm?: boolean;
+}
+
+/** Keys of the fixture that start with a prefix, without it. */
+export function goldenKeys(prefix: string): string[] {
+  return [...tensors.keys()].filter((key) => key.startsWith(prefix))
+    .map((key) => key.slice(prefix.length));
+}
+
 /** Values of a tensor of the fixture. */
-export const golden = (key: string) => fixture.tensors.get(key)!.data;
+export function golden(key: string): ArrayLike<number> {
+  const entry = tensors.get(key);
+  if (!entry) throw new Error(`resnet18.safetensors has no ${key}`);
+  return entry.data;
+}
 
-/** The weights of `philox_fill` in `tests/reference/notebook_net.py`. */
-export function fill(net: Module): void {
-  for (const [key, variable] of net.namedVariables()) {
-    const { shape, size } = variable;
+/** The weights of `philox_fill` and `calm_down` in `notebook_net.py`. */
+export function fill(net: Module, calm = false): void {
+  const variables = new Map(net.namedVariables());
+  for (const [key, variable] of variables) {
     if (!(variable instanceof Parameter)) continue;
-    const random = new Random(SEED, streams[key]!);
-    let bounds: [number, number];
-    if (shape.length > 1) {
-      const bound = 1 / Math.sqrt(size / shape[0]!);
-      bounds = [-bound, bound];
-    } else {
-      const weight = net.namedVariables().find(([k]) => k === key.replace("bias", "weight"))![1];
-      const fanIn = weight.size / weight.shape[0]!;
-      const normed = weight.shape.length === 1;
-      bounds = !normed
-        ? [-1 / Math.sqrt(fanIn), 1 / Math.sqrt(fanIn)]
-        : key.endsWith("weight")
-        ? [0.5, 1.5]
-        : [-0.5, 0.5];
+    const weight = variables.get(key.replace(/bias$/, "weight"))!;
+    let [low, high] = key.endsWith("weight") ? [0.5, 1.5] : [-0.5, 0.5];
+    if (weight.shape.length > 1) {
+      high = 1 / Math.sqrt(weight.size / weight.shape[0]!);
+      low = -high;
     }
-    setVariable(variable, random.uniform(new Float32Array(size), ...bounds));
+    const data = new Random(SEED, streams[key]!)
+      .uniform(new Float32Array(variable.size), low, high);
+    const factor = !calm
+      ? 1
+      : key.endsWith(".b2.weight")
+      ? 2 ** -6
+      : key === "fc.1.weight"
+      ? 2 ** -3
+      : 1;
+    setVariable(variable, data.map((value) => value * factor));
   }
 }
 
-/** `n` random images of `size` pixels square, and labels. */
-export function batch(n: number, size: number): { x: Tensor; labels: Tensor } {
-  const random = new Random(SEED, 1001);
-  const labels = Uint32Array.from({ length: n }, () => random.nextUint32() % 10);
-  const pixels = new Random(SEED, 1000).uniform(new Float32Array(n * size * size));
-  return { x: tensor(pixels, [n, 1, size, size]), labels: tensor(labels) };
+/** Pixels and labels of a batch of square images. */
+export interface Batch {
+  readonly pixels: Float32Array<ArrayBuffer>;
+  readonly labels: Uint32Array<ArrayBuffer>;
 }
 
-/** ‖a - b‖ / ‖b‖. */
-export function relative(a: ArrayLike<number>, b: ArrayLike<number>): number {
+/** `make_images` and `make_labels` of `notebook_net.py`. */
+export function makeImages(n: number, size: number): Batch {
+  return { pixels: noise(1000, n * size * size), labels: classes(1001, n) };
+}
+
+/** `make_batch` of `notebook_net.py`: images that show their labels. */
+export function makeBatch(step: number, n: number, size: number): Batch {
+  const labels = classes(5000 + step, n), brightness = noise(6000, 160);
+  const square = size / 4;
+  const pixels = noise(4000 + step, n * size * size).map((value, i) => {
+    const label = labels[Math.floor(i / size ** 2)]!;
+    const row = Math.floor(i / size) % size, column = i % size;
+    const at = Math.floor(row / square) * 4 + Math.floor(column / square);
+    return value * brightness[label * 16 + at]!;
+  });
+  return { pixels, labels };
+}
+
+const noise = (stream: number, n: number, low = 0) =>
+  new Random(SEED, stream).uniform(new Float32Array(n), low, 1);
+
+function classes(stream: number, n: number): Uint32Array<ArrayBuffer> {
+  const random = new Random(SEED, stream);
+  return Uint32Array.from({ length: n }, () => random.nextUint32() % 10);
+}
+
+/** ‖a‖, or with `b` ‖a - b‖. */
+export function norm(a: ArrayLike<number>, b?: ArrayLike<number>): number {
+  if (b) assertEquals(a.length, b.length);
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i]! - (b ? b[i]! : 0)) ** 2;
+  return Math.sqrt(sum);
+}
+
+/** The greatest |a - b|, divided by `unit`; infinite where something is not a number. */
+export function greatest(a: ArrayLike<number>, b: ArrayLike<number>, unit: number): number {
   assertEquals(a.length, b.length);
-  let difference = 0, norm = 0;
-  for (let i = 0; i < b.length; i++) {
-    difference += (a[i]! - b[i]!) ** 2;
-    norm += b[i]! ** 2;
-  }
-  const score = Math.sqrt(difference / norm);
-  return Number.isNaN(score) ? Infinity : score;
+  const found = Math.max(...Array.from(a, (value, i) => Math.abs(value - b[i]!))) / unit;
+  return Number.isNaN(found) ? Infinity : found;
 }
 
-const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-};
-
-/** Norm, two projections and samples, as `make_resnet.py` takes them of a gradient. */
+/** Norm, two projections and, if wanted, samples: `summary` of `make_resnet.py`. */
 export function summary(key: string, values: Float32Array, samples: boolean): number[] {
-  const k = streams[key]!;
-  const project = (stream: number) =>
-    dot(values, new Random(SEED, stream).uniform(new Float32Array(values.length), -1, 1));
-  let sum = 0;
-  for (const v of values) sum += v * v;
-  const step = Math.max(1, Math.floor(values.length / 64));
-  const taken = values.length <= 64
-    ? [...values]
-    : Array.from({ length: 64 }, (_, j) => values[j * step]!);
-  return [Math.sqrt(sum), project(2000 + k), project(3000 + k), ...samples ? taken : []];
+  const project = (stream: number) => {
+    const direction = noise(stream + streams[key]!, values.length, -1);
+    return values.reduce((sum, value, i) => sum + value * direction[i]!, 0);
+  };
+  const step = Math.floor(values.length / 64);
+  const taken = values.length > 64
+    ? Array.from({ length: 64 }, (_, j) => values[j * step]!)
+    : values;
+  return [norm(values), project(2000), project(3000), ...samples ? taken : []];
+}
+
+/** What was compared and how far off it was, worst first. */
+export class Scores {
+  readonly #scores: [string, number][] = [];
+
+  /** Notes a score. */
+  add(what: string, score: number): void {
+    this.#scores.push([what, Number.isNaN(score) ? Infinity : score]);
+  }
+
+  /** The worst of all, or of those whose name starts with a prefix. */
+  worst(prefix = ""): [string, number] {
+    return this.#scores.filter(([what]) => what.startsWith(prefix))
+      .reduce((a, b) => b[1] > a[1] ? b : a);
+  }
 }

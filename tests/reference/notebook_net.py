@@ -10,8 +10,14 @@ num_batches_tracked, is filled from stream k:
     batch norm bias                    uniform(-0.5, 0.5)
     running_mean, running_var          0, 1 (their streams stay unused)
 images: uniform(0, 1) from stream 1000.  labels: u32 % 10 from stream 1001.  Both use SEED.
+
+batch of step s, for training on new images in each step:
+    labels       u32 % 10 from stream 5000 + s
+    brightness   uniform(0, 1) from stream 6000, [10, 4, 4]: a pattern of 4x4 squares for each class
+    images       uniform(0, 1) from stream 4000 + s, times the brightness of the label's square (float32)
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -115,6 +121,25 @@ def make_images(n: int, size: int, seed: int = SEED) -> torch.Tensor:
 def make_labels(n: int, seed: int = SEED) -> torch.Tensor:
     """[n], int64 in 0..9."""
     return torch.from_numpy((philox_u32(seed, 1001, n) % 10).astype("int64"))
+
+
+def make_batch(step: int, n: int, size: int, seed: int = SEED) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images [n, 1, size, size] that show their labels [n]; size is a multiple of 4."""
+    labels = philox_u32(seed, 5000 + step, n) % 10
+    brightness = uniform(seed, 6000, 160).reshape(10, 1, 4, 4)[labels]
+    squares = np.kron(brightness, np.ones((1, 1, size // 4, size // 4), dtype=np.float32))
+    noise = uniform(seed, 4000 + step, n * size * size).reshape(n, 1, size, size)
+    return torch.from_numpy(squares * noise), torch.from_numpy(labels.astype("int64"))
+
+
+def calm_down(net: nn.Module) -> nn.Module:
+    """Makes residual branches and logits small at the start: exact factors of some weights; returns the net."""
+    with torch.no_grad():
+        for name, module in net.named_modules():
+            if name.endswith(".b2"):
+                module.weight *= 2**-6
+        net.fc[1].weight *= 2**-3
+    return net
 
 
 if __name__ == "__main__":
