@@ -5,7 +5,6 @@ import {
   Adam,
   collectUpdates,
   crossEntropy,
-  Device,
   grad,
   input,
   Plan,
@@ -18,7 +17,6 @@ import {
   goldenKeys,
   greatest,
   makeBatch,
-  makeImages,
   norm,
   nullGrads,
   runs,
@@ -27,36 +25,30 @@ import {
 } from "./golden.ts";
 
 /**
- * Relative differences that are allowed: of losses, of the norm of what a parameter moved by, and of
- * running statistics. Adam's first steps are the signs of the gradients, so that a gradient near zero
- * moves its parameter either way: the last three are coarse.
+ * Relative differences that are allowed: of losses; of how far a parameter moved; of its norm and
+ * projections, by how far it moved; of the norms and projections of running statistics. The loss is
+ * the sharp one: a learning rate 1.001 times as large moves it by 3e-4. Adam's first steps are the signs
+ * of the gradients, so that one near zero moves its parameter either way: the others are coarse. So are
+ * running means, which contain convolution biases without a gradient.
  */
-const TOLERANCE = { loss: 1e-3, moved: 2e-2, running_mean: 5e-2, running_var: 1e-2 };
+const TOLERANCE = { loss: 1e-4, moved: 2e-2, param: 0.2, running_mean: 5e-2, running_var: 1e-2 };
 
-// The gentle run learns one batch by heart, which amplifies the last digits: Winograd's are ten times
-// those of the direct kernels, and take its losses 1e-2 away, so it has the direct ones.
-const direct = await Device.request({ schedule: "subgroup" });
-
-for (const [name, { batch, size, steps, optimizer: settings, calm }] of Object.entries(runs)) {
+for (const [name, { batch, size, steps, optimizer: settings }] of Object.entries(runs)) {
   const adam = settings.name === "adam";
   Deno.test(`${steps} steps of ${settings.name} at ${size}×${size} (${name}): losses, parameters and statistics are PyTorch's`, async () => {
     const net = resnet18();
-    fill(net, calm);
+    fill(net, true);
     const start = await net.stateDict();
     const x = input("x", [batch, 1, size, size]), labels = input("labels", [batch], "u32");
     const optimizer = new (adam ? Adam : SGD)(net.parameters(), settings);
     const { result, updates } = collectUpdates(() => net.forward(x));
     const loss = crossEntropy(result, labels);
     const training = optimizer.updates(grad(loss, net.parameters()));
-    using plan = await Plan.compile({
-      outputs: [loss],
-      updates: [...updates, ...training],
-      ...!calm && { device: direct },
-    });
+    using plan = await Plan.compile({ outputs: [loss], updates: [...updates, ...training] });
 
     /** The loss before the update of a step. */
     const run = async (step: number) => {
-      const { pixels, labels } = calm ? makeBatch(step, batch, size) : makeImages(batch, size);
+      const { pixels, labels } = makeBatch(step, batch, size);
       plan.run({ x: pixels, labels, ...optimizer.nextStep() });
       return (await plan.read())[0]![0]!;
     };
@@ -75,6 +67,8 @@ for (const [name, { batch, size, steps, optimizer: settings, calm }] of Object.e
       if (nullGrads.has(key)) continue;
       const { data } = state.get(key)!;
       const moved = golden(`f64/${name}/moved/${key}`);
+      const expected = golden(`f64/${name}/param/${key}`);
+      scores.add(`param ${key}`, greatest(summary(key, data, false), expected, moved[0]!));
       scores.add(`moved ${key}`, greatest([norm(data, start.get(key)!.data)], moved, moved[0]!));
     }
     for (const key of goldenKeys(`f64/${name}/stat/`)) {
@@ -82,7 +76,7 @@ for (const [name, { batch, size, steps, optimizer: settings, calm }] of Object.e
       const got = summary(key, state.get(key)!.data, false);
       scores.add(`${key.split(".").at(-1)} ${key}`, greatest(got, expected, expected[0]!));
     }
-    for (const part of ["loss", "moved", "running_mean", "running_var"] as const) {
+    for (const part of ["loss", "moved", "param", "running_mean", "running_var"] as const) {
       const [what, worst] = scores.worst(part);
       console.log(`${name}: the worst ${part} is ${what}, ${worst.toExponential(1)}`);
       assert(worst < TOLERANCE[part], `${what} is off by ${worst}`);
