@@ -33,6 +33,12 @@ export interface Binding {
   readonly write?: boolean;
 }
 
+/** Bindings by name, in the order given; the last one is written. */
+export function arrays(types: Readonly<Record<string, Binding["type"]>>): Binding[] {
+  const entries = Object.entries(types);
+  return entries.map(([name, type], i) => ({ name, type, write: i === entries.length - 1 }));
+}
+
 /** One dispatch: bindings are the op's inputs in order, then its output. */
 export interface KernelSpec {
   /** Arrays the body uses: inputs, then outputs. */
@@ -69,24 +75,24 @@ export function wgsl(spec: KernelSpec, target: Target): string {
 }
 
 /** Threads of a workgroup in kernels with one thread per result. */
-export const WORKGROUP = 64;
+const WORKGROUP = 64;
 
 /**
  * A grid for `threads` threads in workgroups of {@link WORKGROUP}, folded into two dimensions where
  * one is too short. The body gets its number from {@link THREAD_INDEX}.
  */
-export function grid(threads: number, target: Target): [number, number, number] {
+function grid(threads: number, target: Target): [number, number, number] {
   const groups = Math.ceil(threads / WORKGROUP);
   const x = Math.min(groups, target.maxWorkgroups);
   return [x, Math.ceil(groups / x), 1];
 }
 
 /** WGSL parameters of `main` for {@link THREAD_INDEX}. */
-export const THREAD_PARAMS = `@builtin(workgroup_id) group: vec3u,
+const THREAD_PARAMS = `@builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) local: u32`;
 
 /** WGSL expression: number of this thread in a {@link grid}. */
-export const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
+const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
 
 /**
  * A kernel with one thread for each of `threads` results, its number in `i`. With `sizes`, the number

@@ -53,8 +53,9 @@ export interface ReductionSpec {
 }
 
 /**
- * An operation: shape rule, kernel and gradient in one place. Exactly one of `expression`, `view`,
- * `reduction`, `kernels`, `lower` says how it is computed (leaves have none).
+ * An operation: shape rule, kernel and gradient in one place. One of `expression`, `view`,
+ * `reduction` and `kernels` says how it is computed, or `lower` does for the cases they leave out
+ * (leaves have none).
  */
 // deno-lint-ignore no-explicit-any -- each op gives its own attrs type
 export interface Op<A extends Attrs = any> {
@@ -213,7 +214,7 @@ export class Variable extends Tensor {
   initial: Float32Array<ArrayBuffer> | (() => Float32Array<ArrayBuffer>) | undefined;
   /** Where the values are once a device holds them. */
   storage: VariableStorage | undefined;
-  /** The variable that this one is a part of, from element `offset` on; see {@link pack}. */
+  /** The variable that this one is a part of, from element `offset` on; see {@link packVariables}. */
   home: { readonly whole: Variable; readonly offset: number } | undefined;
   /** The variables that are parts of this one. */
   parts: readonly Variable[] = [];

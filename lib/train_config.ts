@@ -11,8 +11,11 @@ import type { Module } from "./nn/module.ts";
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** The models that can be trained by name, as logits of ten classes of grey images; add your own. */
-export const MODELS: Map<string, () => Module> = new Map([["resnet18", () => resnet18()]]);
+/** Makes a model: logits of ten classes, of grey images unless told otherwise. */
+export type ModelBuilder = (options?: { inChannels?: number }) => Module;
+
+/** The models that can be had by name; add your own. */
+export const MODELS: Map<string, ModelBuilder> = new Map([["resnet18", resnet18]]);
 
 /** Settings of a training run. */
 export interface TrainConfig {

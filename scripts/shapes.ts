@@ -7,14 +7,12 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { Device, DeviceError } from "../lib/device.ts";
-import { resnet18 } from "../lib/models/resnet.ts";
 import { PlanError } from "../lib/plan.ts";
 import { Random } from "../lib/random.ts";
 import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/shape.ts";
 import { formatSummary, runLayers, summarize } from "../lib/summary.ts";
 import { input, tensor } from "../lib/tensor.ts";
-
-const MODELS = { resnet18 };
+import { DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
 
 const USAGE = `usage: deno task shapes [--size N] [--batch N] [--channels N] [--dry]
                         [--summary] [--json] [--model NAME]
@@ -29,7 +27,7 @@ on stderr says so.
   --dry          infer the shapes, use no device
   --summary      add a table of all layers: parameters, MACs, bytes of activations
   --json         print one JSON object with all of that instead
-  --model NAME   ${Object.keys(MODELS).join(", ")}
+  --model NAME   ${[...MODELS.keys()].join(", ")}
   -h, --help     this text
 
 MACs are the multiply-accumulates of convolutions and linear layers, those that meet padding
@@ -51,7 +49,7 @@ export async function main(args: string[]): Promise<number> {
     string: ["size", "batch", "channels", "model"],
     boolean: ["dry", "summary", "json", "help"],
     alias: { help: "h" },
-    default: { size: "224", batch: "1", channels: "1", model: "resnet18" },
+    default: { size: "224", batch: "1", channels: "1", model: DEFAULT_CONFIG.model },
     unknown: (arg: string) => {
       unknown.push(arg);
       return false;
@@ -63,7 +61,8 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   }
   const { model, dry, summary, json } = flags;
-  if (!Object.hasOwn(MODELS, model)) return misuse(`there is no model "${model}"`);
+  const build = MODELS.get(model);
+  if (!build) return misuse(`there is no model "${model}"`);
   for (const name of ["size", "batch", "channels"] as const) {
     const text = flags[name];
     if (text.trim() === "" || Number.isNaN(Number(text))) {
@@ -75,7 +74,7 @@ export async function main(args: string[]): Promise<number> {
 
   try {
     input("input", shape); // Refuses sizes that are none.
-    const net = MODELS[model as keyof typeof MODELS]({ inChannels: channels! });
+    const net = build({ inChannels: channels! });
     const found = summarize(net, shape);
     using device = dry ? undefined : await findDevice();
     const print = (name: string, shape: Shape) => {

@@ -18,6 +18,7 @@ import {
 import denoConfig from "../deno.json" with { type: "json" };
 import { loadCheckpoint, RunDirectory } from "../lib/run_dir.ts";
 import { readFixture } from "./fixture.ts";
+import { inFolder } from "./folder.ts";
 
 /** A small run after `epochs` epochs of 3 steps, and `step` more. */
 function example(epochs: number, step: number): Checkpoint {
@@ -46,15 +47,6 @@ function example(epochs: number, step: number): Checkpoint {
     ]),
     optimizer: new Map([["exp_avg.weight", { shape: [2, 2], data: Float32Array.of(0, 1, 2, 3) }]]),
   };
-}
-
-async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "resnette_checkpoint_" });
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
 }
 
 const names = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();

@@ -15,6 +15,7 @@ import {
 import { DataError } from "../lib/data/error.ts";
 import type { DataFile } from "../lib/data/fashion_mnist.ts";
 import { main } from "../scripts/data.ts";
+import { inFolder } from "./folder.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -34,16 +35,6 @@ const FILE: DataFile = {
 };
 /** Nothing listens there. */
 const CLOSED = "http://127.0.0.1:1/";
-
-/** Runs with a folder of its own, and removes it. */
-async function inFolder(run: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await run(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 /** Runs with a server; `seen` gets each request's path and range. */
 async function served(

@@ -5,16 +5,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { writeFileWhole } from "../lib/run_files.ts";
-
-/** Runs `use` with a new folder, removed afterwards. */
-async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "resnette_run_files_" });
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+import { inFolder } from "./folder.ts";
 
 function names(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();

@@ -4,22 +4,13 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { MODELS, parseSafetensors } from "@resnette/resnette";
 import { RunDirectory } from "../lib/run_dir.ts";
 import { main } from "../scripts/train.ts";
+import { inFolder } from "./folder.ts";
 import { tinyNet } from "./tiny_train.ts";
 
 /** Batches of 24, 24 and 16, and of 24 and 8 in tests. */
 const TINY = "--model tiny --limit 64 --test-limit 32 --batch-size 24 --resize 32 --lr 0.03";
 const LINE =
   /^epoch (\d+), loss \d+\.\d{4}, train acc [01]\.\d{3}, test acc [01]\.\d{3}, time \d+ sec$/;
-
-/** A folder under runs/, which is all that the task may write to. */
-async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ dir: "runs", prefix: "test-" });
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** What a command printed and its exit code. */
 interface Ended {

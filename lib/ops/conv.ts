@@ -11,7 +11,7 @@
  * @module
  */
 
-import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { chooseTile, chooseWinograd } from "../schedule.ts";
 import { formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
@@ -52,9 +52,6 @@ function tileSize(target: Target, x: Tensor, y: Tensor, kernel: Two, stride: Two
   });
 }
 
-const bindings = (...names: string[]): Binding[] =>
-  names.map((name, i) => ({ name, type: "f32", write: i === names.length - 1 }));
-
 const Conv: Op<ConvAttrs> = {
   name: "conv2d",
   shape: ([x, w], { stride, padding }) => {
@@ -76,11 +73,10 @@ const Conv: Op<ConvAttrs> = {
     const tile = chooseTile(target, o);
     if (tile) return [rowTile(grid, { o, bias: !!bias }, tile, target)];
     const { h, w: width, c, p, q } = grid;
-    const names = bias ? ["x", "w", "bias", "y"] : ["x", "w", "y"];
     return [
       {
         ...perThread(
-          bindings(...names),
+          arrays({ x: "f32", w: "f32", ...bias && { bias: "f32" }, y: "f32" }),
           node.size,
           target,
           `  let o = i % ${o}u; let q = i / ${o}u % ${q}u; let p = i / ${o * q}u % ${p}u;
@@ -182,7 +178,7 @@ function naiveInputGrad(node: Tensor, target: Target): KernelSpec {
   const [, p, q, o] = four(g), [r, s, _, c] = four(w), [, h, width] = four(node);
   return {
     ...perThread(
-      bindings("g", "w", "y"),
+      arrays({ g: "f32", w: "f32", y: "f32" }),
       node.size,
       target,
       `  let c = i % ${c}u; let w0 = i / ${c}u % ${width}u; let h0 = i / ${c * width}u % ${h}u;
@@ -234,7 +230,7 @@ const ConvWeightGrad: Op<SizedAttrs> = {
     return [
       {
         ...perThread(
-          bindings("x", "g", "y"),
+          arrays({ x: "f32", g: "f32", y: "f32" }),
           node.size,
           target,
           `  let o = i % ${o}u; let c = i / ${o}u % ${c}u;

@@ -5,7 +5,7 @@
  */
 
 import { resampleTable } from "../data/resize.ts";
-import { type Binding, perThread } from "../kernel.ts";
+import { arrays, perThread } from "../kernel.ts";
 import { formatShape, type Pair, pair, ShapeError } from "../shape.ts";
 import { apply, type DType, type Op, type Tensor, tensor } from "../tensor.ts";
 
@@ -21,11 +21,7 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
     const [records, indices] = node.inputs as [Tensor, Tensor];
     const type = node.attrs["dtype"] as "f32" | "u32";
     const each = records.size / records.shape[0]!;
-    const bindings: Binding[] = [
-      { name: "records", type: "u32" },
-      { name: "indices", type: "u32" },
-      { name: "y", type, write: true },
-    ];
+    const bindings = arrays({ records: "u32", indices: "u32", y: type });
     // Bytes lie four to a word, the first in the lowest bits.
     return [perThread(
       bindings,
@@ -54,12 +50,7 @@ const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, numb
     const [x] = node.inputs as [Tensor];
     const [h, w] = x.shape.slice(2) as [number, number];
     const { size, taps } = node.attrs as { size: [number, number]; taps: [number, number] };
-    const bindings: Binding[] = [
-      { name: "x", type: "f32" },
-      { name: "rows", type: "u32" },
-      { name: "columns", type: "u32" },
-      { name: "y", type: "f32", write: true },
-    ];
+    const bindings = arrays({ x: "f32", rows: "u32", columns: "u32", y: "f32" });
     // A table row is the first source index, then its integer weights. Each pass rounds to 8 bits.
     return [perThread(
       bindings,

@@ -18,7 +18,7 @@
  * @module
  */
 
-import type { KernelSpec, Target } from "../kernel.ts";
+import { arrays, type KernelSpec, type Target } from "../kernel.ts";
 import type { Tile } from "../schedule.ts";
 
 type Two = readonly [number, number];
@@ -196,12 +196,12 @@ ${products}
     + z.out_x + m % z.q * z.out_dx)`
     : "(group.z * z.rows + m)";
   return {
-    bindings: [
-      { name: "x", type: vector ? "vec4f" : "f32" },
-      { name: "w", type: "vec4f" },
-      ...bias ? [{ name: "bias", type: "vec4f" } as const] : [],
-      { name: "y", type: "vec4f", write: true },
-    ],
+    bindings: arrays({
+      x: vector ? "vec4f" : "f32",
+      w: "vec4f",
+      ...bias && { bias: "vec4f" },
+      y: "vec4f",
+    }),
     body: `${main}
   let image = group.z * z.image; let kernel = group.z * z.taps * z.c * z.o4;
 ${contexts}
@@ -299,11 +299,7 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
       ),
   );
   return {
-    bindings: [
-      { name: "x", type: width === 4 ? "vec4f" : "f32" },
-      { name: "g", type: "vec4f" },
-      { name: "y", type: "vec4f", write: true },
-    ],
+    bindings: arrays({ x: width === 4 ? "vec4f" : "f32", g: "vec4f", y: "vec4f" }),
     body: `${main}
   let split = group.z % z.splits; let layer = group.z / z.splits;
   let end = min((split + 1u) * z.each, z.pixels);

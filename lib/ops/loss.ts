@@ -4,17 +4,11 @@
  * @module
  */
 
-import { type Binding, perThread } from "../kernel.ts";
+import { arrays, perThread } from "../kernel.ts";
 import { formatShape, ShapeError } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { exp, mul, neg, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
-
-const binding = (name: string, type: Binding["type"], write = false): Binding => ({
-  name,
-  type,
-  write,
-});
 
 const LogSoftmax: Op = {
   name: "logSoftmax",
@@ -22,7 +16,7 @@ const LogSoftmax: Op = {
   kernels: (node, target) => {
     const k = node.shape.at(-1)!;
     return [perThread(
-      [binding("x", "f32"), binding("y", "f32", true)],
+      arrays({ x: "f32", y: "f32" }),
       node.size / k,
       target,
       `  let row = i * ${k}u;
@@ -54,7 +48,7 @@ const OneHot: Op<{ classes: number }> = {
   kernels: (node, target) => {
     const k = node.attrs["classes"] as number;
     return [perThread(
-      [binding("labels", "u32"), binding("y", "f32", true)],
+      arrays({ labels: "u32", y: "f32" }),
       node.size,
       target,
       `  y[i] = select(0.0, 1.0, labels[i / ${k}u] == i % ${k}u);`,
@@ -102,7 +96,7 @@ const Argmax: Op = {
   kernels: (node, target) => {
     const k = node.inputs[0]!.shape.at(-1)!;
     return [perThread(
-      [binding("x", "f32"), binding("y", "u32", true)],
+      arrays({ x: "f32", y: "u32" }),
       node.size,
       target,
       `  let row = i * ${k}u;
@@ -126,7 +120,7 @@ const Equal: Op = {
   accepts: ["u32", "u32"],
   shape: ([a]) => a!.shape,
   kernels: (node, target) => [perThread(
-    [binding("a", "u32"), binding("b", "u32"), binding("y", "f32", true)],
+    arrays({ a: "u32", b: "u32", y: "f32" }),
     node.size,
     target,
     "  y[i] = select(0.0, 1.0, a[i] == b[i]);",

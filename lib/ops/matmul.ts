@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { chooseTile } from "../schedule.ts";
 import { formatShape, sameShape, type Shape, ShapeError } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
@@ -61,11 +61,7 @@ function naive(node: Tensor, target: Target, transposeA: boolean): KernelSpec {
   const a = transposeA ? `k * ${m}u + row` : `row * ${k}u + k`;
   return {
     ...perThread(
-      [{ name: "a", type: "f32" }, { name: "b", type: "f32" }, {
-        name: "y",
-        type: "f32",
-        write: true,
-      }],
+      arrays({ a: "f32", b: "f32", y: "f32" }),
       node.size,
       target,
       `  let column = i % ${n}u; let row = i / ${n}u % ${m}u; let layer = i / ${m * n}u;

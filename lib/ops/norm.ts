@@ -5,7 +5,7 @@
  * @module
  */
 
-import { perThread } from "../kernel.ts";
+import { arrays, perThread } from "../kernel.ts";
 import { formatShape, ShapeError } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { add, div, mul, sqrt, sub } from "./elementwise.ts";
@@ -71,11 +71,10 @@ const MergeMoments: Op<{ n: number }> = {
   kernels: (node, target) => {
     const [, chunks, c] = node.inputs[0]!.shape as [number, number, number];
     const n = node.attrs["n"] as number;
-    const bindings = [{ name: "x", type: "f32" }, { name: "y", type: "f32", write: true }] as const;
     // Chunk k holds rows k, k + chunks, …: the first ones may hold one more.
     const [least, longer] = [Math.floor(n / chunks), n % chunks];
     return [perThread(
-      bindings,
+      arrays({ x: "f32", y: "f32" }),
       c,
       target,
       `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { arrays, perThread } from "../kernel.ts";
 import {
   checkShape,
   formatShape,
@@ -23,7 +24,6 @@ import {
   type Tensor,
 } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
-import { perThread } from "../kernel.ts";
 
 /** Whether `view` reads the elements of `shape` in row-major order. */
 export function isContiguous(shape: Shape, view: StridedView): boolean {
@@ -160,7 +160,7 @@ const Unselect: Op<{ index: number; count: number }> = {
   kernels: (node, target) => {
     const n = node.inputs[0]!.size, start = n * (node.attrs["index"] as number);
     return [perThread(
-      [{ name: "x", type: "f32" }, { name: "y", type: "f32", write: true }],
+      arrays({ x: "f32", y: "f32" }),
       node.size,
       target,
       `  y[i] = select(0.0, x[i - ${start}u], i >= ${start}u && i < ${start + n}u);`,

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
 
@@ -105,9 +105,6 @@ interface TileAttrs extends Attrs {
   readonly padding: Two;
 }
 
-const vectors = (...names: string[]): Binding[] =>
-  names.map((name, i) => ({ name, type: "vec4f", write: i === names.length - 1 }));
-
 /** Tiles along each axis of `P × Q` results. */
 const tilesOf = (p: number, q: number, m: number) => [Math.ceil(p / m), Math.ceil(q / m)] as const;
 
@@ -140,7 +137,7 @@ function gatherTiles(
       `  let ${name}${k} = ${first} + ${k} + i32(${start});
   let ${name}in${k} = ${name}${k} >= 0 && ${name}${k} < i32(${limit});`).join("\n");
   return perThread(
-    vectors("x", "y"),
+    arrays({ x: "vec4f", y: "vec4f" }),
     count,
     target,
     `${PLACE}
@@ -205,7 +202,7 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
     // Where every tile is whole, no store needs a condition.
     const whole = p % m === 0 && q % m === 0;
     return [perThread(
-      bias ? vectors("x", "bias", "y") : vectors("x", "y"),
+      arrays({ x: "vec4f", ...bias && { bias: "vec4f" }, y: "vec4f" }),
       count,
       target,
       `${PLACE}
@@ -237,7 +234,7 @@ const WinogradKernel: Op<{ m: number; flip: boolean }> = {
     // A flipped kernel is read from its last tap backwards.
     const sizes = { last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 };
     return [perThread(
-      vectors("x", "y"),
+      arrays({ x: "vec4f", y: "vec4f" }),
       each,
       target,
       sandwich(
@@ -258,7 +255,7 @@ const WinogradKernelGrad: Op<{ m: number }> = {
     const { m } = node.attrs as { m: number };
     const each = node.size / R ** 2 / 4;
     return [perThread(
-      vectors("x", "y"),
+      arrays({ x: "vec4f", y: "vec4f" }),
       each,
       target,
       sandwich(

@@ -7,8 +7,8 @@
  */
 
 import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { type Shape, stridesOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { type Shape, sizeOf, stridesOf } from "../shape.ts";
+import type { DType, Tensor } from "../tensor.ts";
 import { type InlinedNodes, literal, type Strided, strided } from "./fuse.ts";
 
 /** An axis of a collapsed iteration space, with the step of each operand along it. */
@@ -104,6 +104,12 @@ function vectorizes(axes: readonly Axis[], operands: readonly Strided[]): boolea
     );
 }
 
+/** WGSL type of one element of a tensor, or of four neighbours. Bytes are read as words. */
+function elementType(dtype: DType, vector: boolean): Binding["type"] {
+  if (dtype === "f32") return vector ? "vec4f" : "f32";
+  return vector ? "vec4u" : "u32";
+}
+
 /** WGSL bindings and loads for operands over an iteration space. */
 class Loads {
   readonly bindings: Binding[] = [];
@@ -118,8 +124,7 @@ class Loads {
   ) {
     this.#names = operands.map(({ base }, i) => {
       if (own && base === own.base) return own.name;
-      const scalar = base.dtype === "f32" ? "f32" : "u32";
-      const type = !this.#vector(i) ? scalar : scalar === "f32" ? "vec4f" : "vec4u";
+      const type = elementType(base.dtype, this.#vector(i));
       let at = this.reads.indexOf(base);
       if (at < 0) {
         at = this.reads.push(base) - 1;
@@ -150,7 +155,7 @@ class Loads {
 /** WGSL lines that split `flat` into an index for each of `sizes`, named by `name`. */
 function split(sizes: readonly number[], flat: string, name: (axis: number) => string): string[] {
   return sizes.map((size, axis) => {
-    const below = sizes.slice(axis + 1).reduce((a, b) => a * b, 1);
+    const below = sizeOf(sizes.slice(axis + 1));
     const quotient = below === 1 ? flat : `${flat} / ${below}u`;
     return `let ${name(axis)} = ${axis === 0 ? quotient : `(${quotient}) % ${size}u`};`;
   });
@@ -169,7 +174,7 @@ function rowsPerThread(rows: number, threads: number): number {
 
 /**
  * The kernel of an elementwise node with everything inlined into it, or of a copy of a view.
- * `target` in `own` is read and written in place through the result's binding.
+ * With `own`, the variable that the result goes to: it is read and written through one binding.
  */
 export function elementwiseKernel(
   node: Tensor,
@@ -188,22 +193,20 @@ export function elementwiseKernel(
   const width = vectorizes(axes, operands) ? 4 : 1;
   const loads = new Loads(axes, operands, width, own && { base: own, name: "y" });
   const sizes = axes.map((axis, i) => i === axes.length - 1 ? axis.size / width : axis.size);
-  const columns = sizes.at(-1)!, rows = sizes.slice(0, -1).reduce((a, b) => a * b, 1);
+  const columns = sizes.at(-1)!, rows = sizeOf(sizes.slice(0, -1));
 
   const shared = operands.map((_, i) =>
     axes.length > 1 && axes.slice(0, -1).every((axis) => axis.steps[i] === 0)
   );
   const each = shared.includes(true) ? rowsPerThread(rows, rows * columns) : 1;
-  const column = "column";
-  const index = [...sizes.slice(0, -1).map((_, axis) => `i${axis}`), column];
+  const index = [...sizes.slice(0, -1).map((_, axis) => `i${axis}`), "column"];
   const body = [
     ...split(sizes.slice(0, -1), "row", (axis) => `i${axis}`),
     ...operands.flatMap((_, i) => shared[i] ? [] : [loads.load(i, index)]),
     ...lines,
-    `y[${rows === 1 ? column : `row * ${columns}u + ${column}`}] = ${value};`,
+    `y[${rows === 1 ? "column" : `row * ${columns}u + column`}] = ${value};`,
   ];
-  const scalar = node.dtype === "f32" ? "f32" : "u32";
-  const type = width === 1 ? scalar : scalar === "f32" ? "vec4f" : "vec4u";
+  const type = elementType(node.dtype, width === 4);
   const spec = perThread(
     [...loads.bindings, { name: "y", type, write: true }],
     rows * columns / each,
@@ -238,24 +241,22 @@ export function reductionKernel(
   const { lines, value } = cluster.write(input, inlined.has(input));
   const first = reduced[0] ?? 0, end = (reduced.at(-1) ?? -1) + 1;
   const { operands } = cluster;
-  // Without the natural strides, axes could merge that the result does not merge.
   const all = collapse(input.shape, operands.map((x) => x.strides), [first, end]);
-  const inside = (axis: { at: number }) => axis.at >= first && axis.at < end;
-  const outer = all.filter((axis) => axis.at < first), inner = all.filter((a) => a.at >= end);
-  const middle = all.filter(inside);
+  const outer = all.filter(({ at }) => at < first);
+  const middle = all.filter(({ at }) => at >= first && at < end);
+  const inner = all.filter(({ at }) => at >= end);
   const width = inner.length > 0 && vectorizes(all, operands) ? 4 : 1;
   const loads = new Loads(all, operands, width);
-  const sizeOf = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
-  const kept = sizeOf([...outer, ...inner]);
+  const sizes = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
+  const kept = sizes([...outer, ...inner]);
   if (inner.length > 0) kept[kept.length - 1]! /= width;
-  const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
-  const threads = product(kept), length = product(sizeOf(middle));
+  const threads = sizeOf(kept), length = sizeOf(sizes(middle));
   const index = [
     ...outer.map((_, k) => `o${k}`),
     ...middle.map((_, k) => `r${k}`),
     ...inner.map((_, k) => `o${outer.length + k}`),
   ];
-  const type = width === 4 ? "vec4f" : "f32";
+  const type = elementType(node.dtype, width === 4);
   const spec = perThread(
     [...loads.bindings, { name: "y", type, write: true }],
     threads * chunks,
@@ -264,7 +265,7 @@ export function reductionKernel(
 ${indent(split(kept, "at", (k) => `o${k}`))}
   ${init}
   for (var r = chunk; r < ${length}u; r += ${chunks}u) {
-${indent(split(sizeOf(middle), "r", (k) => `r${k}`), 4)}
+${indent(split(sizes(middle), "r", (k) => `r${k}`), 4)}
 ${indent(operands.map((_, i) => loads.load(i, index)), 4)}
 ${indent(lines, 4)}
     let v = ${value};

@@ -82,8 +82,12 @@ export function schedule(
   // that an update changes. A value that needs more is computed before all updates instead.
   const changed = new Set(updates.flatMap((update) => update.targets.map(wholeOf)));
   const early: Tensor[] = [];
-  const rest = [...results, ...reads.flat()];
-  let fusion = fuse([...rest, ...values.filter((x) => x !== undefined)], target.maxStorageBuffers);
+  const fuseAll = () =>
+    fuse(
+      [...results, ...reads.flat(), ...early, ...values.filter((x) => x !== undefined)],
+      target.maxStorageBuffers,
+    );
+  let fusion = fuseAll();
   values.forEach((value, i) => {
     const own = updates[i]!.targets[0]!;
     const unsafe = value &&
@@ -98,10 +102,7 @@ export function schedule(
     values[i] = apply(Assign, [kept], {});
     early.push(kept);
   });
-  fusion = fuse(
-    [...rest, ...early, ...values.filter((x) => x !== undefined)],
-    target.maxStorageBuffers,
-  );
+  if (early.length > 0) fusion = fuseAll();
 
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
@@ -123,15 +124,9 @@ export function schedule(
       const { spec, reads } = elementwiseKernel(value, fusion.inlined, target, own);
       steps.push({ name: "assign", node: own, spec, reads, writes: [own] });
     } else {
+      const { name = "update", targets: writes } = update;
       for (const spec of update.kernels!(target)) {
-        const inputs = reads[i]!.map(inMemory);
-        steps.push({
-          name: update.name!,
-          node: own,
-          spec,
-          reads: inputs,
-          writes: update.targets,
-        });
+        steps.push({ name, node: own, spec, reads: reads[i]!.map(inMemory), writes });
       }
     }
   });
@@ -178,21 +173,10 @@ function packSteps(
 }
 
 function stepsOf(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
-  if (node.op.reduction) {
-    return [{
-      name: nameOf(node, inlined),
-      node,
-      writes: [node],
-      ...reductionKernel(node, inlined, target),
-    }];
-  }
-  if (node.op.expression || node.op.view) {
-    return [{
-      name: nameOf(node, inlined),
-      node,
-      writes: [node],
-      ...elementwiseKernel(node, inlined, target),
-    }];
+  if (node.op.reduction || node.op.expression || node.op.view) {
+    const generate = node.op.reduction ? reductionKernel : elementwiseKernel;
+    const name = nameOf(node, inlined);
+    return [{ name, node, writes: [node], ...generate(node, inlined, target) }];
   }
   if (!node.op.kernels) throw new Error(`plan: ${node.op.name} has no kernel`);
   return node.op.kernels(node, target).map((spec) => ({
