@@ -56,7 +56,7 @@ export interface Convolution {
 }
 
 /** Results per tile that Winograd's transforms are used with. */
-const TILES = [2, 3, 4] as const;
+const TILES = [2, 3, 4, 6] as const;
 
 /**
  * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null where it does not apply or pay.

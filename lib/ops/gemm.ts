@@ -131,22 +131,30 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
   let w_${j} = i32(m_${j} % z.q * z.sw) + i32(z.ow);
   let i_${j} = i32(m_${j} / (z.p * z.q) * z.h);`),
   );
-  const products = times(
-    tile.rows,
-    (i) =>
-      `      { let t = ${broadcast(tile, `a_${Math.floor(i / tile.lanes)}`, i % tile.lanes)};\n` +
-      times(
-        tile.vectors,
-        (v) =>
-          `        s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
-      ) +
-      " }",
-  );
+  /** The products of the rows whose vectors of A are in load j. */
+  const products = (j: number) =>
+    times(Math.min(tile.lanes, tile.rows), (lane) => {
+      const i = j * tile.lanes + lane;
+      return `      { let t = ${broadcast(tile, `a_${j}`, lane)};\n` +
+        times(
+          tile.vectors,
+          (v) =>
+            `        s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
+        ) +
+        " }";
+    });
   const bLoads = (row: (k: number) => string) =>
     times(
       4,
       (k) => times(tile.vectors, (v) => `      let b${k}_${v} = w[${row(k)} + n0 + ${v}u];`),
     );
+
+  const aLoad = (j: number) => `      let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`;
+  // What order is fastest was measured: a load takes long while many sums are kept in registers.
+  const interleave = (apart: boolean, b: string) =>
+    apart
+      ? `${b}\n${times(loads, (j) => `${aLoad(j)}\n${products(j)}`)}`
+      : `${times(loads, aLoad)}\n${b}\n${times(loads, products)}`;
 
   const vectorTaps = `  for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
@@ -160,9 +168,7 @@ ${
   }
     var k = kernel + ((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * 4u * z.c4 * z.o4;
     for (var c = 0u; c < z.c4; c++) {
-${times(loads, (j) => `      let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`)}
-${bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`)}
-${products}
+${interleave(simple, bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
       k += 4u * z.o4;
     }
   }`;
@@ -188,7 +194,7 @@ ${
   }
       let k = r * z.line + u32(c);
 ${bLoads((k) => `kernel + min(k + ${k}u, z.down_taps * z.line - 1u) * z.o4`)}
-${products}
+${times(loads, products)}
     }
   }`;
   const pixel = scatter
@@ -252,14 +258,14 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   const contexts = times(
     loads,
     (j) =>
-      `  let e_${j} = lane + ${j * tile.lanes}u; let k_${j} = e_${j} / ${perPixel}u;
-  let m_${j} = min(m0 / ${width}u + e_${j} % ${perPixel}u, z.rows / ${width}u - 1u);
+      `  let e_${j} = lane + ${j * tile.lanes}u; let k_${j} = e_${j} % 4u;
+  let m_${j} = min(m0 / ${width}u + e_${j} / 4u, z.rows / ${width}u - 1u);
   let c_${j} = m_${j} % z.cv;
   let r_${j} = i32(m_${j} / z.cv / z.across_taps) + i32(z.oh);
   let t_${j} = i32(m_${j} / z.cv % z.across_taps) + i32(z.ow);`,
   );
   const zero = width === 4 ? "vec4f(0.0)" : "0.0";
-  const aLoads = times(loads, (j) =>
+  const aLoad = (j: number) =>
     `    let at_${j} = k + k_${j};
 ` + (simple
       ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.cv, ok_${j});`
@@ -269,35 +275,35 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
     let row_${j} = i32(at_${j} / (z.p * z.q) * z.h) + h_${j};
     let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.cv, ok_${j});`) +
     `
-    let a_${j} = select(${zero}, x[p_${j} + c_${j}], ok_${j});`);
+    let a_${j} = select(${zero}, x[p_${j} + c_${j}], ok_${j});`;
   const bLoads = times(
     4,
     (k) =>
       `    let q${k} = (layer * z.pixels + min(k + ${k}u, z.pixels - 1u)) * z.o4 + n0;\n` +
       times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} + ${v}u];`),
   );
-  /** WGSL of A at pixel k of the step, row i of the tile. */
-  const a = (k: number, i: number) => {
-    const e = k * perPixel + Math.floor(i / width);
-    const name = tile.lanes > 1 ? `t${e}` : `a_${e}`;
-    return width === 4 ? `${name}.${"xyzw"[i % 4]}` : name;
-  };
-  const shared = tile.lanes > 1
-    ? times(
-      4 * perPixel,
-      (e) =>
-        `    let t${e} = ${broadcast(tile, `a_${Math.floor(e / tile.lanes)}`, e % tile.lanes)};`,
-    )
-    : "";
-  const products = times(
-    tile.rows,
-    (i) =>
-      times(
-        tile.vectors,
-        (v) =>
-          `    s${i}_${v} = s${i}_${v} + ${times(4, (k) => `${a(k, i)} * b${k}_${v}`, " + ")};`,
+  /** Which element that is loaded holds A at pixel k of the step, row i of the tile. */
+  const element = (k: number, i: number) => Math.floor(i / width) * 4 + k;
+  const a = (k: number, i: number) =>
+    width === 4 ? `t${element(k, i)}.${"xyzw"[i % 4]}` : `t${element(k, i)}`;
+  const inLoad = (j: number, e: number) => Math.floor(e / tile.lanes) === j;
+  /** Load j of A and the products of the rows that it completes. */
+  const steps = times(loads, (j) => {
+    const elements = Array.from({ length: 4 * perPixel }, (_, e) => e).filter((e) => inLoad(j, e));
+    const rows = Array.from({ length: tile.rows }, (_, i) => i)
+      .filter((i) => inLoad(j, element(3, i)));
+    return [
+      aLoad(j),
+      ...elements.map((e) => `    let t${e} = ${broadcast(tile, `a_${j}`, e % tile.lanes)};`),
+      ...rows.map((i) =>
+        times(
+          tile.vectors,
+          (v) =>
+            `    s${i}_${v} = s${i}_${v} + ${times(4, (k) => `${a(k, i)} * b${k}_${v}`, " + ")};`,
+        )
       ),
-  );
+    ].join("\n");
+  });
   return {
     bindings: arrays({ x: width === 4 ? "vec4f" : "f32", g: "vec4f", y: "vec4f" }),
     body: `${main}
@@ -306,10 +312,8 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   let image = layer * z.image;
 ${contexts}
   for (var k = split * z.each; k < end; k += 4u) {
-${aLoads}
 ${bLoads}
-${shared}
-${products}
+${steps}
   }
 ${stores(tile, rows, "(group.z * z.rows + m) * z.o4", false)}
 }`,

@@ -30,12 +30,21 @@ export interface WinogradMatrices {
   readonly at: Matrix;
 }
 
-/** Points at which the polynomials are evaluated, with infinity as the last one. */
-const POINTS = [0, 1, -1, 2, -2, 0.5, -0.5];
+/**
+ * Points at which the polynomials are evaluated, besides infinity, for each m: those whose rounding
+ * errors are smallest among fractions that f32 holds exactly (compare Barabasz et al. 2020,
+ * https://arxiv.org/abs/1803.10986). Pairs ±p share half of the arithmetic.
+ */
+const POINTS: Readonly<Record<number, readonly number[]>> = {
+  2: [0, 1, -1],
+  3: [1, -1, 0.5, -0.5],
+  4: [0, 0.75, -0.75, 1.5, -1.5],
+  6: [0, 1, -1, 2, -2, 0.5, -0.5],
+};
 
-/** The transforms of F(m, 3) by the Toom–Cook construction, for m from 2 to 6. */
+/** The transforms of F(m, 3) by the Toom–Cook construction, for the m of {@link POINTS}. */
 export function winogradMatrices(m: number): WinogradMatrices {
-  const points = POINTS.slice(0, m + R - 2);
+  const points = POINTS[m]!;
   /** Coefficients, lowest first, of the product of (x - p) over `roots`. */
   const polynomial = (roots: readonly number[]) =>
     roots.reduce<number[]>(
@@ -64,37 +73,90 @@ export function winogradMatrices(m: number): WinogradMatrices {
 
 const transposed = (x: Matrix): Matrix => x[0]!.map((_, j) => x.map((row) => row[j]!));
 
-/** WGSL expression of `Σ row[k] · term(k)`, without the zeros. */
-function combination(row: readonly number[], term: (k: number) => string): string {
+/** WGSL expression of `Σ row[k] · x[k]`, without the zeros. */
+function combination(row: readonly number[], x: readonly string[]): string {
   const terms = row.flatMap((value, k) => {
     if (value === 0) return [];
-    const factor = Math.abs(value) === 1 ? term(k) : `${Math.abs(value)} * ${term(k)}`;
+    const factor = Math.abs(value) === 1 ? x[k]! : `${Math.abs(value)} * ${x[k]!}`;
     return [`${value < 0 ? "-" : "+"} ${factor}`];
   });
-  const [first = "+ vec4f(0.0)", ...rest] = terms;
+  const [first = "+ 0.0", ...rest] = terms;
   return [first.startsWith("+") ? first.slice(2) : first.replace("- ", "-"), ...rest].join(" ");
 }
 
-/** WGSL lines for `out = L · in · Lᵀ`, on vec4f; `store` gets the value's place and its name. */
+/** Pairs of rows that agree but for signs, as two opposite points of a transform do. */
+function signedPairs(l: Matrix): Map<number, number> {
+  const pairs = new Map<number, number>();
+  l.forEach((row, i) => {
+    const j = l.findIndex((other, k) =>
+      k > i && ![...pairs.values()].includes(k) &&
+      row.every((value, n) => Math.abs(value) === Math.abs(other[n]!))
+    );
+    if (j > 0 && ![...pairs.values()].includes(i)) pairs.set(i, j);
+  });
+  return pairs;
+}
+
+/**
+ * WGSL lines that compute `l · x`, and the names of the results, made from `name`. Where two columns
+ * of l, or two rows, differ only in signs, their sums and differences are taken once.
+ */
+function product(l: Matrix, x: readonly string[], name: string): { lines: string[]; y: string[] } {
+  const lines: string[] = [];
+  const define = (id: string, value: string) => {
+    lines.push(`  let ${name}${id} = ${value};`);
+    return name + id;
+  };
+  const columns = signedPairs(transposed(l));
+  const halves = x.map((_, k) => {
+    const j = columns.get(k);
+    return j && [define(`p${k}`, `${x[k]} + ${x[j]}`), define(`m${k}`, `${x[k]} - ${x[j]}`)];
+  });
+  const seconds = new Set(columns.values());
+  const y: string[] = [];
+  const rows = columns.size > 0 ? new Map<number, number>() : signedPairs(l);
+  l.forEach((row, i) => {
+    if (y[i]) return;
+    const j = rows.get(i);
+    if (j === undefined) {
+      const terms = x.map((term, k) => {
+        const pair = halves[k];
+        return pair ? pair[row[k] === row[columns.get(k)!] ? 0 : 1]! : term;
+      });
+      y[i] = define(`${i}`, combination(row.map((v, k) => seconds.has(k) ? 0 : v), terms));
+      return;
+    }
+    const same = row.map((value, k) => value === l[j]![k] ? value : 0);
+    const opposite = row.map((value, k) => value === l[j]![k] ? 0 : value);
+    const [a, b] = [
+      define(`a${i}`, combination(same, x)),
+      define(`b${i}`, combination(opposite, x)),
+    ];
+    y[i] = define(`${i}`, `${a} + ${b}`);
+    y[j] = define(`${j}`, `${a} - ${b}`);
+  });
+  return { lines, y };
+}
+
+/** WGSL lines for `out = L · in · Lᵀ`; `store` gets the value's place and its name. */
 function sandwich(
   l: Matrix,
   load: (i: number, j: number) => string,
   store: (i: number, j: number, value: string) => string,
 ): string {
-  const size = l[0]!.length;
+  const indices = Array.from(l[0]!, (_, k) => k);
   const lines: string[] = [];
-  for (let i = 0; i < size; i++) {
-    for (let j = 0; j < size; j++) lines.push(`  let x${i}_${j} = ${load(i, j)};`);
-  }
-  // Columns first, then rows.
-  l.forEach((row, i) => {
-    for (let j = 0; j < size; j++) {
-      lines.push(`  let t${i}_${j} = ${combination(row, (k) => `x${k}_${j}`)};`);
-    }
+  const half = indices.map((j) => {
+    const x = indices.map((i) => `x${i}_${j}`);
+    lines.push(...x.map((name, i) => `  let ${name} = ${load(i, j)};`));
+    const { lines: own, y } = product(l, x, `t${j}_`);
+    lines.push(...own);
+    return y;
   });
-  l.forEach((_, i) =>
-    l.forEach((row, j) => lines.push(store(i, j, combination(row, (k) => `t${i}_${k}`))))
-  );
+  l.forEach((_, i) => {
+    const { lines: own, y } = product(l, half.map((column) => column[i]!), `y${i}_`);
+    lines.push(...own, ...y.map((value, j) => store(i, j, value)));
+  });
   return lines.join("\n");
 }
 
@@ -108,14 +170,14 @@ interface TileAttrs extends Attrs {
 /** Tiles along each axis of `P × Q` results. */
 const tilesOf = (p: number, q: number, m: number) => [Math.ceil(p / m), Math.ceil(q / m)] as const;
 
-/** WGSL of the tile's place: image `n`, first result `(p, q)`, channel vector `c`. */
+/** WGSL of the tile's place: image `n`, first result `(p, q)`, channel `c`. */
 const PLACE = `  let c = i % z.channels; let tile = i / z.channels;
   let n = tile / (z.rows * z.columns);
   let p = i32(tile / z.columns % z.rows * z.m); let q = i32(tile % z.columns * z.m);`;
 
 /** The sizes that {@link PLACE} reads, and the image's. */
 const placeSizes = (h: number, w: number, channels: number, m: number, tiles: Two) => ({
-  ...{ h, w, channels: channels / 4, m },
+  ...{ h, w, channels, m },
   ...{ rows: tiles[0], columns: tiles[1] },
 });
 
@@ -131,24 +193,25 @@ function gatherTiles(
   const [, h, w, c] = node.inputs[0]!.shape as Four;
   const size = matrix[0]!.length, n = matrix.length;
   const { m } = node.attrs as TileAttrs;
-  const count = node.shape[1]! * c / 4;
-  const axis = (name: string, first: string, start: string, limit: string) =>
+  const count = node.shape[1]! * c;
+  const axis = (name: string, first: string, start: string, limit: string, step: string) =>
     Array.from({ length: size }, (_, k) =>
       `  let ${name}${k} = ${first} + ${k} + i32(${start});
-  let ${name}in${k} = ${name}${k} >= 0 && ${name}${k} < i32(${limit});`).join("\n");
+  let ${name}in${k} = ${name}${k} >= 0 && ${name}${k} < i32(${limit});
+  let ${name}at${k} = select(0u, u32(${name}${k}) * ${step}, ${name}in${k});`).join("\n");
+  // Pixels outside are read at the image's edge and count as zero.
   return perThread(
-    arrays({ x: "vec4f", y: "vec4f" }),
+    arrays({ x: "f32", y: "f32" }),
     count,
     target,
     `${PLACE}
-${axis("h", "p", "z.top", "z.h")}
-${axis("w", "q", "z.left", "z.w")}
-  let first = i32(n * z.h * z.w);
+${axis("h", "p", "z.top", "z.h", "z.w * z.channels")}
+${axis("w", "q", "z.left", "z.w", "z.channels")}
+  let first = n * z.h * z.w * z.channels + c;
 ${
       sandwich(
         matrix,
-        (i, j) =>
-          `select(vec4f(0.0), x[select(0u, u32(first + h${i} * i32(z.w) + w${j}) * z.channels + c, hin${i} && win${j})], hin${i} && win${j})`,
+        (i, j) => `select(0.0, x[first + hat${i} + wat${j}], hin${i} && win${j})`,
         (i, j, value) => `  y[${i * n + j}u * z.count + i] = ${value};`,
       )
     }`,
@@ -198,15 +261,15 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
     const [, p, q, o] = node.shape as Four;
     const { m } = node.attrs as TileAttrs;
     const { at } = winogradMatrices(m);
-    const n = m + 2, count = products.shape[1]! * o / 4;
+    const n = m + 2, count = products.shape[1]! * o;
     // Where every tile is whole, no store needs a condition.
     const whole = p % m === 0 && q % m === 0;
     return [perThread(
-      arrays({ x: "vec4f", ...bias && { bias: "vec4f" }, y: "vec4f" }),
+      arrays({ x: "f32", ...bias && { bias: "f32" }, y: "f32" }),
       count,
       target,
       `${PLACE}
-  let shift = ${bias ? "bias[c]" : "vec4f(0.0)"};
+  let shift = ${bias ? "bias[c]" : "0.0"};
   let first = (n * z.h + u32(p)) * z.w + u32(q);
 ${
         sandwich(
@@ -230,11 +293,11 @@ const WinogradKernel: Op<{ m: number; flip: boolean }> = {
   shape: ([w], { m }) => [(m + 2) ** 2, ...w!.shape.slice(2)],
   kernels: (node, target) => {
     const { m, flip } = node.attrs as { m: number; flip: boolean };
-    const each = node.size / (m + 2) ** 2 / 4;
+    const each = node.size / (m + 2) ** 2;
     // A flipped kernel is read from its last tap backwards.
     const sizes = { last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 };
     return [perThread(
-      arrays({ x: "vec4f", y: "vec4f" }),
+      arrays({ x: "f32", y: "f32" }),
       each,
       target,
       sandwich(
@@ -253,9 +316,9 @@ const WinogradKernelGrad: Op<{ m: number }> = {
   shape: ([u]) => [R, R, ...u!.shape.slice(1)],
   kernels: (node, target) => {
     const { m } = node.attrs as { m: number };
-    const each = node.size / R ** 2 / 4;
+    const each = node.size / R ** 2;
     return [perThread(
-      arrays({ x: "vec4f", y: "vec4f" }),
+      arrays({ x: "f32", y: "f32" }),
       each,
       target,
       sandwich(
