@@ -27,6 +27,8 @@ const LIMITS = [
 export interface DeviceOptions {
   /** How matrix products are computed; `auto` suits the adapter. */
   readonly schedule?: Schedule;
+  /** Choices measured earlier (`tune.ts`), used with the schedule `auto`. */
+  readonly tuned?: ReadonlyMap<string, string>;
 }
 
 /** A WebGPU device, its facts, and the pipelines compiled for it. */
@@ -44,15 +46,17 @@ export class Device {
     /** The adapter it came from. */
     readonly info: GPUAdapterInfo,
     target: Target,
+    /** Schedules that the plans compiled from now on use, by problem: `tune` adds to them. */
+    readonly tuned: Map<string, string>,
   ) {
-    this.target = target;
+    this.target = { ...target, tuned };
     gpu.lost.then(({ reason, message }) => {
       this.#lost = `the device was lost (${reason || "unknown"}): ${message}`;
     });
   }
 
   /** Asks for an adapter and a device on it, with the adapter's full limits. */
-  static async request({ schedule = "auto" }: DeviceOptions = {}): Promise<Device> {
+  static async request({ schedule = "auto", tuned }: DeviceOptions = {}): Promise<Device> {
     const ask = () => navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
     const adapter = await ask();
     if (!adapter) {
@@ -83,7 +87,8 @@ export class Device {
       maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
       maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
     };
-    return new Device(gpu, adapter.info, { ...base, ...await findSubgroups(gpu, adapter.info) });
+    const target = { ...base, ...await findSubgroups(gpu, adapter.info) };
+    return new Device(gpu, adapter.info, target, new Map(tuned));
   }
 
   /** Whether the adapter computes on the CPU. */

@@ -12,7 +12,7 @@ import { gather, resizeBilinear } from "./ops/data.ts";
 import { add, div } from "./ops/elementwise.ts";
 import { correctCount } from "./ops/loss.ts";
 import { Plan } from "./plan.ts";
-import { assign, input, type Tensor, tensor, Variable } from "./tensor.ts";
+import { assign, input, type Tensor, tensor, Variable, withScope } from "./tensor.ts";
 
 /** How far an epoch has come; counts and means are those of the epoch so far. */
 export interface Progress {
@@ -62,10 +62,12 @@ export class DeviceDataset {
 
   /** Images `[N, 1, size, size]` from 0 to 1, and u32 labels `[N]`, of u32 `indices` `[N]`. */
   batch(indices: Tensor, size: number): { x: Tensor; labels: Tensor } {
-    const pixels = gather(this.images, indices);
-    const [, , height, width] = pixels.shape;
-    const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
-    return { x: div(sized, 255), labels: gather(this.labels, indices, "u32") };
+    return withScope({ layer: "", pass: "data" }, () => {
+      const pixels = gather(this.images, indices);
+      const [, , height, width] = pixels.shape;
+      const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
+      return { x: div(sized, 255), labels: gather(this.labels, indices, "u32") };
+    });
   }
 }
 
@@ -131,7 +133,7 @@ export class Evaluator implements Disposable {
       if (this.#plans.has(size)) continue;
       const { x, labels } = data.batch(input("indices", [size], "u32"), resize);
       const training = net.training;
-      const logits = net.eval().forward(x);
+      const logits = net.eval().call(x);
       net.train(training);
       const updates = [assign(this.#correct, add(this.#correct, correctCount(logits, labels)))];
       this.#plans.set(size, await Plan.compile({ updates, device }));

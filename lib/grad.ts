@@ -6,7 +6,7 @@
  */
 
 import { ShapeError } from "./shape.ts";
-import { type Tensor, tensor } from "./tensor.ts";
+import { type Tensor, tensor, withScope } from "./tensor.ts";
 import { add } from "./ops/elementwise.ts";
 import { broadcastTo } from "./ops/view.ts";
 
@@ -27,6 +27,7 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
  * Gradients of the scalar `y` with respect to each of `wrt`, in their order and shapes; zeros where
  * `y` does not depend on one. `seed`, of the shape of `y`, weights the elements of a `y` that is no
  * scalar ({@link https://pytorch.org/docs/stable/generated/torch.autograd.grad.html | PyTorch}).
+ * A gradient's nodes come from the layer of the op that they belong to.
  *
  * @example
  * ```ts
@@ -51,12 +52,16 @@ export function grad(y: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[]
     const g = grads.get(node);
     if (!g || !node.inputs.some((x) => needed.has(x))) continue;
     if (!node.op.vjp) throw new Error(`grad: ${node.op.name} has no gradient`);
-    node.op.vjp(g, node, node.inputs, node.attrs).forEach((gx, i) => {
-      const x = node.inputs[i]!;
-      if (!gx || !needed.has(x)) return;
-      const sum = grads.get(x);
-      grads.set(x, sum ? add(sum, gx) : gx);
-    });
+    withScope(
+      { layer: node.scope.layer, pass: "backward" },
+      () =>
+        node.op.vjp!(g, node, node.inputs, node.attrs).forEach((gx, i) => {
+          const x = node.inputs[i]!;
+          if (!gx || !needed.has(x)) return;
+          const sum = grads.get(x);
+          grads.set(x, sum ? add(sum, gx) : gx);
+        }),
+    );
   }
   return wrt.map((x) => grads.get(x) ?? broadcastTo(tensor(0), x.shape));
 }

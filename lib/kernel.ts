@@ -7,6 +7,9 @@
 /** Names of the ways to compute a product; `auto` picks by adapter and shape (`schedule.ts`). */
 export type Schedule = "auto" | "naive" | "register" | "subgroup" | "winograd";
 
+/** Names of schedules by the keys of the problems that they were measured to be best for. */
+export type Tuned = Pick<ReadonlyMap<string, string>, "get">;
+
 /** What a kernel may rely on; taken from the device when a plan is compiled. */
 export interface Target {
   /** Lanes of a subgroup when they are fixed and usable, else 1. */
@@ -15,6 +18,8 @@ export interface Target {
   readonly subgroupsDirective: boolean;
   /** How matrix products are computed. */
   readonly schedule: Schedule;
+  /** Choices that were measured, by the keys of their problems (`schedule.ts`); rules decide the rest. */
+  readonly tuned?: Tuned;
   /** Storage buffers one kernel can bind. */
   readonly maxStorageBuffers: number;
   /** Workgroups along one dimension of a dispatch. */

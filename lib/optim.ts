@@ -9,10 +9,19 @@ import type { KernelSpec, Target } from "./kernel.ts";
 import { perThread } from "./kernel.ts";
 import { pack } from "./ops/pack.ts";
 import type { Feeds } from "./plan.ts";
-import { input, packVariables, type Tensor, type Update, Variable } from "./tensor.ts";
+import {
+  input,
+  packVariables,
+  type Scope,
+  type Tensor,
+  type Update,
+  Variable,
+  withScope,
+} from "./tensor.ts";
 
 /** Name of the plan input that carries the numbers of a step. */
 const INPUT = "optimizer";
+const SCOPE: Scope = { layer: "", pass: "optimizer" };
 
 /** Base of the optimizers. */
 export abstract class Optimizer {
@@ -56,7 +65,7 @@ export abstract class Optimizer {
       return {
         name: this.constructor.name,
         targets: [whole, ...states],
-        reads: [pack(parts, whole), h],
+        reads: [withScope(SCOPE, () => pack(parts, whole)), h],
         kernels: (target: Target) => [this.#kernel(whole.size, states.length, target)],
       };
     });

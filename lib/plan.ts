@@ -190,8 +190,26 @@ export class Plan {
     }
     if (this.#moved()) this.#bind();
     const encoder = this.device.gpu.createCommandEncoder();
-    this.#encode(encoder.beginComputePass());
+    const pass = encoder.beginComputePass();
+    this.steps.forEach((_, i) => this.#encode(pass, i));
+    pass.end();
     this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * Encodes step `i` alone, `times` over, as a pass of its own: what a profile times. Inputs are
+   * those of the latest run, and other values those that the steps before left.
+   */
+  encodeStep(
+    encoder: GPUCommandEncoder,
+    i: number,
+    { times = 1, ...descriptor }: GPUComputePassDescriptor & { times?: number } = {},
+  ): void {
+    this.#use();
+    if (this.#moved()) this.#bind();
+    const pass = encoder.beginComputePass(descriptor);
+    for (let k = 0; k < times; k++) this.#encode(pass, i);
+    pass.end();
   }
 
   /** Values of the outputs in the latest run, in order; of a variable, those before its update. */
@@ -255,13 +273,10 @@ export class Plan {
     this.device.check();
   }
 
-  #encode(pass: GPUComputePassEncoder): void {
-    this.steps.forEach(({ spec }, i) => {
-      pass.setPipeline(this.#pipelines[i]!);
-      pass.setBindGroup(0, this.#groups[i]!);
-      pass.dispatchWorkgroups(...spec.workgroups);
-    });
-    pass.end();
+  #encode(pass: GPUComputePassEncoder, i: number): void {
+    pass.setPipeline(this.#pipelines[i]!);
+    pass.setBindGroup(0, this.#groups[i]!);
+    pass.dispatchWorkgroups(...this.steps[i]!.spec.workgroups);
   }
 
   /** Where a tensor's elements are now. */

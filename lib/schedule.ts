@@ -1,11 +1,15 @@
 /**
- * Which kernel computes a matrix product, and with what tile: one place for every choice that
- * depends on the adapter. The naive kernel is the reference and serves the shapes no tile fits.
+ * Which kernel computes a product or a convolution, and with what tile: one place for every choice
+ * that depends on the adapter. A choice that was measured on it counts first (`tune.ts`), if it is
+ * one of the {@link candidates}; else a rule decides. The naive kernel is the reference and serves
+ * the shapes no tile fits.
  *
  * @module
  */
 
 import type { Schedule, Target } from "./kernel.ts";
+
+type Two = readonly [number, number];
 
 /** How a product's result is cut among threads. */
 export interface Tile {
@@ -17,6 +21,77 @@ export interface Tile {
   readonly vectors: number;
 }
 
+/** A batch of matrix products, `[rows, inner] @ [inner, columns]`. */
+export interface Product {
+  /** `productT` when the first matrix lies in memory transposed. */
+  readonly kind: "product" | "productT";
+  /** Independent products. */
+  readonly layers: number;
+  readonly rows: number;
+  readonly inner: number;
+  readonly columns: number;
+}
+
+/** A pass of a convolution from x `[N, H, W, C]` to y `[N, P, Q, O]`. */
+export interface Convolution {
+  readonly kind: "forward" | "inputGrad" | "weightGrad";
+  readonly n: number;
+  /** Pixels H×W of x. */
+  readonly pixels: Two;
+  readonly c: number;
+  readonly o: number;
+  readonly kernel: Two;
+  readonly stride: Two;
+  readonly padding: Two;
+}
+
+/** What there are several kernels for. */
+export type Problem = Product | Convolution;
+
+/** Whether it is a product. */
+export function isProduct(x: Problem): x is Product {
+  return x.kind === "product" || x.kind === "productT";
+}
+
+/** Its name in a table of choices, `forward 32x24x24x64 3x3x64x64 stride 1x1 padding 1x1`. */
+export function problemKey(x: Problem): string {
+  if (isProduct(x)) return `${x.kind} ${x.layers} ${x.rows}x${x.inner}x${x.columns}`;
+  const { kind, n, pixels, c, o, kernel, stride, padding } = x;
+  return `${kind} ${[n, ...pixels, c].join("x")} ${[...kernel, c, o].join("x")} ` +
+    `stride ${stride.join("x")} padding ${padding.join("x")}`;
+}
+
+/** The problem that a key names. */
+export function parseProblem(key: string): Problem {
+  const kind = key.split(" ", 1)[0] as Problem["kind"];
+  const sizes = key.match(/\d+/g)!.map(Number);
+  if (kind === "product" || kind === "productT") {
+    const [layers, rows, inner, columns] = sizes as [number, number, number, number];
+    return { kind, layers, rows, inner, columns };
+  }
+  const [n, h, w, c, r, s, _, o, ...rest] = sizes as [
+    ...[number, number, number, number, number, number, number, number],
+    ...[number, number, number, number],
+  ];
+  const [sh, sw, ph, pw] = rest;
+  return { kind, n, pixels: [h, w], c, o, kernel: [r, s], stride: [sh, sw], padding: [ph, pw] };
+}
+
+/** Pixels P×Q of a convolution's result. */
+export function resultPixels({ pixels, kernel, stride, padding }: Convolution): Two {
+  const count = (axis: 0 | 1) =>
+    Math.floor((pixels[axis] + 2 * padding[axis] - kernel[axis]) / stride[axis]) + 1;
+  return [count(0), count(1)];
+}
+
+const area = ([a, b]: Two) => a * b;
+
+/** Floating-point operations of a problem; of a convolution, those of its direct computation. */
+export function problemFlops(x: Problem): number {
+  if (isProduct(x)) return 2 * x.layers * x.rows * x.inner * x.columns;
+  return 2 * x.n * area(resultPixels(x)) * x.o * area(x.kernel) * x.c;
+}
+
 /** Every schedule a kernel can be forced to, for tests and tuning. */
 export const SCHEDULES: readonly Schedule[] = [
   "auto",
@@ -26,54 +101,147 @@ export const SCHEDULES: readonly Schedule[] = [
   "winograd",
 ];
 
-const REGISTER: Tile = { rows: 8, lanes: 1, vectors: 2 };
+/** Tiles worth trying, `[rows, vectors]`: those of single threads, and those of subgroups. */
+const REGISTER_TILES: readonly Two[] = [[8, 2], [8, 1], [4, 2], [4, 1]];
+const SUBGROUP_TILES: readonly Two[] = [[16, 1], [32, 1], [24, 1], [8, 1], [8, 2], [16, 2]];
+
+/** Columns of the result, and whether what a tile loads comes in whole vectors of four. */
+function tiling(x: Problem): { columns: number; whole: boolean } {
+  switch (x.kind) {
+    case "product":
+      return { columns: x.columns, whole: x.inner % 4 === 0 };
+    case "productT":
+      return { columns: x.columns, whole: x.rows % 4 === 0 };
+    case "inputGrad":
+      return { columns: x.c, whole: x.o % 4 === 0 };
+    default:
+      return { columns: x.o, whole: x.c % 4 === 0 };
+  }
+}
+
+/** A tile's name: `subgroup 16x1` has 16 rows and 1 vector. */
+const tileName = ({ rows, lanes, vectors }: Tile) =>
+  `${lanes > 1 ? "subgroup" : "register"} ${rows}x${vectors}`;
+
+/** The tiles that fit a problem, by name. */
+function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
+  const { subgroupSize } = target, { columns, whole } = tiling(problem);
+  const tiles = new Map<string, Tile>();
+  if (columns % 4 !== 0 || !whole) return tiles;
+  const add = (lanes: number) => ([rows, vectors]: Two) => {
+    const tile = { rows, lanes, vectors }, even = rows <= lanes || rows % lanes === 0;
+    if (even && 4 * vectors <= columns) tiles.set(tileName(tile), tile);
+  };
+  if (subgroupSize > 1) SUBGROUP_TILES.forEach(add(subgroupSize));
+  REGISTER_TILES.forEach(add(1));
+  return tiles;
+}
 
 /**
- * The tile for a product with `columns` result columns, of which there are `layers`, or null for the
- * naive kernel.
+ * The schedules that compute a problem on a target, by name: a tile (`subgroup 16x1`), and for a
+ * convolution `winograd 4`, `patches` (its windows written out) or `padded` (channels up to a
+ * multiple of 4, where that must be). Empty where there is no choice.
+ */
+export function candidates(target: Target, problem: Problem): string[] {
+  const tiles = [...tilesOf(target, problem).keys()];
+  if (isProduct(problem)) return problem.layers > target.maxWorkgroups ? [] : tiles;
+  const patches = patchesFit(target, problem) ? ["patches"] : [];
+  const padded = patches.length > 0 && tiles.length === 0 ? ["padded"] : [];
+  return [...winogradSizes(problem).map((m) => `winograd ${m}`), ...patches, ...padded, ...tiles];
+}
+
+/** What was measured to be best, if it can be. */
+function tuned(target: Target, problem: Problem): string | undefined {
+  if (target.schedule !== "auto") return undefined;
+  const choice = target.tuned?.get(problemKey(problem));
+  return choice !== undefined && candidates(target, problem).includes(choice) ? choice : undefined;
+}
+
+/**
+ * The tile for a problem, or null for the naive kernel; `layers` counts its products, parts of a
+ * split sum included.
  *
  * Broadcasting pays where a load costs more than the arithmetic it feeds, as on a software adapter
  * (a load there is a loop over the lanes), and needs enough columns to occupy the lanes.
  */
-export function chooseTile(target: Target, columns: number, layers = 1): Tile | null {
-  const { schedule, subgroupSize: lanes } = target;
+export function chooseTile(target: Target, problem: Problem, layers = 1): Tile | null {
+  const { schedule, subgroupSize: lanes } = target, { columns } = tiling(problem);
   if (schedule === "naive" || columns % 4 !== 0 || layers > target.maxWorkgroups) return null;
+  const choice = tuned(target, problem);
+  const tile = choice && tilesOf(target, problem).get(choice);
+  if (tile) return tile;
   const subgroup: Tile = { rows: 16, lanes, vectors: 1 };
   if (schedule === "subgroup" && lanes > 1) return subgroup;
   const free = schedule === "auto" || schedule === "winograd";
   if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
-  return { ...REGISTER, vectors: columns >= 8 ? 2 : 1 };
-}
-
-/** A 3×3 convolution of stride 1, as far as the choice of an algorithm is concerned. */
-export interface Convolution {
-  readonly kernel: readonly [number, number];
-  readonly stride: readonly [number, number];
-  readonly inChannels: number;
-  readonly outChannels: number;
-  /** Pixels of the side that is tiled. */
-  readonly pixels: readonly [number, number];
+  return { rows: 8, lanes: 1, vectors: columns >= 8 ? 2 : 1 };
 }
 
 /** Results per tile that Winograd's transforms are used with. */
-const TILES = [2, 3, 4, 6] as const;
+const WINOGRAD_SIZES = [2, 3, 4, 6] as const;
+
+/** The sizes of Winograd's tiles that a convolution can be computed with. */
+function winogradSizes({ kind, kernel, stride, padding, c, o }: Convolution): readonly number[] {
+  const applies = kernel.every((k) => k === 3) && stride.every((s) => s === 1) &&
+    c % 4 === 0 && o % 4 === 0 && (kind !== "inputGrad" || padding.every((p) => p <= 2));
+  return applies ? WINOGRAD_SIZES : [];
+}
+
+/** Multiplications of F(m×m, 3×3) in each layer, partial tiles at the edges included. */
+export function winogradCost(conv: Convolution, m: number): number {
+  const [h, w] = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
+  return Math.ceil(h / m) * Math.ceil(w / m) * (m + 2) ** 2;
+}
 
 /**
  * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null where it does not apply or pay.
- * Of the sizes, the one with the fewest multiplications, partial tiles at the edges included.
+ * Of the sizes, the one with the fewest multiplications.
  */
 export function chooseWinograd(target: Target, conv: Convolution): number | null {
-  const { kernel, stride, inChannels, outChannels, pixels } = conv;
-  const applies = [...kernel].every((k) => k === 3) && [...stride].every((s) => s === 1) &&
-    inChannels % 4 === 0 && outChannels % 4 === 0;
-  if (!applies) return null;
+  const sizes = winogradSizes(conv);
+  if (sizes.length === 0) return null;
+  const choice = tuned(target, conv);
+  if (choice) return sizes.find((m) => choice === `winograd ${m}`) ?? null;
   if (target.schedule !== "winograd") {
     // Few channels make the transforms dear; of a tile, small images use a corner.
-    const pays = Math.min(inChannels, outChannels) >= 32 && Math.min(...pixels) >= 3;
+    const pixels = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
+    const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...pixels) >= 3;
     if (target.schedule !== "auto" || !pays) return null;
   }
   // Rounding errors of m = 6 are five times those of the others: it must save a third of the work.
-  const cost = (m: number) =>
-    Math.ceil(pixels[0] / m) * Math.ceil(pixels[1] / m) * (m + 2) ** 2 * (m === 6 ? 1.5 : 1);
-  return TILES.reduce((best, m) => cost(m) <= cost(best) ? m : best);
+  const cost = (m: number) => winogradCost(conv, m) * (m === 6 ? 1.5 : 1);
+  return sizes.reduce((best, m) => cost(m) <= cost(best) ? m : best);
+}
+
+/**
+ * Whether a convolution's windows can be written out: where there is a stride or an odd number of
+ * channels, and they take little more memory than x and y.
+ */
+function patchesFit(target: Target, conv: Convolution): boolean {
+  const { kind, n, pixels, c, o, kernel, stride } = conv;
+  if (kind === "inputGrad" || o % 4 !== 0 || (c % 4 === 0 && area(stride) === 1)) return false;
+  const size = resultPixels(conv);
+  const elements = n * area(size) * area(kernel) * c;
+  return elements <= 2.5 * n * Math.max(area(pixels) * c, area(size) * o) &&
+    4 * elements <= 0.9 * target.maxBindingBytes;
+}
+
+/** Whether a convolution is best taken as a product with its windows written out. */
+export function choosePatches(target: Target, conv: Convolution): boolean {
+  if (target.schedule === "naive" || !patchesFit(target, conv)) return false;
+  const choice = tuned(target, conv);
+  return choice === undefined || choice === "patches";
+}
+
+/** The name of the schedule that a problem has on a target: one of {@link candidates}, or `naive`. */
+export function choiceFor(target: Target, problem: Problem): string {
+  if (!isProduct(problem)) {
+    const m = chooseWinograd(target, problem);
+    if (m) return `winograd ${m}`;
+    if (choosePatches(target, problem)) return "patches";
+  }
+  const tile = chooseTile(target, problem, isProduct(problem) ? problem.layers : 1);
+  if (!tile) return "naive";
+  if (tiling(problem).whole) return tileName(tile);
+  return problem.kind === "inputGrad" ? "naive" : "padded";
 }

@@ -113,3 +113,6 @@ export function windowCount(
   }
   return count;
 }
+
+/** The next multiple of 4: what vectors of four cover n elements with. */
+export const ceil4 = (n: number): number => Math.ceil(n / 4) * 4;

@@ -83,6 +83,35 @@ export interface Op<A extends Attrs = any> {
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
 
+/** The parts of a training step. */
+export type Pass = "data" | "forward" | "backward" | "optimizer";
+
+/** Where a node comes from, for profiles; it is no part of the node's identity. */
+export interface Scope {
+  /** Path of the module whose call built it, `resnet_block2.0.conv1`; empty for the network's own. */
+  readonly layer: string;
+  /** Its part of a training step. */
+  readonly pass: Pass;
+}
+
+let scope: Scope = { layer: "", pass: "forward" };
+
+/** Where the nodes that are built now come from. */
+export function currentScope(): Scope {
+  return scope;
+}
+
+/** Runs `body`, and returns what it returns; the nodes that it builds come from `inner`. */
+export function withScope<T>(inner: Scope, body: () => T): T {
+  const outer = scope;
+  scope = inner;
+  try {
+    return body();
+  } finally {
+    scope = outer;
+  }
+}
+
 let nextId = 0;
 
 /** An immutable node of a computation graph. Make one with an op, {@link tensor} or {@link input}. */
@@ -93,6 +122,8 @@ export class Tensor {
   readonly shape: Shape;
   /** Element type. */
   readonly dtype: DType;
+  /** Where it comes from: see {@link withScope}. */
+  readonly scope: Scope = scope;
 
   /** Use an op's function instead. */
   constructor(

@@ -133,7 +133,7 @@ export class Trainer implements Disposable {
     try {
       for (const size of batchSizes(this.train.count, this.config.batchSize)) {
         if (this.#plans.has(size)) continue;
-        const [updates, { device }] = [this.#updates(size), this];
+        const [updates, { device }] = [this.updates(size), this];
         this.#plans.set(size, await Plan.compile({ updates, device }));
       }
       await this.#evaluator.prepare();
@@ -148,7 +148,7 @@ export class Trainer implements Disposable {
     const { config: { batchSize, resize }, device: { target } } = this;
     const limit = target.maxBindingBytes;
     const worst = (size: number) =>
-      schedule([], this.#updates(size), target).steps
+      schedule([], this.updates(size), target).steps
         .flatMap(({ reads, writes }) => [...reads, ...writes])
         .reduce((a, b) => bytesOf(b.dtype, b.size) > bytesOf(a.dtype, a.size) ? b : a);
     const over = (x: Tensor) => bytesOf(x.dtype, x.size) / limit;
@@ -170,10 +170,10 @@ export class Trainer implements Disposable {
     );
   }
 
-  /** A step with `size` images. */
-  #updates(size: number): Update[] {
+  /** A step with `size` images: inputs are their `indices`, and the optimizer's numbers. */
+  updates(size: number): Update[] {
     const { x, labels } = this.train.batch(input("indices", [size], "u32"), this.config.resize);
-    const { result: logits, updates } = collectUpdates(() => this.net.train().forward(x));
+    const { result: logits, updates } = collectUpdates(() => this.net.train().call(x));
     const loss = crossEntropy(logits, labels);
     const sums = this.#sums;
     const total = add(sums.loss, loss);

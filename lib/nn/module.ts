@@ -7,7 +7,7 @@
 
 import { readVariables, setVariable } from "../buffers.ts";
 import { formatShape, sameShape, type Shape } from "../shape.ts";
-import { type Tensor, type Update, Variable } from "../tensor.ts";
+import { currentScope, type Tensor, type Update, Variable, withScope } from "../tensor.ts";
 
 /** A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained. */
 export class Parameter extends Variable {}
@@ -61,6 +61,8 @@ export interface ModuleCall {
 }
 
 let calling: ModuleCall[] | undefined;
+/** The module that runs now. */
+let caller: Module | undefined;
 
 /** Runs `body` and returns what it returns together with the module calls that it made. */
 export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[] } {
@@ -85,15 +87,33 @@ export abstract class Module {
   abstract forward(x: Tensor): Tensor;
 
   /**
-   * {@link Module.forward}, noted for {@link collectCalls}: how a module runs its children
-   * (PyTorch's `__call__`).
+   * {@link Module.forward}, noted for {@link collectCalls}: how a network and a module's children are
+   * run (PyTorch's `__call__`). The nodes' scope is the module's path from the outermost call on.
    */
   call(x: Tensor): Tensor {
+    const outer = caller;
+    const { layer, pass } = currentScope();
+    const path = outer ? `${layer && `${layer}.`}${outer.#nameOf(this)}` : layer;
+    caller = this;
+    try {
+      return withScope({ layer: path, pass }, () => this.#noted(x));
+    } finally {
+      caller = outer;
+    }
+  }
+
+  #noted(x: Tensor): Tensor {
     const noted = calling;
     if (!noted) return this.forward(x);
     const { result: y, calls } = collectCalls(() => this.forward(x));
     noted.push({ module: this, x, y, calls });
     return y;
+  }
+
+  /** The name of a module that this one calls: of a child its own, else its class's. */
+  #nameOf(module: Module): string {
+    const child = this.namedChildren().find(([, child]) => child === module);
+    return child?.[0] ?? module.constructor.name;
   }
 
   /** Direct children with their names, in the order of definition. */

@@ -12,11 +12,12 @@
  */
 
 import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { chooseTile, chooseWinograd } from "../schedule.ts";
-import { formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
+import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../schedule.ts";
+import { ceil4, formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
 import { splitCount } from "./matmul.ts";
+import { patches, unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { permute, reshape } from "./view.ts";
 import { winogradConv, winogradWeightGrad } from "./winograd.ts";
@@ -41,15 +42,46 @@ function windows(x: Four, y: Four, taps: Two, { stride, padding }: ConvAttrs): W
   return { n, h, w, c, p: y[1], q: y[2], stride, origin, taps, direction: 1 };
 }
 
-/** Winograd's tile size for a convolution from `x` to `y`, both `[N, H, W, C]`, or null. */
-function tileSize(target: Target, x: Tensor, y: Tensor, kernel: Two, stride: Two): number | null {
-  return chooseWinograd(target, {
-    kernel,
-    stride,
-    inChannels: four(x)[3],
-    outChannels: four(y)[3],
-    pixels: [four(y)[1], four(y)[2]],
-  });
+/** A pass of the convolution from x `[N, H, W, C]` to `o` channels, as schedules are chosen for it. */
+function passOf(
+  kind: Convolution["kind"],
+  x: Tensor,
+  o: number,
+  kernel: Two,
+  { stride, padding }: ConvAttrs,
+): Convolution {
+  const [n, h, w, c] = four(x);
+  return { kind, n, pixels: [h, w], c, o, kernel, stride, padding };
+}
+
+/** {@link passOf} a node of {@link Conv}. */
+function forwardOf(node: Tensor): Convolution {
+  const [x, w] = node.inputs as [Tensor, Tensor], [r, s, , o] = four(w);
+  return passOf("forward", x, o, [r, s], node.attrs as ConvAttrs);
+}
+
+/** {@link passOf} a node of {@link ConvInputGrad}. */
+function inputGradOf(node: Tensor): Convolution {
+  const [r, s, o] = four(node.inputs[1]!);
+  return passOf("inputGrad", node, o, [r, s], node.attrs as ConvAttrs);
+}
+
+/** {@link passOf} a node of {@link ConvWeightGrad} or {@link PartialWeightGrad}. */
+function weightGradOf(node: Tensor): Convolution {
+  const [x, g] = node.inputs as [Tensor, Tensor], attrs = node.attrs as SizedAttrs;
+  return passOf("weightGrad", x, four(g)[3], attrs.size, attrs);
+}
+
+const POINTWISE: ConvAttrs = { stride: [1, 1], padding: [0, 0] };
+
+/**
+ * The windows of x `[N, H, W, C]` as rows, where a pass to or from y `[N, P, Q, O]` is best taken as
+ * a product with them: with a stride they are few, and few channels leave most of a vector empty.
+ */
+function unrolled(target: Target, pass: Convolution, x: Tensor, y: Tensor): Tensor | null {
+  if (!choosePatches(target, pass)) return null;
+  const { kernel, stride, padding } = pass, [, p, q] = four(y);
+  return patches(x, { kernel, stride, padding, size: [p, q] });
 }
 
 const Conv: Op<ConvAttrs> = {
@@ -62,17 +94,28 @@ const Conv: Op<ConvAttrs> = {
   lower: (node, target) => {
     const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
     const { stride, padding } = node.attrs as ConvAttrs;
-    const m = tileSize(target, x, node, [four(w)[0], four(w)[1]], stride);
-    return m ? winogradConv(x, w, bias, { m, padding }) : node;
+    const [r, s, c, o] = four(w), pass = forwardOf(node);
+    const m = chooseWinograd(target, pass);
+    if (m) return winogradConv(x, w, bias, { m, padding });
+    const rest = bias ? [bias] : [];
+    const rows = unrolled(target, pass, x, node);
+    if (rows) {
+      const k = four(rows)[3];
+      const matrix = zeroPad(reshape(w, [1, 1, r * s * c, o]), 2, k);
+      return apply(Conv, [rows, matrix, ...rest], POINTWISE);
+    }
+    if (c % 4 === 0 || !chooseTile(target, pass)) return node;
+    const padded = [zeroPad(x, 3, ceil4(c)), zeroPad(w, 2, ceil4(c))];
+    return apply(Conv, [...padded, ...rest], { stride, padding });
   },
   kernels: (node, target) => {
     const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
     const attrs = node.attrs as ConvAttrs;
     const [r, s, _, o] = four(w);
     const grid = windows(four(x), four(node), [r, s], attrs);
-    const tile = chooseTile(target, o);
-    if (tile) return [rowTile(grid, { o, bias: !!bias }, tile, target)];
     const { h, w: width, c, p, q } = grid;
+    const tile = chooseTile(target, forwardOf(node));
+    if (tile && c % 4 === 0) return [rowTile(grid, { o, bias: !!bias }, tile, target)];
     return [
       {
         ...perThread(
@@ -113,15 +156,15 @@ const ConvInputGrad: Op<SizedAttrs> = {
   shape: ([g, w], { size }) => [four(g!)[0], ...size, four(w!)[3]],
   lower: (node, target) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
-    const { stride, padding: [y, x] } = node.attrs as SizedAttrs;
-    const m = y <= 2 && x <= 2 && tileSize(target, g, node, [four(w)[0], four(w)[1]], stride);
+    const { padding: [y, x] } = node.attrs as SizedAttrs;
+    const m = chooseWinograd(target, inputGradOf(node));
     return m ? winogradConv(g, w, undefined, { m, padding: [2 - y, 2 - x], flip: true }) : node;
   },
   kernels: (node, target) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
     const { stride, padding } = node.attrs as SizedAttrs;
     const [n, p, q, o] = four(g), [r, s, _, c] = four(w), [, h, width] = four(node);
-    const tile = chooseTile(target, c);
+    const tile = chooseTile(target, inputGradOf(node));
     if (!tile || o % 4 !== 0) return [naiveInputGrad(node, target)];
     // Pixels of one phase (h mod stride, w mod stride) meet the same taps, every stride-th one:
     // for each phase this is a convolution of stride 1 with those taps.
@@ -210,11 +253,21 @@ const ConvWeightGrad: Op<SizedAttrs> = {
   shape: ([x, g], { size }) => [...size, four(x!)[3], four(g!)[3]],
   lower: (node, target) => {
     const [r, s, c, o] = four(node), [x, g] = node.inputs as [Tensor, Tensor];
-    const { stride, padding } = node.attrs as SizedAttrs;
-    const m = tileSize(target, x, g, [r, s], stride);
+    const { padding } = node.attrs as SizedAttrs, pass = weightGradOf(node);
+    const m = chooseWinograd(target, pass);
     if (m) return winogradWeightGrad(x, g, { m, padding });
+    const rows = unrolled(target, pass, x, g);
+    if (rows) {
+      const whole = apply(ConvWeightGrad, [rows, g], { ...POINTWISE, size: [1, 1] });
+      return reshape(unpad(whole, 2, r * s * c), node.shape);
+    }
+    if (!chooseTile(target, pass)) return node;
+    if (c % 4 !== 0) {
+      const whole = apply(ConvWeightGrad, [zeroPad(x, 3, ceil4(c)), g], node.attrs as SizedAttrs);
+      return reshape(unpad(whole, 2, c), node.shape);
+    }
     const splits = splitCount(r * s * c, o, g.size / o);
-    if (splits === 1 || !chooseTile(target, o)) return node;
+    if (splits === 1) return node;
     const partial = apply(PartialWeightGrad, node.inputs, { ...node.attrs as SizedAttrs, splits });
     return reshape(sum(partial, [0]), node.shape);
   },
@@ -224,8 +277,8 @@ const ConvWeightGrad: Op<SizedAttrs> = {
     const attrs = node.attrs as SizedAttrs;
     const { stride, padding } = attrs;
     const grid = windows(four(x), four(g), [r, s], attrs);
-    const tile = chooseTile(target, o);
-    if (tile) return [columnTile(grid, { o, splits: 1 }, tile, target)];
+    const tile = chooseTile(target, weightGradOf(node));
+    if (tile && c % 4 === 0) return [columnTile(grid, { o, splits: 1 }, tile, target)];
     const { n, h, w, p, q } = grid;
     return [
       {
@@ -273,7 +326,8 @@ const PartialWeightGrad: Op<SizedAttrs & { splits: number }> = {
     const { size, splits, ...attrs } = node.attrs as SizedAttrs & { splits: number };
     const o = four(g)[3];
     const grid = windows(four(x), four(g), size, attrs as ConvAttrs);
-    return [columnTile(grid, { o, splits }, chooseTile(target, o)!, target)];
+    const tile = chooseTile(target, weightGradOf(node))!;
+    return [columnTile(grid, { o, splits }, tile, target)];
   },
 };
 

@@ -13,7 +13,8 @@
  * Sizes are no part of the WGSL but a uniform `z`, so that all layers share a few pipelines: one of
  * these takes a driver about half a second to compile.
  *
- * Dimension letters: N images, H×W source pixels, C source channels, P×Q result pixels, O columns.
+ * Dimension letters: N images, H×W source pixels, C source channels, P×Q result pixels, O columns;
+ * C and O are multiples of 4.
  *
  * @module
  */
@@ -113,13 +114,13 @@ export interface RowTile {
 
 /**
  * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`, maybe bias `[O]`;
- * result `[layers, pixels, O]`. Where C is no multiple of 4, the direction must be forward.
+ * result `[layers, pixels, O]`.
  */
 export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): KernelSpec {
   const { o, layers = 1, scatter, bias = false } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
-  const rows = x.n * x.p * x.q, vector = x.c % 4 === 0, simple = pointwise(x);
+  const rows = x.n * x.p * x.q, simple = pointwise(x);
   const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers, target);
   const loads = Math.ceil(tile.rows / tile.lanes);
   // Per lane: the rows it loads. A row past the last reads pixel 0 and counts as zero.
@@ -156,7 +157,7 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
       ? `${b}\n${times(loads, (j) => `${aLoad(j)}\n${products(j)}`)}`
       : `${times(loads, aLoad)}\n${b}\n${times(loads, products)}`;
 
-  const vectorTaps = `  for (var tap = 0u; tap < z.taps; tap++) {
+  const taps = `  for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
 ${
     times(loads, (j) =>
@@ -172,38 +173,13 @@ ${interleave(simple, bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
       k += 4u * z.o4;
     }
   }`;
-  // Channels are no multiple of 4: a window's row is taps × C consecutive elements of the source.
-  const line = x.taps[1] * x.c;
-  const scalarTaps = `  for (var r = 0u; r < z.down_taps; r++) {
-${
-    times(loads, (j) =>
-      simple
-        ? `    let ok_${j} = in_${j}; let p_${j} = image; let e_${j} = i32(m_${j} * z.c);
-    let end_${j} = i32(z.rows * z.c);`
-        : `    let y_${j} = h_${j} + i32(r); let ok_${j} = in_${j} && y_${j} >= 0 && y_${j} < i32(z.h);
-    let p_${j} = image + select(0u, u32(i_${j} + y_${j}) * z.w * z.c, ok_${j});
-    let e_${j} = w_${j} * i32(z.c); let end_${j} = i32(z.w * z.c);`)
-  }
-    for (var c = 0; c < i32(z.line); c += 4) {
-${
-    times(loads, (j) =>
-      `      var a_${j} = vec4f(0.0);\n` + times(4, (k) =>
-        `      { let e = e_${j} + c + ${k};
-        let ok = ok_${j} && c + ${k} < i32(z.line) && e >= 0 && e < end_${j};
-        a_${j}[${k}] = select(0.0, x[p_${j} + select(0u, u32(e), ok)], ok); }`))
-  }
-      let k = r * z.line + u32(c);
-${bLoads((k) => `kernel + min(k + ${k}u, z.down_taps * z.line - 1u) * z.o4`)}
-${times(loads, products)}
-    }
-  }`;
   const pixel = scatter
     ? `((m / (z.p * z.q) * z.out_h + z.out_y + m / z.q % z.p * z.out_dy) * z.out_w
     + z.out_x + m % z.q * z.out_dx)`
     : "(group.z * z.rows + m)";
   return {
     bindings: arrays({
-      x: vector ? "vec4f" : "f32",
+      x: "vec4f",
       w: "vec4f",
       ...bias && { bias: "vec4f" },
       y: "vec4f",
@@ -211,17 +187,17 @@ ${times(loads, products)}
     body: `${main}
   let image = group.z * z.image; let kernel = group.z * z.taps * z.c * z.o4;
 ${contexts}
-${vector ? vectorTaps : scalarTaps}
+${taps}
 ${stores(tile, rows, `${pixel} * z.o4`, bias)}
 }`,
     sizes: {
       ...sizes,
-      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c: x.c, c4: Math.floor(x.c / 4) },
-      ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1], line },
-      ...{ taps: x.taps[0] * x.taps[1], across_taps: x.taps[1], down_taps: x.taps[0] },
+      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c: x.c, c4: x.c / 4 },
+      ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
+      ...{ taps: x.taps[0] * x.taps[1], across_taps: x.taps[1] },
       ...{ r0: first[0], s0: first[1], dr: step[0], ds: step[1], kernel_width: width },
       direction: x.direction,
-      image: x.n * x.h * x.w * x.c / (vector ? 4 : 1),
+      image: x.n * x.h * x.w * x.c / 4,
       ...scatter && {
         ...{ out_h: scatter.size[0], out_y: scatter.first[0], out_dy: scatter.step[0] },
         ...{ out_w: scatter.size[1], out_x: scatter.first[1], out_dx: scatter.step[1] },
@@ -251,31 +227,29 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   const { o, splits, layers = 1 } = spec;
   const rows = x.taps[0] * x.taps[1] * x.c, pixels = x.n * x.p * x.q, simple = pointwise(x);
   const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * splits, target);
-  // A step takes 4 pixels × the tile's rows; `width` elements of A come with one load.
-  const width = x.c % 4 === 0 ? 4 : 1;
-  const perPixel = tile.rows / width;
+  // A step takes 4 pixels × the tile's rows, of which one load brings four.
+  const perPixel = tile.rows / 4;
   const loads = Math.ceil(4 * perPixel / tile.lanes);
   const contexts = times(
     loads,
     (j) =>
       `  let e_${j} = lane + ${j * tile.lanes}u; let k_${j} = e_${j} % 4u;
-  let m_${j} = min(m0 / ${width}u + e_${j} / 4u, z.rows / ${width}u - 1u);
-  let c_${j} = m_${j} % z.cv;
-  let r_${j} = i32(m_${j} / z.cv / z.across_taps) + i32(z.oh);
-  let t_${j} = i32(m_${j} / z.cv % z.across_taps) + i32(z.ow);`,
+  let m_${j} = min(m0 / 4u + e_${j} / 4u, z.rows / 4u - 1u);
+  let c_${j} = m_${j} % z.c4;
+  let r_${j} = i32(m_${j} / z.c4 / z.across_taps) + i32(z.oh);
+  let t_${j} = i32(m_${j} / z.c4 % z.across_taps) + i32(z.ow);`,
   );
-  const zero = width === 4 ? "vec4f(0.0)" : "0.0";
   const aLoad = (j: number) =>
     `    let at_${j} = k + k_${j};
 ` + (simple
-      ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.cv, ok_${j});`
+      ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.c4, ok_${j});`
       : `    let h_${j} = i32(at_${j} / z.q % z.p * z.sh) + r_${j};
     let w_${j} = i32(at_${j} % z.q * z.sw) + t_${j};
     let ok_${j} = at_${j} < end && h_${j} >= 0 && h_${j} < i32(z.h) && w_${j} >= 0 && w_${j} < i32(z.w);
     let row_${j} = i32(at_${j} / (z.p * z.q) * z.h) + h_${j};
-    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.cv, ok_${j});`) +
+    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.c4, ok_${j});`) +
     `
-    let a_${j} = select(${zero}, x[p_${j} + c_${j}], ok_${j});`;
+    let a_${j} = select(vec4f(0.0), x[p_${j} + c_${j}], ok_${j});`;
   const bLoads = times(
     4,
     (k) =>
@@ -283,9 +257,8 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
       times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} + ${v}u];`),
   );
   /** Which element that is loaded holds A at pixel k of the step, row i of the tile. */
-  const element = (k: number, i: number) => Math.floor(i / width) * 4 + k;
-  const a = (k: number, i: number) =>
-    width === 4 ? `t${element(k, i)}.${"xyzw"[i % 4]}` : `t${element(k, i)}`;
+  const element = (k: number, i: number) => Math.floor(i / 4) * 4 + k;
+  const a = (k: number, i: number) => `t${element(k, i)}.${"xyzw"[i % 4]}`;
   const inLoad = (j: number, e: number) => Math.floor(e / tile.lanes) === j;
   /** Load j of A and the products of the rows that it completes. */
   const steps = times(loads, (j) => {
@@ -305,7 +278,7 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
     ].join("\n");
   });
   return {
-    bindings: arrays({ x: width === 4 ? "vec4f" : "f32", g: "vec4f", y: "vec4f" }),
+    bindings: arrays({ x: "vec4f", g: "vec4f", y: "vec4f" }),
     body: `${main}
   let split = group.z % z.splits; let layer = group.z / z.splits;
   let end = min((split + 1u) * z.each, z.pixels);
@@ -319,11 +292,11 @@ ${stores(tile, rows, "(group.z * z.rows + m) * z.o4", false)}
 }`,
     sizes: {
       ...sizes,
-      ...{ p: x.p, q: x.q, h: x.h, w: x.w, cv: x.c / width, pixels },
+      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c4: x.c / 4, pixels },
       ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
       across_taps: x.taps[1],
       ...{ splits, each: Math.ceil(pixels / splits / 4) * 4 },
-      image: x.n * x.h * x.w * x.c / width,
+      image: x.n * x.h * x.w * x.c / 4,
     },
     workgroups,
     subgroups: tile.lanes > 1,

@@ -5,11 +5,12 @@
  */
 
 import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { chooseTile } from "../schedule.ts";
-import { formatShape, sameShape, type Shape, ShapeError } from "../shape.ts";
+import { chooseTile, type Product } from "../schedule.ts";
+import { ceil4, formatShape, sameShape, type Shape, ShapeError } from "../shape.ts";
 import { apply, type Op, type Tensor } from "../tensor.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
 import { add } from "./elementwise.ts";
+import { unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { permute, reshape } from "./view.ts";
 
@@ -40,6 +41,12 @@ function sizes(node: Tensor): { layers: number; m: number; k: number; n: number 
   const [m, n] = node.shape.slice(-2) as [number, number];
   const k = node.inputs[1]!.shape.at(-2)!;
   return { layers: node.size / (m * n), m, k, n };
+}
+
+/** A product node as tiles are chosen for it. */
+function productOf(node: Tensor, kind: Product["kind"]): Product {
+  const { layers, m, k, n } = sizes(node);
+  return { kind, layers, rows: m, inner: k, columns: n };
 }
 
 /** `length` pixels of `channels`, each a row of a matrix. */
@@ -79,9 +86,14 @@ function naive(node: Tensor, target: Target, transposeA: boolean): KernelSpec {
 const MatMul: Op = {
   name: "matmul",
   shape: (inputs) => productShape(inputs, false),
+  lower: (node, target) => {
+    const { layers, k } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
+    if (k % 4 === 0 || !chooseTile(target, productOf(node, "product"), layers)) return node;
+    return apply(MatMul, [zeroPad(a, a.rank - 1, ceil4(k)), zeroPad(b, b.rank - 2, ceil4(k))], {});
+  },
   kernels: (node, target) => {
     const { layers, m, k, n } = sizes(node);
-    const tile = chooseTile(target, n, layers);
+    const tile = chooseTile(target, productOf(node, "product"), layers);
     return [
       tile ? rowTile(matrix(m, k), { o: n, layers }, tile, target) : naive(node, target, false),
     ];
@@ -94,14 +106,18 @@ const MatMulT: Op = {
   name: "matmulT",
   shape: (inputs) => productShape(inputs, true),
   lower: (node, target) => {
-    const { layers, m, k, n } = sizes(node);
+    const { layers, m, k, n } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
+    const product = productOf(node, "productT");
+    if (m % 4 !== 0 && chooseTile(target, product, layers)) {
+      return unpad(apply(MatMulT, [zeroPad(a, a.rank - 1, ceil4(m)), b], {}), node.rank - 2, m);
+    }
     const splits = splitCount(m, n, k);
-    if (splits === 1 || !chooseTile(target, n, layers * splits)) return node;
+    if (splits === 1 || !chooseTile(target, product, layers * splits)) return node;
     return reshape(sum(apply(PartialMatMulT, node.inputs, { splits }), [1]), node.shape);
   },
   kernels: (node, target) => {
     const { layers, m, k, n } = sizes(node);
-    const tile = chooseTile(target, n, layers);
+    const tile = chooseTile(target, productOf(node, "productT"), layers);
     return [
       tile
         ? columnTile(matrix(k, m), { o: n, splits: 1, layers }, tile, target)
@@ -122,7 +138,9 @@ const PartialMatMulT: Op<{ splits: number }> = {
   kernels: (node, target) => {
     const [layers, splits, m, n] = node.shape as [number, number, number, number];
     const k = node.inputs[1]!.shape.at(-2)!;
-    return [columnTile(matrix(k, m), { o: n, splits, layers }, chooseTile(target, n)!, target)];
+    const product: Product = { kind: "productT", layers, rows: m, inner: k, columns: n };
+    const tile = chooseTile(target, product)!;
+    return [columnTile(matrix(k, m), { o: n, splits, layers }, tile, target)];
   },
 };
 

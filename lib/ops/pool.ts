@@ -70,22 +70,63 @@ ${body}
   }`;
 }
 
-/** WGSL loop over the windows that hold source pixel (p, q); `at` is the window's element. */
-function overHolders(y: Four, attrs: PoolAttrs, channels: number, body: string): string {
+/**
+ * A kernel for the gradient `[N, H, W, C]` of windows `[N, P, Q, C]`. A thread makes a block of
+ * stride × stride source pixels, which the same few windows cover: each of those is read once.
+ * `share` is the WGSL of what the window at index `at`, read by `read`, gives to its tap.
+ */
+function windowsGrad(
+  node: Tensor,
+  target: Target,
+  inputs: readonly string[],
+  read: string,
+  share: (tap: number) => string,
+): KernelSpec {
+  const attrs = node.attrs as PoolAttrs;
   const { kernel, stride, padding } = attrs;
-  const [h, w] = [`p + ${padding[0]}`, `q + ${padding[1]}`];
-  // Window u covers the pixels from u · stride on: the first that reaches this one, and the last.
-  const first = (at: string, axis: 0 | 1) =>
-    `max(${at} - ${kernel[axis] - stride[axis]}, 0) / ${stride[axis]}`;
-  const last = (at: string, axis: 0 | 1) => `min((${at}) / ${stride[axis]}, ${y[axis + 1]! - 1})`;
-  return `  for (var u = ${first(h, 0)}; u <= ${last(h, 0)}; u++) {
-    let r = ${h} - u * ${stride[0]};
-    for (var v = ${first(w, 1)}; v <= ${last(w, 1)}; v++) {
-      let s = ${w} - v * ${stride[1]};
-      let at = u32((n * ${y[1]} + u) * ${y[2]} + v) * ${channels}u + c;
-${body}
-    }
+  const [n, h, w, c] = four(node), [, p, q] = four(node.inputs[0]!);
+  const [type, width] = vector(c);
+  const channels = c / width;
+  const range = (count: number) => Array.from({ length: count }, (_, i) => i);
+  /** Windows back from a block's own that still reach it. */
+  const back = ([0, 1] as const).map((axis) => range(Math.ceil(kernel[axis] / stride[axis])));
+  const rows = Math.ceil((h + padding[0]) / stride[0]);
+  const columns = Math.ceil((w + padding[1]) / stride[1]);
+  const pixels = range(stride[0]).flatMap((i) => range(stride[1]).map((j) => [i, j] as const));
+  const covers = back[0]!.flatMap((u) => back[1]!.map((v) => [u, v] as const));
+  const lines = [
+    ...pixels.map(([i, j]) => `  var sum${i}_${j} = ${type}(0.0);`),
+    ...covers.map(([u, v]) => {
+      const shares = pixels.flatMap(([i, j]) => {
+        const [r, s] = [i + u * stride[0], j + v * stride[1]];
+        if (r >= kernel[0] || s >= kernel[1]) return [];
+        return [`    sum${i}_${j} += ${share(r * kernel[1] + s)};`];
+      });
+      return `  if (a >= ${u} && a < ${p + u} && b >= ${v} && b < ${q + v}) {
+    let at = u32((n * ${p} + a - ${u}) * ${q} + b - ${v}) * ${channels}u + c;
+    ${read}
+${shares.join("\n")}
   }`;
+    }),
+    `  let h0 = a * ${stride[0]} - ${padding[0]}; let w0 = b * ${stride[1]} - ${padding[1]};`,
+    ...pixels.map(([i, j]) =>
+      `  { let h = h0 + ${i}; let w = w0 + ${j};
+    if (h >= 0 && h < ${h} && w >= 0 && w < ${w}) {
+      y[u32((n * ${h} + h) * ${w} + w) * ${channels}u + c] = sum${i}_${j};
+    } }`
+    ),
+  ];
+  const bindings: Binding[] = inputs.map((name) => ({ name, type }));
+  return perThread(
+    [...bindings, { name: "y", type, write: true }],
+    n * rows * columns * channels,
+    target,
+    `  let c = i % ${channels}u; let b = i32(i / ${channels}u % ${columns}u);
+  let a = i32(i / ${channels * columns}u % ${rows}u); let n = i32(i / ${
+      channels * columns * rows
+    }u);
+${lines.join("\n")}`,
+  );
 }
 
 // PyTorch takes the first of equal values, and NaN over any number. NaN is told by its bits, since
@@ -142,20 +183,16 @@ const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
   name: "maxPool2dGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
   kernels: (node, target) => {
-    const y = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
-    return [poolKernel(node, target, ["g", "taps"], (type, channels) =>
-      `  var sum = ${type}(0.0);
-${
-        overHolders(
-          y,
-          attrs,
-          channels,
-          `      sum += select(${type}(0.0), g[at], taps[at] == ${type}(f32(r * ${
-            attrs.kernel[1]
-          } + s)));`,
-        )
-      }
-  y[i] = sum;`)];
+    const [type] = vector(four(node)[3]);
+    return [
+      windowsGrad(
+        node,
+        target,
+        ["g", "taps"],
+        "let v = g[at]; let tap = taps[at];",
+        (tap) => `select(${type}(0.0), v, tap == ${type}(${tap}.0))`,
+      ),
+    ];
   },
 };
 
@@ -179,11 +216,9 @@ const AvgPoolGrad: Op<PoolAttrs & { size: Two }> = {
   name: "avgPool2dGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
   kernels: (node, target) => {
-    const y = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
-    return [poolKernel(node, target, ["g"], (type, channels) =>
-      `  var sum = ${type}(0.0);
-${overHolders(y, attrs, channels, "      sum += g[at];")}
-  y[i] = sum / ${attrs.kernel[0] * attrs.kernel[1]}.0;`)];
+    const { kernel } = node.attrs as PoolAttrs;
+    const scale = `let v = g[at] / ${kernel[0] * kernel[1]}.0;`;
+    return [windowsGrad(node, target, ["g"], scale, () => "v")];
   },
   vjp: (u, _, _g, { kernel, stride, padding }) => [
     apply(AvgPool, [u], { kernel, stride, padding }),

@@ -148,6 +148,17 @@ const Select: Op<{ index: number }> = {
   vjp: (g, _, [x], { index }) => [apply(Unselect, [g], { index, count: x!.shape[0]! })],
 };
 
+const Narrow: Op<{ shape: Shape }> = {
+  name: "narrow",
+  shape: (_, { shape }) => shape,
+  view: ({ offset, strides }) => ({ offset, strides }),
+};
+
+/** The first elements along each axis, as many as `shape` says; no gradient. */
+export function narrow(x: Tensor, shape: Shape): Tensor {
+  return sameShape(x.shape, shape) ? x : apply(Narrow, [x], { shape });
+}
+
 /** The `index`-th slice along the first axis: `[K, …]` → `[…]`. */
 export function select(x: Tensor, index: number): Tensor {
   return apply(Select, [x], { index });

@@ -10,8 +10,10 @@
  */
 
 import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { sameShape } from "../shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
 import { matmul } from "./matmul.ts";
+import { permuteOrder } from "./view.ts";
 
 /** Taps of the kernel along each axis. */
 const R = 3;
@@ -287,22 +289,44 @@ ${
   },
 };
 
-/** G w Gᵀ: w `[3, 3, C, O]` → `[E, C, O]`; `flip` turns the kernel by 180°. */
-const WinogradKernel: Op<{ m: number; flip: boolean }> = {
+interface KernelAttrs extends Attrs {
+  readonly m: number;
+  /** Whether the kernel is turned by 180°. */
+  readonly flip: boolean;
+  /** Whether w is `[3, 3, O, C]`. */
+  readonly swap: boolean;
+}
+
+/** G w Gᵀ: w `[3, 3, C, O]` → `[E, C, O]`. */
+const WinogradKernel: Op<KernelAttrs> = {
   name: "winogradKernel",
-  shape: ([w], { m }) => [(m + 2) ** 2, ...w!.shape.slice(2)],
+  shape: ([w], { m, swap }) => {
+    const [, , c, o] = w!.shape as Four;
+    return [(m + 2) ** 2, ...swap ? [o, c] : [c, o]];
+  },
+  lower: (node) => {
+    // A kernel with channels swapped, as the input gradient wants it, is read that way instead.
+    const w = node.inputs[0]!, order = permuteOrder(w), attrs = node.attrs as KernelAttrs;
+    const swapped = order && sameShape(order, [0, 1, 3, 2]) && !attrs.swap;
+    return swapped ? apply(WinogradKernel, [w.inputs[0]!], { ...attrs, swap: true }) : node;
+  },
   kernels: (node, target) => {
-    const { m, flip } = node.attrs as { m: number; flip: boolean };
+    const { m, flip, swap } = node.attrs as KernelAttrs;
     const each = node.size / (m + 2) ** 2;
     // A flipped kernel is read from its last tap backwards.
-    const sizes = { last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 };
+    const [, c, o] = node.shape as [number, number, number];
+    const sizes = {
+      ...{ last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 },
+      ...{ columns: o, down: swap ? 1 : o, across: swap ? c : 1 },
+    };
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       each,
       target,
-      sandwich(
+      `  let at = i / z.columns * z.down + i % z.columns * z.across;
+` + sandwich(
         winogradMatrices(m).g,
-        (i, j) => `x[(z.last + ${i * R + j}u * z.step) * z.count + i]`,
+        (i, j) => `x[(z.last + ${i * R + j}u * z.step) * z.count + at]`,
         (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + i] = ${value};`,
       ),
       { sizes },
@@ -343,7 +367,7 @@ export function winogradConv(
 ): Tensor {
   const [n, h, width] = x.shape as Four;
   const tiles = apply(WinogradInput, [x], { m, padding });
-  const products = matmul(tiles, apply(WinogradKernel, [w], { m, flip }));
+  const products = matmul(tiles, apply(WinogradKernel, [w], { m, flip, swap: false }));
   const shape: Four = [
     n,
     h + 2 * padding[0] - 2,

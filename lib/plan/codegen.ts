@@ -44,6 +44,7 @@ function collapse(shape: Shape, operands: readonly (readonly number[])[], cuts: 
 class Cluster {
   readonly operands: Strided[] = [];
   readonly #ids = new Map<Tensor, number>();
+  readonly #names = new Map<Tensor, string>();
 
   constructor(readonly shape: Shape, readonly inlined: InlinedNodes) {}
 
@@ -65,10 +66,10 @@ class Cluster {
     return `x${id}`;
   }
 
-  /** WGSL lines that compute `node` from operand values `x0`, `x1`, …, and its name. */
+  /** WGSL lines that compute `node` from operand values `x0`, `x1`, … and earlier lines, and its name. */
   write(node: Tensor, own = true): { lines: string[]; value: string } {
     const lines: string[] = [];
-    const names = new Map<Tensor, string>();
+    const names = this.#names;
     const visit = (x: Tensor, inside: boolean): string => {
       if (!inside) return this.#operand(x);
       let name = names.get(x);
@@ -238,7 +239,9 @@ export function reductionKernel(
   const input = node.inputs[0]!;
   const { axes: reduced, chunks, init, step, results } = node.op.reduction!(node);
   const cluster = new Cluster(input.shape, inlined);
-  const { lines, value } = cluster.write(input, inlined.has(input));
+  const written = node.inputs.map((x) => cluster.write(x, inlined.has(x)));
+  const lines = written.flatMap(({ lines }) => lines);
+  const values = written.map(({ value }, i) => `let ${"vw"[i]} = ${value};`);
   const first = reduced[0] ?? 0, end = (reduced.at(-1) ?? -1) + 1;
   const { operands } = cluster;
   const all = collapse(input.shape, operands.map((x) => x.strides), [first, end]);
@@ -268,7 +271,7 @@ ${indent(split(kept, "at", (k) => `o${k}`))}
 ${indent(split(sizes(middle), "r", (k) => `r${k}`), 4)}
 ${indent(operands.map((_, i) => loads.load(i, index)), 4)}
 ${indent(lines, 4)}
-    let v = ${value};
+    ${values.join(" ")}
     ${step}
   }
 ${

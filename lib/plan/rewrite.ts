@@ -11,9 +11,20 @@ import { topological } from "../grad.ts";
 import type { Target } from "../kernel.ts";
 import { permute, permuteOrder, reshape } from "../ops/view.ts";
 import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
-import { apply, constantData, inverseOrder, type Op, type Tensor, Variable } from "../tensor.ts";
+import {
+  apply,
+  constantData,
+  inverseOrder,
+  type Op,
+  type Tensor,
+  Variable,
+  withScope,
+} from "../tensor.ts";
 
-/** Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. */
+/**
+ * Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. What replaces a
+ * node keeps its scope; of equal nodes, the first one's counts.
+ */
 export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   const known = new Map<string, Tensor>();
@@ -38,8 +49,10 @@ export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
     if (seen) return seen;
     const inputs = node.inputs.map(visit);
     const moved = inputs.some((x, i) => x !== node.inputs[i]);
-    const fresh = intern(moved ? apply(node.op, inputs, node.attrs) : node);
-    const next = done.get(fresh) ?? simpler(fresh, target);
+    const fresh = intern(
+      moved ? withScope(node.scope, () => apply(node.op, inputs, node.attrs)) : node,
+    );
+    const next = done.get(fresh) ?? withScope(fresh.scope, () => simpler(fresh, target));
     const result = next === fresh ? fresh : visit(next);
     done.set(node, result);
     done.set(fresh, result);

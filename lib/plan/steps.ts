@@ -7,7 +7,16 @@
 import type { KernelSpec, Target } from "../kernel.ts";
 import { packOffsets } from "../ops/pack.ts";
 import { isContiguous, permute } from "../ops/view.ts";
-import { apply, inputName, type Op, type Tensor, type Update, Variable } from "../tensor.ts";
+import {
+  apply,
+  inputName,
+  type Op,
+  type Scope,
+  type Tensor,
+  type Update,
+  Variable,
+  withScope,
+} from "../tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
 import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
 import { rewrite } from "./rewrite.ts";
@@ -18,6 +27,8 @@ export interface Step {
   readonly name: string;
   /** The tensor computed, or the first variable updated. */
   readonly node: Tensor;
+  /** Where it comes from: the layer and pass of that tensor, whatever is fused into its kernel. */
+  readonly scope: Scope;
   /** The kernel. */
   readonly spec: KernelSpec;
   /** Tensors bound for reading, in the kernel's order. */
@@ -47,7 +58,9 @@ export interface Schedule {
 /** An assignment to a variable as one to the variable that holds its values. */
 function storedUpdate(update: Update): Update {
   const stored = update.value && update.targets[0]!.stored;
-  return stored ? { targets: [stored], value: permute(update.value!, stored.order!) } : update;
+  if (!stored) return update;
+  const value = withScope(update.value!.scope, () => permute(update.value!, stored.order!));
+  return { targets: [stored], value };
 }
 
 /** The variable whose memory a variable lies in. */
@@ -55,6 +68,7 @@ const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
 
 /** The value of an assignment, so that its kernel writes to the variable. */
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
+const copyOf = (x: Tensor) => withScope(x.scope, () => apply(Assign, [x], {}));
 
 /** Orders the computation of `outputs` and `updates`. */
 export function schedule(
@@ -66,9 +80,9 @@ export function schedule(
   if (updates.length > 0) {
     // Outputs show what the run computed with; so of a variable, a copy from before its update.
     const changing = (x: Tensor) => strided(x).base instanceof Variable;
-    outputs = outputs.map((x) => changing(x) ? apply(Assign, [x], {}) : x);
+    outputs = outputs.map((x) => changing(x) ? copyOf(x) : x);
   }
-  const assigned = updates.map(({ value }) => value && apply(Assign, [value], {}));
+  const assigned = updates.map(({ value }) => value && copyOf(value));
   const given = updates.map(({ reads = [] }) => reads);
   const roots = rewrite(
     [...outputs, ...assigned.filter((x) => x !== undefined), ...given.flat()],
@@ -98,8 +112,8 @@ export function schedule(
     if (!unsafe) return;
     // A variable is in memory already: what must be kept of it is a copy.
     const x = value.inputs[0]!;
-    const kept = inMemory(x) instanceof Variable ? apply(Assign, [x], {}) : x;
-    values[i] = apply(Assign, [kept], {});
+    const kept = inMemory(x) instanceof Variable ? copyOf(x) : x;
+    values[i] = copyOf(kept);
     early.push(kept);
   });
   if (early.length > 0) fusion = fuseAll();
@@ -122,11 +136,13 @@ export function schedule(
     const value = values[i];
     if (value) {
       const { spec, reads } = elementwiseKernel(value, fusion.inlined, target, own);
-      steps.push({ name: "assign", node: own, spec, reads, writes: [own] });
+      const { scope } = value;
+      steps.push({ name: "assign", node: own, scope, spec, reads, writes: [own] });
     } else {
       const { name = "update", targets: writes } = update;
+      const { scope } = reads[i]![0] ?? own;
       for (const spec of update.kernels!(target)) {
-        steps.push({ name, node: own, spec, reads: reads[i]!.map(inMemory), writes });
+        steps.push({ name, node: own, scope, spec, reads: reads[i]!.map(inMemory), writes });
       }
     }
   });
@@ -165,23 +181,25 @@ function packSteps(
       parts.set(bases[i]!, place);
       return [];
     }
-    const copy = apply(Assign, [x], {});
+    const copy = copyOf(x);
     parts.set(copy, place);
     const { spec, reads } = elementwiseKernel(copy, new Map(), target);
-    return [{ name: "copy", node: copy, spec, reads, writes: [copy] }];
+    return [{ name: "copy", node: copy, scope: copy.scope, spec, reads, writes: [copy] }];
   });
 }
 
 function stepsOf(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
+  const { scope } = node;
   if (node.op.reduction || node.op.expression || node.op.view) {
     const generate = node.op.reduction ? reductionKernel : elementwiseKernel;
     const name = nameOf(node, inlined);
-    return [{ name, node, writes: [node], ...generate(node, inlined, target) }];
+    return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
   if (!node.op.kernels) throw new Error(`plan: ${node.op.name} has no kernel`);
-  return node.op.kernels(node, target).map((spec) => ({
+  return withScope(scope, () => node.op.kernels!(node, target)).map((spec) => ({
     name: node.op.name,
     node,
+    scope,
     spec,
     reads: node.inputs.map(inMemory),
     writes: [node],

@@ -1,0 +1,99 @@
+/**
+ * The windows of an image written out as rows (im2col), and the zero padding that lets products
+ * take four elements at a time. Only lowered graphs have these: none has a gradient.
+ *
+ * @module
+ */
+
+import { arrays, perThread } from "../kernel.ts";
+import { ceil4, sizeOf } from "../shape.ts";
+import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { narrow, reshape } from "./view.ts";
+
+type Two = readonly [number, number];
+type Four = readonly [number, number, number, number];
+
+interface PatchAttrs extends Attrs {
+  readonly kernel: Two;
+  readonly stride: Two;
+  readonly padding: Two;
+  /** Result pixels P×Q. */
+  readonly size: Two;
+}
+
+const Patches: Op<PatchAttrs> = {
+  name: "patches",
+  shape: ([x], { kernel, size }) => {
+    const [n, , , c] = x!.shape as Four;
+    return [n, ...size, ceil4(kernel[0] * kernel[1] * c)];
+  },
+  kernels: (node, target) => {
+    const [, h, w, c] = node.inputs[0]!.shape as Four;
+    const { kernel: [r, s], stride, padding, size: [p, q] } = node.attrs as PatchAttrs;
+    const columns = node.shape[3]!, vector = c % 4 === 0;
+    const width = vector ? 4 : 1, channels = c / width;
+    /** WGSL of element `k`, counted in vectors or scalars, of the window's row. */
+    const element = (k: string) =>
+      `{ let k = ${k}; let tap = k / ${channels}u;
+      let h = h0 + i32(tap / ${s}u); let w = w0 + i32(tap % ${s}u);
+      let inside = tap < ${r * s}u && h >= 0 && h < ${h} && w >= 0 && w < ${w};
+      let at = select(0u, u32((n * ${h} + h) * ${w} + w) * ${channels}u + k % ${channels}u, inside);
+      VALUE = select(${vector ? "vec4f(0.0)" : "0.0"}, x[at], inside); }`;
+    const body = vector
+      ? `  ${element(`i % ${columns / 4}u`).replace("VALUE", "y[i]")}`
+      : `  var v = vec4f(0.0);
+${
+        [0, 1, 2, 3].map((j) =>
+          `  ${element(`i % ${columns / 4}u * 4u + ${j}u`).replace("VALUE", `v[${j}]`)}`
+        ).join("\n")
+      }
+  y[i] = v;`;
+    return [perThread(
+      arrays({ x: vector ? "vec4f" : "f32", y: "vec4f" }),
+      node.size / 4,
+      target,
+      `  let pixel = i / ${columns / 4}u; let n = i32(pixel / ${p * q}u);
+  let h0 = i32(pixel / ${q}u % ${p}u) * ${stride[0]} - ${padding[0]};
+  let w0 = i32(pixel % ${q}u) * ${stride[1]} - ${padding[1]};
+${body}`,
+    )];
+  },
+};
+
+/**
+ * The windows of x `[N, H, W, C]` under each result pixel, `[N, P, Q, R·S·C]` with zeros up to a
+ * multiple of 4: the convolution is then a product with the weight as `[R·S·C, O]`.
+ */
+export function patches(x: Tensor, attrs: PatchAttrs): Tensor {
+  return apply(Patches, [x], attrs);
+}
+
+const ZeroPad: Op<{ size: number }> = {
+  name: "zeroPad",
+  shape: ([x], { size }) => [...x!.shape.slice(0, -1), size],
+  kernels: (node, target) => {
+    const length = node.inputs[0]!.shape.at(-1)!, size = node.shape.at(-1)!;
+    return [perThread(
+      arrays({ x: "f32", y: "f32" }),
+      node.size,
+      target,
+      `  let at = i % ${size}u;
+  y[i] = select(0.0, x[select(0u, i / ${size}u * ${length}u + at, at < ${length}u)], at < ${length}u);`,
+    )];
+  },
+};
+
+/** x with zeros added at the end of an axis, up to `size`. */
+export function zeroPad(x: Tensor, axis: number, size: number): Tensor {
+  if (x.shape[axis] === size) return x;
+  const before = sizeOf(x.shape.slice(0, axis)), after = sizeOf(x.shape.slice(axis + 1));
+  const padded = apply(ZeroPad, [reshape(x, [before, x.shape[axis]! * after])], {
+    size: size * after,
+  });
+  return reshape(padded, x.shape.map((dim, i) => i === axis ? size : dim));
+}
+
+/** The first `size` elements along an axis: what {@link zeroPad} undoes. */
+export function unpad(x: Tensor, axis: number, size: number): Tensor {
+  return narrow(x, x.shape.map((dim, i) => i === axis ? size : dim));
+}

@@ -1,0 +1,199 @@
+/**
+ * Where the time of a plan goes, dispatch by dispatch.
+ *
+ * @module
+ */
+
+import { bytesOf } from "./buffers.ts";
+import type { Feeds, Plan } from "./plan.ts";
+import type { Shape } from "./shape.ts";
+import type { Scope } from "./tensor.ts";
+import { idleTime, median, type TimingOptions, timings, waitFor } from "./timing.ts";
+
+/** Time and work of one or more dispatches. */
+export interface Cost {
+  /** Milliseconds. */
+  readonly milliseconds: number;
+  /** Floating-point operations that the kernels make, not those of the method they stand for. */
+  readonly flops: number;
+  /** Bytes of the tensors that are read and written, each counted once. */
+  readonly bytes: number;
+}
+
+/** One dispatch of a plan, timed. */
+export interface StepProfile extends Scope, Cost {
+  /** The op, with what is fused into its kernel. */
+  readonly name: string;
+  /** Shape of the result, as it lies in memory. */
+  readonly shape: Shape;
+}
+
+/** What {@link profilePlan} finds. */
+export interface Profile {
+  /** The dispatches in the order of the plan. */
+  readonly steps: readonly StepProfile[];
+  /** Milliseconds of a run of the plan as it always runs, in one submit, by the host's clock. */
+  readonly whole: number;
+  /** How the dispatches were timed. */
+  readonly clock: "timestamps" | "submits";
+}
+
+/** How to profile. */
+export interface ProfileOptions extends TimingOptions {
+  /** `submits` does without timestamps; they are used by default where they make sense. */
+  readonly clock?: Profile["clock"];
+}
+
+/**
+ * Times every step of a plan: by timestamps around each, in `runs` runs of the plan; where the device
+ * has none, or none that agree with the host's clock, each step over and over in submits of its own.
+ * Either way in the order of the plan, so that a step meets the values that it meets in a run.
+ *
+ * It runs the plan's updates many times with the same inputs: variables that they change are worth
+ * nothing afterwards. So profile a network made for it.
+ *
+ * @example
+ * ```ts
+ * import { input, matmul, Plan, profilePlan } from "@resnette/resnette";
+ *
+ * const x = input("x", [64, 64]);
+ * using plan = await Plan.compile({ outputs: [matmul(x, x)] });
+ * const { steps } = await profilePlan(plan, { x: new Float32Array(64 * 64) });
+ * console.log(steps.map(({ name, flops }) => [name, flops])); // [ [ "matmul", 524288 ] ]
+ * ```
+ */
+export async function profilePlan(
+  plan: Plan,
+  feeds: Feeds = {},
+  { clock = "timestamps", enough, runs = 3 }: ProfileOptions = {},
+): Promise<Profile> {
+  const whole = median(
+    await timings(plan.device, (times) => {
+      for (let i = 0; i < times; i++) plan.run(feeds);
+    }, { enough: enough ?? 150, runs }),
+  );
+  const stamped = clock === "timestamps" ? await byTimestamps(plan, runs) : undefined;
+  const times = stamped ?? await bySubmits(plan, enough ?? 60);
+  const steps = plan.steps.map(({ name, node, scope, spec, reads, writes }, i) => ({
+    name,
+    layer: scope.layer,
+    pass: scope.pass,
+    shape: node.shape,
+    milliseconds: times[i]!,
+    flops: spec.flops ?? 0,
+    bytes: [...new Set([...reads, ...writes])].reduce(
+      (sum, x) => sum + bytesOf(x.dtype, x.size),
+      0,
+    ),
+  }));
+  return { steps, whole, clock: stamped ? "timestamps" : "submits" };
+}
+
+/** Steps whose timestamps fit one query set: WebGPU's 4096 queries. */
+const SET = 2048;
+
+/** Median milliseconds of each step; undefined where timestamps are missing or make no sense. */
+async function byTimestamps(plan: Plan, runs: number): Promise<number[] | undefined> {
+  const { device, steps } = plan, { gpu } = device;
+  if (!gpu.features.has("timestamp-query")) return undefined;
+  const sets = Array.from(
+    { length: Math.ceil(steps.length / SET) },
+    () => gpu.createQuerySet({ type: "timestamp", count: 2 * SET }),
+  );
+  const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
+  const size = sets.length * 2 * SET * 8;
+  const resolved = gpu.createBuffer({ size, usage: QUERY_RESOLVE | COPY_SRC });
+  const staging = gpu.createBuffer({ size, usage: COPY_DST | MAP_READ });
+  const fixed = await idleTime(device);
+  const found: number[][] = [];
+  try {
+    while (found.length < runs) {
+      const encoder = gpu.createCommandEncoder();
+      steps.forEach((_, i) => {
+        const querySet = sets[Math.floor(i / SET)]!, first = 2 * (i % SET);
+        plan.encodeStep(encoder, i, {
+          timestampWrites: {
+            querySet,
+            beginningOfPassWriteIndex: first,
+            endOfPassWriteIndex: first + 1,
+          },
+        });
+      });
+      sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, 2 * SET, resolved, i * 2 * SET * 8));
+      encoder.copyBufferToBuffer(resolved, 0, staging, 0, size);
+      const commands = encoder.finish();
+      const elapsed = await waitFor(device, () => gpu.queue.submit([commands])) - fixed;
+      await staging.mapAsync(GPUMapMode.READ);
+      const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
+      staging.unmap();
+      const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;
+      const times = steps.map((_, i) => between(2 * i, 2 * i + 1));
+      const span = between(0, 2 * steps.length - 1);
+      // The host sees the end up to about 10 ms late.
+      const sane = span > 0 && times.every((ms) => ms >= 0 && ms <= span) &&
+        Math.abs(span - elapsed) < 15 + 0.3 * elapsed;
+      if (!sane) return undefined;
+      found.push(times);
+    }
+  } finally {
+    [...sets, resolved, staging].forEach((x) => x.destroy());
+  }
+  return steps.map((_, i) => median(found.map((times) => times[i]!)));
+}
+
+/** Milliseconds of each step, repeated in submits of its own for `enough` milliseconds. */
+async function bySubmits(plan: Plan, enough: number): Promise<number[]> {
+  const { device, steps } = plan;
+  const found: number[] = [];
+  for (const i of steps.keys()) {
+    const submit = (times: number) => {
+      const encoder = device.gpu.createCommandEncoder();
+      plan.encodeStep(encoder, i, { times });
+      device.gpu.queue.submit([encoder.finish()]);
+    };
+    const [ms] = await timings(device, submit, { enough, runs: 1 });
+    found.push(ms!);
+  }
+  return found;
+}
+
+/** Costs summed by what `key` says of a step, in the order in which the keys come up. */
+export function costsBy(
+  steps: readonly StepProfile[],
+  key: (step: StepProfile) => string,
+): Map<string, Cost & { readonly steps: number }> {
+  const groups = Map.groupBy(steps, key);
+  return new Map([...groups].map(([name, members]) => {
+    const sum = (of: keyof Cost) => members.reduce((total, step) => total + step[of], 0);
+    return [name, {
+      steps: members.length,
+      milliseconds: sum("milliseconds"),
+      flops: sum("flops"),
+      bytes: sum("bytes"),
+    }];
+  }));
+}
+
+/**
+ * The steps one after the other as a Chrome trace, a track for each pass: JSON for `chrome://tracing`
+ * or {@link https://ui.perfetto.dev | Perfetto}.
+ */
+export function chromeTrace(steps: readonly StepProfile[]): { traceEvents: readonly unknown[] } {
+  const passes = [...new Set(steps.map((step) => step.pass))];
+  const tracks = passes.map((name, tid) => ({
+    ph: "M",
+    name: "thread_name",
+    pid: 0,
+    tid,
+    args: { name },
+  }));
+  let ts = 0; // Microseconds, as durations.
+  const events = steps.map(({ name, layer, pass, shape, milliseconds, flops, bytes }) => {
+    const dur = 1000 * milliseconds;
+    const args = { layer, pass, shape, flops, bytes };
+    const event = { ph: "X", name, cat: pass, pid: 0, tid: passes.indexOf(pass), ts, dur, args };
+    ts += dur;
+    return event;
+  });
+  return { traceEvents: [...tracks, ...events] };
+}
