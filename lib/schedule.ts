@@ -27,22 +27,32 @@ export interface Product {
   readonly kind: "product" | "productT";
   /** Independent products. */
   readonly layers: number;
+  /** Rows of the result. */
   readonly rows: number;
+  /** Length of the sums. */
   readonly inner: number;
+  /** Columns of the result. */
   readonly columns: number;
 }
 
 /** A pass of a convolution from x `[N, H, W, C]` to y `[N, P, Q, O]`. */
 export interface Convolution {
+  /** From x to y, and from y's gradient to those of x and of the kernel. */
   readonly kind: "forward" | "inputGrad" | "weightGrad";
+  /** Images. */
   readonly n: number;
   /** Pixels H×W of x. */
-  readonly pixels: Two;
+  readonly pixels: readonly [number, number];
+  /** Channels of x. */
   readonly c: number;
+  /** Channels of y. */
   readonly o: number;
-  readonly kernel: Two;
-  readonly stride: Two;
-  readonly padding: Two;
+  /** Taps R×S. */
+  readonly kernel: readonly [number, number];
+  /** Pixels of x between neighbouring pixels of y. */
+  readonly stride: readonly [number, number];
+  /** Zeros around x. */
+  readonly padding: readonly [number, number];
 }
 
 /** What there are several kernels for. */
@@ -103,7 +113,7 @@ export const SCHEDULES: readonly Schedule[] = [
 
 /** Tiles worth trying, `[rows, vectors]`: those of single threads, and those of subgroups. */
 const REGISTER_TILES: readonly Two[] = [[8, 2], [8, 1], [4, 2], [4, 1]];
-const SUBGROUP_TILES: readonly Two[] = [[16, 1], [32, 1], [24, 1], [8, 1], [8, 2], [16, 2]];
+const SUBGROUP_TILES: readonly Two[] = [[64, 2], [16, 1], [32, 2], [8, 1]];
 
 /** Columns of the result, and whether what a tile loads comes in whole vectors of four. */
 function tiling(x: Problem): { columns: number; whole: boolean } {
@@ -157,6 +167,13 @@ function tuned(target: Target, problem: Problem): string | undefined {
   return choice !== undefined && candidates(target, problem).includes(choice) ? choice : undefined;
 }
 
+/** Rows of a product, or of a convolution that is just one; 0 where windows must be found. */
+function plainRows(x: Problem): number {
+  if (isProduct(x)) return x.rows;
+  if (area(x.kernel) * area(x.stride) > 1 || x.padding[0] + x.padding[1] > 0) return 0;
+  return x.kind === "weightGrad" ? x.c : x.n * area(x.pixels);
+}
+
 /**
  * The tile for a problem, or null for the naive kernel; `layers` counts its products, parts of a
  * split sum included.
@@ -170,7 +187,9 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   const choice = tuned(target, problem);
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;
-  const subgroup: Tile = { rows: 16, lanes, vectors: 1 };
+  // A large tile, for products: fewer loads for each multiplication, but four times as long to compile.
+  const large = plainRows(problem) >= 64 && columns >= 8 * lanes;
+  const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: large ? 2 : 1 };
   if (schedule === "subgroup" && lanes > 1) return subgroup;
   const free = schedule === "auto" || schedule === "winograd";
   if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
@@ -244,4 +263,14 @@ export function choiceFor(target: Target, problem: Problem): string {
   if (!tile) return "naive";
   if (tiling(problem).whole) return tileName(tile);
   return problem.kind === "inputGrad" ? "naive" : "padded";
+}
+
+/** A digest of measured choices, for what must be told apart later; undefined for none. */
+export async function tunedDigest(
+  choices: ReadonlyMap<string, string>,
+): Promise<string | undefined> {
+  if (choices.size === 0) return undefined;
+  const text = [...choices].map(([key, choice]) => `${key}: ${choice}\n`).sort().join("");
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return new Uint8Array(digest, 0, 8).toHex();
 }

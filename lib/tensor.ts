@@ -38,15 +38,15 @@ export interface StridedView {
   readonly strides: readonly number[];
 }
 
-/** What a reduction kernel computes; its input may be an expression fused into it. */
+/** What a reduction kernel computes; its one or two inputs may be expressions fused into it. */
 export interface ReductionSpec {
   /** Axes of the input that are summed; neighbours of each other, but for axes of size 1. */
   readonly axes: readonly number[];
-  /** Partial results for each result, each over every `chunks`-th element. */
+  /** Partial results for each result, each over ⌈length / chunks⌉ neighbours. */
   readonly chunks: number;
   /** WGSL declarations of the accumulators, of type `T` (`f32` or `vec4f`). */
   readonly init: string;
-  /** WGSL statement that takes up the value `v`, the `n`-th (from 0) of this thread. */
+  /** WGSL statement that takes up `v`, and `w` of a second input, the `n`-th (from 0) of this thread. */
   readonly step: string;
   /** WGSL expressions of the results, each written to its own plane of the output. */
   readonly results: readonly string[];

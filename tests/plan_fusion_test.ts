@@ -157,22 +157,22 @@ Deno.test("between convolutions activations stay channels-last: none is permuted
   const steps = stepsOf([logits]);
   // Only what comes from outside is rearranged: the images.
   assertEquals(permuted(steps), ["Tensor permute [2, 8, 8, 3] f32"]);
-  // Normalisation, shortcut and ReLU are one pass over the activations.
+  // Bias, normalisation, shortcut and ReLU are one pass over the activations.
   assertEquals(steps.map(({ name }) => name).filter((name) => name !== "permute"), [
     ...[
       "conv2d",
-      "partialMoments",
+      "partialMoments(add)",
       "mergeMoments",
       "div(sqrt(add))",
-      "relu(add(mul(sub)))",
+      "relu(add(mul(sub(add))))",
       "maxPool2d",
     ],
     ...[
       "conv2d",
-      "partialMoments",
+      "partialMoments(add)",
       "mergeMoments",
       "div(sqrt(add))",
-      "sum(relu(add(add(mul(sub)))))",
+      "sum(relu(add(add(mul(sub(add))))))",
     ],
     ...["mul", "matmul", "add"],
   ]);

@@ -56,6 +56,9 @@ const CONVOLUTIONS: [number[], number[], Two, Two][] = [
   [[1, 20, 7, 8], [8, 20, 5, 2], [1, 3], [2, 0]],
   // Result columns that no tile fits.
   [[1, 8, 4, 5], [6, 8, 3, 3], [1, 1], [3, 3]],
+  // Large tiles, with and without windows written out.
+  [[3, 8, 5, 6], [64, 8, 1, 1], [1, 1], [0, 0]],
+  [[2, 8, 13, 14], [68, 8, 3, 3], [2, 2], [1, 1]],
   // Pixels that no window meets.
   [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
   // So many pixels that the weight gradient is taken in parts.
@@ -75,6 +78,9 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   [[3, 5, 8], [3, 8, 12], false, false],
   [[6, 64], [10, 64], false, true],
   [[2, 520, 8], [2, 520, 20], true, false],
+  // Large tiles, partly past the end.
+  [[70, 12], [12, 68], false, false],
+  [[2, 9, 72], [2, 9, 100], true, false],
 ];
 
 function convolutions(): Result[] {

@@ -15,6 +15,7 @@ import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../schedule.ts";
 import { ceil4, formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { add } from "./elementwise.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
 import { splitCount } from "./matmul.ts";
 import { patches, unpad, zeroPad } from "./patches.ts";
@@ -92,39 +93,38 @@ const Conv: Op<ConvAttrs> = {
     return [n, p, windowCount("conv2d", width, s, stride[1], padding[1]), o];
   },
   lower: (node, target) => {
-    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
+    const [x, w] = node.inputs as [Tensor, Tensor];
     const { stride, padding } = node.attrs as ConvAttrs;
     const [r, s, c, o] = four(w), pass = forwardOf(node);
     const m = chooseWinograd(target, pass);
-    if (m) return winogradConv(x, w, bias, { m, padding });
-    const rest = bias ? [bias] : [];
+    if (m) return winogradConv(x, w, { m, padding });
     const rows = unrolled(target, pass, x, node);
     if (rows) {
       const k = four(rows)[3];
       const matrix = zeroPad(reshape(w, [1, 1, r * s * c, o]), 2, k);
-      return apply(Conv, [rows, matrix, ...rest], POINTWISE);
+      return apply(Conv, [rows, matrix], POINTWISE);
     }
     if (c % 4 === 0 || !chooseTile(target, pass)) return node;
     const padded = [zeroPad(x, 3, ceil4(c)), zeroPad(w, 2, ceil4(c))];
-    return apply(Conv, [...padded, ...rest], { stride, padding });
+    return apply(Conv, padded, { stride, padding });
   },
   kernels: (node, target) => {
-    const [x, w, bias] = node.inputs as [Tensor, Tensor, Tensor | undefined];
+    const [x, w] = node.inputs as [Tensor, Tensor];
     const attrs = node.attrs as ConvAttrs;
     const [r, s, _, o] = four(w);
     const grid = windows(four(x), four(node), [r, s], attrs);
     const { h, w: width, c, p, q } = grid;
     const tile = chooseTile(target, forwardOf(node));
-    if (tile && c % 4 === 0) return [rowTile(grid, { o, bias: !!bias }, tile, target)];
+    if (tile && c % 4 === 0) return [rowTile(grid, { o }, tile, target)];
     return [
       {
         ...perThread(
-          arrays({ x: "f32", w: "f32", ...bias && { bias: "f32" }, y: "f32" }),
+          arrays({ x: "f32", w: "f32", y: "f32" }),
           node.size,
           target,
           `  let o = i % ${o}u; let q = i / ${o}u % ${q}u; let p = i / ${o * q}u % ${p}u;
   let n = i / ${o * p * q}u;
-  var sum = ${bias ? "bias[o]" : "0.0"};
+  var sum = 0.0;
   for (var r = 0u; r < ${r}u; r++) {
     let h = i32(p * ${attrs.stride[0]}u + r) - ${attrs.padding[0]};
     if (h < 0 || h >= ${h}) { continue; }
@@ -143,10 +143,9 @@ const Conv: Op<ConvAttrs> = {
       },
     ];
   },
-  vjp: (g, _, [x, w, bias], attrs) => [
+  vjp: (g, _, [x, w], attrs) => [
     inputGrad(g, permute(w!, [0, 1, 3, 2]), { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
     apply(ConvWeightGrad, [x!, g], { ...attrs, size: [four(w!)[0], four(w!)[1]] }),
-    ...bias ? [sum(g, [0, 1, 2])] : [],
   ],
 };
 
@@ -158,7 +157,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
     const [g, w] = node.inputs as [Tensor, Tensor];
     const { padding: [y, x] } = node.attrs as SizedAttrs;
     const m = chooseWinograd(target, inputGradOf(node));
-    return m ? winogradConv(g, w, undefined, { m, padding: [2 - y, 2 - x], flip: true }) : node;
+    return m ? winogradConv(g, w, { m, padding: [2 - y, 2 - x], flip: true }) : node;
   },
   kernels: (node, target) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
@@ -366,14 +365,12 @@ export function conv2d(
       `conv2d: bias ${formatShape(bias.shape)} does not fit ${weight.shape[0]} output channels`,
     );
   }
-  const inputs = [
-    permute(x, [0, 2, 3, 1]),
-    permute(weight, CONV_WEIGHT_ORDER),
-    ...bias ? [bias] : [],
-  ];
+  const inputs = [permute(x, [0, 2, 3, 1]), permute(weight, CONV_WEIGHT_ORDER)];
   const y = apply(Conv, inputs, {
     stride: pair("conv2d", "stride", stride, 1),
     padding: pair("conv2d", "padding", padding, 0),
   });
-  return permute(y, [0, 3, 1, 2]);
+  // The bias is an op of its own: what follows takes it up, and layers with and without share kernels.
+  const image = permute(y, [0, 3, 1, 2]);
+  return bias ? add(image, reshape(bias, [bias.size, 1, 1])) : image;
 }

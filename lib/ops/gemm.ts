@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let lane = local % ${lanes}u;
   let m0 = ${inside(`tile / z.across * ${tile.rows}u`, "z.rows", tile.rows)};
   let n0 = ${inside(`(tile % z.across * ${lanes}u + lane) * ${vectors}u`, "z.o4", vectors)};
-${times(tile.rows, (i) => times(vectors, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}`;
+${declareSums(tile)}`;
   return {
     main,
     workgroups: [x, Math.ceil(groups / x), layers] as const,
@@ -83,19 +83,43 @@ const inside = (first: string, end: string, count: number) =>
 const broadcast = (tile: Tile, name: string, lane: number) =>
   tile.lanes > 1 ? `subgroupBroadcast(${name}, ${lane}u)` : name;
 
+/**
+ * Whether a lane's sums are an array that is also indexed by a variable, and so lies in memory. A
+ * software adapter has no registers for many sums, and compiles twice as long when it is to find some.
+ */
+const inArray = ({ rows, vectors }: Tile) => rows * vectors > 32;
+
+/** WGSL of the sum for row i of the tile and vector v of the lane. */
+const sum = (tile: Tile, i: number, v: number) =>
+  inArray(tile) ? `sums[${i * tile.vectors + v}]` : `s${i}_${v}`;
+
+/** WGSL that adds four products to a sum, one after the other. */
+function add(tile: Tile, i: number, v: number, term: (k: number) => string): string {
+  const name = sum(tile, i, v);
+  return `${name} = ${name} + ${times(4, term, " + ")};`;
+}
+
+/** WGSL that declares the sums, all zero. */
+function declareSums(tile: Tile): string {
+  const { rows, vectors } = tile;
+  if (inArray(tile)) return `  var sums: array<vec4f, ${rows * vectors}>;`;
+  return times(rows, (i) => times(vectors, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""));
+}
+
 /** WGSL that stores the tile; `row` is the vector index of row `m` of the result. */
-function stores(tile: Tile, rows: number, row: string, bias: boolean): string {
-  const shift = bias ? times(tile.vectors, (v) => `  let shift_${v} = bias[n0 + ${v}u];`) : "";
-  const lines = times(tile.rows, (i) => {
-    const values = times(
-      tile.vectors,
-      (v) => `y[row + n0 + ${v}u] = s${i}_${v}${bias ? ` + shift_${v}` : ""};`,
-      " ",
-    );
+function stores(tile: Tile, rows: number, row: string): string {
+  const store = (m: string, value: (v: number) => string) =>
+    `{ let m = ${m}; let row = ${row}; ${
+      times(tile.vectors, (v) => `y[row + n0 + ${v}u] = ${value(v)};`, " ")
+    } }`;
+  if (inArray(tile)) {
+    return `  for (var i = 0u; i < min(${tile.rows}u, z.rows - m0); i++)
+  ${store("m0 + i", (v) => `sums[i * ${tile.vectors}u + ${v}u]`)}`;
+  }
+  return times(tile.rows, (i) => {
     const guard = rows < tile.rows ? `if (m0 + ${i}u < z.rows) ` : "";
-    return `  ${guard}{ let m = m0 + ${i}u; let row = ${row}; ${values} }`;
+    return `  ${guard}${store(`m0 + ${i}u`, (v) => sum(tile, i, v))}`;
   });
-  return `${shift}\n${lines}`;
 }
 
 /** What {@link rowTile} needs besides the windows. */
@@ -108,16 +132,14 @@ export interface RowTile {
   readonly kernel?: { readonly width: number; readonly first: Two; readonly step: Two };
   /** Where result pixels go in an image of `size`: from `first` on, every `step`-th. */
   readonly scatter?: { readonly size: Two; readonly first: Two; readonly step: Two };
-  /** Whether a bias of O values is added. */
-  readonly bias?: boolean;
 }
 
 /**
- * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`, maybe bias `[O]`;
- * result `[layers, pixels, O]`.
+ * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`; result
+ * `[layers, pixels, O]`.
  */
 export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): KernelSpec {
-  const { o, layers = 1, scatter, bias = false } = spec;
+  const { o, layers = 1, scatter } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
   const rows = x.n * x.p * x.q, simple = pointwise(x);
@@ -140,7 +162,9 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
         times(
           tile.vectors,
           (v) =>
-            `        s${i}_${v} = s${i}_${v} + t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
+            `        ${
+              sum(tile, i, v)
+            } += t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
         ) +
         " }";
     });
@@ -169,7 +193,7 @@ ${
   }
     var k = kernel + ((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * 4u * z.c4 * z.o4;
     for (var c = 0u; c < z.c4; c++) {
-${interleave(simple, bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
+${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
       k += 4u * z.o4;
     }
   }`;
@@ -178,17 +202,12 @@ ${interleave(simple, bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
     + z.out_x + m % z.q * z.out_dx)`
     : "(group.z * z.rows + m)";
   return {
-    bindings: arrays({
-      x: "vec4f",
-      w: "vec4f",
-      ...bias && { bias: "vec4f" },
-      y: "vec4f",
-    }),
+    bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
     body: `${main}
   let image = group.z * z.image; let kernel = group.z * z.taps * z.c * z.o4;
 ${contexts}
 ${taps}
-${stores(tile, rows, `${pixel} * z.o4`, bias)}
+${stores(tile, rows, `${pixel} * z.o4`)}
 }`,
     sizes: {
       ...sizes,
@@ -271,8 +290,7 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
       ...rows.map((i) =>
         times(
           tile.vectors,
-          (v) =>
-            `    s${i}_${v} = s${i}_${v} + ${times(4, (k) => `${a(k, i)} * b${k}_${v}`, " + ")};`,
+          (v) => `    ${add(tile, i, v, (k) => `${a(k, i)} * b${k}_${v}`)}`,
         )
       ),
     ].join("\n");
@@ -288,7 +306,7 @@ ${contexts}
 ${bLoads}
 ${steps}
   }
-${stores(tile, rows, "(group.z * z.rows + m) * z.o4", false)}
+${stores(tile, rows, "(group.z * z.rows + m) * z.o4")}
 }`,
     sizes: {
       ...sizes,

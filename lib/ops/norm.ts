@@ -48,7 +48,7 @@ const ChannelMoments: Op<{ axis: number }> = {
 };
 
 /**
- * `[2, chunks, C]`: mean and sum of squared deviations over every `chunks`-th row, by sums shifted
+ * `[2, chunks, C]`: mean and sum of squared deviations over chunks of rows, by sums shifted
  * by the first value, which keeps them small where the mean is not.
  */
 const PartialMoments: Op<{ chunks: number }> = {
@@ -71,15 +71,14 @@ const MergeMoments: Op<{ n: number }> = {
   kernels: (node, target) => {
     const [, chunks, c] = node.inputs[0]!.shape as [number, number, number];
     const n = node.attrs["n"] as number;
-    // Chunk k holds rows k, k + chunks, …: the first ones may hold one more.
-    const [least, longer] = [Math.floor(n / chunks), n % chunks];
+    const each = Math.ceil(n / chunks);
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       c,
       target,
       `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;
   for (var k = 0u; k < ${chunks}u; k++) {
-    let rows = select(${least}.0, ${least + 1}.0, k < ${longer}u);
+    let rows = f32(min(${each}u, ${n}u - k * ${each}u));
     let total = seen + rows;
     let d = x[k * ${c}u + i] - mean;
     mean += d * (rows / total);
@@ -112,7 +111,7 @@ const ChannelDots: Op<{ axis: number }> = {
   },
 };
 
-/** `[2, chunks, C]`: those sums over every `chunks`-th row. */
+/** `[2, chunks, C]`: those sums over chunks of rows. */
 const PartialDots: Op<{ chunks: number }> = {
   name: "partialDots",
   shape: ([g], { chunks }) => [2, chunks, g!.shape.at(-1)!],

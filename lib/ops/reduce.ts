@@ -15,10 +15,14 @@ const WANTED_THREADS = 16384;
 /** Elements that each of them should at least take up. */
 const LEAST_ELEMENTS = 16;
 
-/** How many partial results to take for each of `results` sums of `length` elements. */
+/**
+ * How many partial results to take for each of `results` sums of `length` elements: chunks of
+ * ⌈length / chunks⌉ neighbours, none of them empty.
+ */
 export function reductionChunks(results: number, length: number): number {
   const wanted = Math.ceil(WANTED_THREADS / results);
-  return Math.max(1, Math.min(wanted, 1024, Math.floor(length / LEAST_ELEMENTS)));
+  const chunks = Math.max(1, Math.min(wanted, 1024, Math.floor(length / LEAST_ELEMENTS)));
+  return Math.ceil(length / Math.ceil(length / chunks));
 }
 
 /** `[start, end)` of the first run of neighbouring axes in `axes`, seen past axes of size 1. */
@@ -77,7 +81,7 @@ function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
   return null;
 }
 
-/** `[chunks, …]` sums over every `chunks`-th element. */
+/** `[chunks, …]` sums over chunks of neighbours. */
 const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
   name: "partialSum",
   shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],

@@ -254,12 +254,12 @@ const WinogradOutputGrad: Op<{ m: number }> = {
   },
 };
 
-/** Aᵀ M A plus bias: `[E, T, O]` → `[N, P, Q, O]`. */
+/** Aᵀ M A: `[E, T, O]` → `[N, P, Q, O]`. */
 const WinogradOutput: Op<{ m: number; shape: Four }> = {
   name: "winogradOutput",
   shape: (_, { shape }) => shape,
   kernels: (node, target) => {
-    const [products, bias] = node.inputs as [Tensor, Tensor | undefined];
+    const products = node.inputs[0]!;
     const [, p, q, o] = node.shape as Four;
     const { m } = node.attrs as TileAttrs;
     const { at } = winogradMatrices(m);
@@ -267,18 +267,17 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
     // Where every tile is whole, no store needs a condition.
     const whole = p % m === 0 && q % m === 0;
     return [perThread(
-      arrays({ x: "f32", ...bias && { bias: "f32" }, y: "f32" }),
+      arrays({ x: "f32", y: "f32" }),
       count,
       target,
       `${PLACE}
-  let shift = ${bias ? "bias[c]" : "0.0"};
   let first = (n * z.h + u32(p)) * z.w + u32(q);
 ${
         sandwich(
           at,
           (i, j) => `x[${i * n + j}u * z.count + i]`,
           (i, j, value) => {
-            const store = `y[(first + ${i}u * z.w + ${j}u) * z.channels + c] = shift + ${value};`;
+            const store = `y[(first + ${i}u * z.w + ${j}u) * z.channels + c] = ${value};`;
             const condition = `u32(p) + ${i}u < z.h && u32(q) + ${j}u < z.w`;
             return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
           },
@@ -362,7 +361,6 @@ const WinogradKernelGrad: Op<{ m: number }> = {
 export function winogradConv(
   x: Tensor,
   w: Tensor,
-  bias: Tensor | undefined,
   { m, padding, flip = false }: TileAttrs & { flip?: boolean },
 ): Tensor {
   const [n, h, width] = x.shape as Four;
@@ -374,7 +372,7 @@ export function winogradConv(
     width + 2 * padding[1] - 2,
     w.shape[3]!,
   ];
-  return apply(WinogradOutput, [products, ...bias ? [bias] : []], { m, shape });
+  return apply(WinogradOutput, [products], { m, shape });
 }
 
 /** The weight gradient `[3, 3, C, O]` from x `[N, H, W, C]` and g `[N, P, Q, O]`. */

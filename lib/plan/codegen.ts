@@ -253,7 +253,7 @@ export function reductionKernel(
   const sizes = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
   const kept = sizes([...outer, ...inner]);
   if (inner.length > 0) kept[kept.length - 1]! /= width;
-  const threads = sizeOf(kept), length = sizeOf(sizes(middle));
+  const threads = sizeOf(kept), length = sizeOf(sizes(middle)), each = Math.ceil(length / chunks);
   const index = [
     ...outer.map((_, k) => `o${k}`),
     ...middle.map((_, k) => `r${k}`),
@@ -267,7 +267,7 @@ export function reductionKernel(
     `  let chunk = i / ${threads}u; let at = i % ${threads}u;
 ${indent(split(kept, "at", (k) => `o${k}`))}
   ${init}
-  for (var r = chunk; r < ${length}u; r += ${chunks}u) {
+  for (var r = chunk * ${each}u; r < min(chunk * ${each}u + ${each}u, ${length}u); r++) {
 ${indent(split(sizes(middle), "r", (k) => `r${k}`), 4)}
 ${indent(operands.map((_, i) => loads.load(i, index)), 4)}
 ${indent(lines, 4)}
