@@ -23,7 +23,7 @@ export interface Ceiling {
 /** Chains of multiply-adds in a thread: enough to hide latency, few enough for the registers. */
 const CHAINS = 12;
 /** Multiply-adds of a chain in one round of the loop, and rounds. */
-const UNROLLED = 8, ROUNDS = 256;
+const UNROLLED = 4, ROUNDS = 512;
 const times = (count: number, line: (k: number) => string) =>
   Array.from({ length: count }, (_, k) => line(k)).join("\n");
 

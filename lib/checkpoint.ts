@@ -32,6 +32,8 @@ export interface RunState {
   readonly version: string;
   /** The adapter it ran on; another one's results differ in the last bits. */
   readonly adapter: string;
+  /** Digest of the measured schedules at hand: others differ likewise. Absent where there were none. */
+  readonly schedules?: string;
   /** The settings. */
   readonly config: TrainConfig;
   /** How many images there were. */
@@ -230,9 +232,11 @@ function decodeRun(
   const shuffle = top.object("shuffle");
   const sums = top.object("sums");
   const sha256 = top.object("sha256");
+  const schedules = top.take("schedules", "a string", isOptionalString);
   const run: RunState = {
     version: top.take("version", "a string", isString),
     adapter: top.take("adapter", "a string", isString),
+    ...schedules !== undefined && { schedules },
     config,
     images: { train: images.count("train", 1), test: images.count("test", 1) },
     history: top.list("history").map((result, i) => ({
@@ -271,6 +275,7 @@ function decodeRun(
 
 const isNumber = (x: unknown): x is number => typeof x === "number" && Number.isFinite(x);
 const isString = (x: unknown): x is string => typeof x === "string" && x.length <= 1000;
+const isOptionalString = (x: unknown): x is string | undefined => x === undefined || isString(x);
 const isSha256 = (x: unknown): x is string => typeof x === "string" && /^[0-9a-f]{64}$/.test(x);
 
 /** Members of a JSON object, checked one by one. */

@@ -19,6 +19,7 @@ import { Adam } from "./optim.ts";
 import { Plan, PlanError } from "./plan.ts";
 import { schedule } from "./plan/steps.ts";
 import { Random } from "./random.ts";
+import { tunedDigest } from "./schedule.ts";
 import { formatShape, sameShape } from "./shape.ts";
 import { assign, input, type Tensor, type Update, Variable } from "./tensor.ts";
 import {
@@ -300,9 +301,11 @@ export class Trainer implements Disposable {
         );
       }
     }
+    const schedules = await tunedDigest(device.tuned);
     const run: RunState = {
       version: VERSION,
       adapter: device.description,
+      ...schedules !== undefined && { schedules },
       config,
       images: { train: train.count, test: test.count },
       history: [...history],

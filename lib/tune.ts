@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Device, DeviceError } from "./device.ts";
+import { type Device, DeviceError } from "./device.ts";
 import { grad } from "./grad.ts";
 import { collectUpdates, type Module } from "./nn/module.ts";
 import { conv2d, CONV_WEIGHT_ORDER } from "./ops/conv.ts";
@@ -15,7 +15,6 @@ import { matmul } from "./ops/matmul.ts";
 import { permute } from "./ops/view.ts";
 import { Plan, PlanError } from "./plan.ts";
 import { schedule } from "./plan/steps.ts";
-import { profilePlan } from "./profile.ts";
 import { Random } from "./random.ts";
 import {
   candidates,
@@ -25,12 +24,12 @@ import {
   parseProblem,
   type Problem,
   problemFlops,
-  problemKey,
   resultPixels,
   winogradCost,
 } from "./schedule.ts";
 import { type Shape, sizeOf } from "./shape.ts";
 import { currentScope, input, inverseOrder, type Tensor, Variable } from "./tensor.ts";
+import { waitFor } from "./timing.ts";
 
 /** How far tuning has come. */
 export interface TuneProgress {
@@ -164,10 +163,55 @@ function graphOf(problem: Problem): { result: Tensor; leaves: Variable[] } {
 const WORTHWHILE = 0.02;
 /** Of Winograd's sizes, how many times the fewest multiplications are still tried. */
 const MULTIPLICATIONS = 1.6;
-/** A schedule that took so many times as long as the best is not tried for problems of that kind again. */
-const HOPELESS = 1.6;
+/** A schedule that took so many times as long as the best is not tried for such problems again. */
+const SLOW = 1.6;
+/** If one took so many times as long as the best, those of its sort are not tried either. */
+const HOPELESS = 2.5;
 /** How much slower than the best so far a first measurement may be to be worth a second look. */
 const CLOSE = 1.25;
+
+/** Milliseconds without timestamps that a measurement lasts. */
+const ENOUGH = 120;
+
+/**
+ * Milliseconds of a run, by the device's own clock where it has one that makes sense; else by the
+ * host's, in as many runs as are long beside the wait for them.
+ */
+async function timeRun(plan: Plan): Promise<number> {
+  const { device, steps } = plan, { gpu } = device;
+  if (gpu.features.has("timestamp-query")) {
+    using stack = new DisposableStack();
+    const querySet = gpu.createQuerySet({ type: "timestamp", count: 2 });
+    const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
+    const resolved = gpu.createBuffer({ size: 16, usage: QUERY_RESOLVE | COPY_SRC });
+    const staging = gpu.createBuffer({ size: 16, usage: COPY_DST | MAP_READ });
+    [querySet, resolved, staging].forEach((x) => stack.defer(() => x.destroy()));
+    const encoder = gpu.createCommandEncoder();
+    steps.forEach((_, i) =>
+      plan.encodeStep(encoder, i, {
+        timestampWrites: {
+          querySet,
+          ...i === 0 && { beginningOfPassWriteIndex: 0 },
+          ...i === steps.length - 1 && { endOfPassWriteIndex: 1 },
+        },
+      })
+    );
+    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
+    const commands = encoder.finish();
+    const elapsed = await waitFor(device, () => gpu.queue.submit([commands]));
+    await staging.mapAsync(GPUMapMode.READ);
+    const [start, end] = new BigUint64Array(staging.getMappedRange().slice(0));
+    const ms = Number(end! - start!) / 1e6;
+    if (ms > 0 && ms <= elapsed && ms >= 0.5 * elapsed - 30) return ms;
+  }
+  const run = (times: number) =>
+    waitFor(device, () => {
+      for (let i = 0; i < times; i++) plan.run();
+    });
+  const times = Math.min(64, Math.ceil(ENOUGH / await run(1)));
+  return await run(times) / times;
+}
 
 class Search {
   readonly #start = performance.now();
@@ -230,8 +274,10 @@ class Search {
     const tuning = { problem, layers, rule, schedule: rule, milliseconds };
     this.#tunings.set(key, tuning);
     const { result, leaves } = graphOf(problem);
+    const hopeless = new Set<string>();
     for (const name of this.#worthTrying(problem, rule)) {
       if (this.#over) break;
+      if (hopeless.has(sortOf(name))) continue;
       device.tuned.set(key, name);
       const doing = within || `${layers[0] || "graph"} ${problem.kind}: ${name}`;
       for (const [inner, { problem }] of problemsOf(device, [result])) {
@@ -244,8 +290,10 @@ class Search {
         doing: within ? `${doing}, ${name}` : doing,
         seconds: this.#seconds,
       });
-      const ms = await this.#time(result, Math.min(...milliseconds.values()));
+      const best = Math.min(...milliseconds.values());
+      const ms = await this.#time(result, best);
       if (ms !== undefined) milliseconds.set(name, ms);
+      if (ms !== undefined && ms > HOPELESS * best) hopeless.add(sortOf(name));
     }
     leaves.forEach(({ storage }) => storage?.buffer.destroy());
     if (milliseconds.size === 0) {
@@ -269,7 +317,7 @@ class Search {
     const least = Math.min(...sizes.map((m) => winogradCost(problem as Convolution, m)));
     const rest = all.filter((name) => {
       const m = winogradSize(name);
-      return name !== rule && (this.#ratios.get(`${familyOf(problem)} ${name}`) ?? 1) < HOPELESS &&
+      return name !== rule && (this.#ratios.get(`${familyOf(problem)} ${name}`) ?? 1) < SLOW &&
         (!m || winogradCost(problem as Convolution, m) <= MULTIPLICATIONS * least);
     });
     return [rule, ...rest];
@@ -280,12 +328,11 @@ class Search {
     const { device } = this;
     try {
       using plan = await Plan.compile({ outputs: [result], device });
-      const take = async (runs: number) => {
-        const { steps } = await profilePlan(plan, {}, { runs, enough: 30 });
-        return steps.reduce((sum, step) => sum + step.milliseconds, 0);
-      };
-      const first = await take(1);
-      return first > CLOSE * best ? first : Math.min(first, await take(3));
+      // The first run lets the driver compile what it has to.
+      await waitFor(device, () => plan.run());
+      const first = await timeRun(plan);
+      if (first > CLOSE * best) return first;
+      return Math.min(first, await timeRun(plan), await timeRun(plan));
     } catch (error) {
       // Too large for a buffer, or refused by the driver: no candidate. A lost device is the end.
       if (!(error instanceof PlanError || error instanceof DeviceError)) throw error;
@@ -302,12 +349,15 @@ class Search {
   }
 }
 
-/** What a schedule's chances are judged by: problems of one family differ in sizes only. */
+/** What a schedule's chances are judged by: problems of one family have the same kernels. */
 function familyOf(problem: Problem): string {
-  return isProduct(problem)
-    ? problem.kind
-    : `${problem.kind} ${problem.kernel} ${problem.stride} ${problem.c % 4 === 0}`;
+  if (isProduct(problem)) return problem.kind;
+  const { kind, kernel, stride, c } = problem;
+  return `${kind === "weightGrad"} ${kernel} ${stride} ${c % 4 === 0}`;
 }
+
+/** `subgroup` of `subgroup 16x1`. */
+const sortOf = (name: string) => name.split(" ", 1)[0]!;
 
 /** m of `winograd m`. */
 function winogradSize(name: string): number | undefined {

@@ -10,10 +10,11 @@ import { CheckpointError } from "../lib/checkpoint.ts";
 import { ensureFashionMnist } from "../lib/data/download.ts";
 import { DataError } from "../lib/data/error.ts";
 import { loadFashionMnist } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice, DeviceError } from "../lib/device.ts";
+import { defaultDevice, type Device, DeviceError } from "../lib/device.ts";
 import { PlanError } from "../lib/plan.ts";
 import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/run_dir.ts";
 import { SafetensorsError } from "../lib/safetensors.ts";
+import { tunedDigest } from "../lib/schedule.ts";
 import { NonFiniteError, Trainer } from "../lib/train.ts";
 import {
   CONFIG_FIELDS,
@@ -25,6 +26,8 @@ import {
   type TrainConfig,
   trainConfig,
 } from "../lib/train_config.ts";
+import { readTuned } from "../lib/tune_cache.ts";
+import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 const DATA = "data/fashion-mnist";
@@ -47,6 +50,7 @@ The data are fetched the first time. Results go to stdout, one line an epoch; al
   --out DIR         folder of the run (runs/TIME-${model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
                     run's own, and only --epochs and --out may change them
+  --no-tuned        do without the schedules that deno task tune found to be fastest here
   -h, --help        this text
 
 The loss is the mean over the epoch's batches. (The notebook divides by a count of batches that it
@@ -78,6 +82,8 @@ interface Options {
   readonly given: Partial<TrainConfig>;
   readonly out: string | undefined;
   readonly resume: string | undefined;
+  /** Whether measured schedules are used. */
+  readonly tuned: boolean;
   readonly help: boolean;
 }
 
@@ -87,7 +93,7 @@ function parse(args: string[]): Options {
   const flags: Record<string, unknown> = parseArgs(args, {
     string: names,
     collect: names,
-    boolean: ["help"],
+    boolean: ["help", "no-tuned"],
     alias: { help: "h" },
     unknown: (arg: string) => {
       throw new UsageError(`unknown: ${arg}`);
@@ -111,7 +117,13 @@ function parse(args: string[]): Options {
     if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
     given[name] = value;
   }
-  return { given, out: text("out"), resume: text("resume"), help: flags["help"] === true };
+  return {
+    given,
+    out: text("out"),
+    resume: text("resume"),
+    tuned: flags["no-tuned"] !== true,
+    help: flags["help"] === true,
+  };
 }
 
 /** The settings of a resumed run: its own; flags may repeat them, and may change the epochs. */
@@ -138,44 +150,22 @@ function defaultOut(model: string): string {
   return `runs/${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-${model}`;
 }
 
-/** Stops on Ctrl-C and SIGTERM; `code` is the exit code then. */
-class Stop implements Disposable {
-  readonly #controller = new AbortController();
-  readonly #handlers: [Deno.Signal, () => void][];
-  code = 0;
-
-  constructor(say: (line: string) => unknown) {
-    const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
-    if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
-    let first = 0;
-    this.#handlers = signals.map(([signal, code]) => [signal, () => {
-      if (this.code !== 0) {
-        // A terminal signals `deno task` too, which passes it on: that is no second one.
-        if (performance.now() - first > 1000) Deno.exit(code);
-        return;
-      }
-      first = performance.now();
-      this.code = code;
-      say(`${signal}: finishing the step and saving; once more stops at once`);
-      this.#controller.abort();
-    }]);
-    for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  [Symbol.dispose](): void {
-    for (const [signal, handler] of this.#handlers) Deno.removeSignalListener(signal, handler);
-  }
-}
-
 /** What a failed run says about its checkpoints. */
 interface Saved {
   run?: string;
   /** The last checkpoint's folder. */
   path?: string;
+}
+
+/** Lets a device use the schedules that were measured on it, if there are any. */
+async function useTuned(device: Device, reporter: TrainReporter): Promise<void> {
+  try {
+    const tuned = await readTuned(device);
+    tuned.forEach((choice, key) => device.tuned.set(key, choice));
+    if (tuned.size > 0) await reporter.say(`${tuned.size} schedules by \`deno task tune\``);
+  } catch (error) {
+    await reporter.say(`warning: ${(error as Error).message}`);
+  }
 }
 
 async function train(options: Options, reporter: TrainReporter, saved: Saved): Promise<number> {
@@ -190,10 +180,17 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
   }
   const device = await defaultDevice();
   console.log(`training on ${device}`);
+  if (options.tuned) await useTuned(device, reporter);
   const before = loaded?.checkpoint.run;
   if (before && before.adapter !== device.description) {
     await reporter.say(
       `note: the run was on ${before.adapter}; on another adapter the last bits may differ`,
+    );
+  }
+  if (before && before.schedules !== await tunedDigest(device.tuned)) {
+    await reporter.say(
+      "note: the run used other schedules than `deno task tune` has found here by now; the last " +
+        "bits may differ",
     );
   }
   if (before && before.history.length >= config.epochs) {
@@ -231,7 +228,7 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
       `${trainer.steps} steps per epoch; planned in ${seconds} sec`,
   );
 
-  using stop = new Stop((line) => reporter.say(line));
+  using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   while (!trainer.done) {
     const steps = trainer.optimizer.steps;
     const result = await trainer.epoch({

@@ -1,5 +1,5 @@
 /**
- * What `deno task train` says on stderr while it works: a bar where somebody watches, and plain
+ * What `deno task train` and `tune` say on stderr while they work: a bar where somebody watches, and plain
  * lines now and then where not.
  *
  * @module
@@ -8,6 +8,7 @@
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
 import type { Progress as Download } from "../lib/data/download.ts";
 import type { Progress } from "../lib/evaluate.ts";
+import type { TuneProgress } from "../lib/tune.ts";
 
 /** Seconds between two lines of a log. */
 const LOG_INTERVAL = 30;
@@ -66,11 +67,22 @@ export class TrainReporter {
   /** How far an epoch has come. */
   async progress(progress: Progress): Promise<void> {
     const { phase, epoch, step, steps } = progress;
+    await this.#show(`${phase} ${epoch}`, step, steps, formatProgress(progress));
+  }
+
+  /** How far tuning has come, of so many seconds that it may take. */
+  async tuning({ done, of, doing, seconds }: TuneProgress, budget: number): Promise<void> {
+    const text = `${done}/${of}, ${formatTime(seconds)} of ${formatTime(budget)}, ${doing}`;
+    await this.#show("tuning", done, of, text);
+  }
+
+  /** A bar on a terminal; in a log, a line if the last one is long ago. */
+  async #show(subject: string, value: number, max: number, text: string): Promise<void> {
     if (this.#terminal) {
-      await this.#draw(`${phase} ${epoch}`, step, steps, formatProgress(progress));
+      await this.#draw(subject, value, max, text);
     } else if (performance.now() - this.#lastLine > 1000 * LOG_INTERVAL) {
       this.#lastLine = performance.now();
-      console.error(formatProgress(progress));
+      console.error(text);
     }
   }
 

@@ -1,0 +1,41 @@
+/**
+ * Ctrl-C and SIGTERM as a signal to abort: what has been done so far is kept.
+ *
+ * @module
+ */
+
+/** Stops on Ctrl-C and SIGTERM; `code` is the exit code then. A second signal stops at once. */
+export class Stop implements Disposable {
+  readonly #controller = new AbortController();
+  readonly #handlers: [Deno.Signal, () => void][];
+  /** 0, or after a signal the code to exit with. */
+  code = 0;
+
+  /** `say` is told what a signal makes it do: `finishing` in words. */
+  constructor(say: (line: string) => unknown, finishing: string) {
+    const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
+    if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
+    let first = 0;
+    this.#handlers = signals.map(([signal, code]) => [signal, () => {
+      if (this.code !== 0) {
+        // A terminal signals `deno task` too, which passes it on: that is no second one.
+        if (performance.now() - first > 1000) Deno.exit(code);
+        return;
+      }
+      first = performance.now();
+      this.code = code;
+      say(`${signal}: ${finishing}; once more stops at once`);
+      this.#controller.abort();
+    }]);
+    for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);
+  }
+
+  /** Aborted by the first signal. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    for (const [signal, handler] of this.#handlers) Deno.removeSignalListener(signal, handler);
+  }
+}

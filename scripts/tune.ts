@@ -1,0 +1,218 @@
+/**
+ * `deno task tune`: measures the schedules on this adapter and keeps the winners for training. Parse,
+ * call, print; the work is in `lib/tune.ts`, the file is `lib/tune_cache.ts`'s.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { type Ceiling, measureCeiling } from "../lib/ceiling.ts";
+import { Device, DeviceError } from "../lib/device.ts";
+import { problemFlops, problemKey } from "../lib/schedule.ts";
+import { ShapeError } from "../lib/shape.ts";
+import { CONFIG_FIELDS, DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
+import { trainingGraph, tune, type Tuning } from "../lib/tune.ts";
+import { cacheFolder, readTuned, writeTuned } from "../lib/tune_cache.ts";
+import { Stop } from "./stop.ts";
+import { TrainReporter } from "./train_reporter.ts";
+
+const { batchSize, resize, model } = DEFAULT_CONFIG;
+const BUDGET = 120;
+
+const usage = () =>
+  `usage: deno task tune [--budget SECONDS] [--batch-size N] [--resize N] [--model NAME] [--json]
+
+Measures which schedules compute a training step's convolutions and matrix products fastest on this
+adapter, the most expensive first, and keeps the winners: deno task train uses them from then on.
+What the budget does not reach keeps the schedules that rules choose. Nothing else should run
+meanwhile.
+
+  --budget SECONDS  time after which no other measurement is begun (${BUDGET})
+  --batch-size N    images of a step (${batchSize})
+  --resize N        size of the images (${resize})
+  --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
+  --json            print one JSON object, with all times, instead of the table
+  -h, --help        this text
+
+Winners hold for one batch size and image size; tune for others too, all are kept. The table goes
+to stdout, all else to stderr. GFLOP/s are those of the direct computation, so Winograd's may exceed
+the measured ceiling: what multiply-adds reach that never leave the registers.
+
+The file is $XDG_CACHE_HOME/resnette/tuned-ADAPTER-….json (by default in ~/.cache, on macOS in
+~/Library/Caches, on Windows in %LOCALAPPDATA%), one for each adapter, version of Deno and of this
+project. Remove it, or train with --no-tuned, to go back to the rules. Ctrl-C keeps what has been
+measured so far.
+
+exit code: 0 tuned; 1 no adapter, or the winners cannot be kept; 2 the command line is wrong;
+130 stopped by Ctrl-C; 143 by SIGTERM`;
+
+interface Settings {
+  readonly budget: number;
+  readonly batchSize: number;
+  readonly resize: number;
+  readonly model: string;
+  readonly json: boolean;
+}
+
+/** A wrong command line. */
+class UsageError extends Error {}
+
+/** The command line's words, checked; undefined where help is wanted. */
+function parse(args: string[]): Settings | undefined {
+  const flags = parseArgs(args, {
+    string: ["budget", "batch-size", "resize", "model"],
+    boolean: ["json", "help"],
+    alias: { help: "h" },
+    default: { budget: `${BUDGET}`, "batch-size": `${batchSize}`, resize: `${resize}`, model },
+    unknown: (arg: string) => {
+      throw new UsageError(`unknown: ${arg}`);
+    },
+  });
+  if (flags.help) return undefined;
+  const check = (flag: string, word: string, field: keyof typeof CONFIG_FIELDS) => {
+    const { wanted, allows } = CONFIG_FIELDS[field];
+    const value = field === "model" ? word : /^\d+$/.test(word) ? Number(word) : NaN;
+    if (!allows(value)) throw new UsageError(`--${flag} must be ${wanted}, got "${word}"`);
+    return value;
+  };
+  const { budget, json } = flags;
+  if (!/^(\d+\.?\d*|\.\d+)$/.test(budget) || Number(budget) === 0) {
+    throw new UsageError(`--budget must be a number of seconds above 0, got "${budget}"`);
+  }
+  return {
+    budget: Number(budget),
+    batchSize: check("batch-size", flags["batch-size"], "batchSize") as number,
+    resize: check("resize", flags.resize, "resize") as number,
+    model: check("model", flags.model, "model") as string,
+    json,
+  };
+}
+
+/** 10⁹ operations per second of a problem's direct computation; undefined where it was not timed. */
+function gflops({ problem, schedule, milliseconds }: Tuning): number | undefined {
+  const ms = milliseconds.get(schedule);
+  return ms && problemFlops(problem) / ms / 1e6;
+}
+
+/** `resnet_block1.0.conv1 and 3 more`. */
+const layersOf = ({ layers: [first, ...more] }: Tuning) =>
+  (first || "(network)") + (more.length > 0 ? ` and ${more.length} more` : "");
+
+/** The table of results, and what they come to. */
+export function formatTunings(tunings: readonly Tuning[], { gflops: most }: Ceiling): string {
+  const rows = [["layer", "pass", "schedule", "ms", "GFLOP/s", "of ceiling", "by rule"]];
+  for (const tuning of tunings) {
+    const { problem, schedule, rule, milliseconds } = tuning;
+    const speed = gflops(tuning), ms = milliseconds.get(schedule), before = milliseconds.get(rule);
+    rows.push([
+      layersOf(tuning),
+      problem.kind,
+      speed === undefined ? `${schedule} (not measured)` : schedule,
+      ms?.toFixed(2) ?? "",
+      speed?.toFixed(1) ?? "",
+      speed === undefined ? "" : `${(100 * speed / most).toFixed(0)}%`,
+      rule === schedule || before === undefined ? "" : `${rule}, ${before.toFixed(2)} ms`,
+    ]);
+  }
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  const lines = rows.map((row) =>
+    row.map((cell, i) => i > 2 && i < 6 ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))
+      .join("  ").trimEnd()
+  );
+  const measured = tunings.filter((tuning) => gflops(tuning) !== undefined);
+  const sum = (time: (tuning: Tuning) => number) =>
+    measured.reduce((total, tuning) => total + tuning.layers.length * time(tuning), 0).toFixed(0);
+  const left = tunings.length - measured.length;
+  return [
+    ...lines,
+    `ceiling: ${most.toFixed(0)} GFLOP/s of multiply-adds in registers`,
+    `the ${measured.length} measured take ${sum((x) => x.milliseconds.get(x.schedule)!)} ms of a ` +
+    `step, and by the rules ${
+      sum((x) => x.milliseconds.get(x.rule) ?? x.milliseconds.get(x.schedule)!)
+    } ms`,
+    ...left > 0 ? [`${left} are not measured: a larger --budget would reach them`] : [],
+  ].join("\n");
+}
+
+async function run(settings: Settings, reporter: TrainReporter): Promise<number> {
+  const folder = cacheFolder();
+  if (!folder) {
+    console.error(
+      "error: there is no folder to keep the winners in: neither $XDG_CACHE_HOME nor $HOME is set, " +
+        "or this process may not read them. Run `deno task tune`, or deno run -A scripts/tune.ts",
+    );
+    return 1;
+  }
+  using device = await Device.request();
+  await reporter.say(`tuning for ${device}`);
+  const kept = await readTuned(device, folder).catch(async (error: Error) => {
+    await reporter.say(`warning: ${error.message}`);
+    return new Map<string, string>();
+  });
+  kept.forEach((choice, key) => device.tuned.set(key, choice));
+  const ceiling = await measureCeiling(device);
+  const { batchSize, resize, budget } = settings;
+  const graph = trainingGraph(MODELS.get(settings.model)!(), [batchSize, 1, resize, resize]);
+  using stop = new Stop((line) => reporter.say(line), "keeping what has been measured");
+  const tunings = await tune(device, graph, {
+    budget,
+    signal: stop.signal,
+    onProgress: (progress) => reporter.tuning(progress, budget),
+  });
+  await reporter.clear();
+  if (settings.json) {
+    console.log(JSON.stringify(report(tunings, device, ceiling, settings), null, 2));
+  } else console.log(formatTunings(tunings, ceiling));
+  const path = await writeTuned(device, folder);
+  await reporter.say(`saved ${path}`);
+  return stop.code;
+}
+
+function report(tunings: readonly Tuning[], device: Device, ceiling: Ceiling, settings: Settings) {
+  const { json: _, ...rest } = settings;
+  return {
+    adapter: device.description,
+    ...rest,
+    ceiling,
+    problems: tunings.map((tuning) => ({
+      problem: problemKey(tuning.problem),
+      layers: tuning.layers,
+      schedule: tuning.schedule,
+      rule: tuning.rule,
+      milliseconds: Object.fromEntries(tuning.milliseconds),
+      gflops: gflops(tuning) ?? null,
+    })),
+  };
+}
+
+/**
+ * Runs the command.
+ *
+ * @param args the command line's words
+ * @returns the exit code
+ */
+export async function main(args: string[]): Promise<number> {
+  const reporter = new TrainReporter();
+  try {
+    const settings = parse(args);
+    if (settings) return await run(settings, reporter);
+    console.log(usage());
+    return 0;
+  } catch (error) {
+    await reporter.clear();
+    if (error instanceof UsageError) {
+      console.error(`error: ${error.message}\n\nFor all options: deno task tune --help`);
+      return 2;
+    }
+    const { NotCapable, PermissionDenied } = Deno.errors;
+    const known = [DeviceError, ShapeError, NotCapable, PermissionDenied];
+    const cause = (error as Error).cause;
+    if (!known.some((kind) => error instanceof kind || cause instanceof kind)) throw error;
+    console.error(`error: ${(error as Error).message}`);
+    return 1;
+  } finally {
+    await reporter.clear();
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
