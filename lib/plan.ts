@@ -44,8 +44,14 @@ export class PlanError extends Error {
   }
 }
 
-/** Bytes between the sizes of two kernels: WebGPU's alignment of uniform bindings. */
-const SIZES_STRIDE = 256;
+/** Alignment of uniform bindings in bytes: what WebGPU asks of every adapter at most. */
+const UNIFORM_ALIGNMENT = 256;
+
+/** Bytes between the sizes of two kernels. */
+function sizesStride(steps: readonly Step[]): number {
+  const bytes = steps.map(({ spec }) => 4 * Object.keys(spec.sizes ?? {}).length);
+  return Math.ceil(Math.max(1, ...bytes) / UNIFORM_ALIGNMENT) * UNIFORM_ALIGNMENT;
+}
 
 /** What a plan computes. */
 export interface PlanOptions {
@@ -71,8 +77,9 @@ export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
-  /** The sizes of all kernels, each at its own multiple of {@link SIZES_STRIDE}. */
+  /** The sizes of all kernels, each at its own multiple of the stride. */
   readonly #sizes: GPUBuffer;
+  readonly #stride: number;
   readonly #variables: readonly Variable[];
   #groups: GPUBindGroup[] = [];
   #bound: (GPUBuffer | VariableStorage)[] = [];
@@ -98,14 +105,15 @@ export class Plan {
       node,
       buffer: placed.pinned.get(node)!,
     }]));
+    this.#stride = sizesStride(steps);
     this.#sizes = device.gpu.createBuffer({
-      size: steps.length * SIZES_STRIDE + SIZES_STRIDE,
+      size: (steps.length + 1) * this.#stride,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
       label: "sizes",
     });
     const sizes = new Uint32Array(this.#sizes.size / 4);
     steps.forEach(({ spec }, i) =>
-      sizes.set(Object.values(spec.sizes ?? {}), i * SIZES_STRIDE / 4)
+      sizes.set(Object.values(spec.sizes ?? {}), i * this.#stride / 4)
     );
     write(device, this.#sizes, 0, sizes);
     this.#owned = [...placed.pinned.values(), this.#sizes];
@@ -311,7 +319,7 @@ export class Plan {
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
       const ranges = [...reads, ...writes].map((node) => this.#range(node));
       if (spec.sizes) {
-        ranges.push({ buffer: this.#sizes, offset: i * SIZES_STRIDE, bytes: SIZES_STRIDE });
+        ranges.push({ buffer: this.#sizes, offset: i * this.#stride, bytes: this.#stride });
       }
       return this.device.gpu.createBindGroup({
         layout: this.#pipelines[i]!.getBindGroupLayout(0),

@@ -71,22 +71,22 @@ const MergeMoments: Op<{ n: number }> = {
   kernels: (node, target) => {
     const [, chunks, c] = node.inputs[0]!.shape as [number, number, number];
     const n = node.attrs["n"] as number;
-    const each = Math.ceil(n / chunks);
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       c,
       target,
       `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;
-  for (var k = 0u; k < ${chunks}u; k++) {
-    let rows = f32(min(${each}u, ${n}u - k * ${each}u));
+  for (var k = 0u; k < z.chunks; k++) {
+    let rows = f32(min(z.each, z.rows - k * z.each));
     let total = seen + rows;
-    let d = x[k * ${c}u + i] - mean;
+    let d = x[k * z.count + i] - mean;
     mean += d * (rows / total);
-    m2 += x[(${chunks}u + k) * ${c}u + i] + d * d * (seen * rows / total);
+    m2 += x[(z.chunks + k) * z.count + i] + d * d * (seen * rows / total);
     seen = total;
   }
   y[i] = mean;
-  y[${c}u + i] = m2 / ${n}.0;`,
+  y[z.count + i] = m2 / f32(z.rows);`,
+      { sizes: { chunks, each: Math.ceil(n / chunks), rows: n } },
     )];
   },
 };

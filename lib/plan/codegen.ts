@@ -111,6 +111,21 @@ function elementType(dtype: DType, vector: boolean): Binding["type"] {
   return vector ? "vec4u" : "u32";
 }
 
+/**
+ * Numbers that a kernel reads from its uniform `z` instead of having them in its WGSL, so that kernels
+ * which differ only in sizes share a pipeline: a driver takes a tenth of a second to compile one.
+ */
+class Sizes {
+  readonly fields: Record<string, number> = {};
+
+  /** WGSL of the number. */
+  take(value: number): string {
+    const name = `n${Object.keys(this.fields).length}`;
+    this.fields[name] = value;
+    return `z.${name}`;
+  }
+}
+
 /** WGSL bindings and loads for operands over an iteration space. */
 class Loads {
   readonly bindings: Binding[] = [];
@@ -121,6 +136,7 @@ class Loads {
     readonly axes: readonly Axis[],
     readonly operands: readonly Strided[],
     readonly width: 1 | 4,
+    readonly numbers: Sizes,
     own?: { base: Tensor; name: string },
   ) {
     this.#names = operands.map(({ base }, i) => {
@@ -145,20 +161,29 @@ class Loads {
     const unit = this.#vector(i) ? 4 : 1;
     const terms = this.axes.flatMap(({ steps }, axis) => {
       const step = steps[i]! / (axis === this.axes.length - 1 ? 1 : unit);
-      return step === 0 ? [] : [step === 1 ? index[axis]! : `${index[axis]} * ${step}u`];
+      if (step === 0) return [];
+      return [step === 1 ? index[axis]! : `${index[axis]} * ${this.numbers.take(step)}`];
     });
-    if (offset > 0 || terms.length === 0) terms.push(`${offset / unit}u`);
+    if (offset > 0) terms.push(this.numbers.take(offset / unit));
+    if (terms.length === 0) terms.push("0u");
     const value = `${this.#names[i]}[${terms.join(" + ")}]`;
     return `let x${i} = ${this.width === 4 && unit === 1 ? `T(${value})` : value};`;
   }
 }
 
 /** WGSL lines that split `flat` into an index for each of `sizes`, named by `name`. */
-function split(sizes: readonly number[], flat: string, name: (axis: number) => string): string[] {
+function split(
+  sizes: readonly number[],
+  flat: string,
+  name: (axis: number) => string,
+  numbers: Sizes,
+): string[] {
   return sizes.map((size, axis) => {
-    const below = sizeOf(sizes.slice(axis + 1));
-    const quotient = below === 1 ? flat : `${flat} / ${below}u`;
-    return `let ${name(axis)} = ${axis === 0 ? quotient : `(${quotient}) % ${size}u`};`;
+    const last = axis === sizes.length - 1;
+    const quotient = last ? flat : `${flat} / ${numbers.take(sizeOf(sizes.slice(axis + 1)))}`;
+    return `let ${name(axis)} = ${
+      axis === 0 ? quotient : `(${quotient}) % ${numbers.take(size)}`
+    };`;
   });
 }
 
@@ -192,7 +217,8 @@ export function elementwiseKernel(
   ]);
   if (axes.length === 0) axes = [{ size: 1, steps: operands.map(() => 0) }];
   const width = vectorizes(axes, operands) ? 4 : 1;
-  const loads = new Loads(axes, operands, width, own && { base: own, name: "y" });
+  const numbers = new Sizes();
+  const loads = new Loads(axes, operands, width, numbers, own && { base: own, name: "y" });
   const sizes = axes.map((axis, i) => i === axes.length - 1 ? axis.size / width : axis.size);
   const columns = sizes.at(-1)!, rows = sizeOf(sizes.slice(0, -1));
 
@@ -202,23 +228,24 @@ export function elementwiseKernel(
   const each = shared.includes(true) ? rowsPerThread(rows, rows * columns) : 1;
   const index = [...sizes.slice(0, -1).map((_, axis) => `i${axis}`), "column"];
   const body = [
-    ...split(sizes.slice(0, -1), "row", (axis) => `i${axis}`),
+    ...split(sizes.slice(0, -1), "row", (axis) => `i${axis}`, numbers),
     ...operands.flatMap((_, i) => shared[i] ? [] : [loads.load(i, index)]),
     ...lines,
-    `y[${rows === 1 ? "column" : `row * ${columns}u + column`}] = ${value};`,
+    `y[${rows === 1 ? "column" : "row * z.columns + column"}] = ${value};`,
   ];
   const type = elementType(node.dtype, width === 4);
   const spec = perThread(
     [...loads.bindings, { name: "y", type, write: true }],
     rows * columns / each,
     target,
-    `  let column = i % ${columns}u;
-${indent(operands.flatMap((_, i) => shared[i] ? [loads.load(i, index)] : []))}
-  let first = i / ${columns}u * ${each}u;
-  for (var row = first; row < first + ${each}u; row++) {
+    (rows === 1 ? "  let column = i;\n" : "  let column = i % z.columns;\n") +
+      indent(operands.flatMap((_, i) => shared[i] ? [loads.load(i, index)] : [])) +
+      (rows === 1 ? `\n${indent(body)}` : `
+  let first = i / z.columns * z.each;
+  for (var row = first; row < first + z.each; row++) {
 ${indent(body, 4)}
-  }`,
-    { declarations: alias(width) },
+  }`),
+    { declarations: alias(width), sizes: { columns, each, ...numbers.fields } },
   );
   return { spec: { ...spec, flops: node.size * lines.length }, reads: loads.reads };
 }
@@ -249,7 +276,8 @@ export function reductionKernel(
   const middle = all.filter(({ at }) => at >= first && at < end);
   const inner = all.filter(({ at }) => at >= end);
   const width = inner.length > 0 && vectorizes(all, operands) ? 4 : 1;
-  const loads = new Loads(all, operands, width);
+  const numbers = new Sizes();
+  const loads = new Loads(all, operands, width, numbers);
   const sizes = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
   const kept = sizes([...outer, ...inner]);
   if (inner.length > 0) kept[kept.length - 1]! /= width;
@@ -264,22 +292,18 @@ export function reductionKernel(
     [...loads.bindings, { name: "y", type, write: true }],
     threads * chunks,
     target,
-    `  let chunk = i / ${threads}u; let at = i % ${threads}u;
-${indent(split(kept, "at", (k) => `o${k}`))}
+    `  let chunk = i / z.threads; let at = i % z.threads;
+${indent(split(kept, "at", (k) => `o${k}`, numbers))}
   ${init}
-  for (var r = chunk * ${each}u; r < min(chunk * ${each}u + ${each}u, ${length}u); r++) {
-${indent(split(sizes(middle), "r", (k) => `r${k}`), 4)}
+  for (var r = chunk * z.each; r < min(chunk * z.each + z.each, z.length); r++) {
+${indent(split(sizes(middle), "r", (k) => `r${k}`, numbers), 4)}
 ${indent(operands.map((_, i) => loads.load(i, index)), 4)}
 ${indent(lines, 4)}
     ${values.join(" ")}
     ${step}
   }
-${
-      indent(results.map((result, k) =>
-        `y[${k === 0 ? "i" : `i + ${k * threads * chunks}u`}] = ${result};`
-      ))
-    }`,
-    { declarations: alias(width) },
+${indent(results.map((result, k) => `y[i + ${k}u * z.count] = ${result};`))}`,
+    { declarations: alias(width), sizes: { threads, each, length, ...numbers.fields } },
   );
   return { spec: { ...spec, flops: input.size * (lines.length + 1) }, reads: loads.reads };
 }
