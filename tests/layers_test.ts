@@ -38,6 +38,7 @@ interface Source {
 async function filesBelow(folder: URL): Promise<string[]> {
   const found: string[] = [];
   for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    if (name === "node_modules") continue;
     if (isDirectory) {
       const inside = await filesBelow(new URL(`${name}/`, folder));
       found.push(...inside.map((path) => `${name}/${path}`));

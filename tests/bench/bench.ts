@@ -1,0 +1,358 @@
+/**
+ * `deno task bench`: how fast the parts of the library are, each beside what the adapter can do at
+ * best. What is measured, and how, is in the README of this folder.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import {
+  Adam,
+  collectCalls,
+  collectUpdates,
+  Conv2d,
+  conv2d,
+  CONV_WEIGHT_ORDER,
+  defaultDevice,
+  type Device,
+  DeviceDataset,
+  FASHION_MNIST_FILES,
+  type Feeds,
+  formatShape,
+  grad,
+  type ImageDataset,
+  input,
+  loadFashionMnist,
+  matmul,
+  type ModuleCall,
+  permute,
+  Plan,
+  type PlanOptions,
+  resnet18,
+  resnetBlock,
+  Sequential,
+  type Shape,
+  sizeOf,
+  sum,
+  summarize,
+  type Tensor,
+  trainConfig,
+  Trainer,
+  Variable,
+} from "@resnette/resnette";
+import { type Ceiling, measureCeiling } from "../../lib/ceiling.ts";
+import { schedule } from "../../lib/plan/steps.ts";
+import { median, type TimingOptions, timings, waitFor } from "../../lib/timing.ts";
+import { madeUpImages } from "../../scripts/profile.ts";
+
+const DATA = "data/fashion-mnist";
+
+const USAGE = `usage: deno task bench [--quick] [--filter TEXT] [--json]
+
+Times matrix products, the convolutions of ResNet-18 in their three passes, its forward pass and its
+training step, the host's part of that, planning, and reading the data set. Images are those in
+${DATA}, or made-up ones. A line for each: milliseconds, rate, share of the adapter's
+ceiling.
+
+  --quick          batches of 8 at 32×32 instead of 128 at 96×96, and less time for each
+  --filter TEXT    only those whose name contains TEXT
+  --json           print one JSON object instead
+  -h, --help       this text
+
+exit code: 0 done; 2 the command line is wrong`;
+
+/** What was measured: time, and how much was done in it. */
+interface Measured {
+  /** Median milliseconds. */
+  readonly ms: number;
+  /** Floating-point operations, of the direct method whatever the kernels do. */
+  readonly flops?: number;
+  readonly images?: number;
+  /** Bytes read. */
+  readonly bytes?: number;
+}
+
+interface Bench {
+  readonly name: string;
+  run(): Promise<Measured>;
+}
+
+/** Where and how thoroughly. */
+interface Setting {
+  readonly device: Device;
+  readonly batchSize: number;
+  readonly resize: number;
+  readonly timing: TimingOptions;
+}
+
+/** Median milliseconds of a run of a plan. */
+async function timePlan(
+  options: PlanOptions,
+  { device, timing }: Setting,
+  feeds: Feeds = {},
+): Promise<number> {
+  using plan = await Plan.compile({ ...options, device });
+  const submit = (times: number) => {
+    for (let i = 0; i < times; i++) plan.run(feeds);
+  };
+  return median(await timings(device, submit, timing));
+}
+
+/** Values in (-0.5, 0.5) that stay on the device, with the axes in memory in the given order. */
+function resident(shape: Shape, order?: readonly number[]): Variable {
+  const values = Float32Array.from({ length: sizeOf(shape) }, (_, i) => i * 0.618034 % 1 - 0.5);
+  return new Variable(shape, values, order);
+}
+
+function product(lead: Shape, m: number, k: number, n: number, setting: Setting): Bench {
+  const shapes = [[...lead, m, k], [...lead, k, n]] as const;
+  return {
+    name: `matmul ${shapes.map(formatShape).join(" @ ")}`,
+    run: async () => {
+      const y = matmul(resident(shapes[0]), resident(shapes[1]));
+      return { ms: await timePlan({ outputs: [y] }, setting), flops: 2 * y.size * k };
+    },
+  };
+}
+
+/** All calls below one, itself included. */
+const flat = (call: ModuleCall): ModuleCall[] => [call, ...call.calls.flatMap(flat)];
+
+/** The distinct convolutions of ResNet-18, each in its passes. */
+function convolutions(setting: Setting): Bench[] {
+  const { batchSize, resize } = setting;
+  const image = input("image", [batchSize, 1, resize, resize]);
+  const { calls } = collectCalls(() => resnet18().call(image));
+  const distinct = new Map<string, { conv: Conv2d; x: Tensor; y: Tensor }>();
+  for (const { module, x, y } of flat(calls[0]!)) {
+    if (!(module instanceof Conv2d)) continue;
+    const { weight, stride } = module;
+    const name = `${formatShape(x.shape)} * ${formatShape(weight.shape)} / ${stride[0]}`;
+    distinct.set(name, distinct.get(name) ?? { conv: module, x, y });
+  }
+  // Tensors lie in memory as the kernels want them: no pass has to rearrange any.
+  const nhwc = [0, 2, 3, 1];
+  return [...distinct].flatMap(([name, { conv, x: { shape, op }, y }]) => {
+    const { inChannels, kernelSize: [r, s], stride, padding } = conv;
+    const flops = 2 * y.size * inChannels * r * s;
+    const build = () => {
+      const x = resident(shape, nhwc), weight = resident(conv.weight.shape, CONV_WEIGHT_ORDER);
+      const bias = resident([conv.outChannels]);
+      return { x, weight, bias, seed: resident(y.shape, nhwc), options: { stride, padding } };
+    };
+    const passes: Record<string, () => Tensor> = {
+      forward: () => {
+        const { x, weight, bias, options } = build();
+        return permute(conv2d(x, weight, bias, options), nhwc);
+      },
+      ...op !== image.op && {
+        "input gradient": () => {
+          const { x, weight, seed, options } = build();
+          return permute(grad(conv2d(x, weight, undefined, options), [x], seed)[0]!, nhwc);
+        },
+      },
+      "weight gradient": () => {
+        const { x, weight, seed, options } = build();
+        const y = conv2d(x, weight, undefined, options);
+        return permute(grad(y, [weight], seed)[0]!, CONV_WEIGHT_ORDER);
+      },
+    };
+    return Object.entries(passes).map(([pass, output]) => ({
+      name: `conv2d ${name}, ${pass}`,
+      run: async () => ({ ms: await timePlan({ outputs: [output()] }, setting), flops }),
+    }));
+  });
+}
+
+/** ResNet-18 as a whole. */
+function network(setting: Setting): Bench[] {
+  const { device, batchSize: images, resize } = setting;
+  const { macs } = summarize(resnet18(), [images, 1, resize, resize]);
+  const indices = Uint32Array.from({ length: images }, (_, i) => i);
+  const trainer = async (data: ImageDataset, batchSize: number, resize: number) =>
+    await Trainer.create({
+      config: trainConfig({ batchSize, resize }),
+      train: data,
+      test: data,
+      device,
+    });
+  return [
+    {
+      name: `resnet18 forward, evaluating, ${images} images ${resize}×${resize}`,
+      run: async () => {
+        const data = new DeviceDataset(await someImages(images));
+        const { x } = data.batch(input("indices", [images], "u32"), resize);
+        const outputs = [resnet18().eval().call(x)];
+        return { ms: await timePlan({ outputs }, setting, { indices }), flops: 2 * macs, images };
+      },
+    },
+    {
+      name: `resnet18 training step, ${images} images ${resize}×${resize}`,
+      run: async () => {
+        using run = await trainer(await someImages(images), images, resize);
+        const feeds = { indices, ...run.optimizer.nextStep() };
+        const ms = await timePlan({ updates: run.updates(images) }, setting, feeds);
+        return { ms, flops: 6 * macs, images };
+      },
+    },
+    {
+      name: "resnet18 training step, the host's part of it",
+      run: async () => {
+        using run = await trainer(madeUpImages(1), 1, 32);
+        using plan = await Plan.compile({ updates: run.updates(1), device });
+        const feeds = { indices: Uint32Array.of(0), ...run.optimizer.nextStep() };
+        const found: number[] = [];
+        for (let i = 0; i < 10; i++) {
+          await waitFor(device, () => {
+            const start = performance.now();
+            plan.run(feeds);
+            found.push(performance.now() - start);
+          });
+        }
+        return { ms: median(found.slice(1)) };
+      },
+    },
+  ];
+}
+
+/** The first images of the data set, or made-up ones where it is not there. */
+async function someImages(count: number): Promise<ImageDataset> {
+  try {
+    return await loadFashionMnist(DATA, "train", { limit: count });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return madeUpImages(count);
+  }
+}
+
+/** Median milliseconds of work on the host. */
+async function timeHost(work: () => unknown, runs = 3): Promise<number> {
+  const found: number[] = [];
+  while (found.length < runs) {
+    const start = performance.now();
+    await work();
+    found.push(performance.now() - start);
+  }
+  return median(found);
+}
+
+/** 50 residual blocks, as ResNet-152 has them, of two convolutions each. */
+function deepNet(): Sequential {
+  return new Sequential(
+    new Conv2d(1, 64, { kernelSize: 7, stride: 2, padding: 3 }),
+    resnetBlock(64, 64, 3, { firstBlock: true }),
+    resnetBlock(64, 128, 8),
+    resnetBlock(128, 256, 36),
+    resnetBlock(256, 512, 3),
+  );
+}
+
+function planning({ device }: Setting): Bench {
+  return {
+    name: "planning a training step of 50 residual blocks",
+    run: async () => {
+      const net = deepNet(), adam = new Adam(net.parameters());
+      const plan = () => {
+        const x = input("x", [16, 1, 96, 96]);
+        const { result: loss, updates } = collectUpdates(() => sum(net.call(x)));
+        const optimizing = adam.updates(grad(loss, net.parameters()));
+        schedule([], [...updates, ...optimizing], device.target);
+      };
+      return { ms: await timeHost(plan) };
+    },
+  };
+}
+
+function reading(): Bench {
+  const { images, labels } = FASHION_MNIST_FILES.train;
+  return {
+    name: "reading the 60,000 training images",
+    run: async () => ({
+      ms: await timeHost(() => loadFashionMnist(DATA, "train")),
+      bytes: images.bytes + labels.bytes,
+    }),
+  };
+}
+
+/** `93.1 GFLOP/s` and `52%`, as far as they make sense. */
+function rates({ ms, flops, images, bytes }: Measured, ceiling: Ceiling): [string, string] {
+  const perSecond = (count: number, unit: string) => `${(1000 * count / ms).toFixed(1)} ${unit}`;
+  const rate = images !== undefined
+    ? perSecond(images, "images/s")
+    : flops !== undefined
+    ? perSecond(flops / 1e9, "GFLOP/s")
+    : bytes !== undefined
+    ? perSecond(bytes / 1e6, "MB/s")
+    : "";
+  const share = flops === undefined ? "" : `${(flops / ms / 1e4 / ceiling.gflops).toFixed(0)}%`;
+  return [rate, share];
+}
+
+/** The flags, and the words that are none. */
+function parse(args: string[]) {
+  const unknown: string[] = [];
+  const flags = parseArgs(args, {
+    string: ["filter"],
+    boolean: ["quick", "json", "help"],
+    alias: { help: "h" },
+    default: { filter: "" },
+    unknown: (arg: string) => {
+      unknown.push(arg);
+      return false;
+    },
+  });
+  return { ...flags, unknown };
+}
+
+/**
+ * Runs the command.
+ *
+ * @param args the command line's words
+ * @returns the exit code
+ */
+export async function main(args: string[]): Promise<number> {
+  const { quick, filter, json, help, unknown } = parse(args);
+  if (help) {
+    console.log(USAGE);
+    return 0;
+  }
+  if (unknown.length > 0) {
+    console.error(`error: unknown: ${unknown.join(" ")}\n\n${USAGE}`);
+    return 2;
+  }
+  const device = await defaultDevice();
+  const setting: Setting = quick
+    ? { device, batchSize: 8, resize: 32, timing: { enough: 30 } }
+    : { device, batchSize: 128, resize: 96, timing: {} };
+  const benches = [
+    product([], 1024, 1024, 1024, setting),
+    product([36], 512, 128, 128, setting),
+    ...convolutions(setting),
+    ...network(setting),
+    planning(setting),
+    reading(),
+  ].filter(({ name }) => name.includes(filter));
+  const ceiling = await measureCeiling(device);
+  const say = (line: string) => json || console.log(line);
+  say(`${device}; Deno ${Deno.version.deno}`);
+  say(`ceilings ${ceiling.gflops.toFixed(1)} GFLOP/s, ${ceiling.gbs.toFixed(1)} GB/s\n`);
+  const width = Math.max(...benches.map(({ name }) => name.length));
+  const found: unknown[] = [];
+  for (const { name, run } of benches) {
+    const measured = await run();
+    const [rate, share] = rates(measured, ceiling);
+    found.push({ name, ...measured });
+    say(
+      `${name.padEnd(width)}  ${measured.ms.toFixed(2).padStart(9)} ms  ` +
+        `${rate.padStart(15)}  ${share.padStart(4)}`.trimEnd(),
+    );
+  }
+  if (json) {
+    const { description } = device;
+    const results = { adapter: description, deno: Deno.version.deno, quick, ceiling, found };
+    console.log(JSON.stringify(results, null, 2));
+  }
+  return 0;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
