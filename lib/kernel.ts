@@ -5,7 +5,7 @@
  */
 
 /** Names of the ways to compute a product; `auto` picks by adapter and shape (`schedule.ts`). */
-export type Schedule = "auto" | "naive" | "register" | "subgroup" | "winograd";
+export type Schedule = "auto" | "naive" | "register" | "subgroup" | "workgroup" | "winograd";
 
 /** Names of schedules by the keys of the problems that they were measured to be best for. */
 export type Tuned = Pick<ReadonlyMap<string, string>, "get">;

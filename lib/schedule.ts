@@ -19,6 +19,8 @@ export interface Tile {
   readonly lanes: number;
   /** Four-column vectors of the result that each lane keeps, for every row. */
   readonly vectors: number;
+  /** Whether a workgroup shares the tile through its memory; rows and vectors are then all of it. */
+  readonly workgroup?: boolean;
 }
 
 /** A batch of matrix products, `[rows, inner] @ [inner, columns]`. */
@@ -108,6 +110,7 @@ export const SCHEDULES: readonly Schedule[] = [
   "naive",
   "register",
   "subgroup",
+  "workgroup",
   "winograd",
 ];
 
@@ -129,9 +132,12 @@ function tiling(x: Problem): { columns: number; whole: boolean } {
   }
 }
 
+/** The tile that a whole workgroup shares (`ops/gemm_workgroup.ts`). */
+const WORKGROUP_TILE: Tile = { rows: 64, lanes: 1, vectors: 16, workgroup: true };
+
 /** A tile's name: `subgroup 16x1` has 16 rows and 1 vector. */
-const tileName = ({ rows, lanes, vectors }: Tile) =>
-  `${lanes > 1 ? "subgroup" : "register"} ${rows}x${vectors}`;
+const tileName = ({ rows, lanes, vectors, workgroup }: Tile) =>
+  `${workgroup ? "workgroup" : lanes > 1 ? "subgroup" : "register"} ${rows}x${vectors}`;
 
 /** The tiles that fit a problem, by name. */
 function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
@@ -144,6 +150,7 @@ function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
   };
   if (subgroupSize > 1) SUBGROUP_TILES.forEach(add(subgroupSize));
   REGISTER_TILES.forEach(add(1));
+  tiles.set(tileName(WORKGROUP_TILE), WORKGROUP_TILE);
   return tiles;
 }
 
@@ -167,11 +174,16 @@ function tuned(target: Target, problem: Problem): string | undefined {
   return choice !== undefined && candidates(target, problem).includes(choice) ? choice : undefined;
 }
 
-/** Rows of a product, or of a convolution that is just one; 0 where windows must be found. */
-function plainRows(x: Problem): number {
+/** Rows of the product that a problem is. */
+function rowsOf(x: Problem): number {
   if (isProduct(x)) return x.rows;
-  if (area(x.kernel) * area(x.stride) > 1 || x.padding[0] + x.padding[1] > 0) return 0;
-  return x.kind === "weightGrad" ? x.c : x.n * area(x.pixels);
+  if (x.kind === "weightGrad") return area(x.kernel) * x.c;
+  return x.n * area(x.kind === "forward" ? resultPixels(x) : x.pixels);
+}
+
+/** Whether a problem is just a product: no windows must be found. */
+function isPlain(x: Problem): boolean {
+  return isProduct(x) || area(x.kernel) * area(x.stride) === 1 && x.padding[0] + x.padding[1] === 0;
 }
 
 /**
@@ -188,11 +200,13 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;
   // A large tile, for products: fewer loads for each multiplication, but four times as long to compile.
-  const large = plainRows(problem) >= 64 && columns >= 8 * lanes;
+  const large = isPlain(problem) && rowsOf(problem) >= 64 && columns >= 8 * lanes && lanes >= 8;
   const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: large ? 2 : 1 };
   if (schedule === "subgroup" && lanes > 1) return subgroup;
   const free = schedule === "auto" || schedule === "winograd";
   if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
+  const fills = columns >= 4 * WORKGROUP_TILE.vectors && rowsOf(problem) >= WORKGROUP_TILE.rows;
+  if (schedule === "workgroup" || free && fills) return WORKGROUP_TILE;
   return { rows: 8, lanes: 1, vectors: columns >= 8 ? 2 : 1 };
 }
 

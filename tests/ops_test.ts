@@ -37,6 +37,7 @@ const H = 1e-5;
 /** Exports of `lib/ops` that need no row, `file` or `file function`, and why. */
 const EXEMPT: Readonly<Record<string, string>> = {
   "gemm.ts": "kernels of matmul and conv2d; schedules_test.ts runs them",
+  "gemm_workgroup.ts": "likewise",
   "winograd.ts": "kernels of conv2d; schedules_test.ts runs them",
   "matmul.ts splitCount": "a number",
   "pack.ts packOffsets": "reads an attribute",

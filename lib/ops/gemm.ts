@@ -21,6 +21,7 @@
 
 import { arrays, type KernelSpec, type Target } from "../kernel.ts";
 import type { Tile } from "../schedule.ts";
+import { WORKGROUP_SIZES, workgroupColumns, workgroupRows } from "./gemm_workgroup.ts";
 
 type Two = readonly [number, number];
 
@@ -54,7 +55,7 @@ function pointwise(x: Windows): boolean {
 /** A grid of tiles, n fastest so that neighbours share rows of A, and WGSL to find one's own. */
 function tileGrid(tile: Tile, rows: number, columns: number, layers: number, target: Target) {
   const { lanes, vectors } = tile;
-  const threads = lanes > 1 ? lanes : 64;
+  const threads = tile.workgroup ? 1 : lanes > 1 ? lanes : 64;
   const across = Math.ceil(columns / (4 * vectors * lanes));
   const tiles = Math.ceil(rows / tile.rows) * across;
   const groups = Math.ceil(tiles * lanes / threads);
@@ -71,7 +72,7 @@ ${declareSums(tile)}`;
   return {
     main,
     workgroups: [x, Math.ceil(groups / x), layers] as const,
-    sizes: { tiles, across, rows, o4: columns / 4 },
+    sizes: { tiles, across, rows, o4: columns / 4, ...tile.workgroup && WORKGROUP_SIZES },
   };
 }
 
@@ -145,15 +146,25 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
   const rows = x.n * x.p * x.q, simple = pointwise(x);
   const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers, target);
   const loads = Math.ceil(tile.rows / tile.lanes);
-  // Per lane: the rows it loads. A row past the last reads pixel 0 and counts as zero.
+  // Per load: the row of A it is for. A row past the last reads pixel 0 and counts as zero.
+  const row = (j: number) =>
+    simple ? "" : `  let h_${j} = i32(m_${j} / z.q % z.p * z.sh) + i32(z.oh);
+  let w_${j} = i32(m_${j} % z.q * z.sw) + i32(z.ow);
+  let i_${j} = i32(m_${j} / (z.p * z.q) * z.h);`;
+  const place = (j: number) =>
+    simple
+      ? `    let ok_${j} = in_${j}; let p_${j} = image + select(0u, m_${j} * z.c4, ok_${j});`
+      : `    let y_${j} = h_${j} + i32(z.direction * r); let x_${j} = w_${j} + i32(z.direction * s);
+    let ok_${j} = in_${j} && y_${j} >= 0 && y_${j} < i32(z.h) && x_${j} >= 0 && x_${j} < i32(z.w);
+    let p_${j} = image + select(0u, u32((i_${j} + y_${j}) * i32(z.w) + x_${j}) * z.c4, ok_${j});`;
   const contexts = times(
     loads,
     (j) =>
-      `  let m_${j} = m0 + lane + ${j * tile.lanes}u; let in_${j} = m_${j} < z.rows;
-` + (simple ? "" : `  let h_${j} = i32(m_${j} / z.q % z.p * z.sh) + i32(z.oh);
-  let w_${j} = i32(m_${j} % z.q * z.sw) + i32(z.ow);
-  let i_${j} = i32(m_${j} / (z.p * z.q) * z.h);`),
+      `  let m_${j} = m0 + lane + ${j * tile.lanes}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
+  /** First row of B for a tap. */
+  const kernelRow = `group.z * z.taps * z.c
+      + ((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * z.c`;
   /** The products of the rows whose vectors of A are in load j. */
   const products = (j: number) =>
     times(Math.min(tile.lanes, tile.rows), (lane) => {
@@ -161,10 +172,7 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
       return `      { let t = ${broadcast(tile, `a_${j}`, lane)};\n` +
         times(
           tile.vectors,
-          (v) =>
-            `        ${
-              sum(tile, i, v)
-            } += t.x * b0_${v} + t.y * b1_${v} + t.z * b2_${v} + t.w * b3_${v};`,
+          (v) => `        ${add(tile, i, v, (k) => `t.${"xyzw"[k]} * b${k}_${v}`)}`,
         ) +
         " }";
     });
@@ -183,15 +191,8 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
 
   const taps = `  for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
-${
-    times(loads, (j) =>
-      simple
-        ? `    let ok_${j} = in_${j}; let p_${j} = image + select(0u, m_${j} * z.c4, ok_${j});`
-        : `    let y_${j} = h_${j} + i32(z.direction * r); let x_${j} = w_${j} + i32(z.direction * s);
-    let ok_${j} = in_${j} && y_${j} >= 0 && y_${j} < i32(z.h) && x_${j} >= 0 && x_${j} < i32(z.w);
-    let p_${j} = image + select(0u, u32((i_${j} + y_${j}) * i32(z.w) + x_${j}) * z.c4, ok_${j});`)
-  }
-    var k = kernel + ((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * 4u * z.c4 * z.o4;
+${times(loads, place)}
+    var k = (${kernelRow}) * z.o4;
     for (var c = 0u; c < z.c4; c++) {
 ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
       k += 4u * z.o4;
@@ -203,8 +204,8 @@ ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u 
     : "(group.z * z.rows + m)";
   return {
     bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
-    body: `${main}
-  let image = group.z * z.image; let kernel = group.z * z.taps * z.c * z.o4;
+    body: tile.workgroup ? workgroupRows({ row, tap: place, kernel: kernelRow, pixel }) : `${main}
+  let image = group.z * z.image;
 ${contexts}
 ${taps}
 ${stores(tile, rows, `${pixel} * z.o4`)}
@@ -249,25 +250,29 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   // A step takes 4 pixels × the tile's rows, of which one load brings four.
   const perPixel = tile.rows / 4;
   const loads = Math.ceil(4 * perPixel / tile.lanes);
+  /** Channel vector and tap of vector `m_j` of A's columns. */
+  const column = (j: number | "v") =>
+    `  let c_${j} = m_${j} % z.c4;
+  let r_${j} = i32(m_${j} / z.c4 / z.across_taps) + i32(z.oh);
+  let t_${j} = i32(m_${j} / z.c4 % z.across_taps) + i32(z.ow);`;
   const contexts = times(
     loads,
     (j) =>
       `  let e_${j} = lane + ${j * tile.lanes}u; let k_${j} = e_${j} % 4u;
-  let m_${j} = min(m0 / 4u + e_${j} / 4u, z.rows / 4u - 1u);
-  let c_${j} = m_${j} % z.c4;
-  let r_${j} = i32(m_${j} / z.c4 / z.across_taps) + i32(z.oh);
-  let t_${j} = i32(m_${j} / z.c4 % z.across_taps) + i32(z.ow);`,
+  let m_${j} = min(m0 / 4u + e_${j} / 4u, z.rows / 4u - 1u);\n${column(j)}`,
   );
-  const aLoad = (j: number) =>
-    `    let at_${j} = k + k_${j};
-` + (simple
+  /** Where load j finds pixel `at_j` under the tap of column `of`. */
+  const place = (j: number, of: number | "v") =>
+    simple
       ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.c4, ok_${j});`
-      : `    let h_${j} = i32(at_${j} / z.q % z.p * z.sh) + r_${j};
-    let w_${j} = i32(at_${j} % z.q * z.sw) + t_${j};
+      : `    let h_${j} = i32(at_${j} / z.q % z.p * z.sh) + r_${of};
+    let w_${j} = i32(at_${j} % z.q * z.sw) + t_${of};
     let ok_${j} = at_${j} < end && h_${j} >= 0 && h_${j} < i32(z.h) && w_${j} >= 0 && w_${j} < i32(z.w);
     let row_${j} = i32(at_${j} / (z.p * z.q) * z.h) + h_${j};
-    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.c4, ok_${j});`) +
-    `
+    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.c4, ok_${j});`;
+  const aLoad = (j: number) =>
+    `    let at_${j} = k + k_${j};
+${place(j, j)}
     let a_${j} = select(vec4f(0.0), x[p_${j} + c_${j}], ok_${j});`;
   const bLoads = times(
     4,
@@ -297,7 +302,9 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   });
   return {
     bindings: arrays({ x: "vec4f", g: "vec4f", y: "vec4f" }),
-    body: `${main}
+    body: tile.workgroup
+      ? workgroupColumns({ column: column("v"), load: (j) => place(j, "v") })
+      : `${main}
   let split = group.z % z.splits; let layer = group.z / z.splits;
   let end = min((split + 1u) * z.each, z.pixels);
   let image = layer * z.image;
