@@ -199,7 +199,8 @@ export class Plan {
     if (this.#moved()) this.#bind();
     const encoder = this.device.gpu.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    this.steps.forEach((_, i) => this.#encode(pass, i));
+    const pipelines = this.#pipelines;
+    this.steps.forEach((_, i) => this.#encode(pass, i, i > 0 && pipelines[i] === pipelines[i - 1]));
     pass.end();
     this.device.gpu.queue.submit([encoder.finish()]);
   }
@@ -216,7 +217,7 @@ export class Plan {
     this.#use();
     if (this.#moved()) this.#bind();
     const pass = encoder.beginComputePass(descriptor);
-    for (let k = 0; k < times; k++) this.#encode(pass, i);
+    for (let k = 0; k < times; k++) this.#encode(pass, i, k > 0);
     pass.end();
   }
 
@@ -281,8 +282,8 @@ export class Plan {
     this.device.check();
   }
 
-  #encode(pass: GPUComputePassEncoder, i: number): void {
-    pass.setPipeline(this.#pipelines[i]!);
+  #encode(pass: GPUComputePassEncoder, i: number, set = false): void {
+    if (!set) pass.setPipeline(this.#pipelines[i]!);
     pass.setBindGroup(0, this.#groups[i]!);
     pass.dispatchWorkgroups(...this.steps[i]!.spec.workgroups);
   }
