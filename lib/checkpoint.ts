@@ -18,7 +18,13 @@ import {
   type SafetensorsTensor,
   serializeSafetensors,
 } from "./safetensors.ts";
-import { CONFIG_FIELDS, CONFIG_NAMES, type EpochResult, type TrainConfig } from "./train_config.ts";
+import {
+  CONFIG_FIELDS,
+  CONFIG_NAMES,
+  DEFAULT_CONFIG,
+  type EpochResult,
+  type TrainConfig,
+} from "./train_config.ts";
 
 /** A checkpoint that cannot be used; the message names the file and says why. */
 export class CheckpointError extends Error {
@@ -225,8 +231,9 @@ function decodeRun(
   }
   const configOf = top.object("config");
   const config = Object.fromEntries(CONFIG_NAMES.map((key) => {
-    const { wanted, allows } = CONFIG_FIELDS[key];
-    return [key, configOf.take(key, wanted, (x): x is unknown => allows(x))];
+    const { wanted, allows, late } = CONFIG_FIELDS[key];
+    const fits = (x: unknown): x is unknown => late && x === undefined || allows(x);
+    return [key, configOf.take(key, wanted, fits) ?? DEFAULT_CONFIG[key]];
   })) as unknown as TrainConfig;
   const images = top.object("images");
   const shuffle = top.object("shuffle");

@@ -7,12 +7,14 @@
 import { readVariables, setVariable } from "./buffers.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "./device.ts";
+import { arrays, perThread } from "./kernel.ts";
+import type { Predictions } from "./metrics.ts";
 import type { Module } from "./nn/module.ts";
 import { gather, resizeBilinear } from "./ops/data.ts";
 import { add, div } from "./ops/elementwise.ts";
 import { correctCount } from "./ops/loss.ts";
 import { Plan } from "./plan.ts";
-import { assign, input, type Tensor, tensor, Variable, withScope } from "./tensor.ts";
+import { assign, input, type Tensor, tensor, type Update, Variable, withScope } from "./tensor.ts";
 
 /** How far an epoch has come; counts and means are those of the epoch so far. */
 export interface Progress {
@@ -40,6 +42,8 @@ export interface Progress {
 export interface Watch {
   /** Told about every second, whenever results have been read. */
   readonly onProgress?: (progress: Progress) => void | Promise<void>;
+  /** Told what was predicted for each test image, in their order, once a test is complete. */
+  readonly onTested?: (predictions: Predictions) => void | Promise<void>;
   /** Aborting it ends the work after the current step. */
   readonly signal?: AbortSignal;
 }
@@ -60,10 +64,17 @@ export class DeviceDataset {
     this.count = count;
   }
 
-  /** Images `[N, 1, size, size]` from 0 to 1, and u32 labels `[N]`, of u32 `indices` `[N]`. */
-  batch(indices: Tensor, size: number): { x: Tensor; labels: Tensor } {
+  /**
+   * Images `[N, 1, size, size]` from 0 to 1, and u32 labels `[N]`, of u32 `indices` `[N]`. The images
+   * go through `augment` before they are resized.
+   */
+  batch(
+    indices: Tensor,
+    size: number,
+    augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
+  ): { x: Tensor; labels: Tensor } {
     return withScope({ layer: "", pass: "data" }, () => {
-      const pixels = gather(this.images, indices);
+      const pixels = augment(gather(this.images, indices));
       const [, , height, width] = pixels.shape;
       const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
       return { x: div(sized, 255), labels: gather(this.labels, indices, "u32") };
@@ -116,32 +127,65 @@ export class Rate {
 export const batchSizes = (count: number, batch: number): number[] =>
   [count >= batch ? batch : 0, count % batch].filter((size) => size > 0);
 
+/** Notes, for the images `indices` `[N]`, what logits `[N, classes]` say: class and probability. */
+function note(results: Variable, logits: Tensor, indices: Tensor): Update {
+  const [size, k] = logits.shape as [number, number];
+  const bindings = arrays({ x: "f32", indices: "u32", results: "f32" });
+  return {
+    name: "predictions",
+    targets: [results],
+    reads: [logits, indices],
+    kernels: (target) => [perThread(
+      bindings,
+      size,
+      target,
+      `  let row = i * ${k}u;
+  var best = 0u;
+  for (var k = 1u; k < ${k}u; k++) {
+    if (x[row + k] > x[row + best]) { best = k; }
+  }
+  var s = 0.0;
+  for (var k = 0u; k < ${k}u; k++) { s += exp(x[row + k] - x[row + best]); }
+  results[2u * indices[i]] = f32(best);
+  results[2u * indices[i] + 1u] = 1.0 / s;`,
+    )],
+  };
+}
+
 /** Counts right answers in evaluation mode; its plans last as long as it does. */
 export class Evaluator implements Disposable {
   readonly #correct = new Variable([]);
+  /** Of each image, the predicted class and its probability. */
+  readonly #results: Variable;
   readonly #plans = new Map<number, Plan>();
 
   constructor(
     readonly net: Module,
     readonly data: DeviceDataset,
     readonly options: { batchSize: number; resize: number; device: Device },
-  ) {}
+  ) {
+    this.#results = new Variable([data.count, 2]);
+  }
 
   async prepare(): Promise<void> {
     const { net, data, options: { batchSize, resize, device } } = this;
     for (const size of batchSizes(data.count, batchSize)) {
       if (this.#plans.has(size)) continue;
-      const { x, labels } = data.batch(input("indices", [size], "u32"), resize);
+      const indices = input("indices", [size], "u32");
+      const { x, labels } = data.batch(indices, resize);
       const training = net.training;
       const logits = net.eval().call(x);
       net.train(training);
-      const updates = [assign(this.#correct, add(this.#correct, correctCount(logits, labels)))];
+      const updates = [
+        assign(this.#correct, add(this.#correct, correctCount(logits, labels))),
+        note(this.#results, logits, indices),
+      ];
       this.#plans.set(size, await Plan.compile({ updates, device }));
     }
   }
 
   /** Share classified right; undefined where the signal stopped it. */
-  async run({ onProgress, signal }: Watch, epoch: number): Promise<number | undefined> {
+  async run({ onProgress, onTested, signal }: Watch, epoch: number): Promise<number | undefined> {
     await this.prepare();
     const { data: { count }, options: { batchSize } } = this;
     setVariable(this.#correct, new Float32Array(1));
@@ -168,7 +212,15 @@ export class Evaluator implements Disposable {
         imagesPerSecond: rate.after(end),
       });
     }
+    await onTested?.(await this.#predictions());
     return accuracy;
+  }
+
+  async #predictions(): Promise<Predictions> {
+    const [results] = await readVariables([this.#results]);
+    const column = (k: number) =>
+      Float32Array.from({ length: this.data.count }, (_, i) => results![2 * i + k]!);
+    return { predicted: Uint32Array.from(column(0)), probability: column(1) };
   }
 
   [Symbol.dispose](): void {

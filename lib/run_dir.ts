@@ -57,7 +57,7 @@ async function findCheckpoints(run: string): Promise<Found[]> {
 }
 
 /** What is at a path: nothing, a folder, or a file. */
-async function kindOf(path: string): Promise<"file" | "folder" | undefined> {
+export async function kindOf(path: string): Promise<"file" | "folder" | undefined> {
   try {
     return (await Deno.stat(path)).isDirectory ? "folder" : "file";
   } catch (error) {
@@ -112,7 +112,12 @@ async function readCheckpoint(folder: string): Promise<Checkpoint> {
   return await decodeCheckpoint(files as CheckpointFiles, folder);
 }
 
-async function readBounded(path: string, max: number): Promise<Uint8Array<ArrayBuffer>> {
+/**
+ * The bytes of a file, which must not be more than `max`.
+ *
+ * @throws {CheckpointError} where they are, or there is no such file.
+ */
+export async function readBounded(path: string, max: number): Promise<Uint8Array<ArrayBuffer>> {
   try {
     const { size, isFile } = await Deno.stat(path);
     if (!isFile) throw new CheckpointError(`${path}: is not a file`);

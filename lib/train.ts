@@ -15,10 +15,11 @@ import { manualSeed } from "./nn/init.ts";
 import { collectUpdates, type Module } from "./nn/module.ts";
 import { add, isFinite } from "./ops/elementwise.ts";
 import { correctCount, crossEntropy } from "./ops/loss.ts";
-import { Adam } from "./optim.ts";
+import type { Optimizer } from "./optim.ts";
 import { Plan, PlanError } from "./plan.ts";
 import { schedule } from "./plan/steps.ts";
 import { Random } from "./random.ts";
+import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
 import { tunedDigest } from "./schedule.ts";
 import { formatShape, sameShape } from "./shape.ts";
 import { assign, input, type Tensor, type Update, Variable } from "./tensor.ts";
@@ -53,7 +54,8 @@ export interface TrainerOptions {
 
 /**
  * A training run: net, optimizer, data and how far it has come. The order of epoch `e`, counted from
- * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights.
+ * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights, and stream 2³¹ + e the
+ * crops and flips of epoch `e`.
  *
  * @example
  * ```ts
@@ -72,7 +74,7 @@ export class Trainer implements Disposable {
   /** Results of the epochs that are complete. */
   readonly history: EpochResult[] = [];
   /** The optimizer. */
-  readonly optimizer: Adam;
+  readonly optimizer: Optimizer;
   /** Batches trained on in the epoch that is not complete yet. */
   step = 0;
   /** Steps of an epoch. */
@@ -105,7 +107,7 @@ export class Trainer implements Disposable {
     /** Where it runs. */
     readonly device: Device,
   ) {
-    this.optimizer = new Adam(net.parameters(), { lr: config.lr });
+    this.optimizer = makeOptimizer(config, net.parameters());
     this.steps = Math.ceil(train.count / config.batchSize);
     this.#evaluator = new Evaluator(net, test, { ...config, device });
   }
@@ -171,11 +173,13 @@ export class Trainer implements Disposable {
     );
   }
 
-  /** A step with `size` images: inputs are their `indices`, and the optimizer's numbers. */
+  /** A step with `size` images: inputs are their `indices`, `augment`, and the optimizer's numbers. */
   updates(size: number): Update[] {
-    const { x, labels } = this.train.batch(input("indices", [size], "u32"), this.config.resize);
+    const { config, train } = this;
+    const indices = input("indices", [size], "u32");
+    const { x, labels } = train.batch(indices, config.resize, augmentation(config, size));
     const { result: logits, updates } = collectUpdates(() => this.net.train().call(x));
-    const loss = crossEntropy(logits, labels);
+    const loss = crossEntropy(logits, labels, config);
     const sums = this.#sums;
     const total = add(sums.loss, loss);
     // One loss that is not finite leaves the sum so for good, and this count where it was.
@@ -248,13 +252,15 @@ export class Trainer implements Disposable {
 
   /** Submits the next step of an epoch. */
   #submit(epoch: number): void {
-    const { config: { seed, batchSize }, train: { count } } = this;
+    const { config, config: { seed, batchSize }, train: { count }, optimizer } = this;
     if (this.#order?.epoch !== epoch) {
       this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
     }
     const first = this.step * batchSize;
     const indices = this.#order.indices.slice(first, first + batchSize);
-    this.#plans.get(indices.length)!.run({ indices, ...this.optimizer.nextStep() });
+    const draws = drawAugmentation(config, epoch, first, indices.length);
+    optimizer.lr = learningRate(config, optimizer.steps, this.steps);
+    this.#plans.get(indices.length)!.run({ indices, ...draws, ...optimizer.nextStep() });
     this.step++;
   }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { resnet18 } from "./models/resnet.ts";
+import { resnet101, resnet152, resnet18, resnet34, resnet50 } from "./models/resnet.ts";
 import type { Module } from "./nn/module.ts";
 
 /** The library's version, written into checkpoints. */
@@ -15,7 +15,18 @@ export const VERSION = "0.1.0";
 export type ModelBuilder = (options?: { inChannels?: number }) => Module;
 
 /** The models that can be had by name; add your own. */
-export const MODELS: Map<string, ModelBuilder> = new Map([["resnet18", resnet18]]);
+export const MODELS: Map<string, ModelBuilder> = new Map(
+  Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }),
+);
+
+/** Optimizers by name. */
+export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
+
+/** Courses of the learning rate by name; see {@link TrainConfig.schedule}. */
+export const SCHEDULES = ["constant", "cosine", "step"] as const;
+
+/** What may happen to training images at random, by name; see {@link TrainConfig.augment}. */
+export const AUGMENTATIONS = ["none", "flip", "crop", "flip,crop"] as const;
 
 /** Settings of a training run. */
 export interface TrainConfig {
@@ -25,7 +36,7 @@ export interface TrainConfig {
   readonly epochs: number;
   /** Images of a step; the last batch of an epoch has what is left. */
   readonly batchSize: number;
-  /** Adam's learning rate. */
+  /** Learning rate, the highest of its schedule. */
   readonly lr: number;
   /** Images are resized to so many rows and columns. */
   readonly resize: number;
@@ -35,6 +46,33 @@ export interface TrainConfig {
   readonly limit: number | null;
   /** Test with the first so many images only; null for all. */
   readonly testLimit: number | null;
+  /** A name of {@link OPTIMIZERS}. */
+  readonly optimizer: typeof OPTIMIZERS[number];
+  /** SGD's momentum. */
+  readonly momentum: number;
+  /**
+   * L2 penalty of Adam and SGD, decoupled decay of AdamW; on all parameters, as PyTorch's optimizers
+   * have it. AdamW's is 0.01 where none is given.
+   */
+  readonly weightDecay: number;
+  /**
+   * How the learning rate goes on after the warm-up: `constant`; `cosine`, step by step to 0 at the end
+   * of the last epoch; `step`, by {@link TrainConfig.gamma} every {@link TrainConfig.stepSize} epochs.
+   */
+  readonly schedule: typeof SCHEDULES[number];
+  /** Epochs between two falls of the schedule `step`. */
+  readonly stepSize: number;
+  /** Factor of each fall of the schedule `step`. */
+  readonly gamma: number;
+  /** Steps of linear warm-up; step k of them, counted from 1, has k / (warmup + 1) of the rate. */
+  readonly warmup: number;
+  /** Share of a label that is spread evenly over all classes; in training only. */
+  readonly labelSmoothing: number;
+  /**
+   * What happens to training images, before they are resized: `flip` mirrors half of them, `crop`
+   * moves each by up to 4 pixels either way and fills with black.
+   */
+  readonly augment: typeof AUGMENTATIONS[number];
 }
 
 /** The notebook's settings. */
@@ -47,6 +85,15 @@ export const DEFAULT_CONFIG: TrainConfig = {
   seed: 0,
   limit: null,
   testLimit: null,
+  optimizer: "adam",
+  momentum: 0.9,
+  weightDecay: 0,
+  schedule: "constant",
+  stepSize: 2,
+  gamma: 0.1,
+  warmup: 0,
+  labelSmoothing: 0,
+  augment: "none",
 };
 
 /** A setting that cannot be; the message names it and says what it may be. */
@@ -63,6 +110,12 @@ export interface ConfigField {
   readonly wanted: string;
   /** Whether it may be `value`. */
   readonly allows: (value: unknown) => boolean;
+  /** Whether it is a word and not a number. */
+  readonly isWord?: boolean;
+  /** Another setting, and what that must be for this one to matter. */
+  readonly when?: readonly [name: keyof TrainConfig, value: string];
+  /** Whether checkpoints may lack it: those written before there was such a setting have its default. */
+  readonly late?: boolean;
 }
 
 const integer = (words: string, min: number, max: number, none = false): ConfigField => ({
@@ -70,6 +123,29 @@ const integer = (words: string, min: number, max: number, none = false): ConfigF
   wanted: `an integer from ${min} to ${max}`,
   allows: (x) =>
     none && x === null || typeof x === "number" && Number.isInteger(x) && x >= min && x <= max,
+});
+
+const real = (words: string, min: number, max: number): ConfigField => ({
+  words,
+  wanted: max < Infinity ? `a number from ${min} to ${max}` : `a finite number, at least ${min}`,
+  allows: (x) => typeof x === "number" && Number.isFinite(x) && x >= min && x <= max,
+});
+
+const word = (
+  words: string,
+  choices: readonly string[],
+  wanted = `one of: ${choices.join(", ")}`,
+): ConfigField => ({
+  words,
+  wanted,
+  allows: (x) => choices.includes(x as string),
+  isWord: true,
+});
+
+const late = (field: ConfigField, when?: ConfigField["when"]): ConfigField => ({
+  ...field,
+  ...when && { when },
+  late: true,
 });
 
 /** All settings. */
@@ -80,6 +156,7 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       return `one of: ${[...MODELS.keys()].join(", ")}`;
     },
     allows: (x) => typeof x === "string" && MODELS.has(x),
+    isWord: true,
   },
   epochs: integer("epochs", 1, 100_000),
   batchSize: integer("batch size", 1, 65_536),
@@ -92,6 +169,15 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
   seed: integer("seed", 0, Number.MAX_SAFE_INTEGER),
   limit: integer("limit", 1, 1e9, true),
   testLimit: integer("test limit", 1, 1e9, true),
+  optimizer: late(word("optimizer", OPTIMIZERS)),
+  momentum: late(real("momentum", 0, 1), ["optimizer", "sgd"]),
+  weightDecay: late(real("weight decay", 0, Infinity)),
+  schedule: late(word("schedule", SCHEDULES)),
+  stepSize: late(integer("step size", 1, 100_000), ["schedule", "step"]),
+  gamma: late(real("gamma", 0, 1), ["schedule", "step"]),
+  warmup: late(integer("warm-up", 0, 1e9)),
+  labelSmoothing: late(real("label smoothing", 0, 1)),
+  augment: late(word("augmentation", AUGMENTATIONS, "none, flip, crop or flip,crop")),
 };
 
 /** The names of all settings, in order. */
@@ -100,7 +186,7 @@ export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
 ) as (keyof TrainConfig)[];
 
 /**
- * A whole configuration, the notebook's where `given` says nothing.
+ * A whole configuration, the notebook's where `given` says nothing; with AdamW, its weight decay.
  *
  * @throws {ConfigError} for a setting that is out of its range, naming it.
  *
@@ -112,7 +198,8 @@ export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
  * ```
  */
 export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
-  const config = { ...DEFAULT_CONFIG, ...given };
+  const decay = given.optimizer === "adamw" && { weightDecay: 0.01 };
+  const config = { ...DEFAULT_CONFIG, ...decay, ...given };
   for (const name of CONFIG_NAMES) {
     const { words, wanted, allows } = CONFIG_FIELDS[name];
     if (!allows(config[name])) {

@@ -4,8 +4,8 @@
 #   sh scripts/bootstrap.sh TASK [ARGS…]
 #   eval "$(sh scripts/bootstrap.sh env)"     the same settings, for this shell
 #
-# It looks for Deno, a WebGPU adapter, the JSR packages and the data, in that order, and gets what
-# is missing. It says each thing it does in one line on stderr, and nothing when nothing is missing.
+# It looks for Deno, a WebGPU adapter, the packages and the data, in that order, and gets what is
+# missing. It says each thing it does in one line on stderr, and nothing when nothing is missing.
 # What it gets goes into git-ignored folders of the project (.deno, .mesa, .links, data). The system
 # itself is changed only where there is no adapter at all, by installing Debian's Vulkan driver.
 # A GPU is used as it is, and so is a driver that you chose yourself (VK_DRIVER_FILES).
@@ -33,8 +33,13 @@ trap 'exit 143' TERM
 
 needs_adapter=yes
 needs_data=yes
+needs_packages=no
+case $1 in
+  train | report | test | ok | env) needs_packages=yes ;;
+esac
 case $1 in
   data | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  report) needs_adapter=no ;;
   shapes) needs_data=no ;;
   env) needs_data=no ;;
 esac
@@ -188,6 +193,17 @@ if [ ! -e .links ] && [ ! -L .links ]; then
     say "JSR cannot be reached: using the stand-ins of scripts/offline (remove .links to try again)"
     ln -s scripts/offline .links
   fi
+fi
+
+# ----------------------------------------------------------------------------- packages from npm
+
+# Charts and Markdown: with them in Deno's cache, a run gets its report without a network too.
+report=scripts/report.ts
+if [ "$needs_packages" = yes ] &&
+  ! deno run --quiet --cached-only -P=report "$report" --help >/dev/null 2>&1; then
+  say "getting the packages of the report (deno cache $report)"
+  deno cache --quiet "$report" 2>/dev/null ||
+    say "that failed; all but the reports on runs works without"
 fi
 
 # -------------------------------------------------------------------------------------------- data

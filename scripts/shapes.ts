@@ -13,9 +13,10 @@ import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/shape.ts";
 import { formatSummary, runLayers, summarize } from "../lib/summary.ts";
 import { input, tensor } from "../lib/tensor.ts";
 import { DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
+import { networkMermaid } from "./report/network.ts";
 
 const USAGE = `usage: deno task shapes [--size N] [--batch N] [--channels N] [--dry]
-                        [--summary] [--json] [--model NAME]
+                        [--summary] [--json] [--graph] [--model NAME]
 
 Prints the shape that each child of the network gives, as the notebook does. The layers run on the
 WebGPU adapter, on uniform random pixels; where there is none, the shapes are inferred, and a line
@@ -27,6 +28,7 @@ on stderr says so.
   --dry          infer the shapes, use no device
   --summary      add a table of all layers: parameters, MACs, bytes of activations
   --json         print one JSON object with all of that instead
+  --graph        draw the network instead, in Mermaid for Markdown; uses no device
   --model NAME   ${[...MODELS.keys()].join(", ")}
   -h, --help     this text
 
@@ -47,7 +49,7 @@ export async function main(args: string[]): Promise<number> {
   const unknown: string[] = [];
   const flags = parseArgs(args, {
     string: ["size", "batch", "channels", "model"],
-    boolean: ["dry", "summary", "json", "help"],
+    boolean: ["dry", "summary", "json", "graph", "help"],
     alias: { help: "h" },
     default: { size: "224", batch: "1", channels: "1", model: DEFAULT_CONFIG.model },
     unknown: (arg: string) => {
@@ -60,7 +62,7 @@ export async function main(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  const { model, dry, summary, json } = flags;
+  const { model, dry, summary, json, graph } = flags;
   const build = MODELS.get(model);
   if (!build) return misuse(`there is no model "${model}"`);
   for (const name of ["size", "batch", "channels"] as const) {
@@ -76,6 +78,10 @@ export async function main(args: string[]): Promise<number> {
     input("input", shape); // Refuses sizes that are none.
     const net = build({ inChannels: channels! });
     const found = summarize(net, shape);
+    if (graph) {
+      console.log(`\`\`\`mermaid\n${networkMermaid(found, formatShape(shape))}\n\`\`\``);
+      return 0;
+    }
     using device = dry ? undefined : await findDevice();
     const print = (name: string, shape: Shape) => {
       if (!json) console.log(`${name} output shape: ${formatShape(shape)}`);

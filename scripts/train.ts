@@ -23,15 +23,19 @@ import {
   DEFAULT_CONFIG,
   formatEpoch,
   MODELS,
+  OPTIMIZERS,
+  SCHEDULES,
   type TrainConfig,
   trainConfig,
 } from "../lib/train_config.ts";
 import { readTuned } from "../lib/tune_cache.ts";
+import { RunRecorder } from "./report/recorder.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 const DATA = "data/fashion-mnist";
 const { epochs, batchSize, lr, resize, seed, model } = DEFAULT_CONFIG;
+const { momentum, stepSize, gamma, warmup, labelSmoothing, augment } = DEFAULT_CONFIG;
 
 const usage = () =>
   `usage: deno task train [options]
@@ -41,15 +45,28 @@ The data are fetched the first time. Results go to stdout, one line an epoch; al
 
   --epochs N        passes over the training images (${epochs})
   --batch-size N    images of a step; the last step of an epoch has what is left (${batchSize})
-  --lr X            Adam's learning rate (${lr})
+  --optimizer NAME  ${OPTIMIZERS.join(", ")} (${DEFAULT_CONFIG.optimizer})
+  --lr X            learning rate, the highest of its schedule (${lr})
+  --momentum X      of sgd (${momentum})
+  --weight-decay X  an L2 penalty for adam and sgd, decoupled for adamw (0; adamw: 0.01)
+  --schedule NAME   ${SCHEDULES.join(", ")} (${DEFAULT_CONFIG.schedule}): cosine falls with
+                    every step, to 0 at the end of the last epoch; step falls now and then
+  --step-size N     epochs from one fall of step to the next (${stepSize})
+  --gamma X         factor of each fall of step (${gamma})
+  --warmup N        steps of linear warm-up before the schedule begins (${warmup})
+  --label-smoothing X
+                    share of each label that is spread over all classes (${labelSmoothing})
+  --augment WHAT    none, flip, crop or flip,crop: mirrors half of the training images, moves each
+                    by up to 4 of its 28 pixels, before they are resized (${augment})
   --resize N        images are resized from 28×28 to N×N (${resize})
-  --seed N          seeds the weights and the order of the images (${seed})
+  --seed N          seeds the weights, the order of the images, crops and flips (${seed})
   --limit N         train on the first N images only (all)
   --test-limit N    test with the first N images only (all)
   --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
   --out DIR         folder of the run (runs/TIME-${model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
-                    run's own, and only --epochs and --out may change them
+                    run's own, and only --epochs and --out may change; a cosine then
+                    reaches to the new end
   --no-tuned        do without the schedules that deno task tune found to be fastest here
   -h, --help        this text
 
@@ -58,9 +75,10 @@ never resets: its second epoch's 0.1235 is really 0.247.)
 
 After each epoch, and when it is stopped, the run's state is saved, whole or not at all, in
 DIR/checkpoints/epoch-N: model.safetensors has the notebook's state-dict keys,
-optimizer.safetensors Adam's state, run.json settings and history; 130 MB in all. Ctrl-C (or
-SIGTERM) finishes the step, saves, and says how to go on; a second one stops at once. A resumed run
-ends, on the same adapter, with the same bits as one that was never stopped.
+optimizer.safetensors the optimizer's state, run.json settings and history; 130 MB in all. Ctrl-C
+(or SIGTERM) finishes the step, saves, and says how to go on; a second one stops at once. A resumed
+run ends, on the same adapter, with the same bits as one that was never stopped. DIR/report.html
+shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
 
   deno task train --limit 512 --resize 32               a first try: a minute without a GPU
   deno task train                                       the notebook's run
@@ -110,10 +128,10 @@ function parse(args: string[]): Options {
     const flag = flagOf(name);
     const word = text(flag.slice(2));
     if (word === undefined) continue;
-    const { wanted, allows } = CONFIG_FIELDS[name];
+    const { wanted, allows, isWord } = CONFIG_FIELDS[name];
     // A plain decimal only: Number() would also take "0x10", "1_0" and " ".
     const isNumeral = /^-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(word);
-    const value = name === "model" ? word : isNumeral ? Number(word) : NaN;
+    const value = isWord ? word : isNumeral ? Number(word) : NaN;
     if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
     given[name] = value;
   }
@@ -145,6 +163,16 @@ function resumedConfig({ checkpoint, path }: LoadedCheckpoint, given: Partial<Tr
   return { ...config, epochs };
 }
 
+/** Refuses flags that would do nothing. */
+function checkUse(given: Partial<TrainConfig>, config: TrainConfig): void {
+  for (const name of CONFIG_NAMES) {
+    const [other, value] = CONFIG_FIELDS[name].when ?? [];
+    if (given[name] !== undefined && other && config[other] !== value) {
+      throw new UsageError(`${flagOf(name)} is for ${flagOf(other)} ${value} only`);
+    }
+  }
+}
+
 /** Where a run goes that is given no folder: `runs/2026-02-14T15-30-12-resnet18`. */
 function defaultOut(model: string): string {
   return `runs/${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-${model}`;
@@ -172,6 +200,7 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
   const { given, resume } = options;
   const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
   const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
+  checkUse(given, config);
   if (loaded && options.out === undefined && !loaded.run) {
     throw new UsageError(
       `--resume ${resume}: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
@@ -210,12 +239,8 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
   });
   const load = (split: "train" | "test") =>
     loadFashionMnist(DATA, split, limits[split] === null ? {} : { limit: limits[split] });
-  const trainer = await Trainer.create({
-    config,
-    train: await load("train"),
-    test: await load("test"),
-    device,
-  });
+  const test = await load("test");
+  const trainer = await Trainer.create({ config, train: await load("train"), test, device });
   using _ = trainer;
   if (loaded) trainer.restore(loaded.checkpoint);
   const start = performance.now();
@@ -228,21 +253,37 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
       `${trainer.steps} steps per epoch; planned in ${seconds} sec`,
   );
 
+  using recorder = await RunRecorder.open({
+    folder: out,
+    fresh: out !== loaded?.run,
+    trainer,
+    test,
+    before: loaded && { path: loaded.path, state: loaded.checkpoint.run },
+    say: (line) => reporter.say(line),
+  });
   using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   while (!trainer.done) {
     const steps = trainer.optimizer.steps;
     const result = await trainer.epoch({
-      onProgress: (progress) => reporter.progress(progress),
+      onProgress: async (progress) => {
+        await recorder.progress(progress);
+        await reporter.progress(progress);
+      },
+      onTested: (predictions) => recorder.tested(predictions),
       signal: stop.signal,
     });
     await reporter.clear();
     // Before the line: a run whose weights are not finite has no results.
     const news = result || trainer.optimizer.steps > steps;
     const checkpoint = news && await trainer.checkpoint();
-    if (result) console.log(formatEpoch(result));
+    if (result) {
+      console.log(formatEpoch(result));
+      await recorder.epoch(result);
+    }
     if (checkpoint) {
       saved.path = await run.save(checkpoint);
       await reporter.say(`saved ${saved.path}`);
+      await recorder.report(checkpoint.run);
     }
     if (stop.code !== 0 && !trainer.done) {
       const changed = !checkpoint && given.epochs !== undefined ? ` --epochs ${given.epochs}` : "";

@@ -83,6 +83,15 @@ Deno.test("a checkpoint comes back as it was, to the last bit", async () => {
   }
 });
 
+Deno.test("a checkpoint from before a setting existed has that setting's default", async () => {
+  const files = await encodeCheckpoint(example(1, 1));
+  const run = JSON.parse(new TextDecoder().decode(files["run.json"]));
+  const { model, epochs, batchSize, lr, resize, seed, limit, testLimit } = run.config;
+  run.config = { model, epochs, batchSize, lr, resize, seed, limit, testLimit };
+  const old = { ...files, "run.json": new TextEncoder().encode(JSON.stringify(run)) };
+  assertEquals(await decodeCheckpoint(old, "a"), example(1, 1));
+});
+
 Deno.test("a state dict with a wrong type or count is refused by file and tensor", () => {
   const file = (dtype: "F32" | "I64" | "I32", data: ArrayBufferView) =>
     serializeSafetensors([["1.num_batches_tracked", { dtype, shape: [], data }]]);
@@ -138,6 +147,8 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["config.lr", "fast", 'config: lr must be a finite number above 0, is "fast"'],
     ["config.model", "__proto__", "config: model must be one of: "],
     ["config.limit", undefined, "config: limit must be"],
+    ["config.optimizer", "lion", "config: optimizer must be one of: adam, adamw, sgd"],
+    ["config.momentum", null, "config: momentum must be a number from 0 to 1, is null"],
     ["images.train", 0, "images: train must be an integer from 1"],
     ["images.train", 100, "step 1 after 1 epochs"],
     ["history", {}, "history must be a list"],

@@ -7,6 +7,7 @@ import {
   batchNorm,
   conv2d,
   correctCount,
+  cropFlip,
   crossEntropy,
   div,
   evaluate,
@@ -69,9 +70,10 @@ const CALLS: Record<string, (x: readonly Tensor[], attrs: Case["attrs"]) => Tens
   maxPool2d: ([x], attrs: PoolOptions) => maxPool2d(x!, attrs),
   avgPool2d: ([x], attrs: PoolOptions) => avgPool2d(x!, attrs),
   globalAvgPool2d: ([x]) => globalAvgPool2d(x!),
-  crossEntropy: ([x, labels]) => crossEntropy(x!, labels!),
+  crossEntropy: ([x, labels], attrs) => crossEntropy(x!, labels!, attrs),
   logSoftmax: ([x]) => logSoftmax(x!),
   correctCount: ([x, labels]) => correctCount(x!, labels!),
+  cropFlip: ([x, draws], { padding }) => cropFlip(x!, draws!, padding),
 };
 
 /** Largest difference, relative to the largest expected value. */
@@ -89,7 +91,7 @@ function worst(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
 Deno.test("every op and its gradients agree with PyTorch", async (t) => {
   const { tensors, metadata } = await readFixture("ops.safetensors");
   const cases: Case[] = JSON.parse(metadata["cases"]!);
-  assert(cases.length > 150, `only ${cases.length} cases`);
+  assert(cases.length > 200, `only ${cases.length} cases`);
   for (const { name, op, attrs, inputs, grads } of cases) {
     await t.step(name, async () => {
       const values = (key: string) => tensors.get(`${name}/${key}`)!;

@@ -4,16 +4,22 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Adam, AdamW, input, Plan, readVariables, SGD, tensor, Variable } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 
-const OPTIMIZERS = { adam: Adam, adamW: AdamW, sgd: SGD };
+const OPTIMIZERS = { adam: Adam, adamw: AdamW, sgd: SGD };
+
+interface Case {
+  readonly name: string;
+  readonly optimizer: keyof typeof OPTIMIZERS;
+  readonly attrs: object;
+  /** The learning rate of each step, where it changes. */
+  readonly lrs?: readonly number[];
+}
 
 Deno.test("the optimizers take PyTorch's steps", async (t) => {
   const { tensors, metadata } = await readFixture("optim.safetensors");
-  const cases: { name: string; optimizer: keyof typeof OPTIMIZERS; attrs: object }[] = JSON.parse(
-    metadata["cases"]!,
-  );
-  assert(cases.length >= 5, `only ${cases.length} cases`);
+  const cases: Case[] = JSON.parse(metadata["cases"]!);
+  assert(cases.length >= 14, `only ${cases.length} cases`);
   const values = (key: string) => tensors.get(key)!.data as Float32Array<ArrayBuffer>;
-  for (const { name, optimizer, attrs } of cases) {
+  for (const { name, optimizer, attrs, lrs } of cases) {
     await t.step(name, async () => {
       const parameters = [0, 1, 2].map((i) => {
         const { shape } = tensors.get(`p${i}`)!;
@@ -25,6 +31,7 @@ Deno.test("the optimizers take PyTorch's steps", async (t) => {
       let step = 1;
       for (; tensors.has(`g${step}/0`); step++) {
         const given = parameters.map((_, i) => [`g${i}`, values(`g${step}/${i}`)] as const);
+        rule.lr = lrs?.[step - 1] ?? rule.lr;
         plan.run({ ...Object.fromEntries(given), ...rule.nextStep() });
         const found = await readVariables(parameters);
         found.forEach((got, i) => {

@@ -265,7 +265,7 @@ Deno.test("sizes that do not fit end with 1, a wrong command line with 2", async
     [["--size", "100000"], 1, "error: "],
     [["--size", "large"], 2, 'error: --size needs a number, got "large"'],
     [["--size"], 2, 'error: --size needs a number, got ""'],
-    [["--model", "resnet50"], 2, 'error: there is no model "resnet50"'],
+    [["--model", "vgg16"], 2, 'error: there is no model "vgg16"'],
     [["--sise", "96"], 2, "error: unknown: --sise"],
     [["224"], 2, "error: unknown: 224"],
   ];

@@ -9,6 +9,10 @@ import { tinyNet } from "./tiny_train.ts";
 
 /** Batches of 24, 24 and 16, and of 24 and 8 in tests. */
 const TINY = "--model tiny --limit 64 --test-limit 32 --batch-size 24 --resize 32 --lr 0.03";
+/** All that changes how a run goes; the rate does not depend on the number of epochs. */
+const RECIPE =
+  "--optimizer sgd --momentum 0.8 --weight-decay 1e-3 --schedule step --step-size 1 --gamma 0.9 " +
+  "--warmup 5 --label-smoothing 0.1 --augment flip,crop";
 const LINE =
   /^epoch (\d+), loss \d+\.\d{4}, train acc [01]\.\d{3}, test acc [01]\.\d{3}, time \d+ sec$/;
 
@@ -66,6 +70,15 @@ Deno.test("--help lists every flag with its default, and exits 0", async () => {
       "epochs": "5",
       "batch-size": "128",
       "lr": "0.001",
+      "optimizer": "adam, adamw, sgd \\(adam\\)",
+      "momentum": "0.9",
+      "weight-decay": "0; adamw: 0.01",
+      "schedule": "constant, cosine, step \\(constant\\)",
+      "step-size": "2",
+      "gamma": "0.1",
+      "warmup": "0",
+      "label-smoothing": "",
+      "augment": "none, flip, crop or flip,crop",
       "resize": "96",
       "seed": "0",
       "limit": "all",
@@ -93,7 +106,15 @@ Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
     ["--epochs many", '--epochs must be an integer from 1 to 100000, got "many"'],
     ["--limit 0", "--limit must be an integer from 1"],
     ["--seed 9007199254740992", "--seed must be an integer from 0 to 9007199254740991"],
-    ["--model resnet50", '--model must be one of: resnet18, tiny, got "resnet50"'],
+    ["--model vgg16", "--model must be one of: resnet18, "],
+    ["--optimizer lion", '--optimizer must be one of: adam, adamw, sgd, got "lion"'],
+    ["--schedule linear", '--schedule must be one of: constant, cosine, step, got "linear"'],
+    ["--augment cutout", '--augment must be none, flip, crop or flip,crop, got "cutout"'],
+    ["--weight-decay=-1", "--weight-decay must be a finite number, at least 0"],
+    ["--label-smoothing 1.5", "--label-smoothing must be a number from 0 to 1"],
+    ["--warmup 0.5", "--warmup must be an integer from 0"],
+    ["--momentum 0.5", "--momentum is for --optimizer sgd only"],
+    ["--schedule cosine --gamma 0.5", "--gamma is for --schedule step only"],
     ["--lr 1 --lr 2", "--lr is given twice"],
     ["--out=", "unknown: --out="],
     ["--resume", "--resume needs a value"],
@@ -119,7 +140,7 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
 
     // So many epochs that the signal always comes in time, on any adapter.
     const first = await end(
-      start("tests/tiny_train.ts", `${TINY} --epochs 9000 --out ${stopped}`),
+      start("tests/tiny_train.ts", `${TINY} ${RECIPE} --epochs 9000 --out ${stopped}`),
       "SIGINT",
     );
     assertEquals(first.code, 130, first.err);
@@ -135,10 +156,15 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
     assertStringIncludes(contradiction.err, "--lr 0.5 contradicts the run in");
     assertStringIncludes(contradiction.err, "which has 0.03");
 
+    const another = await call(`--resume ${stopped} --optimizer adam`);
+    assertEquals(another.code, 2);
+    assertStringIncludes(another.err, "--optimizer adam contradicts the run in");
+    assertStringIncludes(another.err, "which has sgd");
+
     const epochs = history.length + 2;
     const last = await run(`--resume ${stopped} --epochs ${epochs}`);
     assertEquals(last.code, 0, last.err);
-    const whole = await run(`${TINY} --epochs ${epochs} --out ${folder}/whole`);
+    const whole = await run(`${TINY} ${RECIPE} --epochs ${epochs} --out ${folder}/whole`);
     assertEquals(whole.code, 0, whole.err);
     for (const file of ["model.safetensors", "optimizer.safetensors"]) {
       const [a, b] = await Promise.all(

@@ -21,6 +21,7 @@ import {
   Random,
   Sequential,
   setVariable,
+  type TrainConfig,
   trainConfig,
   Trainer,
 } from "@resnette/resnette";
@@ -41,8 +42,8 @@ const settings = {
   testLimit: 32,
 };
 
-const tinyTrainer = (epochs = 2) =>
-  Trainer.create({ config: trainConfig({ ...settings, epochs }), train, test });
+const tinyTrainer = (epochs = 2, more: Partial<TrainConfig> = {}) =>
+  Trainer.create({ config: trainConfig({ ...settings, epochs, ...more }), train, test });
 
 /** Mean loss and right answers of a linear net on some images, in float64. */
 function linear(
@@ -89,6 +90,15 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     seed: 0,
     limit: null,
     testLimit: null,
+    optimizer: "adam",
+    momentum: 0.9,
+    weightDecay: 0,
+    schedule: "constant",
+    stepSize: 2,
+    gamma: 0.1,
+    warmup: 0,
+    labelSmoothing: 0,
+    augment: "none",
   });
   for (
     const wrong of [
@@ -101,8 +111,22 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
       { seed: 2 ** 53 },
       { limit: 0 },
       { model: "toString" },
+      { optimizer: "lion" },
+      { momentum: 1.5 },
+      { weightDecay: -1 },
+      { schedule: "" },
+      { gamma: NaN },
+      { warmup: -1 },
+      { labelSmoothing: 2 },
+      { augment: "crop,crop" },
     ]
-  ) assertThrows(() => trainConfig(wrong), ConfigError, String(Object.values(wrong)[0]));
+  ) {
+    assertThrows(
+      () => trainConfig(wrong as Partial<TrainConfig>),
+      ConfigError,
+      String(Object.values(wrong)[0]),
+    );
+  }
 });
 
 Deno.test("an epoch's numbers are what plain arithmetic makes of the documented order", async () => {
@@ -130,6 +154,48 @@ Deno.test("an epoch's numbers are what plain arithmetic makes of the documented 
   assert(trainer.done);
 });
 
+/** Images in the order of an epoch, moved and mirrored by the documented draws. */
+function augmented({ images, labels, ...rest }: ImageDataset, seed: number, epoch: number) {
+  const random = new Random(seed, 2 ** 31 + epoch);
+  const order = new Random(seed, epoch).permutation(labels.length);
+  const moved = new Uint8Array(images.length);
+  order.forEach((index, k) => {
+    const [top, left, flip] = [9, 9, 2].map((n) => Math.floor(n * random.nextUint32() / 2 ** 32));
+    for (let i = 0; i < 784; i++) {
+      const row = Math.floor(i / 28) + top! - 4;
+      const column = (flip ? 27 - i % 28 : i % 28) + left! - 4;
+      if (row < 0 || row > 27 || column < 0 || column > 27) continue;
+      moved[784 * k + i] = images[784 * index + 28 * row + column]!;
+    }
+  });
+  return { ...rest, images: moved, labels: Uint8Array.from(order, (index) => labels[index]!) };
+}
+
+Deno.test("training images are moved and mirrored as documented and labels smoothed; tests are as ever", async () => {
+  const augment = "flip,crop", labelSmoothing = 0.25;
+  const more = { resize: 28, lr: 1e-30, seed: 5, augment, labelSmoothing } as const;
+  const config = trainConfig({ ...settings, ...more });
+  const net = new Sequential(new Flatten(), new Linear(784, 10));
+  using trainer = await Trainer.create({ config, train, test, net });
+  const state = await net.stateDict();
+  const weights = { weight: state.get("1.weight")!.data, bias: state.get("1.bias")!.data };
+  for (const epoch of [1, 2]) {
+    const result = await trainer.epoch();
+    const data = augmented(train, 5, epoch);
+    // A smoothed loss is a mean of the losses of all labels.
+    const losses = [[0, 24], [24, 48], [48, 64]].map(([first, end]) => {
+      const indices = Array.from({ length: end! - first! }, (_, i) => first! + i);
+      const loss = (labels: Uint8Array<ArrayBuffer>) =>
+        linear(weights, { ...data, labels }, indices).loss;
+      const all = Array.from({ length: 10 }, (_, k) => loss(new Uint8Array(64).fill(k)));
+      return 0.75 * loss(data.labels) + 0.25 * all.reduce((sum, x) => sum + x / 10, 0);
+    });
+    assertAlmostEquals(result!.loss, losses.reduce((sum, x) => sum + x / 3, 0), 1e-4);
+    assertEquals(result!.trainAccuracy, linear(weights, data, data.labels.keys()).correct / 64);
+    assertEquals(result!.testAccuracy, linear(weights, test, test.labels.keys()).correct / 32);
+  }
+});
+
 Deno.test("a small net learns real images, and the test accuracy is the notebook's evaluate_accuracy", async () => {
   using trainer = await tinyTrainer(24);
   while (!trainer.done) await trainer.epoch();
@@ -154,35 +220,49 @@ async function outcome(trainer: Trainer): Promise<unknown> {
   };
 }
 
-Deno.test("a stopped run goes on, from wherever it was stopped, to the same bits", async (t) => {
-  using whole = await tinyTrainer();
-  while (!whole.done) await whole.epoch();
-  const expected = await outcome(whole);
-  // A device that is fast enough may finish a phase before it looks: then the stop is a later one.
-  const stops: [string, (progress: Progress) => boolean][] = [
-    ["in the first epoch", ({ epoch, phase }) => epoch === 1 && phase === "train"],
-    ["in the second epoch", ({ epoch, phase }) => epoch === 2 && phase === "train"],
-    ["in the test after an epoch", ({ phase }) => phase === "test"],
-  ];
-  for (const [where, stopsAt] of stops) {
-    await t.step(where, async () => {
-      const abort = new AbortController();
-      const onProgress = (progress: Progress) => void (stopsAt(progress) && abort.abort());
-      let checkpoint: Checkpoint;
-      {
-        using stopped = await tinyTrainer();
-        while (!abort.signal.aborted) await stopped.epoch({ onProgress, signal: abort.signal });
-        assertEquals(stopped.done, false);
-        checkpoint = await stopped.checkpoint();
-      }
-      const files = await encodeCheckpoint(checkpoint);
-      using resumed = await tinyTrainer();
-      resumed.restore(await decodeCheckpoint(files, "run"));
-      while (!resumed.done) await resumed.epoch();
-      assertEquals(await outcome(resumed), expected);
-    });
-  }
-});
+/** Settings of runs that are stopped. */
+const RUNS: Record<string, Partial<TrainConfig>> = {
+  "the notebook's settings": {},
+  "all others": {
+    optimizer: "sgd",
+    weightDecay: 1e-3,
+    schedule: "cosine",
+    warmup: 2,
+    labelSmoothing: 0.1,
+    augment: "flip,crop",
+  },
+};
+for (const [what, more] of Object.entries(RUNS)) {
+  Deno.test(`a stopped run goes on, from wherever it was stopped, to the same bits: ${what}`, async (t) => {
+    using whole = await tinyTrainer(2, more);
+    while (!whole.done) await whole.epoch();
+    const expected = await outcome(whole);
+    // A device that is fast enough may finish a phase before it looks: then the stop is a later one.
+    const stops: [string, (progress: Progress) => boolean][] = [
+      ["in the first epoch", ({ epoch, phase }) => epoch === 1 && phase === "train"],
+      ["in the second epoch", ({ epoch, phase }) => epoch === 2 && phase === "train"],
+      ["in the test after an epoch", ({ phase }) => phase === "test"],
+    ];
+    for (const [where, stopsAt] of stops) {
+      await t.step(where, async () => {
+        const abort = new AbortController();
+        const onProgress = (progress: Progress) => void (stopsAt(progress) && abort.abort());
+        let checkpoint: Checkpoint;
+        {
+          using stopped = await tinyTrainer(2, more);
+          while (!abort.signal.aborted) await stopped.epoch({ onProgress, signal: abort.signal });
+          assertEquals(stopped.done, false);
+          checkpoint = await stopped.checkpoint();
+        }
+        const files = await encodeCheckpoint(checkpoint);
+        using resumed = await tinyTrainer(2, more);
+        resumed.restore(await decodeCheckpoint(files, "run"));
+        while (!resumed.done) await resumed.epoch();
+        assertEquals(await outcome(resumed), expected);
+      });
+    }
+  });
+}
 
 Deno.test("a checkpoint of another run is refused with what differs, and changes nothing", async () => {
   using trainer = await tinyTrainer();

@@ -1,12 +1,13 @@
 /**
- * From a data set that stays on the device to a batch: gather records by index, resize as PIL does.
+ * From a data set that stays on the device to a batch: gather records by index, crop and flip them,
+ * resize as PIL does.
  *
  * @module
  */
 
 import { resampleTable } from "../data/resize.ts";
 import { arrays, perThread } from "../kernel.ts";
-import { formatShape, type Pair, pair, ShapeError } from "../shape.ts";
+import { formatShape, type Pair, pair, sameShape, ShapeError } from "../shape.ts";
 import { apply, type DType, type Op, type Tensor, tensor } from "../tensor.ts";
 
 const Gather: Op<{ dtype: "f32" | "u32" }> = {
@@ -40,6 +41,50 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
  */
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
   return apply(Gather, [records, indices], { dtype });
+}
+
+const CropFlip: Op<{ padding: number }> = {
+  name: "cropFlip",
+  accepts: ["f32", "u32"],
+  shape: ([x]) => x!.shape,
+  kernels: (node, target) => {
+    const [c, h, w] = node.shape.slice(1) as [number, number, number];
+    const padding = node.attrs["padding"] as number;
+    return [perThread(
+      arrays({ x: "f32", draws: "u32", y: "f32" }),
+      node.size,
+      target,
+      `  let draw = i / ${c * h * w}u * 3u;
+  var column = i % ${w}u;
+  if (draws[draw + 2u] != 0u) { column = ${w - 1}u - column; }
+  // What is left of or above the image wraps around to a large number.
+  let row = i / ${w}u % ${h}u + draws[draw] - ${padding}u;
+  column += draws[draw + 1u] - ${padding}u;
+  y[i] = select(0.0, x[i / ${h * w}u * ${h * w}u + min(row, ${h - 1}u) * ${w}u
+    + min(column, ${w - 1}u)], row < ${h}u && column < ${w}u);`,
+    )];
+  },
+};
+
+/**
+ * Crops images `[N, C, H, W]` to their own size out of themselves with `padding` zeros on all sides,
+ * and mirrors some: `draws` `[N, 3]` (u32) has for each image the top and the left of the crop, from 0
+ * to 2·padding, and whether its columns are then reversed. No gradient. It is what torchvision's
+ * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.RandomCrop.html | RandomCrop}`(H, padding)`
+ * and `RandomHorizontalFlip` do once they have drawn.
+ */
+export function cropFlip(x: Tensor, draws: Tensor, padding: number): Tensor {
+  if (x.rank !== 4 || !sameShape(draws.shape, [x.shape[0]!, 3])) {
+    throw new ShapeError(
+      `cropFlip: wants [N, C, H, W] and draws [N, 3], got ${formatShape(x.shape)} and ${
+        formatShape(draws.shape)
+      }`,
+    );
+  }
+  if (!Number.isInteger(padding) || padding < 0) {
+    throw new ShapeError(`cropFlip: padding must be an integer ≥ 0, got ${padding}`);
+  }
+  return apply(CropFlip, [x, draws], { padding });
 }
 
 const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, number] }> = {

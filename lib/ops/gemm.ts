@@ -94,10 +94,10 @@ const inArray = ({ rows, vectors }: Tile) => rows * vectors > 32;
 const sum = (tile: Tile, i: number, v: number) =>
   inArray(tile) ? `sums[${i * tile.vectors + v}]` : `s${i}_${v}`;
 
-/** WGSL that adds four products to a sum, one after the other. */
+/** WGSL that adds four products to a sum: their own sum first, which rounds less. */
 function add(tile: Tile, i: number, v: number, term: (k: number) => string): string {
   const name = sum(tile, i, v);
-  return `${name} = ${name} + ${times(4, term, " + ")};`;
+  return `${name} += ${times(4, term, " + ")};`;
 }
 
 /** WGSL that declares the sums, all zero. */

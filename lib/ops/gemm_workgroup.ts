@@ -99,7 +99,7 @@ ${
       `        { let a = block_a[(first + ${i}u) * 4u + q];
 ${
         times(VECTORS, (v) =>
-          `          s${i}_${v} = s${i}_${v} + a.x * b0_${v} + a.y * b1_${v} + a.z * b2_${v} + a.w * b3_${v};`)
+          `          s${i}_${v} += a.x * b0_${v} + a.y * b1_${v} + a.z * b2_${v} + a.w * b3_${v};`)
       } }`)
   }
       }

@@ -71,6 +71,12 @@ function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
   }
 }
 
+/** Settings of {@link crossEntropy}. */
+export interface CrossEntropyOptions {
+  /** Share of each label that is spread evenly over all classes, from 0 to 1; 0 by default. */
+  readonly labelSmoothing?: number;
+}
+
 /**
  * Mean cross-entropy of logits `[N, classes]` against u32 labels `[N]`, a scalar
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html | PyTorch}).
@@ -83,10 +89,24 @@ function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
  * console.log(await evaluate(loss)); // Float32Array [ 0.6931472 ]
  * ```
  */
-export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
+export function crossEntropy(
+  logits: Tensor,
+  labels: Tensor,
+  { labelSmoothing = 0 }: CrossEntropyOptions = {},
+): Tensor {
   checkLogits("crossEntropy", logits, labels);
-  const picked = where(oneHot(labels, logits.shape[1]!), logSoftmax(logits), 0);
-  return neg(mean(sum(picked, [1])));
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
+    throw new RangeError(
+      `crossEntropy: labelSmoothing must be from 0 to 1, got ${labelSmoothing}`,
+    );
+  }
+  const classes = logits.shape[1]!, other = labelSmoothing / classes;
+  const hit = oneHot(labels, classes), logs = logSoftmax(logits);
+  // Without smoothing a class that is impossible, -∞, counts only where it is the label.
+  const weighted = labelSmoothing === 0
+    ? where(hit, logs, 0)
+    : mul(where(hit, 1 - labelSmoothing + other, other), logs);
+  return neg(mean(sum(weighted, [1])));
 }
 
 const Argmax: Op = {

@@ -168,10 +168,11 @@ export const oneHot = (labels: Nd, classes: number): Nd =>
     (index) => at(labels, index.slice(0, -1)) === index.at(-1) ? 1 : 0,
   );
 
-export function crossEntropy(logits: Nd, labels: Nd): Nd {
+export function crossEntropy(logits: Nd, labels: Nd, smoothing = 0): Nd {
   const logs = logSoftmax(logits);
   const picked = nd(labels.shape, ([i]) => -at(logs, [i!, labels.data[i!]!]));
-  return mean(picked, [0]);
+  const all = mean(logs, [1]);
+  return mean(map((x, y) => (1 - smoothing) * x - smoothing * y, picked, all), [0]);
 }
 
 export function correctCount(logits: Nd, labels: Nd): Nd {
@@ -191,3 +192,12 @@ export const gather = (records: Nd, indices: Nd): Nd =>
         ...index.slice(indices.shape.length),
       ]),
   );
+
+/** Crops out of images with `padding` zeros around them, then mirrored; draws are top, left, flip. */
+export const cropFlip = (x: Nd, draws: Nd, padding: number): Nd =>
+  nd(x.shape, ([n, c, row, column]) => {
+    const [h, w] = x.shape.slice(2) as [number, number];
+    const [top, left, flip] = [0, 1, 2].map((i) => at(draws, [n!, i])) as [number, number, number];
+    const i = row! + top - padding, j = (flip ? w - 1 - column! : column!) + left - padding;
+    return i >= 0 && i < h && j >= 0 && j < w ? at(x, [n!, c!, i, j]) : 0;
+  });

@@ -118,9 +118,7 @@ export const TABLE: readonly OpCase[] = [
     [bits(12)],
     (c) => R.where(c, 2, -1),
     (c) => N.map((x) => x ? 2 : -1, c),
-    {
-      wrt: [],
-    },
+    { wrt: [] },
   ),
 
   row(
@@ -282,9 +280,7 @@ export const TABLE: readonly OpCase[] = [
     "normalize",
     "running statistics",
     [f(2, 3, 4, 4), f(3), between(0.5, 2, 3), f(3), f(3)],
-    (
-      ...[x, m, v, g, b]: Tensor[]
-    ) => R.normalize(x!, m!, v!, g!, b!, 1e-3),
+    (...[x, m, v, g, b]: Tensor[]) => R.normalize(x!, m!, v!, g!, b!, 1e-3),
     (...[x, m, v, g, b]: Nd[]) => reference.normalize(x!, m!, v!, g!, b!, 1e-3),
   ),
   row(
@@ -327,13 +323,7 @@ export const TABLE: readonly OpCase[] = [
     reference.logSoftmax,
   ),
   row("softmax", "three axes", [between(-3, 3, 2, 3, 7)], R.softmax, reference.softmax),
-  row(
-    "oneHot",
-    "seven classes",
-    [labels(7, 5)],
-    (x) => R.oneHot(x, 7),
-    (x) => reference.oneHot(x, 7),
-  ),
+  row("oneHot", "seven", [labels(7, 5)], (x) => R.oneHot(x, 7), (x) => reference.oneHot(x, 7)),
   row(
     "oneHot",
     "labels out of range",
@@ -341,12 +331,14 @@ export const TABLE: readonly OpCase[] = [
     (x) => R.oneHot(x, 4),
     (x) => reference.oneHot(x, 4),
   ),
-  row(
-    "crossEntropy",
-    "ten classes",
-    [between(-3, 3, 9, 10), labels(10, 9)],
-    R.crossEntropy,
-    reference.crossEntropy,
+  ...[0, 0.3].map((labelSmoothing) =>
+    row(
+      "crossEntropy",
+      `ten classes, smoothing ${labelSmoothing}`,
+      [between(-3, 3, 9, 10), labels(10, 9)],
+      (x, y) => R.crossEntropy(x, y, { labelSmoothing }),
+      (x, y) => reference.crossEntropy(x, y, labelSmoothing),
+    )
   ),
   row("argmax", "three axes", [distinct(3, 4, 10)], R.argmax, reference.argmax),
   row("argmax", "equal values", [bits(16, 4)], R.argmax, reference.argmax),
@@ -372,6 +364,14 @@ export const TABLE: readonly OpCase[] = [
     [bytes(13), labels(13, 5)],
     (x, i) => R.gather(x, i, "u32"),
     reference.gather,
+  ),
+  row(
+    "cropFlip",
+    "nothing square",
+    [pixels(8, 2, 5, 4), labels(5, 8, 3)],
+    (x, draws) => R.cropFlip(x, draws, 2),
+    (x, draws) => reference.cropFlip(x, draws, 2),
+    { wrt: [] },
   ),
   ...([[[2, 1, 7, 5], [16, 12]], [[1, 3, 20, 9], [5, 9]]] as const).map(([x, size]) =>
     row(

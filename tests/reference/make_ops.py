@@ -21,6 +21,8 @@ Conventions: `axes` and `order` hold non-negative axes; kernelSize, stride and p
 pair [vertical, horizontal].  conv2d and linear have x2 = bias only where inputs is 3.  batchNorm takes x, gamma,
 beta; batchNormEval takes x, gamma, beta, mean, variance.  relu's gradient at 0 is 0.  max pooling sends the
 gradient of a tie to the first maximum of the window in row-major order; argmax takes the first maximum.
+cropFlip takes pixels and draws, an I32 row (top, left, flip) for each image; `epoch` is the one that they are of in
+a run with seed SEED.
 """
 
 import json
@@ -101,9 +103,9 @@ def case(name, op, attrs, inputs, compute, grads=None):
     cases.append({"name": name, "op": op, "attrs": attrs, "inputs": len(inputs), "grads": grads, "f32": f32})
 
 
-def simple(name, op, inputs, compute, **attrs):
+def simple(name, op, inputs, compute, grads=None, **attrs):
     """A case whose torch function needs no state."""
-    case(name, op, attrs, inputs, lambda _, *xs: compute(*xs))
+    case(name, op, attrs, inputs, lambda _, *xs: compute(*xs), grads)
 
 
 # Elementwise ------------------------------------------------------------------------------------------
@@ -328,6 +330,39 @@ for name, x, y in (
     ("correct_count_one", np.array([[-3, -1, -2]], np.float32), np.array([1], np.int32)),
 ):
     case(name, "correctCount", {}, [x, y], correct_count, grads=[])
+
+# Label smoothing --------------------------------------------------------------------------------------
+
+for name, x in LOGITS.items():
+    for smoothing in (0.1,) if name else (0.1, 0.9, 1.0):
+        simple(f"cross_entropy{name}_smooth_{smoothing}", "crossEntropy", [x, labels(*x.shape)],
+               lambda x, y, s=smoothing: F.cross_entropy(x, y, label_smoothing=s),
+               labelSmoothing=smoothing)  # fmt: skip
+
+# Crops and flips --------------------------------------------------------------------------------------
+
+
+def crop_flip(x, draws, padding):
+    """What torchvision's RandomCrop(size, padding=padding) and RandomHorizontalFlip do, once they have drawn."""
+    h, w = x.shape[2:]
+    padded = F.pad(x, [padding] * 4)
+    crops = [image[:, top : top + h, left : left + w] for image, (top, left, _) in zip(padded, draws)]
+    return torch.stack([crop.flip(-1) if flip else crop for crop, (*_, flip) in zip(crops, draws)])
+
+
+def draws(epoch, n):
+    """The first n of an epoch, as lib/recipe.ts draws them."""
+    words = philox_u32(SEED, 2**31 + epoch, 3 * n).astype(np.uint64).reshape(n, 3)
+    return (words * np.array([9, 9, 2], np.uint64) >> np.uint64(32)).astype(np.int32)
+
+
+corners = np.array([(t, l, f) for t in (0, 4, 8) for l in (0, 4, 8) for f in (0, 1)], np.int32)
+for name, x, rows, epoch in (
+    ("fashion", integers(40, 1, 28, 28, low=0, high=256), draws(3, 40), 3),
+    ("corners", integers(18, 3, 5, 7, low=0, high=256), corners, None),
+):
+    simple(f"crop_flip_{name}", "cropFlip", [x, rows], lambda x, d: crop_flip(x, d, 4),
+           grads=[], padding=4, epoch=epoch)  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,186 @@
+/**
+ * PNG, JPEG and WebP files as grey pixels. **Deno only:** its `createImageBitmap` decodes, and its
+ * `OffscreenCanvas` hands the pixels out as a BMP, which browsers' do not.
+ *
+ * Files come from anywhere: their length, and the size that their headers claim, are checked before
+ * anything is decoded. It refuses to be an image library: other formats, the second picture of an
+ * animation and colour profiles are none of its business.
+ *
+ * @module
+ */
+
+import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
+import { toBytes } from "@std/streams/to-bytes";
+
+/** A file that is no image that can be used; the message names it and says why. */
+export class ImageError extends Error {
+  /** `ImageError`. */
+  override name = "ImageError";
+}
+
+/** The longest file that is read: 64 MiB. */
+export const MAX_IMAGE_BYTES: number = 2 ** 26;
+/** The most pixels that are decoded: 8192×8192, which takes some 600 MiB meanwhile. */
+export const MAX_IMAGE_PIXELS: number = 2 ** 26;
+
+/** Grey pixels, 0 black to 255 white, row by row. */
+export interface GreyImage {
+  /** `[height, width]`. */
+  readonly pixels: Uint8Array;
+  /** Columns. */
+  readonly width: number;
+  /** Rows. */
+  readonly height: number;
+}
+
+/** What a file's header claims. */
+interface Header {
+  readonly type: "image/png" | "image/jpeg" | "image/webp";
+  readonly width: number;
+  readonly height: number;
+}
+
+const ascii = (bytes: Uint8Array, from: number, to: number) =>
+  String.fromCharCode(...bytes.subarray(from, to));
+
+/** The header of a PNG, JPEG or WebP file; undefined for any other. */
+function readHeader(bytes: Uint8Array<ArrayBuffer>): Header | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (ascii(bytes, 0, 8) === "\x89PNG\r\n\x1a\n" && ascii(bytes, 12, 16) === "IHDR") {
+    return { type: "image/png", width: view.getUint32(16), height: view.getUint32(20) };
+  }
+  if (ascii(bytes, 0, 4) === "RIFF" && ascii(bytes, 8, 12) === "WEBP") {
+    const type = "image/webp", chunk = ascii(bytes, 12, 16);
+    if (chunk === "VP8X") {
+      const [w, h] = [24, 27].map((at) => view.getUint32(at - 1, true) >>> 8);
+      return { type, width: w! + 1, height: h! + 1 };
+    }
+    if (chunk === "VP8L") {
+      const bits = view.getUint32(21, true);
+      return { type, width: (bits & 0x3fff) + 1, height: (bits >>> 14 & 0x3fff) + 1 };
+    }
+    const [width, height] = [26, 28].map((at) => view.getUint16(at, true) & 0x3fff);
+    return chunk === "VP8 " ? { type, width: width!, height: height! } : undefined;
+  }
+  return ascii(bytes, 0, 3) === "\xff\xd8\xff" ? readJpegHeader(view) : undefined;
+}
+
+/** The largest frame that a JPEG file announces; there should be one, but who knows. */
+function readJpegHeader(view: DataView): Header {
+  let width = 0, height = 0;
+  for (let at = 2; at + 9 <= view.byteLength;) {
+    const marker = view.getUint8(at + 1);
+    if (view.getUint8(at) !== 0xff || marker === 0xda) break; // the scan begins
+    if (marker === 0xff) {
+      at++;
+      continue;
+    }
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (isFrame) {
+      height = Math.max(height, view.getUint16(at + 5));
+      width = Math.max(width, view.getUint16(at + 7));
+    }
+    at += 2 + view.getUint16(at + 2);
+  }
+  return { type: "image/jpeg", width, height };
+}
+
+/**
+ * The bytes of a stream, which must not be more than {@linkcode MAX_IMAGE_BYTES}.
+ *
+ * @throws {ImageError} where they are, or the stream fails.
+ */
+export async function readImageBytes(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  name: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const limit = new LimitedBytesTransformStream(MAX_IMAGE_BYTES, { error: true });
+  try {
+    return await toBytes(stream.pipeThrough(limit)) as Uint8Array<ArrayBuffer>;
+  } catch (cause) {
+    const why = cause instanceof RangeError
+      ? `is longer than the ${MAX_IMAGE_BYTES / 2 ** 20} MiB that are read`
+      : `cannot be read: ${cause instanceof Error ? cause.message : cause}`;
+    throw new ImageError(`${name}: ${why}`, { cause });
+  }
+}
+
+/**
+ * A PNG, JPEG or WebP file's first picture in grey, turned as its EXIF says. Transparent pixels lie on
+ * white, as viewers show them; colours become ITU-R 601 luma, as Pillow's `convert("L")` makes it.
+ *
+ * @param bytes the file
+ * @param name what error messages call it
+ * @throws {ImageError} where it is none of these, too large or damaged
+ *
+ * @example
+ * ```ts
+ * import { decodeGrey } from "./image_file.ts";
+ *
+ * const png = Uint8Array.fromBase64(
+ *   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGMIAAAAUgBR9yHZtwAAAABJRU5ErkJggg==",
+ * );
+ * console.log(await decodeGrey(png, "a pixel")); // { pixels: Uint8Array(1) [ 80 ], width: 1, height: 1 }
+ * ```
+ */
+export async function decodeGrey(
+  bytes: Uint8Array<ArrayBuffer>,
+  name: string,
+): Promise<GreyImage> {
+  const fail = (what: string, cause?: unknown): never => {
+    throw new ImageError(`${name}: ${what}`, { cause });
+  };
+  let header: Header | undefined;
+  try {
+    header = readHeader(bytes);
+  } catch (cause) {
+    return fail("the file ends within its header", cause);
+  }
+  if (!header) return fail("is not a PNG, JPEG or WebP file");
+  const { width, height, type } = header;
+  if (width === 0 || height === 0) fail("its header has no size");
+  if (width * height > MAX_IMAGE_PIXELS) {
+    fail(`${width}×${height} pixels are more than the ${MAX_IMAGE_PIXELS} that are decoded`);
+  }
+  try {
+    const blob = new Blob([bytes], { type });
+    return greyOf(
+      // Samples of 16 bits have no BMP; they lose what 8 bits do not hold in a JPEG instead.
+      await recode(blob, "image/bmp").catch(async () =>
+        await recode(await recode(blob, "image/jpeg"), "image/bmp")
+      ).then((bmp) => bmp.arrayBuffer()),
+    );
+  } catch (cause) {
+    return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
+  }
+}
+
+async function recode(blob: Blob, type: string): Promise<Blob> {
+  const bitmap = await createImageBitmap(blob);
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(bitmap);
+  return await canvas.convertToBlob({ type, quality: 1 });
+}
+
+/** The pixels of a BMP as Deno writes it: grey, BGR or BGRA, the last row first. */
+function greyOf(bmp: ArrayBuffer): GreyImage {
+  const view = new DataView(bmp);
+  const width = view.getInt32(18, true), height = view.getInt32(22, true);
+  const channels = view.getUint16(28, true) / 8, stride = Math.ceil(channels * width / 4) * 4;
+  const data = new Uint8Array(bmp, view.getUint32(10, true), stride * height);
+  const pixels = new Uint8Array(width * height);
+  for (let row = 0, at = 0; row < height; row++) {
+    let from = (height - 1 - row) * stride;
+    for (let column = 0; column < width; column++, from += channels, at++) {
+      if (channels === 1) {
+        pixels[at] = data[from]!;
+        continue;
+      }
+      const [b, g, r] = [data[from]!, data[from + 1]!, data[from + 2]!];
+      const grey = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16; // Pillow's
+      const alpha = channels === 4 ? data[from + 3]! : 255;
+      pixels[at] = Math.round((grey * alpha + 255 * (255 - alpha)) / 255);
+    }
+  }
+  return { pixels, width, height };
+}

@@ -1,0 +1,110 @@
+/**
+ * What a classifier got right and what wrong: the confusion matrix, precision and recall by class, the
+ * mistakes it was surest of. Numbers in, numbers out; where predictions come from is not known here.
+ *
+ * @module
+ */
+
+/** What a net said about each image of a data set. */
+export interface Predictions {
+  /** The class of the largest logit; the first of equal ones. */
+  readonly predicted: ArrayLike<number>;
+  /** Its softmax probability. */
+  readonly probability: ArrayLike<number>;
+}
+
+/**
+ * How often each class was taken for each: `matrix[label][prediction]` is a count of images.
+ *
+ * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
+ *
+ * @example
+ * ```ts
+ * import { confusionMatrix } from "@resnette/resnette";
+ *
+ * console.log(confusionMatrix([2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2], 3));
+ * // [ [ 2, 0, 0 ], [ 0, 0, 1 ], [ 1, 0, 2 ] ]
+ * ```
+ */
+export function confusionMatrix(
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  classes: number,
+): number[][] {
+  if (labels.length !== predicted.length) {
+    throw new RangeError(
+      `confusionMatrix: ${labels.length} labels and ${predicted.length} predictions`,
+    );
+  }
+  const matrix = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  for (let i = 0; i < labels.length; i++) {
+    const row = matrix[labels[i]!], column = predicted[i]!;
+    if (!row || !(column in row)) {
+      throw new RangeError(
+        `confusionMatrix: image ${i} has label ${labels[i]} and prediction ${column}, and there ` +
+          `are ${classes} classes`,
+      );
+    }
+    row[column]!++;
+  }
+  return matrix;
+}
+
+/** How well a class is told from the others. A ratio of nothing to nothing is NaN. */
+export interface ClassMetrics {
+  /** Share of the images taken for this class that are of it. */
+  readonly precision: number;
+  /** Share of this class's images that were taken for it. */
+  readonly recall: number;
+  /** Harmonic mean of the two. */
+  readonly f1: number;
+  /** Images of this class. */
+  readonly images: number;
+}
+
+/**
+ * Precision, recall and F1 of each class, from a {@link confusionMatrix}.
+ *
+ * @example
+ * ```ts
+ * import { classMetrics, confusionMatrix } from "@resnette/resnette";
+ *
+ * const [first] = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
+ * console.log(first!.precision, first!.recall); // 0.5 1
+ * ```
+ */
+export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetrics[] {
+  return matrix.map((row, k) => {
+    const right = row[k]!;
+    const images = row.reduce((a, b) => a + b, 0);
+    const taken = matrix.reduce((sum, { [k]: count }) => sum + count!, 0);
+    return {
+      precision: right / taken,
+      recall: right / images,
+      f1: 2 * right / (images + taken),
+      images,
+    };
+  });
+}
+
+/**
+ * Indices of the images that were classified wrong, the most confident mistake first, `most` at most.
+ *
+ * @example
+ * ```ts
+ * import { confidentMistakes } from "@resnette/resnette";
+ *
+ * const predictions = { predicted: [1, 1, 0], probability: [0.6, 0.9, 0.8] };
+ * console.log(confidentMistakes([0, 1, 1], predictions, 2)); // [ 2, 0 ]
+ * ```
+ */
+export function confidentMistakes(
+  labels: ArrayLike<number>,
+  { predicted, probability }: Predictions,
+  most: number,
+): number[] {
+  return Array.from(labels, (_, i) => i)
+    .filter((i) => labels[i] !== predicted[i])
+    .sort((a, b) => probability[b]! - probability[a]! || a - b)
+    .slice(0, most);
+}

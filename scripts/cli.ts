@@ -1,0 +1,162 @@
+/**
+ * What all commands share: flags that are checked, and how a command ends.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { CheckpointError } from "../lib/checkpoint.ts";
+import { DataError } from "../lib/data/error.ts";
+import { DeviceError } from "../lib/device.ts";
+import { PlanError } from "../lib/plan.ts";
+import { SafetensorsError } from "../lib/safetensors.ts";
+import { ShapeError } from "../lib/shape.ts";
+import { CONFIG_FIELDS, type TrainConfig } from "../lib/train_config.ts";
+
+/** A wrong command line. */
+export class UsageError extends Error {
+  /** `UsageError`. */
+  override name = "UsageError";
+}
+
+/** A command line's words, by what they are. */
+export interface Flags<V extends string, S extends string> {
+  /** Values of the flags that were given. */
+  readonly values: Readonly<Partial<Record<V, string>>>;
+  /** Which switches were given. */
+  readonly on: Readonly<Record<S, boolean>>;
+  /** The other words, in order. */
+  readonly words: readonly string[];
+}
+
+/** What a command is called with, and how it is described. */
+export interface Command<V extends string, S extends string> {
+  /** Its task's name. */
+  readonly name: string;
+  /** The text of `--help`. */
+  readonly usage: () => string;
+  /** Flags that take a value. */
+  readonly values?: readonly V[];
+  /** Flags that take none. */
+  readonly switches?: readonly S[];
+  /** How many other words it takes, and what the first is; none by default. */
+  readonly words?: { readonly min: number; readonly max: number; readonly what: string };
+}
+
+/** The command line's words, checked one by one; undefined where help is wanted. */
+function parse<V extends string, S extends string>(
+  args: string[],
+  { values = [], switches = [], words }: Command<V, S>,
+): Flags<V, S> | undefined {
+  const found: string[] = [];
+  const flags: Record<string, unknown> = parseArgs(args, {
+    string: [...values],
+    collect: [...values],
+    boolean: ["help", ...switches],
+    alias: { help: "h" },
+    unknown: (arg: string, key?: string) => {
+      if (!words || key !== undefined) throw new UsageError(`unknown: ${arg}`);
+      found.push(arg);
+      return false;
+    },
+  });
+  if (flags["help"] === true) return undefined;
+  const given: Partial<Record<V, string>> = {};
+  for (const name of values) {
+    const [value, another] = flags[name] as string[];
+    if (another !== undefined) throw new UsageError(`--${name} is given twice`);
+    if (value === "") throw new UsageError(`--${name} needs a value`);
+    if (value !== undefined) given[name] = value;
+  }
+  // Words after `--` reach no callback.
+  const rest = [...found, ...(flags["_"] as (string | number)[]).map(String)];
+  const { min = 0, max = 0, what = "" } = words ?? {};
+  if (rest.length < min) throw new UsageError(`${what} is missing`);
+  if (rest.length > max) throw new UsageError(`unknown: ${rest[max]}`);
+  const on = Object.fromEntries(switches.map((name) => [name, flags[name] === true]));
+  return { values: given, on: on as Record<S, boolean>, words: rest };
+}
+
+/** A flag's value as the setting of a run that it is; undefined where it was not given. */
+export function setting<K extends "batchSize" | "resize" | "testLimit">(
+  flag: string,
+  word: string | undefined,
+  name: K,
+): NonNullable<TrainConfig[K]> | undefined {
+  if (word === undefined) return undefined;
+  const { wanted, allows } = CONFIG_FIELDS[name];
+  const value = /^\d+$/.test(word) ? Number(word) : NaN;
+  if (!allows(value)) throw new UsageError(`--${flag} must be ${wanted}, got "${word}"`);
+  return value as NonNullable<TrainConfig[K]>;
+}
+
+/** A flag's value, which must be one of some words. */
+export function choice<T extends string>(
+  flag: string,
+  word: string | undefined,
+  allowed: readonly T[],
+): T | undefined {
+  if (word === undefined || allowed.includes(word as T)) return word as T | undefined;
+  throw new UsageError(`--${flag} must be one of: ${allowed.join(", ")}, got "${word}"`);
+}
+
+/** Errors whose message is all there is to say. */
+const KNOWN = [CheckpointError, DataError, DeviceError, PlanError, SafetensorsError, ShapeError];
+
+/** What went wrong, in words; undefined for what should not happen. */
+function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
+  const { NotCapable, PermissionDenied, NotFound } = Deno.errors;
+  if (error instanceof NotCapable) {
+    return `${error.message}. The task \`${name}\` may not do that; what it may, deno.json says. ` +
+      `Without limits: deno run -A scripts/${name}.ts …`;
+  }
+  const said = [...KNOWN, ...known, PermissionDenied, NotFound].some((kind) =>
+    error instanceof kind
+  );
+  return said ? (error as Error).message : undefined;
+}
+
+// deno-lint-ignore no-explicit-any -- errors are made in all ways
+type ErrorKind = new (...args: any[]) => Error;
+
+/**
+ * Runs a command.
+ *
+ * @param args the command line's words
+ * @param command what they may be
+ * @param run the command itself, which returns the exit code
+ * @param known further errors whose message is all there is to say
+ * @returns the exit code: 1 for such an error, 2 for a wrong command line
+ */
+export async function runCommand<V extends string, S extends string>(
+  args: string[],
+  command: Command<V, S>,
+  run: (flags: Flags<V, S>) => Promise<number>,
+  known: readonly ErrorKind[] = [],
+): Promise<number> {
+  const { name, usage } = command;
+  try {
+    const flags = parse(args, command);
+    if (flags) return await run(flags);
+    console.log(usage());
+    return 0;
+  } catch (error) {
+    if (error instanceof UsageError) {
+      console.error(`error: ${error.message}\n\nFor all options: deno task ${name} --help`);
+      return 2;
+    }
+    const message = explain(error, name, known);
+    if (message === undefined) throw error;
+    console.error(`error: ${message}`);
+    return 1;
+  }
+}
+
+/** Columns that line up: the first to the left, the others to the right. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  return rows.map((row) =>
+    row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
+      .trimEnd()
+  ).join("\n");
+}

@@ -1,0 +1,271 @@
+/**
+ * `metrics.jsonl`: what a run measured, one JSON object a line, in the order it was measured.
+ *
+ *     {"kind":"run", …}    the first line: settings, adapter, images
+ *     {"kind":"step", …}   about once a second: what the steps since the line before came to
+ *     {"kind":"epoch", …}  after each epoch and its test
+ *
+ * A line is written whole; a killed process can leave half of the last one. What is read may come from
+ * anywhere: lines that are none of these are counted and skipped.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import type { Progress } from "../../lib/evaluate.ts";
+import type { RunState } from "../../lib/checkpoint.ts";
+import { writeFileWhole } from "../../lib/run_files.ts";
+import type { EpochResult } from "../../lib/train_config.ts";
+
+/** The file's name in a run's folder. */
+const METRICS_FILE = "metrics.jsonl";
+
+/** The first line. */
+export interface RunLine {
+  /** `"run"`. */
+  readonly kind: "run";
+  /** When it was written, in ISO 8601; so in the other lines. */
+  readonly time: string;
+  /** The library's version. */
+  readonly version: string;
+  /** The adapter. */
+  readonly adapter: string;
+  /** The settings. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** How many images there are. */
+  readonly images: { readonly train: number; readonly test: number };
+}
+
+/** Steps of an epoch: all since the line before. */
+export interface StepLine {
+  /** `"step"`. */
+  readonly kind: "step";
+  /** When. */
+  readonly time: string;
+  /** The epoch, counted from 1. */
+  readonly epoch: number;
+  /** Steps done in this epoch. */
+  readonly step: number;
+  /** Steps done in the run. */
+  readonly steps: number;
+  /** Their mean loss. */
+  readonly loss: number;
+  /** Share of their images that were classified right. */
+  readonly accuracy: number;
+  /** Images trained on per second. */
+  readonly imagesPerSecond: number;
+}
+
+/** An epoch's results. */
+export interface EpochLine extends EpochResult {
+  /** `"epoch"`. */
+  readonly kind: "epoch";
+  /** When. */
+  readonly time: string;
+  /** Steps done in the run. */
+  readonly steps: number;
+  /** Bytes in use: the process's, and of them or beside them the tensors' of a step on the device. */
+  readonly memory: { readonly process: number; readonly workspace: number };
+}
+
+/** A line of the file. */
+export type MetricsLine = RunLine | StepLine | EpochLine;
+
+/** What a file holds; of lines about the same step or epoch, the last. */
+export interface Metrics {
+  /** The first line. */
+  readonly run: RunLine | undefined;
+  /** In order. */
+  readonly steps: readonly StepLine[];
+  /** In order. */
+  readonly epochs: readonly EpochLine[];
+  /** What was wrong with the file, in words. */
+  readonly warnings: readonly string[];
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+const isObject = (x: unknown): x is Json =>
+  typeof x === "object" && x !== null && !Array.isArray(x);
+const isText = (x: unknown) => typeof x === "string" && x.length <= 1000;
+const isNumber = (x: unknown) => typeof x === "number" && Number.isFinite(x) && x >= 0;
+const isCount = (x: unknown) => Number.isSafeInteger(x) && x as number >= 0;
+const isNumbered = (x: unknown) => Number.isSafeInteger(x) && x as number >= 1;
+const isShare = (x: unknown) => isNumber(x) && x as number <= 1;
+
+/** What the members of each kind of line must be. */
+const FIELDS: Readonly<Record<string, Readonly<Record<string, (x: unknown) => boolean>>>> = {
+  run: {
+    time: isText,
+    version: isText,
+    adapter: isText,
+    config: isObject,
+    images: (x) => isObject(x) && isCount(x.train) && isCount(x.test),
+  },
+  step: {
+    time: isText,
+    epoch: isNumbered,
+    step: isNumbered,
+    steps: isNumbered,
+    loss: isNumber,
+    accuracy: isShare,
+    imagesPerSecond: isNumber,
+  },
+  epoch: {
+    time: isText,
+    epoch: isNumbered,
+    steps: isNumbered,
+    loss: isNumber,
+    trainAccuracy: isShare,
+    testAccuracy: isShare,
+    seconds: isNumber,
+    memory: (x) => isObject(x) && isNumber(x.process) && isNumber(x.workspace),
+  },
+};
+
+function parseLine(text: string): MetricsLine | undefined {
+  let line: unknown;
+  try {
+    line = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(line) || typeof line.kind !== "string") return undefined;
+  const fields = Object.hasOwn(FIELDS, line.kind) ? FIELDS[line.kind]! : undefined;
+  const { ...members } = line;
+  return fields && Object.entries(fields).every(([name, allows]) => allows(members[name]))
+    ? line as unknown as MetricsLine
+    : undefined;
+}
+
+/** The metrics in a run's folder; none where there is no such file. */
+export async function readMetrics(folder: string): Promise<Metrics> {
+  const path = join(folder, METRICS_FILE);
+  let text = "";
+  const warnings: string[] = [];
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) {
+      warnings.push(`${path}: cannot be read: ${(error as Error).message}`);
+    }
+  }
+  let run: RunLine | undefined;
+  const steps = new Map<number, StepLine>(), epochs = new Map<number, EpochLine>();
+  const wrong: number[] = [];
+  for (const [i, words] of text.split("\n").entries()) {
+    if (words.trim() === "") continue;
+    const line = parseLine(words);
+    if (!line) wrong.push(i + 1);
+    else if (line.kind === "run") run = line;
+    else if (line.kind === "step") steps.set(line.steps, line);
+    else epochs.set(line.epoch, line);
+  }
+  if (wrong.length > 0) {
+    warnings.push(
+      `${path}: skipped ${wrong.length} damaged line${wrong.length > 1 ? "s" : ""}, the first is ` +
+        `line ${wrong[0]}`,
+    );
+  }
+  return {
+    run,
+    steps: [...steps.values()].sort((a, b) => a.steps - b.steps),
+    epochs: [...epochs.values()].sort((a, b) => a.epoch - b.epoch),
+    warnings,
+  };
+}
+
+/** The file of a run that this process trains. */
+export class MetricsLog implements Disposable {
+  readonly #path: string;
+  readonly #file: Deno.FsFile;
+  /** Steps of an epoch. */
+  readonly #perEpoch: number;
+  /** The sums of the epoch so far, at the last line. */
+  #last = { epoch: 0, step: 0, images: 0, loss: 0, correct: 0 };
+
+  private constructor(path: string, file: Deno.FsFile, perEpoch: number) {
+    this.#path = path;
+    this.#file = file;
+    this.#perEpoch = perEpoch;
+  }
+
+  /**
+   * Begins a file in a run's folder. A run that goes on from a checkpoint keeps the lines of the
+   * folder that it was in, up to there: what came after will come again.
+   *
+   * @param before the checkpoint's state and that folder
+   */
+  static async open(
+    folder: string,
+    run: Omit<RunLine, "kind" | "time">,
+    perEpoch: number,
+    before?: { readonly folder: string; readonly state: RunState },
+  ): Promise<MetricsLog> {
+    const lines: MetricsLine[] = [{ kind: "run", time: new Date().toISOString(), ...run }];
+    if (before) {
+      const { steps, epochs } = await readMetrics(before.folder);
+      lines.push(
+        ...[...steps, ...epochs].filter((line) => line.steps <= before.state.steps)
+          // An epoch's line has the number of its last step, and follows that one's.
+          .sort((a, b) => a.steps - b.steps || (a.kind === "epoch" ? 1 : -1)),
+      );
+    }
+    const path = join(folder, METRICS_FILE);
+    const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+    await writeFileWhole(path, new TextEncoder().encode(text));
+    const log = new MetricsLog(path, await Deno.open(path, { append: true }), perEpoch);
+    if (before) {
+      const { history, step, sums, config, images } = before.state;
+      const seen = Math.min(images.train, step * config.batchSize);
+      log.#last = { epoch: history.length + 1, step, images: seen, ...sums };
+    }
+    return log;
+  }
+
+  /** A line about the steps since the last one. */
+  async step(progress: Progress): Promise<void> {
+    const { phase, epoch, step, loss = NaN, accuracy, images, imagesPerSecond } = progress;
+    if (phase !== "train") return;
+    const last = this.#last.epoch === epoch
+      ? this.#last
+      : { step: 0, images: 0, loss: 0, correct: 0 };
+    const now = { epoch, step, images, loss: loss * step, correct: accuracy * images };
+    this.#last = now;
+    // Differences of rounded sums: they may miss their range by a little.
+    const share = (now.correct - last.correct) / (images - last.images);
+    await this.#write({
+      kind: "step",
+      time: new Date().toISOString(),
+      epoch,
+      step,
+      steps: (epoch - 1) * this.#perEpoch + step,
+      loss: Math.max(0, (now.loss - last.loss) / (step - last.step)),
+      accuracy: Math.min(1, Math.max(0, share)),
+      imagesPerSecond,
+    });
+  }
+
+  /** A line about an epoch. */
+  async epoch(result: EpochResult, memory: EpochLine["memory"]): Promise<void> {
+    const steps = result.epoch * this.#perEpoch;
+    await this.#write({ kind: "epoch", time: new Date().toISOString(), ...result, steps, memory });
+  }
+
+  async #write(line: MetricsLine): Promise<void> {
+    const bytes = new TextEncoder().encode(`${JSON.stringify(line)}\n`);
+    for (let written = 0; written < bytes.length;) {
+      written += await this.#file.write(bytes.subarray(written));
+    }
+  }
+
+  /** Removes the file: the run has come to nothing. */
+  discard(): void {
+    Deno.removeSync(this.#path);
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}

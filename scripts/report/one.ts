@@ -1,0 +1,263 @@
+/**
+ * The report on one run: what it came to, its curves, classes, mistakes, time, settings, network.
+ *
+ * @module
+ */
+
+import { classMetrics, confidentMistakes, confusionMatrix } from "../../lib/metrics.ts";
+import { formatShape } from "../../lib/shape.ts";
+import { summarize } from "../../lib/summary.ts";
+import { CONFIG_FIELDS, MODELS } from "../../lib/train_config.ts";
+import { heatMap, lineChart } from "./charts.ts";
+import type { Block } from "./document.ts";
+import { gallery } from "./gallery.ts";
+import { networkMermaid, networkSvg } from "./network.ts";
+import { aboutOf, historyOf, type Reported } from "./run.ts";
+import { fixed, markdown, table, whole } from "./text.ts";
+
+/** Mistakes that are shown. */
+const MOST_MISTAKES = 24;
+const MB = 1e6;
+
+/** A setting's name in words. */
+export const wordsOf = (name: string): string =>
+  Object.hasOwn(CONFIG_FIELDS, name)
+    ? CONFIG_FIELDS[name as keyof typeof CONFIG_FIELDS].words
+    : name;
+
+/** A setting's value in words. */
+export const valueOf = (value: unknown): string =>
+  value === null || value === undefined
+    ? "none"
+    : markdown(typeof value === "object" ? JSON.stringify(value) : String(value));
+
+/** What the run came to, in a sentence or two. */
+function headline(run: Reported): string {
+  const history = historyOf(run), last = history.at(-1);
+  const about = aboutOf(run);
+  const best = history.reduce((a, b) => b.testAccuracy > a.testAccuracy ? b : a, last!);
+  const parts = [
+    about && `${valueOf(about.config["model"])} on ${markdown(about.adapter)}, ` +
+      `${whole(about.images.train)} training and ${whole(about.images.test)} test images.`,
+    last
+      ? `After epoch ${last.epoch}${about ? ` of ${valueOf(about.config["epochs"])}` : ""}: test ` +
+        `accuracy **${fixed(last.testAccuracy, 4)}**, loss ${fixed(last.loss, 4)}` +
+        (best.epoch === last.epoch
+          ? "."
+          : `; the best test accuracy was ${fixed(best.testAccuracy, 4)}, in epoch ${best.epoch}.`)
+      : "No epoch is complete yet.",
+    run.state && run.state.step > 0 &&
+    `It was stopped after ${run.state.step} steps of epoch ${run.state.history.length + 1}.`,
+  ];
+  return parts.filter(Boolean).join(" ");
+}
+
+function results(run: Reported): Block[] {
+  const history = historyOf(run);
+  if (history.length === 0) return [];
+  const rows = history.map(({ epoch, loss, trainAccuracy, testAccuracy, seconds }) => [
+    `${epoch}`,
+    fixed(loss, 4),
+    fixed(trainAccuracy, 4),
+    fixed(testAccuracy, 4),
+    fixed(seconds, 1),
+  ]);
+  return [
+    "## Results",
+    table(["epoch", "loss", "train accuracy", "test accuracy", "seconds"], rows),
+  ];
+}
+
+function curves(run: Reported): Block[] {
+  const history = historyOf(run), { steps } = run.metrics;
+  const blocks: Block[] = [];
+  if (history.length > 0) {
+    const line = (name: string, key: "loss" | "trainAccuracy" | "testAccuracy") => ({
+      name,
+      points: history.map((result) => [result.epoch, result[key]] as const),
+    });
+    blocks.push({
+      name: "loss-epochs",
+      alt: "Loss by epoch",
+      svg: lineChart("loss", "epoch", [line("training", "loss")]),
+    }, {
+      name: "accuracy-epochs",
+      alt: "Accuracy by epoch",
+      svg: lineChart("accuracy", "epoch", [
+        line("training", "trainAccuracy"),
+        line("test", "testAccuracy"),
+      ]),
+    });
+  }
+  if (steps.length > 0) {
+    for (const key of ["loss", "accuracy"] as const) {
+      const points = steps.map((line) => [line.steps, line[key]] as const);
+      blocks.push({
+        name: `${key}-steps`,
+        alt: `${key === "loss" ? "Loss" : "Accuracy"} by step`,
+        svg: lineChart(key, "step", [{ name: "training", points }]),
+      });
+    }
+  }
+  return blocks.length > 0 ? ["## Curves", ...blocks] : [];
+}
+
+function classes({ tested }: Reported): Block[] {
+  if (!tested) {
+    return [
+      "## Classes",
+      "Nothing is known yet about the test images one by one. After an epoch there will be; for a " +
+      "checkpoint, `deno task report --evaluate RUN` finds out.",
+    ];
+  }
+  const matrix = confusionMatrix(tested.labels, tested.predicted, tested.classes.length);
+  const rows = classMetrics(matrix).map(({ precision, recall, f1, images }, k) => [
+    markdown(tested.classes[k]!),
+    fixed(precision, 3),
+    fixed(recall, 3),
+    fixed(f1, 3),
+    whole(images),
+  ]);
+  return [
+    "## Classes",
+    `How the net did on ${whole(tested.labels.length)} test images after ${
+      whole(tested.steps)
+    } steps (epoch ${tested.epoch}). Precision is the share of the images taken for ` +
+    "a class that are of it; recall is the share of a class's images that were taken for it; F1 is " +
+    "their harmonic mean.",
+    table(["class", "precision", "recall", "F1", "images"], rows),
+    {
+      name: "confusion",
+      alt: "Confusion matrix: true classes down, predicted ones across",
+      svg: heatMap(matrix, tested.classes),
+    },
+  ];
+}
+
+async function mistakes({ tested, images }: Reported): Promise<Block[]> {
+  if (!tested) return [];
+  const worst = confidentMistakes(tested.labels, tested, MOST_MISTAKES);
+  if (worst.length === 0) return ["## Mistakes", "Every test image was classified right."];
+  const heading = "## Mistakes";
+  const { classes, labels, predicted, probability } = tested;
+  const count = labels.length;
+  const same = images && images.count >= count &&
+    Array.from(labels).every((label, i) => label === images.labels[i]);
+  if (!same) {
+    const rows = worst.map((i) => [
+      `${i}`,
+      markdown(classes[labels[i]!]!),
+      markdown(classes[predicted[i]!]!),
+      fixed(probability[i], 3),
+    ]);
+    return [
+      heading,
+      "The test images that the net was surest about, and wrong. The images themselves are not " +
+      "here: `deno task data` gets them.",
+      table(["image", "true class", "predicted class", "probability"], rows, 3),
+    ];
+  }
+  const { height, width } = images;
+  const pictures = worst.map((i) => ({
+    pixels: images.images.subarray(i * height * width, (i + 1) * height * width),
+    lines: [
+      `#${i}: ${classes[labels[i]!]}`,
+      `taken for ${classes[predicted[i]!]}`,
+      `with ${fixed(probability[i], 3)}`,
+    ],
+  }));
+  return [
+    heading,
+    "The test images that the net was surest about, and wrong: number and true class, predicted " +
+    "class, probability.",
+    {
+      name: "mistakes",
+      alt: "Test images that were classified wrong",
+      svg: await gallery(pictures, height, width),
+    },
+  ];
+}
+
+function time(run: Reported): Block[] {
+  const { steps, epochs } = run.metrics;
+  const history = historyOf(run);
+  const total = history.reduce((sum, { seconds }) => sum + seconds, run.state?.seconds ?? 0);
+  const rates = steps.map(({ imagesPerSecond }) => imagesPerSecond).sort((a, b) => a - b);
+  const most = (key: "process" | "workspace") =>
+    Math.max(0, ...epochs.map(({ memory }) => memory[key]));
+  const rows = [
+    ["training and testing", `${fixed(total, 1)} s`],
+    ["an epoch, on average", history.length > 0 ? `${fixed(mean(history), 1)} s` : "–"],
+    ["training, median", rates.length > 0 ? `${fixed(rates[rates.length >> 1], 1)} images/s` : "–"],
+    ["memory of the process", most("process") > 0 ? `${fixed(most("process") / MB, 0)} MB` : "–"],
+    [
+      "workspace on the device",
+      most("workspace") > 0 ? `${fixed(most("workspace") / MB, 0)} MB` : "–",
+    ],
+  ];
+  return [
+    "## Time and memory",
+    table(["what", "how much"], rows),
+    "The workspace holds what a step computes on its way, without parameters, their optimizer's " +
+    "state and the data. Memory was read after each epoch; the largest is shown.",
+  ];
+}
+
+const mean = (history: readonly { seconds: number }[]) =>
+  history.reduce((sum, { seconds }) => sum + seconds, 0) / history.length;
+
+function settings(run: Reported): Block[] {
+  const about = aboutOf(run);
+  if (!about) return [];
+  const rows = Object.entries(about.config).map(([name, value]) => [
+    markdown(wordsOf(name)),
+    valueOf(value),
+  ]);
+  rows.push(
+    ["adapter", markdown(about.adapter)],
+    ...run.state?.schedules === undefined
+      ? []
+      : [["measured schedules", markdown(run.state.schedules)]],
+    ["version of Resnette", markdown(about.version)],
+  );
+  return ["## Configuration", table(["setting", "value"], rows, 2)];
+}
+
+function network(run: Reported): Block[] {
+  const config = aboutOf(run)?.config ?? {};
+  const build = MODELS.get(String(config["model"]));
+  const size = Number(config["resize"]);
+  if (!build || !(size >= 1)) return [];
+  const shape = [1, 1, size, size];
+  const net = summarize(build(), shape);
+  return ["## Network", {
+    name: "network",
+    alt: "The network, layer by layer",
+    svg: networkSvg(net, formatShape(shape)),
+    mermaid: networkMermaid(net, formatShape(shape)),
+  }];
+}
+
+/** What is wrong with the files of runs. */
+export const notes = (runs: readonly Reported[]): Block[] => {
+  const warnings = runs.flatMap((run) => run.warnings);
+  return warnings.length > 0
+    ? ["## Notes", warnings.map((warning) => `- ${markdown(warning)}`).join("\n")]
+    : [];
+};
+
+/** The report. */
+export async function reportOn(run: Reported): Promise<Block[]> {
+  return [
+    `# ${markdown(run.name)}`,
+    headline(run),
+    ...results(run),
+    ...curves(run),
+    ...classes(run),
+    ...await mistakes(run),
+    ...time(run),
+    ...settings(run),
+    ...network(run),
+    ...notes([run]),
+  ];
+}

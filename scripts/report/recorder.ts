@@ -1,0 +1,116 @@
+/**
+ * What a training run leaves beside its checkpoints: `metrics.jsonl` while it trains; after each epoch
+ * and each stop, `predictions.json` and the report.
+ *
+ * @module
+ */
+
+import { basename, dirname } from "node:path";
+import type { RunState } from "../../lib/checkpoint.ts";
+import type { ImageDataset } from "../../lib/data/fashion_mnist.ts";
+import type { Progress } from "../../lib/evaluate.ts";
+import type { Predictions } from "../../lib/metrics.ts";
+import type { Trainer } from "../../lib/train.ts";
+import { type EpochResult, VERSION } from "../../lib/train_config.ts";
+import { MetricsLog, readMetrics } from "./metrics_log.ts";
+import { nameOf, readTested, saveTested } from "./run.ts";
+
+/** The run that is recorded. */
+export interface Recorded {
+  /** Its folder. */
+  readonly folder: string;
+  /** Whether nothing of it is there yet. */
+  readonly fresh: boolean;
+  /** What trains. */
+  readonly trainer: Trainer;
+  /** The images that it is tested with. */
+  readonly test: ImageDataset;
+  /** The checkpoint that it goes on from. */
+  readonly before: { readonly path: string; readonly state: RunState } | undefined;
+  /** Says something on stderr. */
+  readonly say: (line: string) => Promise<void>;
+}
+
+/** Records a run. */
+export class RunRecorder implements Disposable {
+  readonly #run: Recorded;
+  readonly #log: MetricsLog;
+  #predictions: Predictions | undefined;
+  /** Whether there is something worth keeping. */
+  #kept: boolean;
+  /** Whether it was said that there is no report. */
+  #warned = false;
+
+  private constructor(run: Recorded, log: MetricsLog) {
+    this.#run = run;
+    this.#log = log;
+    this.#kept = !run.fresh;
+  }
+
+  /** Begins to record; the run's folder must be this process's. */
+  static async open(run: Recorded): Promise<RunRecorder> {
+    const { folder, trainer, before } = run;
+    const { config, device, train, test, steps } = trainer;
+    const about = {
+      version: VERSION,
+      adapter: device.description,
+      config: { ...config },
+      images: { train: train.count, test: test.count },
+    };
+    const above = before && dirname(before.path);
+    const from = before && {
+      folder: basename(above!) === "checkpoints" ? dirname(above!) : before.path,
+      state: before.state,
+    };
+    return new RunRecorder(run, await MetricsLog.open(folder, about, steps, from));
+  }
+
+  /** How far an epoch has come. */
+  async progress(progress: Progress): Promise<void> {
+    await this.#log.step(progress);
+  }
+
+  /** What was predicted. */
+  tested(predictions: Predictions): void {
+    this.#predictions = predictions;
+  }
+
+  /** An epoch's results. */
+  async epoch(result: EpochResult): Promise<void> {
+    const { trainer: { device } } = this.#run;
+    const workspace = device.workspace.reduce((sum, { size }) => sum + size, 0);
+    await this.#log.epoch(result, { process: Deno.memoryUsage().rss, workspace });
+  }
+
+  /** A checkpoint was saved: time for a report. What goes wrong with that, ends no training. */
+  async report(state: RunState): Promise<void> {
+    this.#kept = true;
+    const { folder, test, say } = this.#run;
+    try {
+      if (this.#predictions) {
+        const { labels, classes } = test;
+        const [epoch, steps] = [state.history.length, state.steps];
+        await saveTested(folder, { ...this.#predictions, epoch, steps, labels, classes });
+        this.#predictions = undefined;
+      }
+      // Loaded only now: charts and Markdown are the packages that nothing else needs.
+      const { writeReport } = await import("./write.ts");
+      const metrics = await readMetrics(folder);
+      const warnings = [...metrics.warnings];
+      const tested = await readTested(folder, warnings);
+      const name = nameOf(folder);
+      await writeReport({ name, folder, state, metrics, tested, images: test, warnings });
+    } catch (error) {
+      if (this.#warned) return;
+      this.#warned = true;
+      const [why] = (error instanceof Error ? error.message : `${error}`).split("\n");
+      await say(`warning: no report (${why}); to have one later: deno task report ${folder}`);
+    }
+  }
+
+  /** Ends the recording; what came to nothing leaves nothing. */
+  [Symbol.dispose](): void {
+    this.#log[Symbol.dispose]();
+    if (!this.#kept) this.#log.discard();
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * What a report is about: a run as its folder shows it. Nothing of it need be there but a checkpoint,
+ * or the metrics of a run that had none yet.
+ *
+ * @module
+ */
+
+import { basename, dirname, join } from "node:path";
+import { CheckpointError, type RunState } from "../../lib/checkpoint.ts";
+import type { ImageDataset } from "../../lib/data/fashion_mnist.ts";
+import type { Predictions } from "../../lib/metrics.ts";
+import { kindOf, loadCheckpoint } from "../../lib/run_dir.ts";
+import { writeFileWhole } from "../../lib/run_files.ts";
+import type { EpochResult } from "../../lib/train_config.ts";
+import { type Metrics, readMetrics } from "./metrics_log.ts";
+
+/** Predictions for the test images, and when they were made. */
+export interface Tested extends Predictions {
+  /** The epoch that was or is being trained, counted from 1; 0 before the first step. */
+  readonly epoch: number;
+  /** Steps of training until then. */
+  readonly steps: number;
+  /** The images' labels. */
+  readonly labels: ArrayLike<number>;
+  /** Names of the classes. */
+  readonly classes: readonly string[];
+}
+
+/** A run, to be reported on. */
+export interface Reported {
+  /** Its name: that of its folder. */
+  readonly name: string;
+  /** The folder that the report goes to. */
+  readonly folder: string;
+  /** Where it stands; unknown before the first checkpoint. */
+  readonly state: RunState | undefined;
+  /** What it measured on its way. */
+  readonly metrics: Metrics;
+  /** How it did on each test image. */
+  readonly tested: Tested | undefined;
+  /** The test images. */
+  readonly images: ImageDataset | undefined;
+  /** What was wrong with its files, in words. */
+  readonly warnings: readonly string[];
+}
+
+/** The settings and the adapter: of the checkpoint, or of a run that has none, of its metrics. */
+export function aboutOf({ state, metrics: { run } }: Reported):
+  | {
+    config: Record<string, unknown>;
+    adapter: string;
+    version: string;
+    images: RunState["images"];
+  }
+  | undefined {
+  const { config, adapter, version, images } = state ?? run ?? {};
+  return config && adapter !== undefined && version !== undefined && images
+    ? { config: { ...config }, adapter, version, images }
+    : undefined;
+}
+
+/** Results of the complete epochs. */
+export const historyOf = ({ state, metrics }: Reported): readonly EpochResult[] =>
+  state?.history ?? metrics.epochs;
+
+const TESTED_FILE = "predictions.json";
+
+/** Writes `predictions.json`, whole or not at all. */
+export async function saveTested(folder: string, tested: Tested): Promise<void> {
+  const { epoch, steps, classes, labels, predicted, probability } = tested;
+  const json = JSON.stringify({
+    format: 1,
+    epoch,
+    steps,
+    classes,
+    labels: Array.from(labels),
+    predicted: Array.from(predicted),
+    probability: Array.from(probability, (p) => Number(p.toFixed(6))),
+  });
+  await writeFileWhole(join(folder, TESTED_FILE), new TextEncoder().encode(`${json}\n`));
+}
+
+/** Reads `predictions.json`; undefined where there is none, or, with a warning, where it is damaged. */
+export async function readTested(
+  folder: string,
+  warnings: string[],
+): Promise<Tested | undefined> {
+  const path = join(folder, TESTED_FILE);
+  if (await kindOf(path) !== "file") return undefined;
+  try {
+    const json = JSON.parse(await Deno.readTextFile(path));
+    const { format, epoch, steps, classes, labels, predicted, probability } = json;
+    const isCount = (x: unknown) => Number.isSafeInteger(x) && x as number >= 0;
+    const isList = (list: unknown, allows: (x: unknown) => boolean): list is unknown[] =>
+      Array.isArray(list) && list.length > 0 && list.every(allows);
+    const isClass = (x: unknown) => isCount(x) && x as number < classes.length;
+    const isShare = (x: unknown) => typeof x === "number" && x >= 0 && x <= 1;
+    const fine = format === 1 && isCount(epoch) && isCount(steps) &&
+      isList(classes, (x) => typeof x === "string" && x.length <= 100) && classes.length <= 1000 &&
+      isList(labels, isClass) && isList(predicted, isClass) && isList(probability, isShare) &&
+      labels.length === predicted.length && labels.length === probability.length;
+    if (fine) return { epoch, steps, classes, labels, predicted, probability } as unknown as Tested;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  warnings.push(`${path}: is damaged, and was left out`);
+  return undefined;
+}
+
+/** The name of a run, or of a checkpoint, by its folder. */
+export function nameOf(folder: string): string {
+  const above = dirname(folder);
+  if (basename(above) === "checkpoints") return `${basename(dirname(above))}/${basename(folder)}`;
+  return basename(folder) || folder;
+}
+
+/**
+ * Reads a run's folder, or a checkpoint's.
+ *
+ * @throws {CheckpointError} when it is neither, or a checkpoint is damaged.
+ */
+export async function readRun(folder: string): Promise<Reported> {
+  const metrics = await readMetrics(folder);
+  const warnings = [...metrics.warnings];
+  let state: RunState | undefined;
+  try {
+    ({ checkpoint: { run: state } } = await loadCheckpoint(folder));
+  } catch (error) {
+    if (!(error instanceof CheckpointError) || !metrics.run) throw error;
+    warnings.push(error.message);
+  }
+  const tested = await readTested(folder, warnings);
+  return { name: nameOf(folder), folder, state, metrics, tested, images: undefined, warnings };
+}
+
+/** The run in `runs` that was trained last; undefined where there is none. */
+export async function latestRun(runs: string): Promise<string | undefined> {
+  let latest: { path: string; time: number } | undefined;
+  if (await kindOf(runs) !== "folder") return undefined;
+  for await (const { name, isDirectory } of Deno.readDir(runs)) {
+    if (!isDirectory) continue;
+    const path = join(runs, name);
+    if (await kindOf(join(path, "checkpoints")) !== "folder") continue;
+    const time = (await Deno.stat(join(path, "checkpoints"))).mtime?.getTime() ?? 0;
+    if (!latest || time > latest.time) latest = { path, time };
+  }
+  return latest?.path;
+}

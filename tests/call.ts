@@ -1,0 +1,45 @@
+/** Commands, run in this process or as a user starts them. */
+
+/** What a command printed and its exit code. */
+export interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command in this process. */
+export async function call(
+  main: (args: string[]) => Promise<number>,
+  args: string[],
+): Promise<Ended> {
+  const printed = { log: "", error: "" };
+  const { log, error } = console;
+  console.log = (line: unknown) => void (printed.log += `${line}\n`);
+  console.error = (line: unknown) => void (printed.error += `${line}\n`);
+  try {
+    const code = await main(args);
+    return { code, out: printed.log, err: printed.error };
+  } finally {
+    Object.assign(console, { log, error });
+  }
+}
+
+/** Runs `deno ARGS…` in a process of its own, with `input` as its standard input. */
+export async function deno(
+  args: string[],
+  { input = new Uint8Array(), env = {} }: { input?: Uint8Array; env?: Record<string, string> } = {},
+): Promise<Ended> {
+  const child = new Deno.Command("deno", {
+    args,
+    env: { NO_COLOR: "1", ...env },
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  // A command that does not read closes the pipe.
+  await writer.write(input).then(() => writer.close()).catch(() => {});
+  const { code, stdout, stderr } = await child.output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, out: text(stdout), err: text(stderr) };
+}
