@@ -100,24 +100,30 @@ export function choice<T extends string>(
   throw new UsageError(`--${flag} must be one of: ${allowed.join(", ")}, got "${word}"`);
 }
 
-/** Errors whose message is all there is to say. */
-const KNOWN = [CheckpointError, DataError, DeviceError, PlanError, SafetensorsError, ShapeError];
+// deno-lint-ignore no-explicit-any -- errors are made in all ways
+type ErrorKind = new (...args: any[]) => Error;
+
+/** Errors whose message is all there is to say: our own, and the file system's. */
+const KNOWN: readonly ErrorKind[] = [
+  CheckpointError,
+  DataError,
+  DeviceError,
+  PlanError,
+  SafetensorsError,
+  ShapeError,
+  ...Object.values(Deno.errors),
+];
 
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
-  const { NotCapable, PermissionDenied, NotFound } = Deno.errors;
-  if (error instanceof NotCapable) {
-    return `${error.message}. The task \`${name}\` may not do that; what it may, deno.json says. ` +
+  const { message, cause } = error as Error;
+  const is = (kind: ErrorKind) => error instanceof kind || cause instanceof kind;
+  if (is(Deno.errors.NotCapable)) {
+    return `${message}. The task \`${name}\` may not do that; what it may, deno.json says. ` +
       `Without limits: deno run -A scripts/${name}.ts …`;
   }
-  const said = [...KNOWN, ...known, PermissionDenied, NotFound].some((kind) =>
-    error instanceof kind
-  );
-  return said ? (error as Error).message : undefined;
+  return [...KNOWN, ...known].some(is) ? message : undefined;
 }
-
-// deno-lint-ignore no-explicit-any -- errors are made in all ways
-type ErrorKind = new (...args: any[]) => Error;
 
 /**
  * Runs a command.

@@ -93,7 +93,8 @@ export function prepareGarment(
   const levelled = (value: number) =>
     Math.max(0, Math.round(255 * ((inverted ? 255 - value : value) - black) / (255 - black)));
   out.fill(levelled(border));
-  const top = (SIZE - h) >> 1, left = (SIZE - w) >> 1;
+  // As in the data set, the larger half of an odd margin comes first.
+  const top = Math.ceil((SIZE - h) / 2), left = Math.ceil((SIZE - w) / 2);
   for (let row = 0; row < h; row++) {
     for (let column = 0; column < w; column++) {
       out[(top + row) * SIZE + left + column] = levelled(resized[row * w + column]!);
