@@ -7,11 +7,12 @@ export interface Ended {
   readonly err: string;
 }
 
-/** Runs a command in this process. */
+/** Runs a command in this process, its words in a list or one after the other. */
 export async function call(
   main: (args: string[]) => Promise<number>,
-  args: string[],
+  words: string | readonly string[],
 ): Promise<Ended> {
+  const args = typeof words === "string" ? words.split(" ").filter(Boolean) : [...words];
   const printed = { log: "", error: "" };
   const { log, error } = console;
   console.log = (line: unknown) => void (printed.log += `${line}\n`);

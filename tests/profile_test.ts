@@ -1,5 +1,6 @@
 /** Where steps come from, and how `deno task profile` tells where their time goes. */
 
+import { call as callMain } from "./call.ts";
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import {
   Adam,
@@ -140,18 +141,7 @@ Deno.test("the ceilings are rates that a machine can have", async () => {
 });
 
 /** Runs the command in this process, with `tinyNet` for a model. */
-async function call(words: string): Promise<{ code: number; out: string; err: string }> {
-  const printed = { log: "", error: "" };
-  const { log, error } = console;
-  console.log = (line: unknown) => void (printed.log += `${line}\n`);
-  console.error = (line: unknown) => void (printed.error += `${line}\n`);
-  try {
-    const code = await main(words === "" ? [] : words.split(" "));
-    return { code, out: printed.log, err: printed.error };
-  } finally {
-    Object.assign(console, { log, error });
-  }
-}
+const call = (words: string) => callMain(main, words);
 const TINY = "--model tiny --batch-size 4 --resize 32";
 
 Deno.test("--json and --trace tell of the same steps", async () => {

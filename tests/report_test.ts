@@ -1,5 +1,6 @@
 /** What a run leaves to look at: metrics by line, predictions, and the reports on one run and on two. */
 
+import { call as callMain } from "./call.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import {
   classMetrics,
@@ -27,19 +28,8 @@ const DATA = "data/fashion-mnist";
 const TINY = ["--model", "tiny", "--limit", "64", "--test-limit", "32", "--batch-size", "24"]
   .concat("--resize", "32", "--lr", "0.03");
 
-/** Runs a command in this process: its exit code and what it printed. */
-async function call(main: (args: string[]) => Promise<number>, ...args: string[]) {
-  const printed = { log: "", error: "" };
-  const { log, error } = console;
-  console.log = (line: unknown) => void (printed.log += `${line}\n`);
-  console.error = (line: unknown) => void (printed.error += `${line}\n`);
-  try {
-    const code = await main(args);
-    return { code, out: printed.log, err: printed.error };
-  } finally {
-    Object.assign(console, { log, error });
-  }
-}
+/** Runs a command in this process. */
+const call = (main: (args: string[]) => Promise<number>, ...args: string[]) => callMain(main, args);
 
 /** The HTML of a report, which must stand alone and do nothing. */
 async function htmlOf(folder: string): Promise<string> {

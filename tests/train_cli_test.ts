@@ -1,5 +1,6 @@
 /** `deno task train` from outside: what it prints, how it ends, and that it can be stopped. */
 
+import { call as callMain } from "./call.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { MODELS, parseSafetensors } from "@resnette/resnette";
 import { RunDirectory } from "../lib/run_dir.ts";
@@ -49,18 +50,7 @@ async function end(child: Deno.ChildProcess, signal?: Deno.Signal): Promise<Ende
 const run = async (words: string) => await end(start("tests/tiny_train.ts", words));
 
 /** Runs the command in this process. */
-async function call(words: string): Promise<Ended> {
-  const printed = { log: "", error: "" };
-  const { log, error } = console;
-  console.log = (line: unknown) => void (printed.log += `${line}\n`);
-  console.error = (line: unknown) => void (printed.error += `${line}\n`);
-  try {
-    const code = await main(words === "" ? [] : words.split(" "));
-    return { code, out: printed.log, err: printed.error };
-  } finally {
-    Object.assign(console, { log, error });
-  }
-}
+const call = (words: string) => callMain(main, words);
 
 Deno.test("--help lists every flag with its default, and exits 0", async () => {
   const { code, out, err } = await call("--help");

@@ -1,5 +1,6 @@
 /** Tuning: names of problems, what counts as a choice, the search, the file, and `deno task tune`. */
 
+import { call as callMain } from "./call.ts";
 import {
   assert,
   assertEquals,
@@ -213,18 +214,7 @@ Deno.test("a table of schedules survives a file; a file that is no table is refu
   }));
 
 /** Runs the command in this process. */
-async function call(words: string): Promise<{ code: number; out: string; err: string }> {
-  const printed = { log: "", error: "" };
-  const { log, error } = console;
-  console.log = (line: unknown) => void (printed.log += `${line}\n`);
-  console.error = (line: unknown) => void (printed.error += `${line}\n`);
-  try {
-    const code = await main(words === "" ? [] : words.split(" "));
-    return { code, out: printed.log, err: printed.error };
-  } finally {
-    Object.assign(console, { log, error });
-  }
-}
+const call = (words: string) => callMain(main, words);
 
 Deno.test("deno task tune explains itself and wrong command lines", async () => {
   const { code, out } = await call("--help");

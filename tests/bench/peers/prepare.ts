@@ -6,6 +6,7 @@
 
 import {
   DataError,
+  encodeOnnx,
   encodeStateDict,
   loadFashionMnist,
   manualSeed,
@@ -15,7 +16,6 @@ import {
 } from "@resnette/resnette";
 import { resizeBilinear } from "../../../lib/data/resize.ts";
 import { FILES } from "./job.ts";
-import { encodeOnnx } from "./onnx.ts";
 
 const DATA = "data/fashion-mnist";
 const SEED = 0;
@@ -39,7 +39,8 @@ export async function prepare(folder: string, count: number, size: number): Prom
   const write = (name: string, bytes: Uint8Array) => Deno.writeFile(`${folder}/${name}`, bytes);
   await write(FILES.weights, encodeStateDict(state));
   await write(FILES.batch, batch);
-  await write(FILES.onnx, encodeOnnx(net, state, [1, size, size]));
+  net.loadStateDict(state);
+  await write(FILES.onnx, await encodeOnnx(net, { shape: [1, size, size] }));
   return what;
 }
 
