@@ -61,7 +61,7 @@ const CropFlip: Op<{ padding: number }> = {
   let row = i / ${w}u % ${h}u + draws[draw] - ${padding}u;
   column += draws[draw + 1u] - ${padding}u;
   y[i] = select(0.0, x[i / ${h * w}u * ${h * w}u + min(row, ${h - 1}u) * ${w}u
-    + min(column, ${w - 1}u)], row < ${h}u && column < ${w}u);`,
+    + min(column, ${w - 1}u)], (row < ${h}u) & (column < ${w}u));`,
     )];
   },
 };

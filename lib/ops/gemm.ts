@@ -155,7 +155,7 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
     simple
       ? `    let ok_${j} = in_${j}; let p_${j} = image + select(0u, m_${j} * z.c4, ok_${j});`
       : `    let y_${j} = h_${j} + i32(z.direction * r); let x_${j} = w_${j} + i32(z.direction * s);
-    let ok_${j} = in_${j} && y_${j} >= 0 && y_${j} < i32(z.h) && x_${j} >= 0 && x_${j} < i32(z.w);
+    let ok_${j} = in_${j} & (u32(y_${j}) < z.h) & (u32(x_${j}) < z.w);
     let p_${j} = image + select(0u, u32((i_${j} + y_${j}) * i32(z.w) + x_${j}) * z.c4, ok_${j});`;
   const contexts = times(
     loads,
@@ -267,7 +267,7 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
       ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.c4, ok_${j});`
       : `    let h_${j} = i32(at_${j} / z.q % z.p * z.sh) + r_${of};
     let w_${j} = i32(at_${j} % z.q * z.sw) + t_${of};
-    let ok_${j} = at_${j} < end && h_${j} >= 0 && h_${j} < i32(z.h) && w_${j} >= 0 && w_${j} < i32(z.w);
+    let ok_${j} = (at_${j} < end) & (u32(h_${j}) < z.h) & (u32(w_${j}) < z.w);
     let row_${j} = i32(at_${j} / (z.p * z.q) * z.h) + h_${j};
     let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.c4, ok_${j});`;
   const aLoad = (j: number) =>

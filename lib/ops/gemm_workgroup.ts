@@ -40,7 +40,7 @@ ${contexts}`;
 /** WGSL that fills block B: row `row(k)` of the operand, where `inside(k)`. */
 const loadB = (name: string, row: (k: string) => string, inside: (k: string) => string) =>
   times(4, (j) =>
-    `    { let k = b_row + ${4 * j}u; let ok = b_in && ${inside("k")};
+    `    { let k = b_row + ${4 * j}u; let ok = b_in & (${inside("k")});
       block_b[local + ${64 * j}u] = select(vec4f(0.0), ${name}[select(0u, ${
       row("k")
     } * z.o4 + b_column, ok)], ok); }`);
@@ -81,7 +81,7 @@ ${times(4, tap)}
     for (var c = 0u; c < z.c4; c += ${INNER / 4}u) {
 ${
     times(4, (j) =>
-      `    { let ok = ok_${j} && c + part < z.c4;
+      `    { let ok = ok_${j} & (c + part < z.c4);
       block_a[local + ${
         64 * j
       }u] = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok)], ok); }`)
@@ -128,7 +128,7 @@ ${
     times(4, (j) =>
       `    let at_${j} = start + local / 16u + ${4 * j}u;
 ${load(j)}
-    { let ok = ok_${j} && column_in;
+    { let ok = ok_${j} & column_in;
       block_a[local + ${64 * j}u] = select(vec4f(0.0), x[p_${j} + select(0u, c_v, ok)], ok); }`)
   }
 ${loadB("g", (k) => `(layer * z.pixels + start + ${k})`, (k) => `start + ${k} < end`)}

@@ -36,7 +36,7 @@ const Patches: Op<PatchAttrs> = {
     const element = (k: string) =>
       `{ let k = ${k}; let tap = k / ${channels}u;
       let h = h0 + i32(tap / ${s}u); let w = w0 + i32(tap % ${s}u);
-      let inside = tap < ${r * s}u && h >= 0 && h < ${h} && w >= 0 && w < ${w};
+      let inside = (tap < ${r * s}u) & (u32(h) < ${h}u) & (u32(w) < ${w}u);
       let at = select(0u, u32((n * ${h} + h) * ${w} + w) * ${channels}u + k % ${channels}u, inside);
       VALUE = select(${vector ? "vec4f(0.0)" : "0.0"}, x[at], inside); }`;
     const body = vector

@@ -102,7 +102,7 @@ function windowsGrad(
         if (r >= kernel[0] || s >= kernel[1]) return [];
         return [`    sum${i}_${j} += ${share(r * kernel[1] + s)};`];
       });
-      return `  if (a >= ${u} && a < ${p + u} && b >= ${v} && b < ${q + v}) {
+      return `  if ((u32(a - ${u}) < ${p}u) & (u32(b - ${v}) < ${q}u)) {
     let at = u32((n * ${p} + a - ${u}) * ${q} + b - ${v}) * ${channels}u + c;
     ${read}
 ${shares.join("\n")}
@@ -111,7 +111,7 @@ ${shares.join("\n")}
     `  let h0 = a * ${stride[0]} - ${padding[0]}; let w0 = b * ${stride[1]} - ${padding[1]};`,
     ...pixels.map(([i, j]) =>
       `  { let h = h0 + ${i}; let w = w0 + ${j};
-    if (h >= 0 && h < ${h} && w >= 0 && w < ${w}) {
+    if ((u32(h) < ${h}u) & (u32(w) < ${w}u)) {
       y[u32((n * ${h} + h) * ${w} + w) * ${channels}u + c] = sum${i}_${j};
     } }`
     ),

@@ -199,7 +199,7 @@ function gatherTiles(
   const axis = (name: string, first: string, start: string, limit: string, step: string) =>
     Array.from({ length: size }, (_, k) =>
       `  let ${name}${k} = ${first} + ${k} + i32(${start});
-  let ${name}in${k} = ${name}${k} >= 0 && ${name}${k} < i32(${limit});
+  let ${name}in${k} = u32(${name}${k}) < ${limit};
   let ${name}at${k} = select(0u, u32(${name}${k}) * ${step}, ${name}in${k});`).join("\n");
   // Pixels outside are read at the image's edge and count as zero.
   return perThread(
@@ -213,7 +213,7 @@ ${axis("w", "q", "z.left", "z.w", "z.channels")}
 ${
       sandwich(
         matrix,
-        (i, j) => `select(0.0, x[first + hat${i} + wat${j}], hin${i} && win${j})`,
+        (i, j) => `select(0.0, x[first + hat${i} + wat${j}], hin${i} & win${j})`,
         (i, j, value) => `  y[${i * n + j}u * z.count + i] = ${value};`,
       )
     }`,
@@ -278,7 +278,7 @@ ${
           (i, j) => `x[${i * n + j}u * z.count + i]`,
           (i, j, value) => {
             const store = `y[(first + ${i}u * z.w + ${j}u) * z.channels + c] = ${value};`;
-            const condition = `u32(p) + ${i}u < z.h && u32(q) + ${j}u < z.w`;
+            const condition = `(u32(p) + ${i}u < z.h) & (u32(q) + ${j}u < z.w)`;
             return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
           },
         )
