@@ -70,62 +70,88 @@ ${body}
   }`;
 }
 
+/** Terms that the gradient's kernel may write out one by one. */
+const UNROLLED = 256;
+
 /**
- * A kernel for the gradient `[N, H, W, C]` of windows `[N, P, Q, C]`. A thread makes a block of
- * stride × stride source pixels, which the same few windows cover: each of those is read once.
- * `share` is the WGSL of what the window at index `at`, read by `read`, gives to its tap.
+ * A kernel for the gradient `[N, H, W, C]` of windows `[N, P, Q, C]`. `share` is the WGSL of what the
+ * window at index `at`, read by `read`, gives to a tap, `r × width + s` as an f32.
  */
 function windowsGrad(
   node: Tensor,
   target: Target,
   inputs: readonly string[],
   read: string,
-  share: (tap: number) => string,
+  share: (tap: string) => string,
 ): KernelSpec {
-  const attrs = node.attrs as PoolAttrs;
-  const { kernel, stride, padding } = attrs;
+  const { kernel, stride, padding } = node.attrs as PoolAttrs;
   const [n, h, w, c] = four(node), [, p, q] = four(node.inputs[0]!);
   const [type, width] = vector(c);
   const channels = c / width;
-  const range = (count: number) => Array.from({ length: count }, (_, i) => i);
-  /** Windows back from a block's own that still reach it. */
-  const back = ([0, 1] as const).map((axis) => range(Math.ceil(kernel[axis] / stride[axis])));
-  const rows = Math.ceil((h + padding[0]) / stride[0]);
-  const columns = Math.ceil((w + padding[1]) / stride[1]);
-  const pixels = range(stride[0]).flatMap((i) => range(stride[1]).map((j) => [i, j] as const));
-  const covers = back[0]!.flatMap((u) => back[1]!.map((v) => [u, v] as const));
-  const lines = [
-    ...pixels.map(([i, j]) => `  var sum${i}_${j} = ${type}(0.0);`),
-    ...covers.map(([u, v]) => {
-      const shares = pixels.flatMap(([i, j]) => {
-        const [r, s] = [i + u * stride[0], j + v * stride[1]];
-        if (r >= kernel[0] || s >= kernel[1]) return [];
-        return [`    sum${i}_${j} += ${share(r * kernel[1] + s)};`];
-      });
-      return `  if ((u32(a - ${u}) < ${p}u) & (u32(b - ${v}) < ${q}u)) {
-    let at = u32((n * ${p} + a - ${u}) * ${q} + b - ${v}) * ${channels}u + c;
+  const bindings = [...inputs, "y"].map((name) => ({ name, type, write: name === "y" }));
+  /** Windows, back from the one that begins last, that still reach a pixel. */
+  const back = [0, 1].map((axis) => Math.ceil(kernel[axis]! / stride[axis]!)) as [number, number];
+  /** One thread for each channel vector of `rows` × `columns` places `(a, b)`. */
+  const threads = (rows: number, columns: number, statements: string) =>
+    perThread(
+      bindings,
+      n * rows * columns * channels,
+      target,
+      `  let c = i % ${channels}u; let b = i32(i / ${channels}u % ${columns}u);
+  let a = i32(i / ${channels * columns}u % ${rows}u); let n = i32(i / ${
+        channels * columns * rows
+      }u);
+${statements}`,
+    );
+  /** WGSL: reads the window `(a, b)`, if there is one, and does `then`. */
+  const window = (a: string, b: string, then: string) =>
+    `if ((u32(${a}) < ${p}u) & (u32(${b}) < ${q}u)) {
+    let at = u32((n * ${p} + ${a}) * ${q} + ${b}) * ${channels}u + c;
     ${read}
-${shares.join("\n")}
+${then}
   }`;
-    }),
-    `  let h0 = a * ${stride[0]} - ${padding[0]}; let w0 = b * ${stride[1]} - ${padding[1]};`,
-    ...pixels.map(([i, j]) =>
-      `  { let h = h0 + ${i}; let w = w0 + ${j};
+  if (back[0] * back[1] * stride[0] * stride[1] > UNROLLED) {
+    return threads(
+      h,
+      w,
+      `  let h = a + ${padding[0]}; let w = b + ${padding[1]};
+  var sum = ${type}(0.0);
+  for (var u = 0; u < ${back[0]}; u++) { for (var v = 0; v < ${back[1]}; v++) {
+    let p = h / ${stride[0]} - u; let r = h - p * ${stride[0]};
+    let q = w / ${stride[1]} - v; let s = w - q * ${stride[1]};
+    if (r >= ${kernel[0]} || s >= ${kernel[1]}) { continue; }
+    ${window("p", "q", `sum += ${share(`f32(r * ${kernel[1]} + s)`)};`)}
+  } }
+  y[i] = sum;`,
+    );
+  }
+  // A thread makes a block of stride × stride pixels, which the same few windows cover: each of those
+  // is read once.
+  const range = (count: number) => Array.from({ length: count }, (_, i) => i);
+  const grid = (rows: number, columns: number) =>
+    range(rows).flatMap((i) => range(columns).map((j) => [i, j] as const));
+  const pixels = grid(...stride);
+  return threads(
+    Math.ceil((h + padding[0]) / stride[0]),
+    Math.ceil((w + padding[1]) / stride[1]),
+    [
+      ...pixels.map(([i, j]) => `  var sum${i}_${j} = ${type}(0.0);`),
+      ...grid(...back).map(([u, v]) => {
+        const shares = pixels.flatMap(([i, j]) => {
+          const [r, s] = [i + u * stride[0], j + v * stride[1]];
+          if (r >= kernel[0] || s >= kernel[1]) return [];
+          return [`    sum${i}_${j} += ${share(`${r * kernel[1] + s}.0`)};`];
+        });
+        return `  ${window(`(a - ${u})`, `(b - ${v})`, shares.join("\n"))}`;
+      }),
+      `  let h0 = a * ${stride[0]} - ${padding[0]}; let w0 = b * ${stride[1]} - ${padding[1]};`,
+      ...pixels.map(([i, j]) =>
+        `  { let h = h0 + ${i}; let w = w0 + ${j};
     if ((u32(h) < ${h}u) & (u32(w) < ${w}u)) {
       y[u32((n * ${h} + h) * ${w} + w) * ${channels}u + c] = sum${i}_${j};
     } }`
-    ),
-  ];
-  const bindings: Binding[] = inputs.map((name) => ({ name, type }));
-  return perThread(
-    [...bindings, { name: "y", type, write: true }],
-    n * rows * columns * channels,
-    target,
-    `  let c = i % ${channels}u; let b = i32(i / ${channels}u % ${columns}u);
-  let a = i32(i / ${channels * columns}u % ${rows}u); let n = i32(i / ${
-      channels * columns * rows
-    }u);
-${lines.join("\n")}`,
+      ),
+    ].join("\n"),
   );
 }
 
@@ -190,7 +216,7 @@ const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
         target,
         ["g", "taps"],
         "let v = g[at]; let tap = taps[at];",
-        (tap) => `select(${type}(0.0), v, tap == ${type}(${tap}.0))`,
+        (tap) => `select(${type}(0.0), v, tap == ${type}(${tap}))`,
       ),
     ];
   },

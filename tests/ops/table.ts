@@ -40,6 +40,8 @@ const WINDOWS: [string, number[], [number, number], [number, number], [number, n
   ["overlapping, padded", [2, 4, 7, 9], [3, 3], [2, 2], [1, 1]],
   ["odd channels", [1, 3, 6, 5], [2, 2], [2, 2], [0, 0]],
   ["nothing square", [2, 1, 5, 8], [3, 2], [1, 3], [1, 0]],
+  ["large, apart and overlapping", [1, 4, 37, 40], [20, 17], [17, 16], [3, 0]],
+  ["large, next to each other", [1, 1, 19, 18], [17, 17], [1, 1], [8, 8]],
 ];
 
 /** Two parts of an optimizer's flat variable: 6 elements at 0, 4 at 64, 128 in all. */
