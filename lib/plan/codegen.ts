@@ -288,17 +288,21 @@ export function reductionKernel(
     ...inner.map((_, k) => `o${outer.length + k}`),
   ];
   const type = elementType(node.dtype, width === 4);
+  // What is the same for all that a thread sums up is loaded before the loop.
+  const loadsWhere = (inLoop: boolean) =>
+    operands.flatMap((_, i) =>
+      middle.some((axis) => axis.steps[i] !== 0) === inLoop ? [loads.load(i, index)] : []
+    );
   const spec = perThread(
     [...loads.bindings, { name: "y", type, write: true }],
     threads * chunks,
     target,
     `  let chunk = i / z.threads; let at = i % z.threads;
-${indent(split(kept, "at", (k) => `o${k}`, numbers))}
+${indent([...split(kept, "at", (k) => `o${k}`, numbers), ...loadsWhere(false)])}
   ${init}
   for (var r = chunk * z.each; r < min(chunk * z.each + z.each, z.length); r++) {
 ${indent(split(sizes(middle), "r", (k) => `r${k}`, numbers), 4)}
-${indent(operands.map((_, i) => loads.load(i, index)), 4)}
-${indent(lines, 4)}
+${indent([...loadsWhere(true), ...lines], 4)}
     ${values.join(" ")}
     ${step}
   }
