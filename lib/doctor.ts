@@ -64,10 +64,14 @@ function variable(name: string): string[] {
   return value ? [`${name}=${value}`] : [];
 }
 
+/** The variables that choose a driver. */
+const driverVariables = () =>
+  ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"].flatMap(variable);
+
 function checkAdapter(device: Device): Finding[] {
   const { info, gpu, target, software } = device;
   const { vendor, architecture, device: id, description } = info;
-  const chosen = ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"].flatMap(variable);
+  const chosen = driverVariables();
   const names = Object.keys(Object.getPrototypeOf(gpu.limits)) as (keyof GPUSupportedLimits)[];
   const limits = Object.fromEntries(names.map((name) => [name, gpu.limits[name]]));
   const { maxBindingBytes, subgroupSize } = target;
@@ -134,7 +138,7 @@ async function checkDevice(): Promise<Finding[]> {
     return [{
       check: "adapter",
       state: "error",
-      found: "none",
+      found: ["none", ...driverVariables()].join(", "),
       advice: error.message.replace("no WebGPU adapter: ", ""),
     }];
   }
@@ -157,7 +161,8 @@ function checkMemory(): Finding {
 }
 
 async function checkDisk(): Promise<Finding> {
-  const { bavail, bsize } = await statfs(".");
+  // Not this folder: the task may read `data` only.
+  const { bavail, bsize } = await statfs("data");
   const available = bavail * bsize, enough = available >= DISK;
   return {
     check: "disk",
@@ -179,15 +184,19 @@ async function checkData(folder: string): Promise<Finding> {
     return { check, state: "ok", found, facts: { train: train.count, test: test.count } };
   } catch (error) {
     if (!(error instanceof DataError)) throw error;
-    const missing = error.code === "missing-file";
+    const { code, message: found, cause } = error;
+    if (cause instanceof Deno.errors.NotCapable) throw cause;
+    const missing = code === "missing-file";
     return {
       check,
       state: missing ? "warning" : "error",
-      found: error.message,
+      found,
       advice: missing
         ? "deno task data gets it, and so does the first deno task train"
+        : code === "read-failed"
+        ? "make the file readable"
         : "deno task data --verify replaces what is damaged",
-      facts: { code: error.code },
+      facts: { code },
     };
   }
 }
@@ -201,6 +210,7 @@ async function checkJsr(url: string): Promise<Finding> {
     if (response.ok) return { check, state: "ok", found: `${host} can be reached` };
     found = `${host} answers ${response.status}`;
   } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
     found += `: ${say(error)}`;
   }
   return {
@@ -218,7 +228,13 @@ async function attempt(check: string, look: () => Finding | Promise<Finding>): P
   try {
     return await look();
   } catch (error) {
-    return { check, state: "warning", found: `cannot be told: ${say(error)}` };
+    const refused = error instanceof Deno.errors.NotCapable;
+    return {
+      check,
+      state: "warning",
+      found: `cannot be told: ${say(error)}`,
+      ...refused && { advice: "deno task doctor is permitted to look" },
+    };
   }
 }
 
@@ -231,5 +247,5 @@ export async function* examine(
   yield await attempt("memory", checkMemory);
   yield await attempt("disk", checkDisk);
   yield await attempt("data", () => checkData(data));
-  yield await checkJsr(jsr);
+  yield await attempt("JSR", () => checkJsr(jsr));
 }

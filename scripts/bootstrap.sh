@@ -198,9 +198,9 @@ fi
 # ----------------------------------------------------------------------------- packages from npm
 
 # Charts and Markdown: with them in Deno's cache, a run gets its report without a network too.
-report=scripts/report.ts
+report=scripts/report/write.ts
 if [ "$needs_packages" = yes ] &&
-  ! deno run --quiet --cached-only -P=report "$report" --help >/dev/null 2>&1; then
+  ! deno run --quiet --cached-only -P=report "$report" >/dev/null 2>&1; then
   say "getting the packages of the report (deno cache $report)"
   deno cache --quiet "$report" 2>/dev/null ||
     say "that failed; all but the reports on runs works without"

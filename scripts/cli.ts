@@ -5,13 +5,14 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
+import project from "../deno.json" with { type: "json" };
 import { CheckpointError } from "../lib/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
 import { DeviceError } from "../lib/device.ts";
 import { PlanError } from "../lib/plan.ts";
 import { SafetensorsError } from "../lib/safetensors.ts";
 import { ShapeError } from "../lib/shape.ts";
-import { CONFIG_FIELDS, type TrainConfig } from "../lib/train_config.ts";
+import { CONFIG_FIELDS, DEFAULT_CONFIG, type TrainConfig } from "../lib/train_config.ts";
 
 /** A wrong command line. */
 export class UsageError extends Error {
@@ -78,7 +79,7 @@ function parse<V extends string, S extends string>(
 }
 
 /** A flag's value as the setting of a run that it is; undefined where it was not given. */
-export function setting<K extends "batchSize" | "resize" | "testLimit">(
+export function setting<K extends "batchSize" | "limit" | "resize" | "testLimit">(
   flag: string,
   word: string | undefined,
   name: K,
@@ -100,6 +101,13 @@ export function choice<T extends string>(
   throw new UsageError(`--${flag} must be one of: ${allowed.join(", ")}, got "${word}"`);
 }
 
+/** The value of `--model`, the notebook's where it was not given. */
+export function modelName(word: string = DEFAULT_CONFIG.model): string {
+  const { wanted, allows } = CONFIG_FIELDS.model;
+  if (allows(word)) return word;
+  throw new UsageError(`--model must be ${wanted}; there is no model "${word}"`);
+}
+
 // deno-lint-ignore no-explicit-any -- errors are made in all ways
 type ErrorKind = new (...args: any[]) => Error;
 
@@ -114,14 +122,37 @@ const KNOWN: readonly ErrorKind[] = [
   ...Object.values(Deno.errors),
 ];
 
+/** What a task may do, in words, by the kind of permission. */
+const MAY: Readonly<Record<string, (what: readonly string[]) => string>> = {
+  read: (paths) => `read in ${folders(paths)}`,
+  write: (paths) => `write in ${folders(paths)}`,
+  net: (hosts) => `reach ${hosts.join(" and ")}`,
+};
+const folders = (paths: readonly string[]) => paths.map((path) => `${path}/`).join(" and ");
+
+/** What a refusal by Deno means for a task. */
+function refusal(message: string, task: string): string {
+  const kind = message.match(/^Requires (\w+) access/m)?.[1] ?? "";
+  const sets: Readonly<Record<string, Readonly<Record<string, unknown>>>> = project.permissions;
+  const listed = sets[task]?.[kind];
+  const may = Array.isArray(listed) && MAY[kind] ? `; it may only ${MAY[kind](listed)}` : "";
+  const tasks: Readonly<Record<string, { readonly command: string }>> = project.tasks;
+  const script = tasks[task]!.command.match(/\S+\.ts/g)!.at(-1);
+  return `${message}. The task \`${task}\` may not do that${may}. ` +
+    `Without limits: deno run -A ${script} …`;
+}
+
+/** An error, what caused it, and so on. */
+function* causes(error: unknown): Generator<unknown> {
+  for (; error instanceof Error; error = error.cause) yield error;
+}
+
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
-  const { message, cause } = error as Error;
-  const is = (kind: ErrorKind) => error instanceof kind || cause instanceof kind;
-  if (is(Deno.errors.NotCapable)) {
-    return `${message}. The task \`${name}\` may not do that; what it may, deno.json says. ` +
-      `Without limits: deno run -A scripts/${name}.ts …`;
-  }
+  const { message } = error as Error;
+  const all = [...causes(error)];
+  if (all.some((error) => error instanceof Deno.errors.NotCapable)) return refusal(message, name);
+  const is = (kind: ErrorKind) => all.slice(0, 2).some((error) => error instanceof kind);
   return [...KNOWN, ...known].some(is) ? message : undefined;
 }
 
@@ -148,7 +179,10 @@ export async function runCommand<V extends string, S extends string>(
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {
-      console.error(`error: ${error.message}\n\nFor all options: deno task ${name} --help`);
+      const [synopsis] = usage().split("\n\n");
+      console.error(
+        `error: ${error.message}\n\n${synopsis}\n\nFor all options: deno task ${name} --help`,
+      );
       return 2;
     }
     const message = explain(error, name, known);
@@ -158,11 +192,14 @@ export async function runCommand<V extends string, S extends string>(
   }
 }
 
-/** Columns that line up: the first to the left, the others to the right. */
-export function table(rows: readonly (readonly string[])[]): string {
+/** Rows as lines whose columns line up: the first to the left, or those that are not `right`. */
+export function table(
+  rows: readonly (readonly string[])[],
+  right: (column: number) => boolean = (column) => column > 0,
+): string {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   return rows.map((row) =>
-    row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
+    row.map((cell, i) => right(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)).join("  ")
       .trimEnd()
   ).join("\n");
 }

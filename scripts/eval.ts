@@ -95,19 +95,24 @@ async function run(
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  const reporter = new TrainReporter();
-  const command = {
-    name: "eval",
-    usage,
-    values: ["resize", "batch-size", "limit"] as const,
-    switches: ["json"] as const,
-    words: { min: 1, max: 1, what: "CHECKPOINT" },
-  };
-  try {
-    return await runCommand(args, command, (flags) => run(flags, reporter));
-  } finally {
-    await reporter.clear();
-  }
+  return await runCommand(
+    args,
+    {
+      name: "eval",
+      usage,
+      values: ["resize", "batch-size", "limit"],
+      switches: ["json"],
+      words: { min: 1, max: 1, what: "CHECKPOINT" },
+    },
+    async (flags) => {
+      const reporter = new TrainReporter();
+      try {
+        return await run(flags, reporter);
+      } finally {
+        await reporter.clear();
+      }
+    },
+  );
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

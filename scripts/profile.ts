@@ -5,20 +5,21 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
 import { type Ceiling, measureCeiling } from "../lib/ceiling.ts";
 import type { ImageDataset } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice, type Device, DeviceError } from "../lib/device.ts";
+import { defaultDevice, type Device } from "../lib/device.ts";
 import { DeviceDataset } from "../lib/evaluate.ts";
-import { type Feeds, Plan, PlanError } from "../lib/plan.ts";
+import { type Feeds, Plan } from "../lib/plan.ts";
 import { chromeTrace, type Cost, costsBy, type Profile, profilePlan } from "../lib/profile.ts";
 import { Random } from "../lib/random.ts";
-import { formatShape, ShapeError } from "../lib/shape.ts";
+import { formatShape } from "../lib/shape.ts";
 import { input } from "../lib/tensor.ts";
 import { Trainer } from "../lib/train.ts";
-import { CONFIG_FIELDS, DEFAULT_CONFIG, MODELS, trainConfig } from "../lib/train_config.ts";
+import { DEFAULT_CONFIG, MODELS, trainConfig } from "../lib/train_config.ts";
+import { type Flags, modelName, runCommand, setting, table } from "./cli.ts";
 
 const { batchSize, resize, model } = DEFAULT_CONFIG;
+const TOP = 20;
 
 const usage = () =>
   `usage: deno task profile [options]
@@ -31,7 +32,7 @@ rates. Then sums by layer and pass, and by op.
   --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
   --eval            the forward pass in evaluation mode instead, up to the count of right answers
   --submits         time each dispatch in submits of its own, not by timestamps; takes minutes
-  --top N           dispatches, and ops, to print, the slowest first (20)
+  --top N           dispatches, and ops, to print, the slowest first (${TOP})
   --json            print one JSON object with all dispatches instead
   --trace FILE      write them as a Chrome trace too (chrome://tracing, ui.perfetto.dev), a track
                     for each pass; the task may write in runs/ only
@@ -49,11 +50,6 @@ memory.
 
 exit code: 0 done; 1 the sizes do not fit the adapter; 2 the command line is wrong`;
 
-/** A wrong command line. */
-class UsageError extends Error {
-  override name = "UsageError";
-}
-
 interface Options {
   readonly batchSize: number;
   readonly resize: number;
@@ -63,39 +59,24 @@ interface Options {
   readonly evaluating: boolean;
   readonly submits: boolean;
   readonly json: boolean;
-  readonly help: boolean;
 }
 
-/** The command line's words, checked one by one. */
-function parse(args: string[]): Options {
-  const flags = parseArgs(args, {
-    string: ["batch-size", "resize", "model", "top", "trace"],
-    boolean: ["eval", "submits", "json", "help"],
-    alias: { help: "h" },
-    default: { "batch-size": `${batchSize}`, resize: `${resize}`, model, top: "20" },
-    unknown: (arg: string) => {
-      throw new UsageError(`unknown: ${arg}`);
-    },
-  });
-  const count = (name: "batch-size" | "resize" | "top"): number => {
-    const word = flags[name], value = /^\d+$/.test(word) ? Number(word) : NaN;
-    const { wanted, allows } =
-      CONFIG_FIELDS[name === "resize" ? "resize" : name === "top" ? "limit" : "batchSize"];
-    if (!allows(value)) throw new UsageError(`--${name} must be ${wanted}, got "${word}"`);
-    return value;
-  };
-  if (!MODELS.has(flags.model)) throw new UsageError(`there is no model "${flags.model}"`);
-  if (flags.trace === "") throw new UsageError("--trace needs a value");
+/** What the flags come to. */
+function optionsOf(
+  { values, on }: Flags<
+    "batch-size" | "resize" | "model" | "top" | "trace",
+    "eval" | "submits" | "json"
+  >,
+): Options {
   return {
-    batchSize: count("batch-size"),
-    resize: count("resize"),
-    top: count("top"),
-    model: flags.model,
-    trace: flags.trace,
-    evaluating: flags.eval,
-    submits: flags.submits,
-    json: flags.json,
-    help: flags.help,
+    batchSize: setting("batch-size", values["batch-size"], "batchSize") ?? batchSize,
+    resize: setting("resize", values.resize, "resize") ?? resize,
+    top: setting("top", values.top, "limit") ?? TOP,
+    model: modelName(values.model),
+    trace: values.trace,
+    evaluating: on.eval,
+    submits: on.submits,
+    json: on.json,
   };
 }
 
@@ -127,15 +108,6 @@ async function planOf(options: Options, device: Device): Promise<{ plan: Plan; f
   const trainer = await Trainer.create({ config, train: data, test: data, device });
   const plan = await Plan.compile({ updates: trainer.updates(batchSize), device });
   return { plan, feeds: { indices, ...trainer.optimizer.nextStep() } };
-}
-
-/** Rows as lines, the first `left` columns aligned to the left, the others to the right. */
-function align(rows: readonly (readonly string[])[], left: number): string {
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  return rows.map((row) =>
-    row.map((cell, i) => i < left ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
-      .trimEnd()
-  ).join("\n");
 }
 
 /** Milliseconds, share of the sum, rates, and the share of the ceiling that is nearer. */
@@ -193,11 +165,11 @@ function report({ steps, whole }: Profile, ceiling: Ceiling, top: number): strin
   ];
   return [
     `the ${slowest.length} slowest of ${steps.length} dispatches`,
-    align(dispatches, 4),
+    table(dispatches, (column) => column > 3),
     "\nmilliseconds by layer and pass",
-    align(layers, 1),
+    table(layers),
     "\nby op, with what is fused into it",
-    align(ops, 1),
+    table(ops),
     `\nsum of the dispatches ${sum.toFixed(1)} ms; the whole in one submit ${whole.toFixed(1)} ms`,
   ].join("\n");
 }
@@ -239,23 +211,19 @@ async function profile(options: Options): Promise<void> {
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  try {
-    const options = parse(args);
-    if (options.help) console.log(usage());
-    else await profile(options);
-    return 0;
-  } catch (error) {
-    if (error instanceof UsageError) {
-      console.error(`error: ${error.message}\n\nFor all options: deno task profile --help`);
-      return 2;
-    }
-    const { NotCapable, PermissionDenied, NotFound } = Deno.errors;
-    const known = [DeviceError, PlanError, ShapeError, NotCapable, PermissionDenied, NotFound];
-    if (!known.some((kind) => error instanceof kind)) throw error;
-    const way = error instanceof NotCapable ? "; the task may only write in runs/" : "";
-    console.error(`error: ${(error as Error).message}${way}`);
-    return 1;
-  }
+  return await runCommand(
+    args,
+    {
+      name: "profile",
+      usage,
+      values: ["batch-size", "resize", "model", "top", "trace"],
+      switches: ["eval", "submits", "json"],
+    },
+    async (flags) => {
+      await profile(optionsOf(flags));
+      return 0;
+    },
+  );
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

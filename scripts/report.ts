@@ -12,7 +12,6 @@ import { DeviceDataset, Evaluator } from "../lib/evaluate.ts";
 import { loadTrained } from "../lib/trained.ts";
 import { runCommand, UsageError } from "./cli.ts";
 import { latestRun, readRun, type Reported, saveTested } from "./report/run.ts";
-import { writeComparison, writeReport } from "./report/write.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 const DATA = "data/fashion-mnist";
@@ -35,13 +34,14 @@ after each epoch. Several runs are compared.
 
 exit code: 0 written; 1 there is no such run, or it is damaged; 2 the command line is wrong`;
 
-/** The first `count` test images; undefined where they are not here. */
+/** The first `count` test images; undefined where they cannot be read, which is said. */
 async function testImages(count: number): Promise<ImageDataset | undefined> {
   try {
     return await loadFashionMnist(DATA, "test", { limit: count });
   } catch (error) {
-    if (error instanceof DataError) return undefined;
-    throw error;
+    if (!(error instanceof DataError)) throw error;
+    console.error(`warning: no pictures of mistakes: ${error.message}`);
+    return undefined;
   }
 }
 
@@ -103,6 +103,8 @@ export async function main(args: string[]): Promise<number> {
         runs.push(await read(folder.replace(/(?<=.)\/+$/, ""), on.evaluate));
       }
       const [run] = runs;
+      // Only now: where the packages cannot be loaded, that is an error like any other.
+      const { writeComparison, writeReport } = await import("./report/write.ts");
       if (runs.length > 1) await writeComparison(runs, out ?? COMPARISON);
       else {
         const { tested } = run!;

@@ -5,14 +5,13 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
 import { Device, DeviceError } from "../lib/device.ts";
-import { PlanError } from "../lib/plan.ts";
 import { Random } from "../lib/random.ts";
 import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/shape.ts";
 import { formatSummary, runLayers, summarize } from "../lib/summary.ts";
 import { input, tensor } from "../lib/tensor.ts";
 import { DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
+import { type Flags, modelName, runCommand, UsageError } from "./cli.ts";
 import { networkMermaid } from "./report/network.ts";
 
 const USAGE = `usage: deno task shapes [--size N] [--batch N] [--channels N] [--dry]
@@ -29,7 +28,7 @@ on stderr says so.
   --summary      add a table of all layers: parameters, MACs, bytes of activations
   --json         print one JSON object with all of that instead
   --graph        draw the network instead, in Mermaid for Markdown; uses no device
-  --model NAME   ${[...MODELS.keys()].join(", ")}
+  --model NAME   ${[...MODELS.keys()].join(", ")} (${DEFAULT_CONFIG.model})
   -h, --help     this text
 
 MACs are the multiply-accumulates of convolutions and linear layers, those that meet padding
@@ -39,6 +38,59 @@ counted. The numbers of a layer that holds others are their sum.
 
 exit code: 0 done; 1 the sizes do not fit the network or the adapter; 2 the command line is wrong`;
 
+/** A flag's value, which must be a number: which ones make sense, the network knows. */
+function number(flag: string, word: string | undefined, otherwise: number): number {
+  if (word === undefined) return otherwise;
+  const value = word.trim() === "" ? NaN : Number(word);
+  if (Number.isNaN(value)) throw new UsageError(`--${flag} needs a number, got "${word}"`);
+  return value;
+}
+
+async function run(
+  { values, on: { dry, graph, json, summary } }: Flags<
+    "size" | "batch" | "channels" | "model",
+    "dry" | "summary" | "json" | "graph"
+  >,
+): Promise<number> {
+  const name = modelName(values.model);
+  const size = number("size", values.size, 224);
+  const channels = number("channels", values.channels, 1);
+  const shape: Shape = [number("batch", values.batch, 1), channels, size, size];
+  input("input", shape); // Refuses sizes that are none.
+  const net = MODELS.get(name)!({ inChannels: channels });
+  const found = summarize(net, shape);
+  if (graph) {
+    console.log(`\`\`\`mermaid\n${networkMermaid(found, formatShape(shape))}\n\`\`\``);
+    return 0;
+  }
+  using device = dry ? undefined : await findDevice();
+  const print = (name: string, shape: Shape) => {
+    if (!json) console.log(`${name} output shape: ${formatShape(shape)}`);
+  };
+  if (device) {
+    const x = tensor(pixels(shape), shape);
+    for await (const [name, y] of runLayers(net, x, device)) print(name, y.shape);
+  } else {
+    for (const { name, shape } of found.layers) print(name, shape);
+  }
+  if (json) {
+    const adapter = device?.description ?? null;
+    console.log(JSON.stringify({ input: shape, adapter, ...found, name }, null, 2));
+  } else if (summary) console.log(`\n${formatSummary(found)}`);
+  return 0;
+}
+
+/** Uniform random pixels. */
+function pixels(shape: Shape): Float32Array<ArrayBuffer> {
+  try {
+    return new Random(0).uniform(new Float32Array(sizeOf(shape)));
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    const what = `an input of ${formatShape(shape)} is more than this machine holds`;
+    throw new ShapeError(what, { cause });
+  }
+}
+
 /**
  * Runs the command.
  *
@@ -46,65 +98,12 @@ exit code: 0 done; 1 the sizes do not fit the network or the adapter; 2 the comm
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  const unknown: string[] = [];
-  const flags = parseArgs(args, {
-    string: ["size", "batch", "channels", "model"],
-    boolean: ["dry", "summary", "json", "graph", "help"],
-    alias: { help: "h" },
-    default: { size: "224", batch: "1", channels: "1", model: DEFAULT_CONFIG.model },
-    unknown: (arg: string) => {
-      unknown.push(arg);
-      return false;
-    },
-  });
-  if (unknown.length > 0) return misuse(`unknown: ${unknown.join(" ")}`);
-  if (flags.help) {
-    console.log(USAGE);
-    return 0;
-  }
-  const { model, dry, summary, json, graph } = flags;
-  const build = MODELS.get(model);
-  if (!build) return misuse(`there is no model "${model}"`);
-  for (const name of ["size", "batch", "channels"] as const) {
-    const text = flags[name];
-    if (text.trim() === "" || Number.isNaN(Number(text))) {
-      return misuse(`--${name} needs a number, got "${text}"`);
-    }
-  }
-  const [batch, channels, size] = [flags.batch, flags.channels, flags.size].map(Number);
-  const shape: Shape = [batch!, channels!, size!, size!];
-
-  try {
-    input("input", shape); // Refuses sizes that are none.
-    const net = build({ inChannels: channels! });
-    const found = summarize(net, shape);
-    if (graph) {
-      console.log(`\`\`\`mermaid\n${networkMermaid(found, formatShape(shape))}\n\`\`\``);
-      return 0;
-    }
-    using device = dry ? undefined : await findDevice();
-    const print = (name: string, shape: Shape) => {
-      if (!json) console.log(`${name} output shape: ${formatShape(shape)}`);
-    };
-    if (device) {
-      const x = tensor(new Random(0).uniform(new Float32Array(sizeOf(shape))), shape);
-      for await (const [name, y] of runLayers(net, x, device)) print(name, y.shape);
-    } else {
-      for (const { name, shape } of found.layers) print(name, shape);
-    }
-    if (json) {
-      const adapter = device?.description ?? null;
-      console.log(JSON.stringify({ input: shape, adapter, ...found, name: model }, null, 2));
-    } else if (summary) console.log(`\n${formatSummary(found)}`);
-    return 0;
-  } catch (error) {
-    const said = [ShapeError, PlanError, DeviceError].some((kind) => error instanceof kind);
-    if (said) console.error(`error: ${(error as Error).message}`);
-    else if (error instanceof RangeError) {
-      console.error(`error: an input of ${formatShape(shape)} is more than this machine holds`);
-    } else throw error;
-    return 1;
-  }
+  return await runCommand(args, {
+    name: "shapes",
+    usage: () => USAGE,
+    values: ["size", "batch", "channels", "model"],
+    switches: ["dry", "summary", "json", "graph"],
+  }, run);
 }
 
 /** The device, or undefined where there is no adapter, which is said on stderr. */
@@ -117,12 +116,6 @@ async function findDevice(): Promise<Device | undefined> {
     console.error("no WebGPU adapter here: the shapes are inferred, the layers do not run");
     return undefined;
   }
-}
-
-/** Says what is wrong with the command line. */
-function misuse(what: string): number {
-  console.error(`error: ${what}\n\n${USAGE}`);
-  return 2;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -5,14 +5,13 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
 import { type Ceiling, measureCeiling } from "../lib/ceiling.ts";
-import { Device, DeviceError } from "../lib/device.ts";
+import { Device } from "../lib/device.ts";
 import { problemFlops, problemKey } from "../lib/schedule.ts";
-import { ShapeError } from "../lib/shape.ts";
-import { CONFIG_FIELDS, DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
+import { DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
 import { trainingGraph, tune, type Tuning } from "../lib/tune.ts";
 import { cacheFolder, readTuned, writeTuned } from "../lib/tune_cache.ts";
+import { type Flags, modelName, runCommand, setting, table, UsageError } from "./cli.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
@@ -54,37 +53,20 @@ interface Settings {
   readonly json: boolean;
 }
 
-/** A wrong command line. */
-class UsageError extends Error {}
-
-/** The command line's words, checked; undefined where help is wanted. */
-function parse(args: string[]): Settings | undefined {
-  const flags = parseArgs(args, {
-    string: ["budget", "batch-size", "resize", "model"],
-    boolean: ["json", "help"],
-    alias: { help: "h" },
-    default: { budget: `${BUDGET}`, "batch-size": `${batchSize}`, resize: `${resize}`, model },
-    unknown: (arg: string) => {
-      throw new UsageError(`unknown: ${arg}`);
-    },
-  });
-  if (flags.help) return undefined;
-  const check = (flag: string, word: string, field: keyof typeof CONFIG_FIELDS) => {
-    const { wanted, allows } = CONFIG_FIELDS[field];
-    const value = field === "model" ? word : /^\d+$/.test(word) ? Number(word) : NaN;
-    if (!allows(value)) throw new UsageError(`--${flag} must be ${wanted}, got "${word}"`);
-    return value;
-  };
-  const { budget, json } = flags;
+/** The settings that flags come to. */
+function settingsOf(
+  { values, on }: Flags<"budget" | "batch-size" | "resize" | "model", "json">,
+): Settings {
+  const { budget = `${BUDGET}` } = values;
   if (!/^(\d+\.?\d*|\.\d+)$/.test(budget) || Number(budget) === 0) {
     throw new UsageError(`--budget must be a number of seconds above 0, got "${budget}"`);
   }
   return {
     budget: Number(budget),
-    batchSize: check("batch-size", flags["batch-size"], "batchSize") as number,
-    resize: check("resize", flags.resize, "resize") as number,
-    model: check("model", flags.model, "model") as string,
-    json,
+    batchSize: setting("batch-size", values["batch-size"], "batchSize") ?? batchSize,
+    resize: setting("resize", values.resize, "resize") ?? resize,
+    model: modelName(values.model),
+    json: on.json,
   };
 }
 
@@ -114,17 +96,12 @@ export function formatTunings(tunings: readonly Tuning[], { gflops: most }: Ceil
       rule === schedule || before === undefined ? "" : `${rule}, ${before.toFixed(2)} ms`,
     ]);
   }
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  const lines = rows.map((row) =>
-    row.map((cell, i) => i > 2 && i < 6 ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))
-      .join("  ").trimEnd()
-  );
   const measured = tunings.filter((tuning) => gflops(tuning) !== undefined);
   const sum = (time: (tuning: Tuning) => number) =>
     measured.reduce((total, tuning) => total + tuning.layers.length * time(tuning), 0).toFixed(0);
   const left = tunings.length - measured.length;
   return [
-    ...lines,
+    table(rows, (column) => column > 2 && column < 6),
     `ceiling: ${most.toFixed(0)} GFLOP/s of multiply-adds in registers`,
     `the ${measured.length} measured take ${sum((x) => x.milliseconds.get(x.schedule)!)} ms of a ` +
     `step, and by the rules ${
@@ -150,6 +127,8 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
     return new Map<string, string>();
   });
   kept.forEach((choice, key) => device.tuned.set(key, choice));
+  // At once, so that a folder that cannot be written to is not found out at the end.
+  await writeTuned(device, folder);
   const ceiling = await measureCeiling(device);
   const { batchSize, resize, budget } = settings;
   const graph = trainingGraph(MODELS.get(settings.model)!(), [batchSize, 1, resize, resize]);
@@ -192,27 +171,23 @@ function report(tunings: readonly Tuning[], device: Device, ceiling: Ceiling, se
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  const reporter = new TrainReporter();
-  try {
-    const settings = parse(args);
-    if (settings) return await run(settings, reporter);
-    console.log(usage());
-    return 0;
-  } catch (error) {
-    await reporter.clear();
-    if (error instanceof UsageError) {
-      console.error(`error: ${error.message}\n\nFor all options: deno task tune --help`);
-      return 2;
-    }
-    const { NotCapable, PermissionDenied } = Deno.errors;
-    const known = [DeviceError, ShapeError, NotCapable, PermissionDenied];
-    const cause = (error as Error).cause;
-    if (!known.some((kind) => error instanceof kind || cause instanceof kind)) throw error;
-    console.error(`error: ${(error as Error).message}`);
-    return 1;
-  } finally {
-    await reporter.clear();
-  }
+  return await runCommand(
+    args,
+    {
+      name: "tune",
+      usage,
+      values: ["budget", "batch-size", "resize", "model"],
+      switches: ["json"],
+    },
+    async (flags) => {
+      const reporter = new TrainReporter();
+      try {
+        return await run(settingsOf(flags), reporter);
+      } finally {
+        await reporter.clear();
+      }
+    },
+  );
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -41,7 +41,10 @@ Deno.test("deno task doctor tells programs all they may want to know, with its p
 Deno.test("deno task doctor exits 1 where there is no adapter, and says what to install", async () => {
   const { code, out } = await deno(["task", "-q", "doctor"], { env: NO_ADAPTER });
   assertEquals(code, 1, out);
-  assertMatch(out, /^ERROR {4}adapter {3}none\n {19}→ install a Vulkan driver/m);
+  assertMatch(
+    out,
+    /^ERROR {4}adapter {3}none, DENO_.*=vulkan, VK_.*=\/dev\/null\n {19}→ install a Vulkan driver/m,
+  );
   assertMatch(out, /^ok {7}Deno {6}2\./m);
   assertEquals(out.match(/^ERROR/gm)!.length, 1);
 });

@@ -264,8 +264,8 @@ Deno.test("sizes that do not fit end with 1, a wrong command line with 2", async
     [["--channels", "0"], 1, "got [1, 0, 224, 224]"],
     [["--size", "100000"], 1, "error: "],
     [["--size", "large"], 2, 'error: --size needs a number, got "large"'],
-    [["--size"], 2, 'error: --size needs a number, got ""'],
-    [["--model", "vgg16"], 2, 'error: there is no model "vgg16"'],
+    [["--size"], 2, "error: --size needs a value"],
+    [["--model", "vgg16"], 2, 'there is no model "vgg16"'],
     [["--sise", "96"], 2, "error: unknown: --sise"],
     [["224"], 2, "error: unknown: 224"],
   ];

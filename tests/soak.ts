@@ -13,6 +13,8 @@ const drawn = soak ? crypto.getRandomValues(new Uint32Array(1))[0]! : 1;
 /** Where the draws come from. */
 export const SEED = given === undefined ? drawn : Number(given);
 
+console.log(`seed ${SEED}`);
+
 /** The first in the suite, the second in a soak. */
 export function rounds(suite: number, long: number): number {
   return soak ? long : suite;

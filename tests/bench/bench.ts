@@ -5,7 +5,6 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
 import {
   Adam,
   collectCalls,
@@ -13,6 +12,7 @@ import {
   Conv2d,
   conv2d,
   CONV_WEIGHT_ORDER,
+  DataError,
   defaultDevice,
   type Device,
   DeviceDataset,
@@ -43,6 +43,7 @@ import {
 import { type Ceiling, measureCeiling } from "../../lib/ceiling.ts";
 import { schedule } from "../../lib/plan/steps.ts";
 import { median, type TimingOptions, timings, waitFor } from "../../lib/timing.ts";
+import { runCommand } from "../../scripts/cli.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 
 const DATA = "data/fashion-mnist";
@@ -59,7 +60,7 @@ ceiling.
   --json           print one JSON object instead
   -h, --help       this text
 
-exit code: 0 done; 2 the command line is wrong`;
+exit code: 0 done; 1 something failed, and what; 2 the command line is wrong`;
 
 /** What was measured: time, and how much was done in it. */
 interface Measured {
@@ -229,7 +230,7 @@ async function someImages(count: number): Promise<ImageDataset> {
   try {
     return await loadFashionMnist(DATA, "train", { limit: count });
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof DataError && error.code === "missing-file")) throw error;
     return madeUpImages(count);
   }
 }
@@ -297,22 +298,6 @@ function rates({ ms, flops, images, bytes }: Measured, ceiling: Ceiling): [strin
   return [rate, share];
 }
 
-/** The flags, and the words that are none. */
-function parse(args: string[]) {
-  const unknown: string[] = [];
-  const flags = parseArgs(args, {
-    string: ["filter"],
-    boolean: ["quick", "json", "help"],
-    alias: { help: "h" },
-    default: { filter: "" },
-    unknown: (arg: string) => {
-      unknown.push(arg);
-      return false;
-    },
-  });
-  return { ...flags, unknown };
-}
-
 /**
  * Runs the command.
  *
@@ -320,15 +305,22 @@ function parse(args: string[]) {
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  const { quick, filter, json, help, unknown } = parse(args);
-  if (help) {
-    console.log(USAGE);
+  const command = {
+    name: "bench",
+    usage: () => USAGE,
+    values: ["filter"],
+    switches: ["quick", "json"],
+  } as const;
+  return await runCommand(args, command, async ({ values: { filter = "" }, on }) => {
+    await bench(filter, on);
     return 0;
-  }
-  if (unknown.length > 0) {
-    console.error(`error: unknown: ${unknown.join(" ")}\n\n${USAGE}`);
-    return 2;
-  }
+  });
+}
+
+async function bench(
+  filter: string,
+  { quick, json }: { quick: boolean; json: boolean },
+): Promise<void> {
   const device = await defaultDevice();
   const setting: Setting = quick
     ? { device, batchSize: 8, resize: 32, timing: { enough: 30 } }
@@ -361,7 +353,6 @@ export async function main(args: string[]): Promise<number> {
     const results = { adapter: description, deno: Deno.version.deno, quick, ceiling, found };
     console.log(JSON.stringify(results, null, 2));
   }
-  return 0;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
+import { type Flags, runCommand, UsageError } from "../../scripts/cli.ts";
 import type { Answer, Phase } from "./peers/job.ts";
 import { prepare } from "./peers/prepare.ts";
 
@@ -95,11 +95,6 @@ weights, the same batch, cross-entropy, Adam at 0.001. The table goes to stdout,
 exit code: 0 all agree; 1 a library failed or disagrees; 2 the command line is wrong, or the peers
 are not installed`;
 
-/** A wrong command line, or one that needs something first. */
-class UsageError extends Error {
-  override name = "UsageError";
-}
-
 interface Options {
   readonly batchSize: number;
   readonly resize: number;
@@ -109,28 +104,29 @@ interface Options {
   readonly python: string | undefined;
   readonly keep: boolean;
   readonly json: boolean;
-  readonly help: boolean;
 }
 
-function parse(args: string[]): Options {
-  const flags = parseArgs(args, {
-    string: ["batch-size", "resize", "steps", "threads", "only", "python"],
-    boolean: ["keep", "json", "help"],
-    alias: { help: "h" },
-    unknown: (arg: string) => {
-      throw new UsageError(`unknown: ${arg}`);
-    },
-  });
-  const count = (name: "batch-size" | "resize" | "steps" | "threads", otherwise: number) => {
-    const word = flags[name];
+const COUNTS = ["batch-size", "resize", "steps", "threads"] as const;
+const COMMAND = {
+  name: "bench:peers",
+  usage: () => usage,
+  values: [...COUNTS, "only", "python"],
+  switches: ["keep", "json"],
+} as const;
+
+function optionsOf(
+  { values, on }: Flags<typeof COMMAND["values"][number], typeof COMMAND["switches"][number]>,
+): Options {
+  const count = (name: typeof COUNTS[number], otherwise: number) => {
+    const word = values[name];
     if (word === undefined) return otherwise;
     if (!/^[1-9]\d*$/.test(word)) {
       throw new UsageError(`--${name} must be a whole number from 1 on`);
     }
     return Number(word);
   };
-  const python = flags.python || undefined;
-  const only = flags.only?.split(",");
+  const { python } = values;
+  const only = values.only?.split(",");
   const wrong = only?.find((name) => !OTHERS.includes(name));
   if (wrong !== undefined) {
     throw new UsageError(`--only: there is no "${wrong}"; there are ${OTHERS.join(", ")}`);
@@ -144,9 +140,7 @@ function parse(args: string[]): Options {
     threads: count("threads", 2),
     names: ["resnette", ...OTHERS.filter((name) => wanted.includes(name))],
     python,
-    keep: flags.keep,
-    json: flags.json,
-    help: flags.help,
+    ...on,
   };
 }
 
@@ -155,7 +149,8 @@ async function checkInstalled(names: readonly string[]): Promise<void> {
   if (!names.some((name) => PEERS[name]!.script.startsWith(NPM))) return;
   try {
     await Deno.stat(MODULES);
-  } catch {
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
     throw new UsageError(
       `the peers are not installed; to get them (750 MB, into ${MODULES}):\n\n` +
         `  (cd ${NPM} && deno install)`,
@@ -333,16 +328,7 @@ async function bench(options: Options): Promise<number> {
 
 /** Runs the command; returns the exit code. */
 export async function main(args: string[]): Promise<number> {
-  try {
-    const options = parse(args);
-    if (!options.help) return await bench(options);
-    console.log(usage);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(`error: ${error.message}\n\nFor all options: deno task bench:peers --help`);
-    return 2;
-  }
+  return await runCommand(args, COMMAND, async (flags) => await bench(optionsOf(flags)));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

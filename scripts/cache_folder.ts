@@ -1,0 +1,10 @@
+/**
+ * Prints the folder that `deno task tune` writes in and `deno task train` reads, for `deno.json` to
+ * permit that one and no other. Where the environment names none: `runs`, which changes nothing.
+ *
+ * @module
+ */
+
+import { cacheFolder } from "../lib/tune_cache.ts";
+
+console.log(cacheFolder() ?? "runs");

@@ -1,0 +1,253 @@
+/**
+ * How each task of `deno.json` is tried: a small run of it, and for each thing that it may do, a
+ * situation in which that matters, and how it shows. Not a test.
+ */
+
+import type { Situation } from "./project.ts";
+
+/** What is to be seen of a permission, in a situation in which it matters. */
+export interface Case extends Situation {
+  /** What the task says with it; what its whole run does, if it is not said here. */
+  readonly with?: RegExp;
+  /** What it says without it; a refusal where it fails. */
+  readonly without?: RegExp;
+  /** How it ends with it and without it. */
+  readonly codes?: readonly [number, number];
+}
+
+/** A task: a run of it, what that says, and what is to be seen of each permission. */
+export interface Row extends Situation {
+  readonly says: RegExp;
+  /** What a refusal says beside Deno's own words. */
+  readonly hint?: RegExp;
+  readonly cases: Readonly<Record<string, Case>>;
+  /** How it ends. */
+  readonly code?: number;
+  /** Whether it takes so long that only a soak has the time. */
+  readonly long?: boolean;
+}
+
+const DEBIAN = "/usr/share/datasets/fashion-mnist";
+const HOSTS = ["fashion-mnist.s3-website.eu-central-1.amazonaws.com", "raw.githubusercontent.com"];
+const NO_ADAPTER = {
+  DENO_WEBGPU_BACKEND: "vulkan",
+  VK_DRIVER_FILES: "/dev/null",
+  VK_ICD_FILENAMES: "/dev/null",
+};
+const TINY = "--model tiny --batch-size 32 --resize 28";
+
+/** Where data come from: a server, another one if that has none, or Debian's package. */
+const DOWNLOADS: Readonly<Record<string, Case>> = {
+  [`read ${DEBIAN}`]: {
+    lacksData: true,
+    debian: true,
+    proxy: "none",
+    without: /cannot be downloaded: .*apt-get install dataset-fashion-mnist/,
+  },
+  [`net ${HOSTS[0]}:80`]: {
+    lacksData: true,
+    without: /http:\/\/fashion-mnist\S+: Requires net access to "fashion-mnist\.s3[^"]*:80"/,
+  },
+  [`net ${HOSTS[1]}:443`]: {
+    lacksData: true,
+    proxy: "none",
+    codes: [1, 1],
+    with: /https:\/\/raw\S+: (?!Requires)/,
+    without: /https:\/\/raw\S+: Requires net access to "raw\.githubusercontent\.com:443"/,
+  },
+};
+
+/** The variables that name the folder of caches: each where it is the one. */
+const ELSEWHERE: Readonly<Record<string, Situation>> = {
+  XDG_CACHE_HOME: {},
+  HOME: { env: { XDG_CACHE_HOME: "" } },
+  LOCALAPPDATA: {
+    env: { XDG_CACHE_HOME: "", LOCALAPPDATA: "local" },
+    preload: 'Object.assign(Deno, { build: { ...Deno.build, os: "windows" } });',
+  },
+};
+
+/** Each of these variables, for the script that prints the folder and for the one that uses it. */
+function cacheCases(seen: Pick<Case, "with" | "without" | "codes">): Record<string, Case> {
+  return Object.fromEntries(
+    Object.entries(ELSEWHERE).flatMap(([name, situation]) =>
+      ["cache: ", ""].map((set) => [`${set}env ${name}`, { ...situation, ...seen }])
+    ),
+  );
+}
+
+/** What packages ask for colours, which Deno would keep from them. */
+function colorCases(seen: Pick<Case, "with" | "without" | "codes">): Record<string, Case> {
+  const tty = 'import process from "node:process"; process.stdout.isTTY = true;';
+  return {
+    "env CI": { env: { NO_COLOR: "" }, ...seen },
+    "env TERM": { env: { NO_COLOR: "" }, preload: tty, ...seen },
+  };
+}
+
+/** A finding of doctor's, and that it cannot be told. */
+const finding = (found: RegExp, kind: string): Case => ({
+  with: found,
+  without: new RegExp(`cannot be told: Requires ${kind} access to .*\n.*→ deno task doctor`),
+});
+
+export const TASKS: Readonly<Record<string, Row | undefined>> = {
+  // First, as train reads what it writes.
+  tune: {
+    words: "--model tiny --batch-size 1 --resize 28 --budget 0.01",
+    says: /^saved .*tuned-.*\.json$/m,
+    cases: {
+      "read $CACHE": {},
+      "write $CACHE": {},
+      ...cacheCases({ without: /^error: (there is no folder|Requires write access to)/m }),
+    },
+  },
+  train: {
+    words: `${TINY} --epochs 1 --limit 64 --test-limit 64 --out runs/new`,
+    says: /^saved runs\/new\/checkpoints\/epoch-1$/m,
+    hint: /The task may only read and write in runs\/|cannot be downloaded/,
+    cases: {
+      "read data/fashion-mnist": {},
+      "read runs": {},
+      "read $CACHE": { with: /^2 schedules by/m, codes: [0, 0] },
+      "write data/fashion-mnist": { lacksData: true },
+      "write runs": {},
+      ...DOWNLOADS,
+      ...cacheCases({ with: /^2 schedules by/m, codes: [0, 0] }),
+      ...colorCases({
+        codes: [0, 0],
+        with: /^(?![^]*no report)[^]*^saved/m,
+        without: /^warning: no report \(Requires env access to "(CI|TERM)"/m,
+      }),
+    },
+  },
+  data: {
+    says: /^data\/fashion-mnist: all 4 files are there/m,
+    cases: {
+      "read data/fashion-mnist": {},
+      "write data/fashion-mnist": { lacksData: true },
+      ...DOWNLOADS,
+    },
+  },
+  shapes: { words: "--model tiny --size 28", says: /^fc output shape: \[1, 10\]$/m, cases: {} },
+  eval: {
+    words: "runs/first --limit 64 --batch-size 32",
+    says: /^test acc 0\.\d+ \(\d+ of 64\)$/m,
+    cases: { "read data/fashion-mnist": {}, "read runs": {} },
+  },
+  predict: {
+    words: `runs/first ${new URL("../fixtures/images/boot_16.png", import.meta.url).pathname}`,
+    says: /boot_16\.png: .* 0\.\d+/,
+    cases: { "read everything": {} },
+  },
+  export: {
+    words: "runs/first --to onnx --out runs/net.onnx",
+    says: /^runs\/net\.onnx \(/m,
+    cases: { "read runs": {}, "write runs": {} },
+  },
+  report: {
+    words: "runs/first --out runs/new",
+    says: /^runs\/new\/report\.html$/m,
+    cases: {
+      "read data/fashion-mnist": {
+        codes: [0, 0],
+        with: /^runs[^]*html\n$/,
+        without: /^warning: no pictures of mistakes: .*Requires read access to "data/m,
+      },
+      "read runs": {},
+      "write runs": {},
+      ...colorCases({}),
+    },
+  },
+  doctor: {
+    // That it ends with 0 where there is one, `doctor_test.ts` sees.
+    env: NO_ADAPTER,
+    code: 1,
+    says: /^ok +Deno[^]*^(ok|warning) +JSR +jsr/m,
+    cases: {
+      "read data": finding(/^ok +disk/m, "read"),
+      "net jsr.io:443": finding(/JSR +jsr\.io (can|answers)/, "net"),
+      "sys statfs": finding(/^(ok|warning) +disk +[\d.]+ GiB/m, "sys"),
+      "sys systemMemoryInfo": finding(/memory +[\d.]+ GiB/m, "sys"),
+      ...Object.fromEntries(
+        Object.entries(NO_ADAPTER).map(([name, value]) => [`env ${name}`, {
+          with: new RegExp(`adapter +none.* ${name}=${value}`),
+          without: /adapter +none, /,
+        }]),
+      ),
+    },
+  },
+  profile: {
+    words: "--model tiny --batch-size 1 --resize 28 --trace runs/new.json",
+    says: /^wrote runs\/new\.json$/m,
+    cases: { "write runs": {} },
+  },
+  bench: {
+    words: "--quick --filter reading",
+    says: /^reading .* MB\/s$/m,
+    cases: { "read data/fashion-mnist": {} },
+  },
+  "bench:peers": {
+    // A Python that fails: so it ends with 1 after our own part.
+    words: "--only torch --python false --batch-size 1 --resize 32 --steps 1",
+    says: /^Resnette, forward: first/m,
+    hint: /./,
+    code: 1,
+    long: true,
+    cases: {
+      "read data/fashion-mnist": {},
+      "read tests/bench/peers/npm/node_modules": {
+        // It looks for the packages before it fails, as no memory holds such images.
+        words: "--only tfjs --resize 999999",
+        with: /RangeError|allocation/,
+        without: /Requires read access/,
+      },
+      "write runs": {},
+      "run everything": {},
+    },
+  },
+  test: testRow("tests/faults/probe_test.ts"),
+  "test:soak": { ...testRow(""), long: true },
+  ok: undefined, // It starts no script of ours.
+};
+
+/** A test that does all that tests do. */
+export const PROBE = `import process from "node:process";
+import { deno } from "../call.ts";
+import { inFolder } from "../folder.ts";
+import { report } from "../soak.ts";
+
+Deno.test("probe", () => inFolder(async (folder) => {
+  process.stdout.isTTY = Deno.args.includes("tty");
+  await import("@deno/gfm");
+  await Deno.writeTextFile(folder + "/a", await Deno.readTextFile("mod.ts"));
+  await using server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen: () => {} },
+    () => new Response("answer"),
+  );
+  await (await fetch("http://127.0.0.1:" + server.addr.port)).text();
+  await deno(["--version"]);
+  await new Deno.Command("sh", { args: ["-c", "true"] }).output();
+  report("probed");
+}));
+`;
+
+function testRow(words: string): Row {
+  const needs = ["SEED", "SOAK"].map((name) => [`env ${name}`, {}] as const);
+  return {
+    words,
+    env: { NO_COLOR: "" },
+    says: / 1 passed \| 0 failed/,
+    hint: /./,
+    cases: {
+      "read everything": {},
+      "write runs": { without: /Requires write access to/ },
+      "net 127.0.0.1": {},
+      "run deno": {},
+      "run sh": {},
+      ...Object.fromEntries(needs),
+      "env CI": {},
+      "env TERM": { words: `${words} -- tty` },
+    },
+  };
+}
