@@ -23,7 +23,7 @@ import {
   MAX_TENSOR_BYTES,
   type RunState,
 } from "./checkpoint.ts";
-import { writeFileWhole } from "./run_files.ts";
+import { removeUnfinished, WriteError, writeFileWhole } from "./run_files.ts";
 
 /** A checkpoint's folder and where in the run it was made. */
 interface Found {
@@ -134,14 +134,14 @@ export async function readBounded(path: string, max: number): Promise<Uint8Array
 
 /** A run's folder, held by this process. */
 export class RunDirectory implements Disposable {
-  readonly #lock: Deno.FsFile;
+  readonly #file: Deno.FsFile;
 
   private constructor(
     /** The folder. */
     readonly path: string,
     lock: Deno.FsFile,
   ) {
-    this.#lock = lock;
+    this.#file = lock;
   }
 
   /**
@@ -149,41 +149,61 @@ export class RunDirectory implements Disposable {
    * that it ends with the process, however that ends.
    *
    * @throws {CheckpointError} when another process has it, or when it is to be `fresh` but is not.
+   * @throws {WriteError} when it may not be written to, or the disk is full.
    */
   static async open(path: string, { fresh }: { fresh: boolean }): Promise<RunDirectory> {
-    await Deno.mkdir(join(path, "checkpoints"), { recursive: true });
-    const lock = await Deno.open(join(path, "lock"), { read: true, write: true, create: true });
+    const run = new RunDirectory(path, await RunDirectory.#lock(path));
     try {
-      if (!await lock.tryLock(true)) {
-        const holder = await Deno.readTextFile(join(path, "lock")).catch(() => "");
-        const who = holder.trim().slice(0, 100) || "its number is unknown";
-        throw new CheckpointError(
-          `${path}: another process is training there (${who}); wait for it, stop it, or give ` +
-            "another folder with --out",
-        );
-      }
       if (fresh && (await findCheckpoints(path)).length > 0) {
         throw new CheckpointError(
           `${path}: there is a run already; go on with it (--resume ${path}) or give another ` +
             "folder with --out",
         );
       }
-      await lock.truncate();
-      await lock.write(new TextEncoder().encode(`process ${Deno.pid}\n`));
-      const run = new RunDirectory(path, lock);
-      await run.#removeLeftovers();
+      await run.#begin();
       return run;
     } catch (error) {
-      lock.close();
+      run[Symbol.dispose]();
       throw error;
     }
   }
 
-  /** What a killed process left half written. */
-  async #removeLeftovers(): Promise<void> {
-    const folder = join(this.path, "checkpoints");
-    for await (const { name } of Deno.readDir(folder)) {
-      if (name.startsWith(".partial-")) await Deno.remove(join(folder, name), { recursive: true });
+  /** The lock's file, locked. */
+  static async #lock(path: string): Promise<Deno.FsFile> {
+    const name = join(path, "lock");
+    let lock: Deno.FsFile | undefined, locked = false;
+    try {
+      await Deno.mkdir(join(path, "checkpoints"), { recursive: true });
+      lock = await Deno.open(name, { read: true, write: true, create: true });
+      locked = await lock.tryLock(true);
+    } catch (cause) {
+      lock?.close();
+      throw new WriteError(lock ? name : path, cause);
+    }
+    if (locked) return lock;
+    lock.close();
+    const holder = await Deno.readTextFile(name).catch(() => "");
+    const who = holder.trim().slice(0, 100) || "its number is unknown";
+    throw new CheckpointError(
+      `${path}: another process is training there (${who}); wait for it, stop it, or give ` +
+        "another folder with --out",
+    );
+  }
+
+  /** Says who has the folder, and removes what a killed process left half written. */
+  async #begin(): Promise<void> {
+    try {
+      await this.#file.truncate();
+      await this.#file.write(new TextEncoder().encode(`process ${Deno.pid}\n`));
+      await removeUnfinished(this.path);
+      await removeUnfinished(join(this.path, "report"));
+      const folder = join(this.path, "checkpoints");
+      for (const { name } of await Array.fromAsync(Deno.readDir(folder))) {
+        if (!name.startsWith(".partial-")) continue;
+        await Deno.remove(join(folder, name), { recursive: true });
+      }
+    } catch (cause) {
+      throw new WriteError(this.path, cause);
     }
   }
 
@@ -191,6 +211,7 @@ export class RunDirectory implements Disposable {
    * Writes a checkpoint, whole or not at all.
    *
    * @returns its folder.
+   * @throws {WriteError} when it cannot be written; those before it are as they were.
    */
   async save(checkpoint: Checkpoint): Promise<string> {
     const folder = join(this.path, "checkpoints");
@@ -204,21 +225,28 @@ export class RunDirectory implements Disposable {
       await Deno.rename(partial, path);
     } catch (error) {
       await Deno.remove(partial, { recursive: true }).catch(() => {});
-      throw error;
+      throw error instanceof CheckpointError ? error : new WriteError(path, error);
     }
-    for (const old of (await findCheckpoints(this.path)).slice(1)) {
-      if (old.step > 0) await Deno.remove(old.path, { recursive: true });
-    }
+    // The checkpoint is safe: an old stop that cannot be removed is one folder too many, no more.
+    await this.#removeOldStops().catch(() => {});
     return path;
+  }
+
+  async #removeOldStops(): Promise<void> {
+    for (const { path, step } of (await findCheckpoints(this.path)).slice(1)) {
+      if (step > 0) await Deno.remove(path, { recursive: true });
+    }
   }
 
   /** Lets the folder go, and removes it where nothing was saved. */
   [Symbol.dispose](): void {
+    const names = ["checkpoints", "lock", ""].map((name) => join(this.path, name));
     try {
-      for (const name of ["checkpoints", "lock", ""]) Deno.removeSync(join(this.path, name));
+      // A link to another disk is removed as if it were empty, so it is not tried.
+      if (Deno.lstatSync(names[0]!).isDirectory) names.forEach((name) => Deno.removeSync(name));
     } catch {
       // There is something in it: as it should be.
     }
-    this.#lock.close();
+    this.#file.close();
   }
 }

@@ -35,6 +35,22 @@ export class Stop implements Disposable {
     return this.#controller.signal;
   }
 
+  /**
+   * What `work` comes to, or undefined once there is a signal: for work that need not be finished, as
+   * the process will end.
+   */
+  async before<T>(work: Promise<T>): Promise<T | undefined> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const stopped = () => resolve(undefined);
+    if (this.signal.aborted) stopped();
+    this.signal.addEventListener("abort", stopped);
+    try {
+      return await Promise.race([work, promise]);
+    } finally {
+      this.signal.removeEventListener("abort", stopped);
+    }
+  }
+
   [Symbol.dispose](): void {
     for (const [signal, handler] of this.#handlers) Deno.removeSignalListener(signal, handler);
   }

@@ -6,13 +6,14 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { CheckpointError } from "../lib/checkpoint.ts";
+import { type Checkpoint, CheckpointError } from "../lib/checkpoint.ts";
 import { ensureFashionMnist } from "../lib/data/download.ts";
 import { DataError } from "../lib/data/error.ts";
-import { loadFashionMnist } from "../lib/data/fashion_mnist.ts";
+import { type ImageDataset, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
 import { defaultDevice, type Device, DeviceError } from "../lib/device.ts";
 import { PlanError } from "../lib/plan.ts";
 import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/run_dir.ts";
+import { WriteError } from "../lib/run_files.ts";
 import { SafetensorsError } from "../lib/safetensors.ts";
 import { tunedDigest } from "../lib/schedule.ts";
 import { NonFiniteError, Trainer } from "../lib/train.ts";
@@ -173,16 +174,30 @@ function checkUse(given: Partial<TrainConfig>, config: TrainConfig): void {
   }
 }
 
-/** Where a run goes that is given no folder: `runs/2026-02-14T15-30-12-resnet18`. */
-function defaultOut(model: string): string {
-  return `runs/${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-${model}`;
+/**
+ * Makes the folder of a run that is given none: `runs/2026-02-14T15-30-12-resnet18`, with `-2` at its
+ * end where that is taken, as a clock can step back.
+ */
+async function newFolder(model: string): Promise<string> {
+  const time = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  for (let number = 1;; number++) {
+    const path = `runs/${time}-${model}${number > 1 ? `-${number}` : ""}`;
+    try {
+      await Deno.mkdir("runs", { recursive: true });
+      await Deno.mkdir(path);
+      return path;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw new WriteError(path, error);
+    }
+  }
 }
 
-/** What a failed run says about its checkpoints. */
-interface Saved {
-  run?: string;
-  /** The last checkpoint's folder. */
+/** How to go on after a stop or a failure. */
+interface GoOn {
+  /** The last checkpoint's folder; undefined where there is none. */
   path?: string;
+  /** The command: until something is saved, the one that was given. */
+  command: string;
 }
 
 /** Lets a device use the schedules that were measured on it, if there are any. */
@@ -196,8 +211,31 @@ async function useTuned(device: Device, reporter: TrainReporter): Promise<void> 
   }
 }
 
-async function train(options: Options, reporter: TrainReporter, saved: Saved): Promise<number> {
+/** Loads the data and compiles the plans; the seconds are those of the plans. */
+async function prepare(
+  config: TrainConfig,
+  checkpoint: Checkpoint | undefined,
+  device: Device,
+  reporter: TrainReporter,
+): Promise<{ trainer: Trainer; test: ImageDataset; seconds: number }> {
+  await ensureFashionMnist(DATA, {
+    log: (line) => reporter.say(line),
+    onProgress: (progress) => reporter.download(progress),
+  });
+  const limits = { train: config.limit, test: config.testLimit };
+  const load = (split: "train" | "test") =>
+    loadFashionMnist(DATA, split, limits[split] === null ? {} : { limit: limits[split] });
+  const test = await load("test");
+  const trainer = await Trainer.create({ config, train: await load("train"), test, device });
+  if (checkpoint) trainer.restore(checkpoint);
+  const start = performance.now();
+  await trainer.prepare();
+  return { trainer, test, seconds: (performance.now() - start) / 1000 };
+}
+
+async function train(options: Options, reporter: TrainReporter, goOn: GoOn): Promise<number> {
   const { given, resume } = options;
+  using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
   const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
   checkUse(given, config);
@@ -225,43 +263,40 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
   if (before && before.history.length >= config.epochs) {
     await reporter.say(
       `${loaded.path}: all ${config.epochs} epochs are done; to train on: ` +
-        `--resume ${resume} --epochs N`,
+        `--resume ${resume} --epochs N; for its report: deno task report ${resume}`,
     );
     return 0;
   }
 
-  const out = options.out ?? loaded?.run ?? defaultOut(config.model);
-  using run = await RunDirectory.open(out, { fresh: out !== loaded?.run });
-  const limits = { train: config.limit, test: config.testLimit };
-  await ensureFashionMnist(DATA, {
-    log: (line) => reporter.say(line),
-    onProgress: (progress) => reporter.download(progress),
-  });
-  const load = (split: "train" | "test") =>
-    loadFashionMnist(DATA, split, limits[split] === null ? {} : { limit: limits[split] });
-  const test = await load("test");
-  const trainer = await Trainer.create({ config, train: await load("train"), test, device });
+  const stopped = async () => {
+    await reporter.say(
+      loaded || goOn.path
+        ? `stopped; to go on: ${goOn.command}`
+        : "stopped before the first step; nothing is saved",
+    );
+    return stop.code;
+  };
+  const out = options.out ?? loaded?.run ?? await newFolder(config.model);
+  const fresh = out !== loaded?.run;
+  using run = await RunDirectory.open(out, { fresh });
+  const prepared = await stop.before(prepare(config, loaded?.checkpoint, device, reporter));
+  if (!prepared) return await stopped();
+  const { trainer, test, seconds } = prepared;
   using _ = trainer;
-  if (loaded) trainer.restore(loaded.checkpoint);
-  const start = performance.now();
-  await trainer.prepare();
-  const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  saved.run = out;
-  if (loaded) saved.path = loaded.path;
+  if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
-      `${trainer.steps} steps per epoch; planned in ${seconds} sec`,
+      `${trainer.steps} steps per epoch; planned in ${seconds.toFixed(1)} sec`,
   );
 
   using recorder = await RunRecorder.open({
     folder: out,
-    fresh: out !== loaded?.run,
+    fresh,
     trainer,
     test,
     before: loaded && { path: loaded.path, state: loaded.checkpoint.run },
     say: (line) => reporter.say(line),
   });
-  using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   while (!trainer.done) {
     const steps = trainer.optimizer.steps;
     const result = await trainer.epoch({
@@ -281,25 +316,18 @@ async function train(options: Options, reporter: TrainReporter, saved: Saved): P
       await recorder.epoch(result);
     }
     if (checkpoint) {
-      saved.path = await run.save(checkpoint);
-      await reporter.say(`saved ${saved.path}`);
+      goOn.path = await run.save(checkpoint);
+      goOn.command = `deno task train --resume ${out}`;
+      await reporter.say(`saved ${goOn.path}`);
       await recorder.report(checkpoint.run);
     }
-    if (stop.code !== 0 && !trainer.done) {
-      const changed = !checkpoint && given.epochs !== undefined ? ` --epochs ${given.epochs}` : "";
-      await reporter.say(
-        saved.path
-          ? `stopped; to go on: deno task train --resume ${out}${changed}`
-          : "stopped before the first step; nothing is saved",
-      );
-      return stop.code;
-    }
+    if (stop.code !== 0 && !trainer.done) return await stopped();
   }
   return 0;
 }
 
 /** What went wrong, in words; undefined for what should not happen. */
-function explain(error: unknown, { run, path }: Saved): string | undefined {
+function explain(error: unknown, { path, command }: GoOn): string | undefined {
   if (error instanceof NonFiniteError) {
     const good = path
       ? `The last good checkpoint is ${path}; going on from it would end here again.`
@@ -311,16 +339,20 @@ function explain(error: unknown, { run, path }: Saved): string | undefined {
     if (error.largest < 1) return `${error.message}; try a smaller --resize`;
     return `${error.message} (--batch-size ${error.largest})`;
   }
-  if (
-    error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.PermissionDenied
-  ) {
-    return `${error.message}. The task may only read and write in runs/ and ${DATA}; for another ` +
+  const { message, cause } = error as Error;
+  const is = (kind: new (...args: never[]) => Error) =>
+    error instanceof kind || cause instanceof kind;
+  if (is(Deno.errors.NotCapable)) {
+    return `${message}. The task may only read and write in runs/ and ${DATA}; for another ` +
       "folder: deno run -A scripts/train.ts …";
   }
+  if (error instanceof WriteError) {
+    return `${message}. Free some space there, or make it writable; then ` +
+      `${path ? `go on from ${path}` : "try again"}: ${command}`;
+  }
   const known = [DataError, CheckpointError, SafetensorsError, ConfigError, DeviceError, PlanError];
-  if (known.some((kind) => error instanceof kind) || error instanceof Deno.errors.NotFound) {
-    const resume = run && path ? `; to go on from ${path}: deno task train --resume ${run}` : "";
-    return `${(error as Error).message}${resume}`;
+  if ([...known, ...Object.values(Deno.errors)].some(is)) {
+    return path ? `${message}; to go on from ${path}: ${command}` : message;
   }
   return undefined;
 }
@@ -333,21 +365,21 @@ function explain(error: unknown, { run, path }: Saved): string | undefined {
  */
 export async function main(args: string[]): Promise<number> {
   const reporter = new TrainReporter();
-  const saved: Saved = {};
+  const goOn: GoOn = { command: ["deno task train", ...args].join(" ") };
   try {
     const options = parse(args);
     if (options.help) {
       console.log(usage());
       return 0;
     }
-    return await train(options, reporter, saved);
+    return await train(options, reporter, goOn);
   } catch (error) {
     await reporter.clear();
     if (error instanceof UsageError) {
       console.error(`error: ${error.message}\n\nFor all options: deno task train --help`);
       return 2;
     }
-    const explanation = explain(error, saved);
+    const explanation = explain(error, goOn);
     if (explanation === undefined) throw error;
     console.error(`error: ${explanation}`);
     return 1;

@@ -3,8 +3,8 @@
  * machine leaves behind.
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { writeFileWhole } from "../lib/run_files.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { removeUnfinished, WriteError, writeFileWhole } from "../lib/run_files.ts";
 import { inFolder } from "./folder.ts";
 
 function names(folder: string): string[] {
@@ -39,6 +39,26 @@ Deno.test("writers of one path do not mix their bytes", () =>
     assertEquals(names(folder), ["a"]);
   }));
 
+Deno.test("what killed writers left is cleared away, and nothing else", () =>
+  inFolder(async (folder) => {
+    // As a killed process leaves it: everything but the rename.
+    const rename = Deno.rename;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    Deno.rename = () => {
+      resolve();
+      return new Promise(() => {});
+    };
+    void writeFileWhole(`${folder}/a`, new Uint8Array(9));
+    await promise;
+    Deno.rename = rename;
+    assertEquals(names(folder).length, 1);
+    const others = [".resnette-notes.txt", "a", "x.resnette-0.tmp"];
+    for (const name of others) await Deno.writeTextFile(`${folder}/${name}`, "");
+    await removeUnfinished(folder);
+    assertEquals(names(folder), others);
+    await removeUnfinished(`${folder}/missing`);
+  }));
+
 Deno.test("a folder that cannot hold the file fails, naming the path", () =>
   inFolder(async (folder) => {
     // A read-only folder would not stop root; a parent that is a file stops everyone.
@@ -46,10 +66,14 @@ Deno.test("a folder that cannot hold the file fails, naming the path", () =>
     for (const path of [`${folder}/file/a`, `${folder}/missing/a`]) {
       const error = await assertRejects(
         () => writeFileWhole(path, new Uint8Array(1)),
-        Error,
-        `could not write ${path}: `,
+        WriteError,
       );
+      assertMatch(error.message, new RegExp(`^could not write ${path}: .* \\(os error \\d+\\)$`));
       assert(error.cause instanceof Error);
+      // What is made of it about a folder, say, keeps the reason.
+      const outer = new WriteError("b", error);
+      assertEquals(outer.message, error.message.replace(path, "b"));
+      assertEquals(outer.cause, error.cause);
     }
     assertEquals(await Deno.readTextFile(`${folder}/file`), "old");
     assertEquals(names(folder), ["file"]);

@@ -3,7 +3,7 @@
 import { call as callMain } from "./call.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { MODELS, parseSafetensors } from "@resnette/resnette";
-import { RunDirectory } from "../lib/run_dir.ts";
+import { loadCheckpoint, RunDirectory } from "../lib/run_dir.ts";
 import { main } from "../scripts/train.ts";
 import { inFolder } from "./folder.ts";
 import { tinyNet } from "./tiny_train.ts";
@@ -182,6 +182,7 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
     const done = await call(`--resume ${folder}/whole`);
     assertEquals(done.code, 0);
     assertStringIncludes(done.err, `all ${epochs} epochs are done; to train on: --resume`);
+    assertStringIncludes(done.err, `; for its report: deno task report ${folder}/whole\n`);
     const again = await call(`${TINY} --out ${folder}/whole`);
     assertEquals(again.code, 1);
     assertStringIncludes(again.err, `go on with it (--resume ${folder}/whole)`);
@@ -206,6 +207,41 @@ Deno.test("a loss that is not finite ends the run with the step and what to try"
     assertMatch(err, /^error: the loss of step [23] of epoch 1 is not finite/m);
     assertStringIncludes(err, "There is no checkpoint yet");
     assertStringIncludes(err, "smaller --lr");
+    assertEquals([...Deno.readDirSync(folder)], []);
+  }));
+
+Deno.test("a run that blows up later keeps its good checkpoints, and says where", () =>
+  inFolder(async (folder) => {
+    const out = `${folder}/run`;
+    // Each step multiplies the weights by 1 - 0.03 · 3000.
+    const { code, err } = await call(
+      `${TINY} --optimizer sgd --momentum 0 --weight-decay 3000 --epochs 99 --out ${out}`,
+    );
+    assertEquals(code, 1);
+    const [, step, epoch] = err.match(
+      /^error: the loss of step (\d) of epoch (\d) is not finite/m,
+    )!;
+    assert(Number(epoch) > 1, `epoch ${epoch}`);
+    const good = `${out}/checkpoints/epoch-${Number(epoch) - 1}`;
+    assertStringIncludes(
+      err,
+      `The last good checkpoint is ${good}; going on from it would end here`,
+    );
+    assertStringIncludes(err, "smaller --lr");
+    const { checkpoint, path } = await loadCheckpoint(out);
+    assertEquals([path, checkpoint.run.history.length], [good, Number(epoch) - 1]);
+    const again = await call(`--resume ${out}`);
+    assertStringIncludes(again.err, `error: the loss of step ${step} of epoch ${epoch} is not`);
+    assertEquals((await loadCheckpoint(out)).path, good);
+  }));
+
+Deno.test("ResNet-18 at a learning rate of a million stops at its second step", () =>
+  inFolder(async (folder) => {
+    const { code, err } = await call(
+      `--lr 1e6 --limit 8 --test-limit 4 --batch-size 4 --resize 32 --out ${folder}/run`,
+    );
+    assertEquals(code, 1);
+    assertStringIncludes(err, "error: the loss of step 2 of epoch 1 is not finite. There is no ch");
     assertEquals([...Deno.readDirSync(folder)], []);
   }));
 

@@ -5,8 +5,8 @@
  *     {"kind":"step", …}   about once a second: what the steps since the line before came to
  *     {"kind":"epoch", …}  after each epoch and its test
  *
- * A line is written whole; a killed process can leave half of the last one. What is read may come from
- * anywhere: lines that are none of these are counted and skipped.
+ * A line is written whole or, where that fails, not at all; a killed process can leave half of the last
+ * one. What is read may come from anywhere: lines that are none of these are counted and skipped.
  *
  * @module
  */
@@ -14,7 +14,7 @@
 import { join } from "node:path";
 import type { Progress } from "../../lib/evaluate.ts";
 import type { RunState } from "../../lib/checkpoint.ts";
-import { writeFileWhole } from "../../lib/run_files.ts";
+import { WriteError, writeFileWhole } from "../../lib/run_files.ts";
 import type { EpochResult } from "../../lib/train_config.ts";
 
 /** The file's name in a run's folder. */
@@ -181,12 +181,15 @@ export class MetricsLog implements Disposable {
   readonly #file: Deno.FsFile;
   /** Steps of an epoch. */
   readonly #perEpoch: number;
+  /** Bytes of the lines that are whole. */
+  #size: number;
   /** The sums of the epoch so far, at the last line. */
   #last = { epoch: 0, step: 0, images: 0, loss: 0, correct: 0 };
 
-  private constructor(path: string, file: Deno.FsFile, perEpoch: number) {
+  private constructor(path: string, file: Deno.FsFile, size: number, perEpoch: number) {
     this.#path = path;
     this.#file = file;
+    this.#size = size;
     this.#perEpoch = perEpoch;
   }
 
@@ -195,6 +198,7 @@ export class MetricsLog implements Disposable {
    * folder that it was in, up to there: what came after will come again.
    *
    * @param before the checkpoint's state and that folder
+   * @throws {WriteError} when it cannot be written
    */
   static async open(
     folder: string,
@@ -213,8 +217,10 @@ export class MetricsLog implements Disposable {
     }
     const path = join(folder, METRICS_FILE);
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
-    await writeFileWhole(path, new TextEncoder().encode(text));
-    const log = new MetricsLog(path, await Deno.open(path, { append: true }), perEpoch);
+    const bytes = new TextEncoder().encode(text);
+    await writeFileWhole(path, bytes);
+    const file = await Deno.open(path, { append: true });
+    const log = new MetricsLog(path, file, bytes.length, perEpoch);
     if (before) {
       const { history, step, sums, config, images } = before.state;
       const seen = Math.min(images.train, step * config.batchSize);
@@ -223,7 +229,11 @@ export class MetricsLog implements Disposable {
     return log;
   }
 
-  /** A line about the steps since the last one. */
+  /**
+   * A line about the steps since the last one that was written.
+   *
+   * @throws {WriteError} when it cannot be
+   */
   async step(progress: Progress): Promise<void> {
     const { phase, epoch, step, loss = NaN, accuracy, images, imagesPerSecond } = progress;
     if (phase !== "train") return;
@@ -231,7 +241,6 @@ export class MetricsLog implements Disposable {
       ? this.#last
       : { step: 0, images: 0, loss: 0, correct: 0 };
     const now = { epoch, step, images, loss: loss * step, correct: accuracy * images };
-    this.#last = now;
     // Differences of rounded sums: they may miss their range by a little.
     const share = (now.correct - last.correct) / (images - last.images);
     await this.#write({
@@ -244,9 +253,14 @@ export class MetricsLog implements Disposable {
       accuracy: Math.min(1, Math.max(0, share)),
       imagesPerSecond,
     });
+    this.#last = now;
   }
 
-  /** A line about an epoch. */
+  /**
+   * A line about an epoch.
+   *
+   * @throws {WriteError} when it cannot be written
+   */
   async epoch(result: EpochResult, memory: EpochLine["memory"]): Promise<void> {
     const steps = result.epoch * this.#perEpoch;
     await this.#write({ kind: "epoch", time: new Date().toISOString(), ...result, steps, memory });
@@ -254,14 +268,25 @@ export class MetricsLog implements Disposable {
 
   async #write(line: MetricsLine): Promise<void> {
     const bytes = new TextEncoder().encode(`${JSON.stringify(line)}\n`);
-    for (let written = 0; written < bytes.length;) {
-      written += await this.#file.write(bytes.subarray(written));
+    try {
+      for (let written = 0; written < bytes.length;) {
+        written += await this.#file.write(bytes.subarray(written));
+      }
+      this.#size += bytes.length;
+    } catch (cause) {
+      // Half a line would spoil the next one too.
+      await this.#file.truncate(this.#size).catch(() => {});
+      throw new WriteError(this.#path, cause);
     }
   }
 
-  /** Removes the file: the run has come to nothing. */
+  /** Removes the file, where it is still there: the run has come to nothing. */
   discard(): void {
-    Deno.removeSync(this.#path);
+    try {
+      Deno.removeSync(this.#path);
+    } catch {
+      // What ended the run is worth telling, and this is not.
+    }
   }
 
   /** Closes the file. */

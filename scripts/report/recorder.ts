@@ -1,6 +1,7 @@
 /**
  * What a training run leaves beside its checkpoints: `metrics.jsonl` while it trains; after each epoch
- * and each stop, `predictions.json` and the report.
+ * and each stop, `predictions.json` and the report. Once it trains, nothing that goes wrong with these
+ * ends it.
  *
  * @module
  */
@@ -38,8 +39,8 @@ export class RunRecorder implements Disposable {
   #predictions: Predictions | undefined;
   /** Whether there is something worth keeping. */
   #kept: boolean;
-  /** Whether it was said that there is no report. */
-  #warned = false;
+  /** What it was said to be without. */
+  readonly #without = new Set<string>();
 
   private constructor(run: Recorded, log: MetricsLog) {
     this.#run = run;
@@ -47,7 +48,11 @@ export class RunRecorder implements Disposable {
     this.#kept = !run.fresh;
   }
 
-  /** Begins to record; the run's folder must be this process's. */
+  /**
+   * Begins to record; the run's folder must be this process's.
+   *
+   * @throws {WriteError} when nothing can be written there: so a full disk is known before it matters
+   */
   static async open(run: Recorded): Promise<RunRecorder> {
     const { folder, trainer, before } = run;
     const { config, device, train, test, steps } = trainer;
@@ -67,7 +72,7 @@ export class RunRecorder implements Disposable {
 
   /** How far an epoch has come. */
   async progress(progress: Progress): Promise<void> {
-    await this.#log.step(progress);
+    await this.#attempt("metrics", () => this.#log.step(progress));
   }
 
   /** What was predicted. */
@@ -78,15 +83,16 @@ export class RunRecorder implements Disposable {
   /** An epoch's results. */
   async epoch(result: EpochResult): Promise<void> {
     const { trainer: { device } } = this.#run;
-    const workspace = device.workspace.reduce((sum, { size }) => sum + size, 0);
-    await this.#log.epoch(result, { process: Deno.memoryUsage().rss, workspace });
+    const workspace = device.workspace.reduce((sum, part) => sum + (part?.size ?? 0), 0);
+    const memory = { process: Deno.memoryUsage().rss, workspace };
+    await this.#attempt("metrics", () => this.#log.epoch(result, memory));
   }
 
-  /** A checkpoint was saved: time for a report. What goes wrong with that, ends no training. */
+  /** A checkpoint was saved: time for a report. */
   async report(state: RunState): Promise<void> {
     this.#kept = true;
-    const { folder, test, say } = this.#run;
-    try {
+    const { folder, test } = this.#run;
+    await this.#attempt("report", async () => {
       if (this.#predictions) {
         const { labels, classes } = test;
         const [epoch, steps] = [state.history.length, state.steps];
@@ -100,11 +106,23 @@ export class RunRecorder implements Disposable {
       const tested = await readTested(folder, warnings);
       const name = nameOf(folder);
       await writeReport({ name, folder, state, metrics, tested, images: test, warnings });
+    });
+  }
+
+  /** Does what training can do without, and says so the first time that it fails. */
+  async #attempt(what: "metrics" | "report", work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
     } catch (error) {
-      if (this.#warned) return;
-      this.#warned = true;
+      if (this.#without.has(what)) return;
+      this.#without.add(what);
+      const { folder, say } = this.#run;
       const [why] = (error instanceof Error ? error.message : `${error}`).split("\n");
-      await say(`warning: no report (${why}); to have one later: deno task report ${folder}`);
+      await say(
+        what === "metrics"
+          ? `warning: ${why}; training goes on, and the file will lack some lines`
+          : `warning: no report (${why}); to have one later: deno task report ${folder}`,
+      );
     }
   }
 
