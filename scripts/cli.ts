@@ -130,9 +130,9 @@ const MAY: Readonly<Record<string, (what: readonly string[]) => string>> = {
 };
 const folders = (paths: readonly string[]) => paths.map((path) => `${path}/`).join(" and ");
 
-/** What a refusal by Deno means for a task. */
-function refusal(message: string, task: string): string {
-  const kind = message.match(/^Requires (\w+) access/m)?.[1] ?? "";
+/** What a refusal by Deno, for the reason that it gives, means for a task. */
+function refusal(message: string, reason: string, task: string): string {
+  const kind = reason.match(/^Requires (\w+) access/)?.[1] ?? "";
   const sets: Readonly<Record<string, Readonly<Record<string, unknown>>>> = project.permissions;
   const listed = sets[task]?.[kind];
   const may = Array.isArray(listed) && MAY[kind] ? `; it may only ${MAY[kind](listed)}` : "";
@@ -143,17 +143,22 @@ function refusal(message: string, task: string): string {
 }
 
 /** An error, what caused it, and so on. */
-function* causes(error: unknown): Generator<unknown> {
+function* causes(error: unknown): Generator<Error> {
   for (; error instanceof Error; error = error.cause) yield error;
+}
+
+/** Whether an error, or its cause, is of a kind whose message is all there is to say. */
+export function isKnown(error: unknown, known: readonly ErrorKind[] = []): boolean {
+  const all = [...causes(error)].slice(0, 2);
+  return [...KNOWN, ...known].some((kind) => all.some((error) => error instanceof kind));
 }
 
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
   const { message } = error as Error;
-  const all = [...causes(error)];
-  if (all.some((error) => error instanceof Deno.errors.NotCapable)) return refusal(message, name);
-  const is = (kind: ErrorKind) => all.slice(0, 2).some((error) => error instanceof kind);
-  return [...KNOWN, ...known].some(is) ? message : undefined;
+  const refused = causes(error).find((error) => error instanceof Deno.errors.NotCapable);
+  if (refused) return refusal(message, refused.message, name);
+  return isKnown(error, known) ? message : undefined;
 }
 
 /**

@@ -5,16 +5,13 @@
  * @module
  */
 
-import { parseArgs } from "@std/cli/parse-args";
-import { type Checkpoint, CheckpointError } from "../lib/checkpoint.ts";
+import type { Checkpoint } from "../lib/checkpoint.ts";
 import { ensureFashionMnist } from "../lib/data/download.ts";
-import { DataError } from "../lib/data/error.ts";
 import { type ImageDataset, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice, type Device, DeviceError } from "../lib/device.ts";
+import { defaultDevice, type Device } from "../lib/device.ts";
 import { PlanError } from "../lib/plan.ts";
 import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/run_dir.ts";
 import { WriteError } from "../lib/run_files.ts";
-import { SafetensorsError } from "../lib/safetensors.ts";
 import { tunedDigest } from "../lib/schedule.ts";
 import { NonFiniteError, Trainer } from "../lib/train.ts";
 import {
@@ -30,6 +27,7 @@ import {
   trainConfig,
 } from "../lib/train_config.ts";
 import { readTuned } from "../lib/tune_cache.ts";
+import { type Command, type Flags, isKnown, runCommand, UsageError } from "./cli.ts";
 import { RunRecorder } from "./report/recorder.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
@@ -88,46 +86,22 @@ shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
 exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130 stopped by Ctrl-C; 143 by
 SIGTERM`;
 
-/** A wrong command line. */
-class UsageError extends Error {
-  override name = "UsageError";
-}
-
 /** `batchSize` as `--batch-size`. */
 const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
-interface Options {
-  /** Settings that were given. */
-  readonly given: Partial<TrainConfig>;
-  readonly out: string | undefined;
-  readonly resume: string | undefined;
-  /** Whether measured schedules are used. */
-  readonly tuned: boolean;
-  readonly help: boolean;
-}
+const COMMAND: Command<string, "no-tuned"> = {
+  name: "train",
+  usage,
+  values: [...CONFIG_NAMES.map((name) => flagOf(name).slice(2)), "out", "resume"],
+  switches: ["no-tuned"],
+};
 
-/** The command line's words, checked one by one. */
-function parse(args: string[]): Options {
-  const names = [...CONFIG_NAMES.map((name) => flagOf(name).slice(2)), "out", "resume"];
-  const flags: Record<string, unknown> = parseArgs(args, {
-    string: names,
-    collect: names,
-    boolean: ["help", "no-tuned"],
-    alias: { help: "h" },
-    unknown: (arg: string) => {
-      throw new UsageError(`unknown: ${arg}`);
-    },
-  });
-  const text = (name: string): string | undefined => {
-    const [value, another] = flags[name] as string[];
-    if (another !== undefined) throw new UsageError(`--${name} is given twice`);
-    if (value === "") throw new UsageError(`--${name} needs a value`);
-    return value;
-  };
+/** The settings that were given, checked one by one. */
+function settingsOf(values: Readonly<Record<string, string | undefined>>): Partial<TrainConfig> {
   const given: Record<string, unknown> = {};
   for (const name of CONFIG_NAMES) {
     const flag = flagOf(name);
-    const word = text(flag.slice(2));
+    const word = values[flag.slice(2)];
     if (word === undefined) continue;
     const { wanted, allows, isWord } = CONFIG_FIELDS[name];
     // A plain decimal only: Number() would also take "0x10", "1_0" and " ".
@@ -136,13 +110,7 @@ function parse(args: string[]): Options {
     if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
     given[name] = value;
   }
-  return {
-    given,
-    out: text("out"),
-    resume: text("resume"),
-    tuned: flags["no-tuned"] !== true,
-    help: flags["help"] === true,
-  };
+  return given;
 }
 
 /** The settings of a resumed run: its own; flags may repeat them, and may change the epochs. */
@@ -233,13 +201,17 @@ async function prepare(
   return { trainer, test, seconds: (performance.now() - start) / 1000 };
 }
 
-async function train(options: Options, reporter: TrainReporter, goOn: GoOn): Promise<number> {
-  const { given, resume } = options;
+async function train(
+  { values, on }: Flags<string, "no-tuned">,
+  reporter: TrainReporter,
+  goOn: GoOn,
+): Promise<number> {
+  const given = settingsOf(values), { resume, out: folder } = values;
   using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
   const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
   checkUse(given, config);
-  if (loaded && options.out === undefined && !loaded.run) {
+  if (loaded && folder === undefined && !loaded.run) {
     throw new UsageError(
       `--resume ${resume}: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
         "it in a new folder",
@@ -247,7 +219,7 @@ async function train(options: Options, reporter: TrainReporter, goOn: GoOn): Pro
   }
   const device = await defaultDevice();
   console.log(`training on ${device}`);
-  if (options.tuned) await useTuned(device, reporter);
+  if (!on["no-tuned"]) await useTuned(device, reporter);
   const before = loaded?.checkpoint.run;
   if (before && before.adapter !== device.description) {
     await reporter.say(
@@ -276,7 +248,7 @@ async function train(options: Options, reporter: TrainReporter, goOn: GoOn): Pro
     );
     return stop.code;
   };
-  const out = options.out ?? loaded?.run ?? await newFolder(config.model);
+  const out = folder ?? loaded?.run ?? await newFolder(config.model);
   const fresh = out !== loaded?.run;
   using run = await RunDirectory.open(out, { fresh });
   const prepared = await stop.before(prepare(config, loaded?.checkpoint, device, reporter));
@@ -326,35 +298,37 @@ async function train(options: Options, reporter: TrainReporter, goOn: GoOn): Pro
   return 0;
 }
 
-/** What went wrong, in words; undefined for what should not happen. */
-function explain(error: unknown, { path, command }: GoOn): string | undefined {
+/** What ended a run, in words that say what to do. */
+class RunError extends Error {
+  /** `RunError`. */
+  override name = "RunError";
+}
+
+/** An error with what to do about it, as far as that is known. */
+function advised(error: unknown, { path, command }: GoOn): unknown {
+  const advise = (what: string) => new RunError(what, { cause: error });
+  const { message } = error as Error;
   if (error instanceof NonFiniteError) {
     const good = path
       ? `The last good checkpoint is ${path}; going on from it would end here again.`
       : "There is no checkpoint yet.";
-    return `${error.message}. ${good} Start a new run with a smaller --lr (a tenth, say), or with ` +
-      "another --seed";
+    return advise(
+      `${message}. ${good} Start a new run with a smaller --lr (a tenth, say), or with another --seed`,
+    );
   }
   if (error instanceof PlanError && error.largest !== undefined) {
-    if (error.largest < 1) return `${error.message}; try a smaller --resize`;
-    return `${error.message} (--batch-size ${error.largest})`;
+    const what = error.largest < 1
+      ? "; try a smaller --resize"
+      : ` (--batch-size ${error.largest})`;
+    return advise(message + what);
   }
-  const { message, cause } = error as Error;
-  const is = (kind: new (...args: never[]) => Error) =>
-    error instanceof kind || cause instanceof kind;
-  if (is(Deno.errors.NotCapable)) {
-    return `${message}. The task may only read and write in runs/ and ${DATA}; for another ` +
-      "folder: deno run -A scripts/train.ts …";
+  if (error instanceof WriteError && !(error.cause instanceof Deno.errors.NotCapable)) {
+    return advise(
+      `${message}. Free some space there, or make it writable; then ` +
+        `${path ? `go on from ${path}` : "try again"}: ${command}`,
+    );
   }
-  if (error instanceof WriteError) {
-    return `${message}. Free some space there, or make it writable; then ` +
-      `${path ? `go on from ${path}` : "try again"}: ${command}`;
-  }
-  const known = [DataError, CheckpointError, SafetensorsError, ConfigError, DeviceError, PlanError];
-  if ([...known, ...Object.values(Deno.errors)].some(is)) {
-    return path ? `${message}; to go on from ${path}: ${command}` : message;
-  }
-  return undefined;
+  return path && isKnown(error) ? advise(`${message}; to go on from ${path}: ${command}`) : error;
 }
 
 /**
@@ -364,28 +338,17 @@ function explain(error: unknown, { path, command }: GoOn): string | undefined {
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  const reporter = new TrainReporter();
   const goOn: GoOn = { command: ["deno task train", ...args].join(" ") };
-  try {
-    const options = parse(args);
-    if (options.help) {
-      console.log(usage());
-      return 0;
+  return await runCommand(args, COMMAND, async (flags) => {
+    const reporter = new TrainReporter();
+    try {
+      return await train(flags, reporter, goOn);
+    } catch (error) {
+      throw advised(error, goOn);
+    } finally {
+      await reporter.clear();
     }
-    return await train(options, reporter, goOn);
-  } catch (error) {
-    await reporter.clear();
-    if (error instanceof UsageError) {
-      console.error(`error: ${error.message}\n\nFor all options: deno task train --help`);
-      return 2;
-    }
-    const explanation = explain(error, goOn);
-    if (explanation === undefined) throw error;
-    console.error(`error: ${explanation}`);
-    return 1;
-  } finally {
-    await reporter.clear();
-  }
+  }, [RunError, ConfigError]);
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -16,6 +16,7 @@ import { main as report } from "../scripts/report.ts";
 import { thin } from "../scripts/report/charts.ts";
 import { readMetrics } from "../scripts/report/metrics_log.ts";
 import { encodePng } from "../scripts/report/png.ts";
+import { latestRun } from "../scripts/report/run.ts";
 import { main as shapes } from "../scripts/shapes.ts";
 import { main as train } from "../scripts/train.ts";
 import { inFolder } from "./folder.ts";
@@ -234,3 +235,18 @@ Deno.test("deno task report explains itself, and what is wrong", async () => {
   assertEquals(none.code, 1);
   assertStringIncludes(none.err, "error: runs/there/is/none: there is no such folder");
 });
+
+Deno.test("the latest run is the one that was trained last, and left something", () =>
+  inFolder(async (folder) => {
+    const run = async (name: string, time: number, file?: string) => {
+      await Deno.mkdir(`${folder}/${name}/checkpoints`, { recursive: true });
+      if (file) await Deno.writeTextFile(`${folder}/${name}/${file}`, "");
+      await Deno.utime(`${folder}/${name}/checkpoints`, time, time);
+    };
+    assertEquals(await latestRun(`${folder}/none`), undefined);
+    await run("a", 200, "metrics.jsonl");
+    await run("b", 100, "metrics.jsonl");
+    await run("killed", 300);
+    await Deno.mkdir(`${folder}/other`);
+    assertEquals(await latestRun(folder), `${folder}/a`);
+  }));

@@ -253,7 +253,10 @@ Deno.test("a folder that another process trains in is refused, and one that may 
     assertStringIncludes(err, `${folder}/run: another process is training there`);
     const outside = await call(`${TINY} --out tests/run`);
     assertEquals(outside.code, 1);
-    assertStringIncludes(outside.err, "for another folder: deno run -A scripts/train.ts");
+    assertStringIncludes(
+      outside.err,
+      "it may only write in data/fashion-mnist/ and runs/. Without limits: deno run -A scripts/train.ts",
+    );
   }));
 
 Deno.test("a damaged checkpoint is refused by name", () =>

@@ -141,8 +141,15 @@ export async function latestRun(runs: string): Promise<string | undefined> {
     if (!isDirectory) continue;
     const path = join(runs, name);
     if (await kindOf(join(path, "checkpoints")) !== "folder") continue;
+    // A run that was killed before its first step left nothing to tell.
+    if (await kindOf(join(path, "metrics.jsonl")) !== "file" && await isEmpty(path)) continue;
     const time = (await Deno.stat(join(path, "checkpoints"))).mtime?.getTime() ?? 0;
     if (!latest || time > latest.time) latest = { path, time };
   }
   return latest?.path;
+}
+
+async function isEmpty(run: string): Promise<boolean> {
+  for await (const _ of Deno.readDir(join(run, "checkpoints"))) return false;
+  return true;
 }
