@@ -8,6 +8,8 @@
  * @module
  */
 
+import { brief, quote } from "./data/brief.ts";
+import { parseJson } from "./data/json.ts";
 import type { StateDict } from "./nn/module.ts";
 import type { RandomState } from "./random.ts";
 import {
@@ -120,16 +122,24 @@ export function decodeStateDict(bytes: Uint8Array<ArrayBuffer>, name: string): S
   const { tensors } = parseSafetensors(bytes, name);
   return new Map(
     [...tensors].map(([key, tensor]) => {
-      const where = `${name}: tensor ${JSON.stringify(key)}`;
+      const where = `${name}: tensor ${quote(key)}`;
       const data = isCounter(key) ? counts(tensor, where) : asFloat32Array(tensor, where);
       return [key, { shape: tensor.shape, data }];
     }),
   );
 }
 
-function counts({ dtype, data }: SafetensorsTensor, where: string): Float32Array<ArrayBuffer> {
+function counts(
+  { dtype, shape, data }: SafetensorsTensor,
+  where: string,
+): Float32Array<ArrayBuffer> {
   if (dtype !== "I64") {
-    throw new SafetensorsError(`${where}: dtype is ${JSON.stringify(dtype)}, expected "I64"`);
+    throw new SafetensorsError(`${where}: dtype is ${quote(dtype)}, expected "I64"`);
+  }
+  if (shape.length > 0) {
+    throw new SafetensorsError(
+      `${where}: shape is [${brief(`${shape}`, 40)}], expected []: a count`,
+    );
   }
   return Float32Array.from(new BigInt64Array(data.slice().buffer), (count) => {
     if (count < 0n || count > MAX_COUNT) {
@@ -198,7 +208,12 @@ export async function decodeCheckpoint(
         `${name}: damaged, or not of this checkpoint: its sha256 is not the one in run.json`,
       );
     }
-    return decodeStateDict(files[file], name);
+    try {
+      return decodeStateDict(files[file], name);
+    } catch (cause) {
+      if (!(cause instanceof SafetensorsError)) throw cause;
+      throw new CheckpointError(cause.message, { cause });
+    }
   };
   return {
     run,
@@ -218,9 +233,9 @@ function decodeRun(
 ): { run: RunState; sha256: Record<"model.safetensors" | "optimizer.safetensors", string> } {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    json = parseJson(bytes);
   } catch (cause) {
-    throw new CheckpointError(`${name}: is not JSON`, { cause });
+    throw new CheckpointError(`${name}: ${(cause as Error).message}`, { cause });
   }
   const top = new Reader(json, name);
   const format = top.take("format", "a number", isNumber);
@@ -331,6 +346,5 @@ class Reader {
 }
 
 function shown(value: unknown): string {
-  const text = value === undefined ? "missing" : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text;
+  return value === undefined ? "missing" : brief(JSON.stringify(value), 60);
 }

@@ -13,7 +13,8 @@
  * (F4, F6_*), and to run on a big-endian machine's byte order: bytes are taken as they are.
  */
 
-import { HeaderReader, quote, SafetensorsError } from "./safetensors_header.ts";
+import { quote } from "./data/brief.ts";
+import { FORBIDDEN, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
 
 export { SafetensorsError };
 
@@ -218,7 +219,7 @@ export function serializeSafetensors(
     const fail = (what: string): never => {
       throw new SafetensorsError(`serializeSafetensors: tensor ${quote(name)}: ${what}`);
     };
-    if (name === "__metadata__") fail("the name is reserved");
+    if (name === "__metadata__" || name === FORBIDDEN) fail("the name is reserved");
     if (!name.isWellFormed()) fail("the name has a lone surrogate");
     const size = byteLength(dtype, shape);
     if (typeof size === "string") return fail(size);
@@ -238,6 +239,9 @@ export function serializeSafetensors(
   const members: string[] = [];
   const pairs = Object.entries(metadata);
   for (const [key, value] of pairs) {
+    if (key === FORBIDDEN) {
+      throw new SafetensorsError(`serializeSafetensors: metadata may have no key ${quote(key)}`);
+    }
     if (typeof value !== "string" || !key.isWellFormed() || !value.isWellFormed()) {
       throw new SafetensorsError(
         `serializeSafetensors: metadata ${quote(key)}: not a well-formed string`,

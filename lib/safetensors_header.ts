@@ -8,6 +8,11 @@
  * It refuses to know dtypes, sizes or the data section: those are checked in `safetensors.ts`.
  */
 
+import { quote } from "./data/brief.ts";
+
+/** A key that no object may have: set carelessly, it changes what all objects are. */
+export const FORBIDDEN = "__proto__";
+
 /** A file that is not safetensors, or tensors that cannot be made one; the message says why. */
 export class SafetensorsError extends Error {
   /** `"SafetensorsError"`. */
@@ -26,11 +31,6 @@ export interface HeaderEntry {
   begin: number;
   /** One past the last byte: an integer in 0..2^53-1. */
   end: number;
-}
-
-/** A name as an error message shows it: quoted, and short whatever the file says. */
-export function quote(name: string): string {
-  return JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
 }
 
 /**
@@ -63,8 +63,7 @@ export class HeaderReader {
   }
 
   /**
-   * The entries in the order of the text, and the metadata (without a prototype: any key is only a
-   * key).
+   * The entries in the order of the text, and the metadata (without a prototype: a key is only a key).
    *
    * @throws {SafetensorsError} If the text is not such a header.
    */
@@ -132,6 +131,7 @@ export class HeaderReader {
     if (this.#accept("}")) return;
     do {
       const key = this.#string();
+      if (key === FORBIDDEN) this.fail(`has the key ${quote(key)}`);
       this.#expect(":");
       member(key);
     } while (this.#accept(","));

@@ -6,6 +6,7 @@
 
 import { basename, dirname, join } from "node:path";
 import { CheckpointError, decodeStateDict, MAX_TENSOR_BYTES, type RunState } from "./checkpoint.ts";
+import { brief } from "./data/brief.ts";
 import type { Module, StateDict } from "./nn/module.ts";
 import { kindOf, loadCheckpoint, readBounded } from "./run_dir.ts";
 import { sameShape } from "./shape.ts";
@@ -52,7 +53,7 @@ async function loadFolder(folder: string): Promise<Trained> {
   try {
     net.loadStateDict(state);
   } catch (cause) {
-    throw new CheckpointError(`${path}: ${(cause as Error).message}`, { cause });
+    throw new CheckpointError(`${path}: ${brief((cause as Error).message, 300)}`, { cause });
   }
   return { net: net.eval(), model, path, resize, run };
 }
@@ -65,7 +66,7 @@ async function loadFile(path: string): Promise<Trained> {
     net.loadStateDict(state);
     return { net: net.eval(), model, path, resize: DEFAULT_CONFIG.resize, run: undefined };
   }
-  const keys = [...state.keys()].slice(0, 3).join(", ");
+  const keys = [...state.keys()].slice(0, 3).map((key) => brief(key, 60)).join(", ");
   throw new CheckpointError(
     `${path}: its ${state.size} tensors (${keys}, …) are the state dict of none of: ` +
       [...MODELS.keys()].join(", "),

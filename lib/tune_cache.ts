@@ -10,6 +10,7 @@
  */
 
 import { isAbsolute, join } from "node:path";
+import { parseJson } from "./data/json.ts";
 import type { Device } from "./device.ts";
 import { writeFileWhole } from "./run_files.ts";
 import { VERSION } from "./train_config.ts";
@@ -77,7 +78,7 @@ export async function readTuned(
   try {
     const { isFile, size } = await Deno.stat(path);
     if (!isFile || size > MAX_BYTES) throw new Error(`it is no file of at most ${MAX_BYTES} bytes`);
-    return choicesOf(JSON.parse(await Deno.readTextFile(path)), device);
+    return choicesOf(parseJson(await Deno.readFile(path)), device);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return new Map();
     throw new Error(

@@ -93,12 +93,13 @@ Deno.test("a checkpoint from before a setting existed has that setting's default
 });
 
 Deno.test("a state dict with a wrong type or count is refused by file and tensor", () => {
-  const file = (dtype: "F32" | "I64" | "I32", data: ArrayBufferView) =>
-    serializeSafetensors([["1.num_batches_tracked", { dtype, shape: [], data }]]);
+  const file = (dtype: "F32" | "I64" | "I32", data: ArrayBufferView, shape: number[] = []) =>
+    serializeSafetensors([["1.num_batches_tracked", { dtype, shape, data }]]);
   const refused: [Uint8Array<ArrayBuffer>, string][] = [
     [file("F32", Float32Array.of(1)), 'dtype is "F32", expected "I64"'],
     [file("I64", BigInt64Array.of(-1n)), "-1 is not a count"],
     [file("I64", BigInt64Array.of(2n ** 40n)), "1099511627776 is not a count"],
+    [file("I64", BigInt64Array.of(1n, 2n), [2]), "shape is [2], expected []: a count"],
   ];
   for (const [bytes, what] of refused) {
     const error = assertThrows(() => decodeStateDict(bytes, "m.safetensors"), Error, what);

@@ -4,7 +4,6 @@
  */
 
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { Random } from "../lib/random.ts";
 import {
   asFloat32Array,
   parseSafetensors,
@@ -47,9 +46,9 @@ Deno.test("tensors, names, order and metadata come back as they were written", (
     ["2", f32([0, 4])],
     ['größe "\\\n\u{1f600}', { dtype: "I32", shape: [1], data: new Int32Array([-5]) }],
     ["steps", { dtype: "I64", shape: [], data: new BigInt64Array([469n]) }],
-    ["__proto__", { dtype: "U32", shape: [2], data: new DataView(new ArrayBuffer(8)) }],
+    ["constructor", { dtype: "U32", shape: [2], data: new DataView(new ArrayBuffer(8)) }],
   ];
-  const metadata = JSON.parse(`{"format":"pt","__proto__":"a \\"name\\"","toString":""}`);
+  const metadata = { format: "pt", name: 'a "name"', toString: "" };
   const bytes = serializeSafetensors(input, metadata);
   const read = parseSafetensors(bytes);
   assertEquals([...read.tensors.keys()], input.map(([name]) => name));
@@ -62,7 +61,6 @@ Deno.test("tensors, names, order and metadata come back as they were written", (
     assertEquals(tensor.data.byteOffset % itemBytes, 0, `${name} is not aligned`);
   }
   assertEquals(Object.entries(read.metadata), Object.entries(metadata));
-  assertEquals(read.metadata["__proto__"], 'a "name"');
   assertEquals(({} as Record<string, unknown>)["format"], undefined);
   const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   assertEquals(headerBytes % 8, 0);
@@ -164,10 +162,11 @@ const REFUSALS: [string, Bytes, RegExp][] = [
     /duplicate/,
   ],
   [
-    "a duplicate __proto__",
-    file(`{${entry("__proto__", 0, 0)},${entry("__proto__", 0, 0)}}`),
-    /dupl/,
+    "a tensor named __proto__",
+    file(`{${entry("a", 0, 0)},${entry("\\u005f_proto__", 0, 0)}}`),
+    /has the key "__proto__"/,
   ],
+  ["__proto__ in the metadata", file('{"__metadata__":{"__proto__":"a"}}'), /has the key/],
   ["duplicate metadata", file('{"__metadata__":{},"__metadata__":{}}'), /duplicate name/],
   ["a duplicate metadata key", file('{"__metadata__":{"a":"","a":""}}'), /duplicate key "a"/],
   ["metadata that is a string", file('{"__metadata__":"a"}'), /__metadata__: expected \{/],
@@ -257,71 +256,11 @@ Deno.test("what no file can hold is not written", () => {
   refuse(write(["a", f32([2 ** 52], 1)]), 'tensor "a": shape is too large');
   refuse(write(["a", f32([], 1)], ["a", f32([], 1)]), 'duplicate name "a"');
   refuse(write(["__metadata__", f32([], 1)]), "reserved");
+  refuse(write(["__proto__", f32([], 1)]), "reserved");
+  refuse(() => serializeSafetensors([], JSON.parse('{"__proto__":"a"}')), 'no key "__proto__"');
   refuse(write(["\ud800", f32([], 1)]), "lone surrogate");
   const odd = { ...f32([], 1), dtype: "F4" as "F32" };
   refuse(write(["a", odd]), 'unknown dtype "F4"');
   refuse(() => serializeSafetensors([], { a: 1 as unknown as string }), 'metadata "a"');
   refuse(() => serializeSafetensors([], { a: "\udc00" }), 'metadata "a"');
-});
-
-Deno.test("20,000 mutated files are read or refused, and nothing else happens", () => {
-  const seed = Date.now(); // To repeat a failure, put its seed here.
-  console.log(`fuzz seed ${seed}`);
-  const random = new Random(seed);
-  const original = serializeSafetensors([
-    ["0.weight", f32([2, 2], 1, 2, 3, 4)],
-    ["steps", { dtype: "I64", shape: [], data: new BigInt64Array([1n]) }],
-    ["labels", { dtype: "U8", shape: [3], data: new Uint8Array(3) }],
-  ], { format: "pt" });
-  const header = 8 + Number(new DataView(original.buffer).getBigUint64(0, true));
-  const pieces = [
-    '"',
-    "\\",
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    ":",
-    "0",
-    "9",
-    "-1",
-    "1e9",
-    "null",
-    "__proto__",
-  ];
-  let accepted = 0;
-  for (let round = 0; round < 20_000; round++) {
-    let bytes = original.slice();
-    for (let left = 1 + random.below(3); left > 0 && bytes.length > 0; left--) {
-      const at = random.below(Math.min(header, bytes.length));
-      const kind = random.below(5);
-      if (kind === 0) bytes[at] = random.below(256);
-      else if (kind === 1) bytes[at]! ^= 1 << random.below(8);
-      else if (kind === 2) bytes = bytes.slice(0, random.below(bytes.length + 1));
-      else {
-        // Insert or overwrite a piece of JSON, so that more than the outermost checks are reached.
-        const piece = new TextEncoder().encode(pieces[random.below(pieces.length)]);
-        const rest = bytes.subarray(kind === 3 ? at : Math.min(at + piece.length, bytes.length));
-        bytes = new Uint8Array([...bytes.subarray(0, at), ...piece, ...rest]);
-        // Mostly keep the length field true, else every insertion ends in one refusal.
-        if (bytes.length >= 8 && random.below(4) > 0) {
-          const length = BigInt(Math.max(0, header - 8 + bytes.length - original.length));
-          new DataView(bytes.buffer).setBigUint64(0, length, true);
-        }
-      }
-    }
-    try {
-      const { tensors } = parseSafetensors(bytes, "fuzz");
-      accepted++;
-      let dataBytes = 0;
-      for (const { data } of tensors.values()) dataBytes += data.length;
-      assert(dataBytes <= bytes.length, `round ${round}: more data than file`);
-    } catch (error) {
-      if (!(error instanceof SafetensorsError)) {
-        throw new Error(`seed ${seed}, round ${round}`, { cause: error });
-      }
-    }
-  }
-  assert(accepted > 100 && accepted < 19_000, `${accepted} of 20000 mutations were accepted`);
 });

@@ -25,6 +25,9 @@ export interface DataFile {
   readonly bytes: number;
 }
 
+/** Bytes before the labels of a file. */
+const LABELS_HEADER = 8;
+
 /** The classes, by label. */
 export const FASHION_MNIST_CLASSES: readonly string[] = [
   "T-shirt/top",
@@ -99,6 +102,8 @@ export interface ReadOptions {
   classes: readonly string[];
   /** `[height, width]` the images must have; any where it is left out. */
   size?: readonly [number, number];
+  /** The most images there can be; any number where it is left out. */
+  most?: number;
   /** Keep only the first `limit` images (the files are read to their ends, and checked, all the same). */
   limit?: number;
 }
@@ -135,14 +140,14 @@ export async function readImageDataset(
   labels: NamedStream,
   options: ReadOptions,
 ): Promise<ImageDataset> {
-  const { classes, limit, size = [undefined, undefined] } = options;
+  const { classes, limit, most = Infinity, size = [undefined, undefined] } = options;
   if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1)) {
     await Promise.allSettled([images.stream.cancel(), labels.stream.cancel()]);
     throw new RangeError(`${images.name}: limit is ${limit}; give a positive integer`);
   }
   const [pixels, marks] = await both(
-    readIdx(images.stream, images.name, { shape: [undefined, ...size] }),
-    readIdx(labels.stream, labels.name, { shape: [undefined] }),
+    readIdx(images.stream, images.name, { most, shape: [undefined, ...size] }),
+    readIdx(labels.stream, labels.name, { most, shape: [undefined] }),
     (idx: IdxStream) => idx.cancel(),
   );
   if (pixels.count !== marks.count) {
@@ -166,9 +171,9 @@ export async function readImageDataset(
  * Loads one split of Fashion-MNIST from its gzipped files. Deno only (it opens files). Resolves only
  * after both files have ended cleanly; the 60,000 training images take about a quarter of a second.
  *
- * The images must be 28×28 and the labels 0 to 9; their number is the files' own, so that a small
- * set of the same form can be used in tests. `ensureFashionMnist` with `verify` proves the published
- * bytes.
+ * The images must be 28×28 and the labels 0 to 9; their number is the files' own, up to the published
+ * one, so that a small set of the same form can be used in tests. `ensureFashionMnist` with `verify`
+ * proves the published bytes.
  *
  * @param dir the folder with the `.gz` files
  * @param split `"train"` or `"test"`
@@ -203,6 +208,7 @@ export async function loadFashionMnist(
     ...options,
     classes: FASHION_MNIST_CLASSES,
     size: [28, 28],
+    most: files.labels.bytes - LABELS_HEADER,
   });
 }
 

@@ -15,6 +15,7 @@
  */
 
 import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
+import { brief } from "./brief.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
 import { type ByteStream, gunzip } from "./gzip.ts";
 
@@ -35,6 +36,8 @@ const FIRST_ALLOCATION = 64 * 2 ** 20;
 export interface IdxOptions {
   /** The dimensions, outermost first, `undefined` for any size: `[undefined, 28, 28]`. */
   shape?: readonly (number | undefined)[];
+  /** The most records; any number where it is left out. */
+  most?: number;
 }
 
 /**
@@ -196,8 +199,8 @@ export class IdxStream {
   }
 
   #claim(): string {
-    const record = this.shape.slice(1);
-    return `${this.count} records` + (record.length > 0 ? ` of ${record.join("×")}` : "");
+    const record = brief(this.shape.slice(1).join("×"), 100);
+    return `${this.count} records${record && ` of ${record}`}`;
   }
 
   #fault(code: DataErrorCode, what: string): DataError {
@@ -265,7 +268,7 @@ export async function readIdx(
     }
     const header = await need(4 + 4 * rank);
     const shape = Array.from({ length: rank }, (_, i) => header.getUint32(4 + 4 * i));
-    checkShape(name, shape, options.shape);
+    checkShape(name, shape, options);
     size = header.byteLength + product(shape);
     return new IdxStream(name, shape, reader, head.subarray(4 + 4 * rank));
   } catch (error) {
@@ -278,9 +281,9 @@ export async function readIdx(
 function checkShape(
   name: string,
   shape: readonly number[],
-  expected: readonly (number | undefined)[] | undefined,
+  { shape: expected, most = Infinity }: IdxOptions,
 ): void {
-  const claimed = `[${shape.join(", ")}]`;
+  const claimed = `[${brief(shape.join(", "), 100)}]`;
   if (expected !== undefined) {
     const fits = shape.length === expected.length &&
       expected.every((size, i) => size === undefined || size === shape[i]);
@@ -295,6 +298,10 @@ function checkShape(
   }
   if (!Number.isSafeInteger(product(shape))) {
     const what = `claims dimensions ${claimed}, more than can be counted; ${FETCH_AGAIN}`;
+    throw new DataError("too-large", name, what);
+  }
+  if (shape[0]! > most) {
+    const what = `claims ${shape[0]} records, more than the ${most} there can be; ${FETCH_AGAIN}`;
     throw new DataError("too-large", name, what);
   }
 }

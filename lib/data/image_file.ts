@@ -20,8 +20,12 @@ export class ImageError extends Error {
 
 /** The longest file that is read: 64 MiB. */
 export const MAX_IMAGE_BYTES: number = 2 ** 26;
-/** The most pixels that are decoded: 8192×8192, which takes some 600 MiB meanwhile. */
+/** The most pixels that are decoded: 8192×8192, which takes up to 1 GiB meanwhile. */
 export const MAX_IMAGE_PIXELS: number = 2 ** 26;
+/** The most of 16 bits a channel: they take more memory, and are decoded twice. */
+const MAX_DEEP_PIXELS = 2 ** 24;
+/** The longest colour profile of a PNG: it is packed, and may be a thousand times as long. */
+const MAX_PROFILE_BYTES = 2 ** 16;
 
 /** Grey pixels, 0 black to 255 white, row by row. */
 export interface GreyImage {
@@ -38,7 +42,14 @@ interface Header {
   readonly type: "image/png" | "image/jpeg" | "image/webp";
   readonly width: number;
   readonly height: number;
+  /** Whether channels have 16 bits. */
+  readonly deep?: boolean;
+  /** What else is wrong, that a decoder would not survive. */
+  readonly fault?: string | undefined;
 }
+
+/** Types of a PNG's chunks: `PLTE` and `iCCP`. */
+const PALETTE = 0x504c5445, PROFILE = 0x69434350;
 
 const ascii = (bytes: Uint8Array, from: number, to: number) =>
   String.fromCharCode(...bytes.subarray(from, to));
@@ -47,7 +58,7 @@ const ascii = (bytes: Uint8Array, from: number, to: number) =>
 function readHeader(bytes: Uint8Array<ArrayBuffer>): Header | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (ascii(bytes, 0, 8) === "\x89PNG\r\n\x1a\n" && ascii(bytes, 12, 16) === "IHDR") {
-    return { type: "image/png", width: view.getUint32(16), height: view.getUint32(20) };
+    return readPngHeader(view);
   }
   if (ascii(bytes, 0, 4) === "RIFF" && ascii(bytes, 8, 12) === "WEBP") {
     const type = "image/webp", chunk = ascii(bytes, 12, 16);
@@ -65,16 +76,35 @@ function readHeader(bytes: Uint8Array<ArrayBuffer>): Header | undefined {
   return ascii(bytes, 0, 3) === "\xff\xd8\xff" ? readJpegHeader(view) : undefined;
 }
 
+function readPngHeader(view: DataView): Header {
+  const [width, height, deep] = [view.getUint32(16), view.getUint32(20), view.getUint8(24) > 8];
+  let fault: string | undefined;
+  for (let at = 8; at + 8 <= view.byteLength;) {
+    const length = view.getUint32(at), type = view.getUint32(at + 4);
+    if (type === PALETTE && (length === 0 || length > 768 || length % 3 !== 0)) {
+      // Such a one ends the whole process (Deno 2.9).
+      fault ??= `its palette has ${length} bytes, not 3 for each of 1 to 256 colours`;
+    } else if (type === PROFILE && length > MAX_PROFILE_BYTES) {
+      fault ??=
+        `its colour profile has ${length} bytes, more than ${MAX_PROFILE_BYTES}; save it without`;
+    }
+    at += 12 + length;
+  }
+  return { type: "image/png", width, height, deep, fault };
+}
+
 /** The largest frame that a JPEG file announces; there should be one, but who knows. */
 function readJpegHeader(view: DataView): Header {
   let width = 0, height = 0;
   for (let at = 2; at + 9 <= view.byteLength;) {
     const marker = view.getUint8(at + 1);
-    if (view.getUint8(at) !== 0xff || marker === 0xda) break; // the scan begins
+    if (view.getUint8(at) !== 0xff) break;
     if (marker === 0xff) {
       at++;
       continue;
     }
+    // Where the scan begins, or what belongs into a scan: a decoder may go on in another place.
+    if (marker <= 1 || marker >= 0xd0 && marker <= 0xda || view.getUint16(at + 2) < 2) break;
     const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
     if (isFrame) {
       height = Math.max(height, view.getUint16(at + 5));
@@ -137,19 +167,18 @@ export async function decodeGrey(
     return fail("the file ends within its header", cause);
   }
   if (!header) return fail("is not a PNG, JPEG or WebP file");
-  const { width, height, type } = header;
+  const { width, height, type, deep = false, fault } = header;
   if (width === 0 || height === 0) fail("its header has no size");
-  if (width * height > MAX_IMAGE_PIXELS) {
-    fail(`${width}×${height} pixels are more than the ${MAX_IMAGE_PIXELS} that are decoded`);
+  const most = deep ? MAX_DEEP_PIXELS : MAX_IMAGE_PIXELS, of = deep ? " of 16 bits" : "";
+  if (width * height > most) {
+    fail(`${width}×${height} pixels${of} are more than the ${most} that are decoded`);
   }
+  if (fault !== undefined) fail(fault);
   try {
     const blob = new Blob([bytes], { type });
-    return greyOf(
-      // Samples of 16 bits have no BMP; they lose what 8 bits do not hold in a JPEG instead.
-      await recode(blob, "image/bmp").catch(async () =>
-        await recode(await recode(blob, "image/jpeg"), "image/bmp")
-      ).then((bmp) => bmp.arrayBuffer()),
-    );
+    // Samples of 16 bits have no BMP; they lose what 8 bits do not hold in a JPEG instead.
+    const shallow = deep ? await recode(blob, "image/jpeg") : blob;
+    return greyOf(await (await recode(shallow, "image/bmp")).arrayBuffer());
   } catch (cause) {
     return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
   }
@@ -159,7 +188,11 @@ async function recode(blob: Blob, type: string): Promise<Blob> {
   const bitmap = await createImageBitmap(blob);
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(bitmap);
-  return await canvas.convertToBlob({ type, quality: 1 });
+  try {
+    return await canvas.convertToBlob({ type, quality: 1 });
+  } finally {
+    canvas.width = canvas.height = 1; // Deno 2.9 keeps every canvas until the process ends.
+  }
 }
 
 /** The pixels of a BMP as Deno writes it: grey, BGR or BGRA, the last row first. */
