@@ -9,6 +9,7 @@
 
 import type { Device } from "./device.ts";
 import {
+  constantData,
   type DType,
   initialValues,
   inverseOrder,
@@ -27,7 +28,7 @@ export function bytesOf(dtype: DType, size: number): number {
 /** A storage buffer that can be copied from and to; zeros. */
 export function createBuffer(device: Device, bytes: number, label: string): GPUBuffer {
   const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
-  return device.gpu.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
+  return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
 }
 
 /** Writes `data` at byte `offset` of `buffer`; a last word of bytes is padded with zeros. */
@@ -47,31 +48,64 @@ export function write(device: Device, buffer: GPUBuffer, offset: number, data: T
   }
 }
 
-const constants = new WeakMap<Device, WeakMap<Tensor, GPUBuffer>>();
+/** A constant's buffer and how many plans hold it. */
+interface Constant {
+  readonly buffer: GPUBuffer;
+  holders: number;
+}
 
-/** The buffer of a constant tensor, uploaded once per device. */
-export function constantBuffer(device: Device, node: Tensor, data: TensorData): GPUBuffer {
-  let uploaded = constants.get(device);
-  if (!uploaded) constants.set(device, uploaded = new WeakMap());
-  let buffer = uploaded.get(node);
-  if (!buffer) {
-    buffer = createBuffer(device, bytesOf(node.dtype, node.size), `${node}`);
-    write(device, buffer, 0, data);
-    uploaded.set(node, buffer);
+const constants = new WeakMap<Device, Map<Tensor, Constant>>();
+
+/** The buffer of a constant tensor, for one plan more: the first one uploads it. */
+export function holdConstant(device: Device, node: Tensor): GPUBuffer {
+  const uploaded = constants.get(device) ?? new Map<Tensor, Constant>();
+  constants.set(device, uploaded);
+  let constant = uploaded.get(node);
+  if (!constant) {
+    const buffer = createBuffer(device, bytesOf(node.dtype, node.size), `${node}`);
+    write(device, buffer, 0, constantData(node)!);
+    uploaded.set(node, constant = { buffer, holders: 0 });
   }
-  return buffer;
+  constant.holders++;
+  device.made({ refused: () => releaseConstant(device, node) });
+  return constant.buffer;
+}
+
+/** Says that a plan needs a constant no more; with the last one that holds it, its buffer goes. */
+export function releaseConstant(device: Device, node: Tensor): void {
+  const uploaded = constants.get(device), constant = uploaded?.get(node);
+  if (!constant || --constant.holders > 0) return;
+  constant.buffer.destroy();
+  uploaded!.delete(node);
 }
 
 const owners = new WeakMap<GPUBuffer, Device>();
+
+/** The device that has a variable's values. */
+function ownerOf(variable: Variable): Device {
+  const device = owners.get(variable.storage!.buffer);
+  if (!device) throw new Error(`${variable} was freed; make a new one`);
+  device.check();
+  return device;
+}
+
+/** Throws where another device has a variable's values. */
+function checkOwner(device: Device, variable: Variable): void {
+  if (ownerOf(variable) !== device) {
+    throw new Error(`${variable} lives on another device; make a new one from its values`);
+  }
+}
 
 /** Where a variable's values are on `device`; they move there if they are not yet. */
 export function variableStorage(device: Device, variable: Variable): VariableStorage {
   if (variable.home) {
     variableStorage(device, variable.home.whole);
   } else if (!variable.storage) {
+    const { initial } = variable;
     const buffer = createBuffer(device, variable.size * 4, `${variable}`);
     owners.set(buffer, device);
-    if (variable.initial) write(device, buffer, 0, initialValues(variable));
+    device.made({ refused: () => Object.assign(variable, { initial, storage: undefined }) });
+    if (initial) write(device, buffer, 0, initialValues(variable));
     variable.parts.forEach((part) => adopt(device, part, buffer));
     variable.initial = undefined;
     variable.storage = { buffer, offset: 0, exclusive: true };
@@ -82,29 +116,26 @@ export function variableStorage(device: Device, variable: Variable): VariableSto
       "these parameters were taken over by another optimizer; use that one's updates",
     );
   }
-  if (owners.get(storage.buffer) !== device) {
-    throw new Error(`${variable} lives on another device; make a new one from its values`);
-  }
+  checkOwner(device, variable);
   return storage;
 }
 
 /** Moves a part's values, wherever they are, to its place in the packed variable's buffer. */
 function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
   const offset = part.home!.offset * 4;
-  if (part.storage) {
+  const { storage, initial } = part;
+  if (storage) {
+    checkOwner(device, part);
     const encoder = device.gpu.createCommandEncoder();
-    encoder.copyBufferToBuffer(
-      part.storage.buffer,
-      part.storage.offset,
-      buffer,
-      offset,
-      part.size * 4,
-    );
+    encoder.copyBufferToBuffer(storage.buffer, storage.offset, buffer, offset, part.size * 4);
     device.gpu.queue.submit([encoder.finish()]);
-    if (part.storage.exclusive) part.storage.buffer.destroy();
-  } else if (part.initial) {
+  } else if (initial) {
     write(device, buffer, offset, initialValues(part));
   }
+  device.made({
+    kept: () => storage?.exclusive && storage.buffer.destroy(),
+    refused: () => Object.assign(part, { initial, storage }),
+  });
   part.initial = undefined;
   part.storage = { buffer, offset, exclusive: false };
 }
@@ -117,7 +148,22 @@ export function setVariable(variable: Variable, values: Float32Array<ArrayBuffer
   const { storage, stored, shape } = variable;
   if (stored) setVariable(stored, reorder(values, shape, stored.order!));
   else if (!storage) variable.initial = values.slice();
-  else write(owners.get(storage.buffer)!, storage.buffer, storage.offset, values);
+  else write(ownerOf(variable), storage.buffer, storage.offset, values);
+}
+
+/**
+ * Frees the memory that variables have on a device, and with a part of a packed variable all of that.
+ * Their values are gone, and plans that use them cannot run any more.
+ */
+export function freeVariables(variables: Iterable<Variable>): void {
+  for (const variable of variables) {
+    const own = variable.stored ?? variable;
+    for (const { storage } of [own, own.home?.whole ?? own]) {
+      if (!storage) continue;
+      storage.buffer.destroy();
+      owners.delete(storage.buffer);
+    }
+  }
 }
 
 /** Values of variables, in order; one wait for all that are on the device. */
@@ -126,7 +172,7 @@ export async function readVariables(
 ): Promise<Float32Array<ArrayBuffer>[]> {
   const sources = variables.map((v) => v.stored ?? v);
   const stored = sources.filter((v) => v.storage);
-  const device = stored[0] && owners.get(stored[0].storage!.buffer)!;
+  const device = stored[0] && ownerOf(stored[0]);
   const read = device
     ? await readBuffers(device, stored.map((v) => ({ ...v.storage!, bytes: v.size * 4 })))
     : [];
@@ -153,33 +199,45 @@ export async function readBuffers(
   device: Device,
   ranges: readonly BufferRange[],
 ): Promise<ArrayBuffer[]> {
-  device.check();
-  const starts: number[] = [];
-  let total = 0;
-  for (const { bytes } of ranges) {
-    starts.push(total);
-    total += bytes;
-  }
-  if (total === 0) return [];
-  const { COPY_DST, MAP_READ } = GPUBufferUsage;
-  return await device.checked("read back", () => {
-    const staging = device.gpu.createBuffer({ size: total, usage: COPY_DST | MAP_READ });
+  // Each range has a place in one of as few staging buffers as hold them all.
+  const sizes: number[] = [];
+  const places = ranges.map(({ bytes }) => {
+    if (sizes.length === 0 || sizes.at(-1)! + bytes > device.gpu.limits.maxBufferSize) {
+      sizes.push(0);
+    }
+    const stage = sizes.length - 1, start = sizes[stage]!;
+    sizes[stage] = start + bytes;
+    return { stage, start };
+  });
+  const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+  const staging = await device.checked("read back", () => {
+    const staging = sizes.map((size) =>
+      device.createBuffer({ size, usage, label: "what is read" })
+    );
     const encoder = device.gpu.createCommandEncoder();
     ranges.forEach(({ buffer, offset, bytes }, i) =>
-      encoder.copyBufferToBuffer(buffer, offset, staging, starts[i]!, bytes)
+      encoder.copyBufferToBuffer(
+        buffer,
+        offset,
+        staging[places[i]!.stage]!,
+        places[i]!.start,
+        bytes,
+      )
     );
     device.gpu.queue.submit([encoder.finish()]);
     return staging;
-  }).then(async (staging) => {
-    try {
-      await staging.mapAsync(GPUMapMode.READ);
-      device.check();
-      const mapped = staging.getMappedRange();
-      return ranges.map(({ bytes }, i) => mapped.slice(starts[i]!, starts[i]! + bytes));
-    } finally {
-      staging.destroy();
-    }
   });
+  try {
+    const wait = () => Promise.all(staging.map((buffer) => buffer.mapAsync(GPUMapMode.READ)));
+    await device.settled("read back", wait);
+    const mapped = staging.map((buffer) => buffer.getMappedRange());
+    return ranges.map(({ bytes }, i) => {
+      const { stage, start } = places[i]!;
+      return mapped[stage]!.slice(start, start + bytes);
+    });
+  } finally {
+    staging.forEach((buffer) => buffer.destroy());
+  }
 }
 
 /**
@@ -191,6 +249,7 @@ export function growWorkspace(device: Device, sizes: readonly number[]): void {
     const old = device.workspace[i];
     if (old && old.size >= size) return;
     old?.buffer.destroy();
+    device.made({ refused: () => delete device.workspace[i] });
     device.workspace[i] = { buffer: createBuffer(device, size, `workspace ${i}`), size };
   });
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { readVariables, setVariable } from "./buffers.ts";
+import { freeVariables, readVariables, setVariable } from "./buffers.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "./device.ts";
 import { arrays, perThread } from "./kernel.ts";
@@ -48,7 +48,7 @@ export interface Watch {
   readonly signal?: AbortSignal;
 }
 
-/** A data set as constants of a graph: uploaded once, whatever is done with it. */
+/** A data set as constants of a graph: uploaded once for all plans that use it at a time. */
 export class DeviceDataset {
   /** `[count, 1, height, width]`, u8. */
   readonly images: Tensor;
@@ -225,6 +225,7 @@ export class Evaluator implements Disposable {
 
   [Symbol.dispose](): void {
     this.#plans.forEach((plan) => plan[Symbol.dispose]());
+    freeVariables([this.#correct, this.#results]);
   }
 }
 

@@ -8,10 +8,11 @@
 import {
   type BufferRange,
   bytesOf,
-  constantBuffer,
   createBuffer,
   growWorkspace,
+  holdConstant,
   readBuffers,
+  releaseConstant,
   variableStorage,
   write,
 } from "./buffers.ts";
@@ -80,9 +81,10 @@ export class Plan {
   /** The sizes of all kernels, each at its own multiple of the stride. */
   readonly #sizes: GPUBuffer;
   readonly #stride: number;
+  readonly #constants: ReadonlyMap<Tensor, GPUBuffer>;
   readonly #variables: readonly Variable[];
   #groups: GPUBindGroup[] = [];
-  #bound: (GPUBuffer | VariableStorage)[] = [];
+  #bound: (GPUBuffer | VariableStorage | undefined)[] = [];
   #disposed = false;
 
   private constructor(
@@ -106,10 +108,10 @@ export class Plan {
       buffer: placed.pinned.get(node)!,
     }]));
     this.#stride = sizesStride(steps);
-    this.#sizes = device.gpu.createBuffer({
+    this.#sizes = device.createBuffer({
       size: (steps.length + 1) * this.#stride,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-      label: "sizes",
+      label: "sizes of kernels",
     });
     const sizes = new Uint32Array(this.#sizes.size / 4);
     steps.forEach(({ spec }, i) =>
@@ -119,8 +121,12 @@ export class Plan {
     this.#owned = [...placed.pinned.values(), this.#sizes];
     const bound = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
     this.#variables = [...bound].filter((x) => x instanceof Variable);
-    this.#pipelines = steps.map(({ spec, name, node }) =>
-      device.pipeline(spec, `${name} ${formatShape(node.shape)}`)
+    const given = new Set([...bound, ...outputs.map(({ node }) => node)]);
+    this.#constants = new Map(
+      [...given].filter(constantData).map((node) => [node, holdConstant(device, node)]),
+    );
+    this.#pipelines = steps.map(({ spec, name, node, scope: { layer } }) =>
+      device.pipeline(spec, `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`)
     );
   }
 
@@ -234,8 +240,7 @@ export class Plan {
 
   /** Resolves when everything submitted to the device so far has run. */
   async finished(): Promise<void> {
-    await this.device.gpu.queue.onSubmittedWorkDone();
-    this.device.check();
+    await this.device.finished();
   }
 
   /** Floating-point operations of one run. */
@@ -271,10 +276,15 @@ export class Plan {
     return [...lines, total].join("\n");
   }
 
-  /** Frees the plan's own buffers. The shared workspace stays for other plans. */
+  /**
+   * Frees the plan's own buffers, and constants that no other plan uses. The shared workspace stays
+   * for other plans.
+   */
   [Symbol.dispose](): void {
+    if (this.#disposed) return;
     this.#disposed = true;
     this.#owned.forEach((buffer) => buffer.destroy());
+    this.#constants.forEach((_, node) => releaseConstant(this.device, node));
   }
 
   #use(): void {
@@ -295,18 +305,17 @@ export class Plan {
       const { buffer, offset } = variableStorage(this.device, node);
       return { buffer, offset, bytes };
     }
-    const data = constantData(node);
-    if (data) return { buffer: constantBuffer(this.device, node, data), offset: 0, bytes };
     const { pinned, slotOf, parts } = this.placed;
     const part = parts.get(node);
     if (part) return { buffer: pinned.get(part.whole)!, offset: part.offset * 4, bytes };
-    const buffer = pinned.get(node) ?? this.device.workspace[slotOf.get(node)!]!.buffer;
+    const buffer = this.#constants.get(node) ?? pinned.get(node) ??
+      this.device.workspace[slotOf.get(node)!]!.buffer;
     return { buffer, offset: 0, bytes };
   }
 
   /** What may have moved since the bind groups were made: workspace buffers and variables. */
-  #places(): (GPUBuffer | VariableStorage)[] {
-    const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]!.buffer);
+  #places(): (GPUBuffer | VariableStorage | undefined)[] {
+    const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]?.buffer);
     return [...used, ...this.#variables.map((x) => variableStorage(this.device, x))];
   }
 
@@ -339,20 +348,18 @@ function checkLimits(
   bytes: (node: Tensor) => number,
 ): void {
   const limit = device.target.maxBindingBytes;
+  const tooLarge = (x: Tensor) =>
+    `plan: tensor ${x.op.name} ${formatShape(x.shape)} takes ${bytes(x)} bytes, more than this ` +
+    `adapter's maxStorageBufferBindingSize of ${limit}`;
+  const variable = nodes.find((x) => x instanceof Variable && bytes(x) > limit);
+  if (variable) throw new PlanError(`${tooLarge(variable)}; take a smaller network`);
   // What can be made smaller is the batch: the first dimension of the inputs.
   const batches = new Set(nodes.filter((x) => inputName(x)).map((x) => x.shape[0]));
   const rank = (x: Tensor) => (batches.has(x.shape[0]) ? 2 ** 40 : 1) * bytes(x) / x.shape[0]!;
   const over = nodes.filter((x) => bytes(x) > limit).sort((a, b) => rank(b) - rank(a))[0];
   if (!over) return;
   const largest = Math.floor(limit / (bytes(over) / over.shape[0]!));
-  throw new PlanError(
-    `plan: tensor ${over.op.name} ${formatShape(over.shape)} takes ${
-      bytes(over)
-    } bytes, more than ` +
-      `this adapter's maxStorageBufferBindingSize of ${limit}; its first dimension can be at most ` +
-      `${largest}`,
-    largest,
-  );
+  throw new PlanError(`${tooLarge(over)}; its first dimension can be at most ${largest}`, largest);
 }
 
 /**

@@ -17,8 +17,7 @@ export function median(values: readonly number[]): number {
 export async function waitFor(device: Device, submit: () => void): Promise<number> {
   const start = performance.now();
   submit();
-  await device.gpu.queue.onSubmittedWorkDone();
-  device.check();
+  await device.finished();
   return performance.now() - start;
 }
 

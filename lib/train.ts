@@ -5,7 +5,7 @@
  * @module
  */
 
-import { bytesOf, readVariables, setVariable } from "./buffers.ts";
+import { bytesOf, freeVariables, readVariables, setVariable } from "./buffers.ts";
 import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "./device.ts";
@@ -375,9 +375,10 @@ export class Trainer implements Disposable {
     }
   }
 
-  /** Frees the plans; the net stays. */
+  /** Frees the plans and the optimizer's state; the net stays. */
   [Symbol.dispose](): void {
     this.#plans.forEach((plan) => plan[Symbol.dispose]());
     this.#evaluator[Symbol.dispose]();
+    freeVariables([...Object.values(this.#sums), ...[...this.optimizer.state.values()].flat()]);
   }
 }
