@@ -38,6 +38,9 @@ export interface DoctorOptions {
 const MEMORY = 2e9;
 /** Eight checkpoints of ResNet-18. */
 const DISK = 1e9;
+/** How the message begins where there is no adapter. */
+const NONE = "no WebGPU adapter: ";
+
 /** What WebGPU promises of every adapter. */
 const BINDING = 2 ** 27;
 
@@ -138,8 +141,9 @@ async function checkDevice(): Promise<Finding[]> {
     return [{
       check: "adapter",
       state: "error",
-      found: ["none", ...driverVariables()].join(", "),
-      advice: error.message.replace("no WebGPU adapter: ", ""),
+      found: [error.message.startsWith(NONE) ? "none" : "none of use", ...driverVariables()]
+        .join(", "),
+      advice: error.message.replace(NONE, ""),
     }];
   }
 }

@@ -124,7 +124,7 @@ async function byTimestamps(plan: Plan, runs: number): Promise<number[] | undefi
       encoder.copyBufferToBuffer(resolved, 0, staging, 0, size);
       const commands = encoder.finish();
       const elapsed = await waitFor(device, () => gpu.queue.submit([commands])) - fixed;
-      await staging.mapAsync(GPUMapMode.READ);
+      await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
       const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
       staging.unmap();
       const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;

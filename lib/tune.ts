@@ -200,7 +200,7 @@ async function timeRun(plan: Plan): Promise<number> {
     encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
     const commands = encoder.finish();
     const elapsed = await waitFor(device, () => gpu.queue.submit([commands]));
-    await staging.mapAsync(GPUMapMode.READ);
+    await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
     const [start, end] = new BigUint64Array(staging.getMappedRange().slice(0));
     const ms = Number(end! - start!) / 1e6;
     if (ms > 0 && ms <= elapsed && ms >= 0.5 * elapsed - 30) return ms;

@@ -130,7 +130,13 @@ Deno.test("byte streams slice, limit and cut anew", async () => {
 Deno.test("assertEquals compares deeply", () => {
   assertEquals({ a: [1, { b: NaN }], c: -0 }, { a: [1, { b: NaN }], c: 0 });
   assertEquals(new Map([["a", new Set([1])]]), new Map([["a", new Set([1])]]));
+  const loop = (n: number) => {
+    const x: Record<string, unknown> = { n };
+    return Object.assign(x, { x });
+  };
+  assertEquals(loop(1), loop(1));
   const pairs: [unknown, unknown][] = [
+    [loop(1), loop(2)],
     [{ a: undefined }, {}],
     [[1, 2], [1]],
     [new Float32Array([1, 2]), new Float32Array([1, 3])],
@@ -141,6 +147,8 @@ Deno.test("assertEquals compares deeply", () => {
     [null, {}],
     [new Set([1, 2]), new Set([1, 3])],
     [new Map([["a", 1]]), new Map([["a", 2]])],
+    [new Map([["a", { b: 1 }]]), new Map([["a", { b: 2 }]])],
+    [new Set([{ a: 1 }]), new Set([{ a: 2 }])],
   ];
   for (const [a, b] of pairs) {
     assertNotEquals(a, b);

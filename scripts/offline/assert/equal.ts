@@ -64,6 +64,15 @@ export function equal(a: unknown, b: unknown): boolean {
     }
     if (open.get(x) === y) return true;
     open.set(x, y);
+    try {
+      return sameContents(x, y);
+    } finally {
+      // Compared again later, they are equal only if they were found to be.
+      open.delete(x);
+    }
+  }
+
+  function sameContents(x: object, y: object): boolean {
     if (x instanceof Map) return sameEntries(x, y as Map<unknown, unknown>);
     if (x instanceof Set) {
       return sameEntries(new Map(x.entries()), new Map((y as Set<unknown>).entries()));
