@@ -46,20 +46,13 @@ import {
 import { inFolder } from "../folder.ts";
 import { difference } from "../ops/nd.ts";
 import { TABLE } from "../ops/table.ts";
+import { madeUpImages } from "../../scripts/profile.ts";
 import { smallNet } from "../small_net.ts";
 import { draws, report } from "../soak.ts";
 import { altered, gpuWith, limitMemory, LiveBuffers, small, withGpu } from "./gpu.ts";
 import { namesIn, SETTINGS, train, Training } from "./training.ts";
 
 const f32 = (...values: number[]) => new Float32Array(values);
-
-/** Images of noise, as a data set. */
-function noise(count: number) {
-  const random = new Random(9), size = 28;
-  const images = Uint8Array.from({ length: count * size ** 2 }, () => random.below(256));
-  const labels = Uint8Array.from({ length: count }, (_, i) => i % 10);
-  return { images, labels, count, height: size, width: size, classes: [] };
-}
 
 /** The message of what was thrown, which must be a DeviceError. */
 const deviceError = async (body: () => Promise<unknown>) =>
@@ -177,7 +170,7 @@ Deno.test("a network trains within the least limits; one too large for them is r
   const losses = await Promise.all([device, await defaultDevice()].map(async (device) => {
     manualSeed(3);
     const config = trainConfig({ batchSize: 8, resize: 28, epochs: 2 });
-    const data = { config, train: noise(20), test: noise(12), net: smallNet() };
+    const data = { config, train: madeUpImages(20), test: madeUpImages(12), net: smallNet() };
     using trainer = await Trainer.create({ ...data, device });
     while (!trainer.done) await trainer.epoch();
     await trainer.checkpoint();
@@ -190,7 +183,13 @@ Deno.test("a network trains within the least limits; one too large for them is r
 
   const net = new Sequential(new Flatten(), new Linear(784, 400));
   const config = trainConfig({ batchSize: 2, resize: 28 });
-  using wide = await Trainer.create({ config, train: noise(2), test: noise(2), net, device });
+  using wide = await Trainer.create({
+    config,
+    train: madeUpImages(2),
+    test: madeUpImages(2),
+    net,
+    device,
+  });
   const error = await assertRejects(() => wide.prepare(), PlanError);
   assertMatch(
     error.message,
@@ -214,7 +213,13 @@ Deno.test("a plan without memory names the buffer and its bytes, takes all back,
   const weights = await values();
   const trainer = (batchSize: number) => {
     const config = trainConfig({ batchSize, resize: 28, epochs: 1 });
-    return Trainer.create({ config, train: noise(batchSize), test: noise(8), net, device });
+    return Trainer.create({
+      config,
+      train: madeUpImages(batchSize),
+      test: madeUpImages(8),
+      net,
+      device,
+    });
   };
   using live = new LiveBuffers();
   {
@@ -347,7 +352,12 @@ Deno.test("NaN in a loaded weight stops the run at its step; in a statistic, not
     state.get(key)!.data[0] = NaN;
     net.loadStateDict(state);
     const config = trainConfig({ batchSize: 16, resize: 28, epochs: 1 });
-    using trainer = await Trainer.create({ config, train: noise(32), test: noise(16), net });
+    using trainer = await Trainer.create({
+      config,
+      train: madeUpImages(32),
+      test: madeUpImages(16),
+      net,
+    });
     if (key === "0.weight") {
       const step = "the loss of step 1 of epoch 1 is not finite";
       await assertRejects(() => trainer.epoch(), NonFiniteError, step);
@@ -357,7 +367,7 @@ Deno.test("NaN in a loaded weight stops the run at its step; in a statistic, not
       assert(Number.isFinite((await trainer.epoch())!.loss));
       await assertRejects(() => trainer.checkpoint(), NonFiniteError, `after step 2, ${key} has`);
     }
-    const accuracy = await evaluateAccuracy(net, noise(10), { batchSize: 10, resize: 28 });
+    const accuracy = await evaluateAccuracy(net, madeUpImages(10), { batchSize: 10, resize: 28 });
     assertEquals(accuracy, 0.1, "NaN is no class, and counts as the first");
   }
 });

@@ -14,13 +14,11 @@ import {
   evaluateAccuracy,
   freeVariables,
   grad,
-  type ImageDataset,
   input,
   matmul,
   mul,
   Plan,
   predict,
-  Random,
   readVariables,
   relu,
   resnet18,
@@ -31,17 +29,10 @@ import {
   Variable,
 } from "@resnette/resnette";
 import { median } from "../../lib/timing.ts";
+import { madeUpImages } from "../../scripts/profile.ts";
 import { smallNet } from "../small_net.ts";
 import { draws, report, rounds } from "../soak.ts";
 import { LiveBuffers } from "./gpu.ts";
-
-/** Images of noise. */
-function noise(count: number): ImageDataset {
-  const random = new Random(9), size = 28;
-  const images = Uint8Array.from({ length: count * size ** 2 }, () => random.below(256));
-  const labels = Uint8Array.from({ length: count }, (_, i) => i % 10);
-  return { images, labels, count, height: size, width: size, classes: [] };
-}
 
 /** V8 collects garbage when its own heap fills; of what WebGPU's objects hold besides, it knows nothing. */
 const collectGarbage: () => void = (() => {
@@ -80,10 +71,16 @@ Deno.test("a training run takes the same memory in its last step as in its first
   const steps = rounds(100, 2000), batchSize = rounds(16, 4), epochs = 10;
   const net = rounds(1, 0) ? smallNet() : resnet18();
   const config = trainConfig({ batchSize, resize: rounds(28, 32), epochs, lr: 1e-5 });
-  const data = noise(batchSize * steps / epochs);
+  const data = madeUpImages(batchSize * steps / epochs);
   using live = new LiveBuffers();
   using device = await Device.request();
-  const trainer = await Trainer.create({ config, train: data, test: noise(40), net, device });
+  const trainer = await Trainer.create({
+    config,
+    train: data,
+    test: madeUpImages(40),
+    net,
+    device,
+  });
   const resident = new Resident();
   let seen: unknown;
   while (!trainer.done) {
@@ -172,7 +169,7 @@ Deno.test("runs, tests and predictions leave their networks' values, which can b
   using live = new LiveBuffers();
   using device = await Device.request();
   const resident = new Resident();
-  const data = noise(32);
+  const data = madeUpImages(32);
   for (let i = 0; i < runs; i++) {
     const config = trainConfig({ batchSize: 16, resize: 28, epochs: 1, seed: i });
     const net = smallNet();
