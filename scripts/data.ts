@@ -25,27 +25,23 @@ async function run(
   { values: { dir = "data/fashion-mnist", from }, on: { verify } }: Flags<"dir" | "from", "verify">,
   where: EnsureOptions,
 ): Promise<number> {
-  const reporter = new TrainReporter();
+  await using reporter = new TrainReporter();
   const log = async (line: string) => {
     await reporter.clear();
     console.log(line);
   };
-  try {
-    const { fetched, kept } = await ensureFashionMnist(dir, {
-      ...where,
-      verify,
-      log,
-      onProgress: (progress) => reporter.download(progress),
-      ...from !== undefined && { from },
-    });
-    const done = fetched.length > 0
-      ? `${fetched.length} fetched, ${kept.length} kept`
-      : "nothing to do";
-    await log(`${dir}: all ${fetched.length + kept.length} files are there (${done})`);
-    return 0;
-  } finally {
-    await reporter.clear();
-  }
+  const { fetched, kept } = await ensureFashionMnist(dir, {
+    ...where,
+    verify,
+    log,
+    onProgress: (progress) => reporter.download(progress),
+    ...from !== undefined && { from },
+  });
+  const done = fetched.length > 0
+    ? `${fetched.length} fetched, ${kept.length} kept`
+    : "nothing to do";
+  await log(`${dir}: all ${fetched.length + kept.length} files are there (${done})`);
+  return 0;
 }
 
 /**

@@ -105,12 +105,8 @@ export async function main(args: string[]): Promise<number> {
       words: { min: 1, max: 1, what: "CHECKPOINT" },
     },
     async (flags) => {
-      const reporter = new TrainReporter();
-      try {
-        return await run(flags, reporter);
-      } finally {
-        await reporter.clear();
-      }
+      await using reporter = new TrainReporter();
+      return await run(flags, reporter);
     },
   );
 }

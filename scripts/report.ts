@@ -56,19 +56,15 @@ async function evaluate(folder: string): Promise<void> {
   );
   const { labels, classes } = images;
   const device = await defaultDevice();
-  const reporter = new TrainReporter();
+  await using reporter = new TrainReporter();
   await reporter.say(`${path}: testing on ${device}`);
   using evaluator = new Evaluator(net, new DeviceDataset(images), { batchSize, resize, device });
   const epoch = run!.history.length + (run!.step > 0 ? 1 : 0);
-  try {
-    await evaluator.run({
-      onProgress: (progress) => reporter.progress(progress),
-      onTested: (predictions) =>
-        saveTested(folder, { ...predictions, epoch, steps: run!.steps, labels, classes }),
-    }, epoch);
-  } finally {
-    await reporter.clear();
-  }
+  await evaluator.run({
+    onProgress: (progress) => reporter.progress(progress),
+    onTested: (predictions) =>
+      saveTested(folder, { ...predictions, epoch, steps: run!.steps, labels, classes }),
+  }, epoch);
 }
 
 async function read(folder: string, evaluated: boolean): Promise<Reported> {

@@ -340,13 +340,11 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
 export async function main(args: string[]): Promise<number> {
   const goOn: GoOn = { command: ["deno task train", ...args].join(" ") };
   return await runCommand(args, COMMAND, async (flags) => {
-    const reporter = new TrainReporter();
+    await using reporter = new TrainReporter();
     try {
       return await train(flags, reporter, goOn);
     } catch (error) {
       throw advised(error, goOn);
-    } finally {
-      await reporter.clear();
     }
   }, [RunError, ConfigError]);
 }

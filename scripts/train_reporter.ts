@@ -34,7 +34,7 @@ export function formatProgress(progress: Progress): string {
 }
 
 /** One bar at a time, and none where nobody watches. */
-export class TrainReporter {
+export class TrainReporter implements AsyncDisposable {
   readonly #terminal = Deno.stderr.isTerminal();
   #bar: ProgressBar | undefined;
   /** When the last bar has let go of stderr: until then there can be no other. */
@@ -56,6 +56,10 @@ export class TrainReporter {
     this.#bar = undefined;
     if (bar) this.#stopped = bar.stop();
     await this.#stopped;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.clear();
   }
 
   /** How far a download has come; logs leave it out, as they get a line for each file. */

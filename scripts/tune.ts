@@ -180,12 +180,8 @@ export async function main(args: string[]): Promise<number> {
       switches: ["json"],
     },
     async (flags) => {
-      const reporter = new TrainReporter();
-      try {
-        return await run(settingsOf(flags), reporter);
-      } finally {
-        await reporter.clear();
-      }
+      await using reporter = new TrainReporter();
+      return await run(settingsOf(flags), reporter);
     },
   );
 }

@@ -1,10 +1,11 @@
 /** What `make_resnet.py` made, and the same weights, images and summaries on our side. */
 
 import { assertEquals } from "@std/assert";
-import { type Module, Parameter, Random, setVariable } from "@resnette/resnette";
+import { type Module, Parameter, Random, setVariable, type Variable } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 
-const SEED = 7;
+/** Of all random numbers of the fixtures. */
+export const SEED = 7;
 const { tensors, metadata } = await readFixture("resnet18.safetensors");
 const streams: Record<string, number> = JSON.parse(metadata["streams"]!);
 
@@ -35,28 +36,30 @@ export function golden(key: string): ArrayLike<number> {
   return entry.data;
 }
 
-/** The weights of `philox_fill` in `notebook_net.py`; calm, as `calm_down` there leaves them. */
+/** Variables that have a stream of random numbers, which is their place here. */
+export const floats = (net: Module): [string, Variable][] =>
+  net.namedVariables().filter(([key]) => !key.endsWith("num_batches_tracked"));
+
+/**
+ * The weights of `philox_fill` in `notebook_net.py`; calm, as `calm_down` there and in `make_models.py`
+ * leaves them.
+ */
 export function fill(net: Module, calm = false): void {
-  const variables = new Map(net.namedVariables());
-  for (const [key, variable] of variables) {
-    if (!(variable instanceof Parameter)) continue;
+  const variables = new Map(floats(net));
+  [...variables].forEach(([key, variable], stream) => {
+    if (!(variable instanceof Parameter)) return;
     const weight = variables.get(key.replace(/bias$/, "weight"))!;
     let [low, high] = key.endsWith("weight") ? [0.5, 1.5] : [-0.5, 0.5];
     if (weight.shape.length > 1) {
       high = 1 / Math.sqrt(weight.size / weight.shape[0]!);
       low = -high;
     }
-    const data = new Random(SEED, streams[key]!)
-      .uniform(new Float32Array(variable.size), low, high);
-    const factor = !calm
-      ? 1
-      : key.endsWith(".b2.weight")
-      ? 1 / 64
-      : key === "fc.1.weight"
-      ? 1 / 8
-      : 1;
+    const last = key.endsWith(".b3.weight") ||
+      key.endsWith(".b2.weight") && !variables.has(key.replace(".b2.", ".b3."));
+    const factor = !calm ? 1 : last ? 1 / 64 : key === "fc.1.weight" ? 1 / 8 : 1;
+    const data = new Random(SEED, stream).uniform(new Float32Array(variable.size), low, high);
     setVariable(variable, data.map((value) => value * factor));
-  }
+  });
 }
 
 /** Pixels and labels of a batch of square images. */

@@ -13,20 +13,17 @@ import {
   grad,
   input,
   MODELS,
-  type Module,
   Parameter,
   Plan,
   Random,
   resnetBlock,
-  setVariable,
   SGD,
   summarize,
   tensor,
 } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
-import { type GoldenRun, greatest, makeBatch, norm, Scores } from "./golden.ts";
+import { fill, floats, type GoldenRun, greatest, makeBatch, norm, Scores, SEED } from "./golden.ts";
 
-const SEED = 7;
 const { tensors, metadata } = await readFixture("models.safetensors");
 
 /** What PyTorch says of a model; `state_dict` has a line `KEY SHAPE` for each entry. */
@@ -40,29 +37,6 @@ const models: Record<string, Described> = JSON.parse(metadata["models"]!);
 const nullGrads: Record<string, string[]> = JSON.parse(metadata["null_grads"]!);
 const runs: Record<string, GoldenRun> = JSON.parse(metadata["runs"]!);
 const forwards: Record<string, { batch: number; size: number }> = JSON.parse(metadata["forwards"]!);
-
-/** Variables that have a stream of random numbers, which is their place here. */
-const floats = (net: Module) =>
-  net.namedVariables().filter(([key]) => !key.endsWith("num_batches_tracked"));
-
-/** The weights of `philox_fill` in `notebook_net.py`; calm, as `calm_down` in `make_models.py` leaves them. */
-function fill(net: Module, calm: boolean): void {
-  const variables = new Map(floats(net));
-  [...variables].forEach(([key, variable], stream) => {
-    if (!(variable instanceof Parameter)) return;
-    const weight = variables.get(key.replace(/bias$/, "weight"))!;
-    let [low, high] = key.endsWith("weight") ? [0.5, 1.5] : [-0.5, 0.5];
-    if (weight.shape.length > 1) {
-      high = 1 / Math.sqrt(weight.size / weight.shape[0]!);
-      low = -high;
-    }
-    const last = key.endsWith(".b3.weight") ||
-      key.endsWith(".b2.weight") && !variables.has(key.replace(".b2.", ".b3."));
-    const factor = !calm ? 1 : last ? 1 / 64 : key === "fc.1.weight" ? 1 / 8 : 1;
-    const data = new Random(SEED, stream).uniform(new Float32Array(variable.size), low, high);
-    setVariable(variable, data.map((value) => value * factor));
-  });
-}
 
 /** Norm and a projection of `a - b`: `summary` of `make_models.py`. */
 function summary(stream: number, a: Float32Array, b = new Float32Array(a.length)): number[] {
