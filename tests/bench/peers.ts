@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type Flags, runCommand, UsageError } from "../../scripts/cli.ts";
+import { type Flags, runCommand, table, UsageError } from "../../scripts/cli.ts";
 import type { Answer, Phase } from "./peers/job.ts";
 import { prepare } from "./peers/prepare.ts";
 
@@ -80,7 +80,7 @@ const TOLERANCES = { loss: 1e-4, logits: 1e-4, second: 2e-2 };
 const usage = `usage: deno task bench:peers [options]
 
 Trains and evaluates the notebook's ResNet-18 with Resnette and with other libraries: the same
-weights, the same batch, cross-entropy, Adam at 0.001. The table goes to stdout, progress to stderr.
+weights, the same batch, cross-entropy, Adam at 0.001. The tables go to stdout, progress to stderr.
 
   --batch-size N    images of a step (32)
   --resize N        images are N×N (96)
@@ -229,50 +229,47 @@ function median(times: readonly number[]): number {
   return sorted.length % 2 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
-/** The table, as Markdown. */
-function table(rows: readonly Row[], checks: readonly Check[], batch: number): string {
+/** How fast they are, what they run on and take, and how far they are from Resnette, as three tables. */
+function tables(rows: readonly Row[], checks: readonly Check[], batch: number): string {
   const digits = (value: number) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
   const rate = (answer: Answer) => batch * 1000 / median(answer.times);
+  const ratio = (a?: Answer, b?: Answer) => a && b ? `${digits(rate(a) / rate(b))}×` : "";
   const [ours] = rows;
-  const cells = rows.map(({ name, title, version, adapter, train, forward }) => {
+  const speeds = rows.map(({ title, train, forward }) => [
+    title,
+    train ? Math.round(median(train.times)).toString() : "",
+    train ? digits(rate(train)) : "",
+    ratio(ours!.train, train),
+    forward ? digits(rate(forward)) : "",
+    ratio(ours!.forward, forward),
+    digits((train ?? forward)!.warmup),
+  ]);
+  const machines = rows.map(({ title, version, adapter, train, forward }) => [
+    title,
+    version,
+    adapter === ours!.adapter ? "WebGPU" : adapter,
+    digits((train ?? forward)!.memory / 1e6),
+    (train ?? forward)!.cores.toFixed(1),
+  ]);
+  const agreement = rows.map(({ name, title, train }) => {
     const off = (what: Check["what"]) => {
       const check = checks.find((check) => check.name === name && check.what === what);
       return check ? check.difference.toExponential(0) : "";
     };
-    const ratio = (a?: Answer, b?: Answer) => a && b ? `${digits(rate(a) / rate(b))}×` : "";
-    return [
-      `${title} ${version}`,
-      adapter === ours!.adapter ? "WebGPU" : adapter,
-      train ? Math.round(median(train.times)).toString() : "",
-      train ? digits(rate(train)) : "",
-      ratio(ours!.train, train),
-      forward ? digits(rate(forward)) : "",
-      ratio(ours!.forward, forward),
-      digits((train ?? forward)!.warmup),
-      digits((train ?? forward)!.memory / 1e6),
-      (train ?? forward)!.cores.toFixed(1),
-      train ? train.losses[0]!.toFixed(5) : "",
-      off("loss"),
-      off("second"),
-      off("logits"),
-    ];
+    const loss = train ? train.losses[0]!.toFixed(5) : "";
+    return [title, loss, off("loss"), off("second"), off("logits")];
   });
-  const head = [
-    ["library", "computes on", "step, ms", "trained/s", "we are", "forward/s", "we are"],
-    ["first, s", "MB", "cores", "loss", "loss off", "2nd off", "logits off"],
-  ].flat();
-  const widths = head.map((title, i) =>
-    Math.max(title.length, ...cells.map((row) => row[i]!.length))
-  );
-  const line = (row: readonly string[]) =>
-    `| ${
-      row.map((cell, i) => i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join(" | ")
-    } |`;
-  const rule = widths.map((width, i) => i < 2 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`);
-  return [line(head), line(rule), ...cells.map(line)].join("\n");
+  return [
+    table([
+      ["library", "step, ms", "trained/s", "we are", "forward/s", "we are", "first, s"],
+      ...speeds,
+    ]),
+    table([["library", "version", "computes on", "MB", "cores"], ...machines], (i) => i > 2),
+    table([["library", "loss", "loss off", "2nd off", "logits off"], ...agreement]),
+  ].join("\n\n");
 }
 
-/** Runs all, prints the table, and returns the exit code. */
+/** Runs all, prints the tables, and returns the exit code. */
 async function bench(options: Options): Promise<number> {
   await checkInstalled(options.names);
   await Deno.mkdir("runs", { recursive: true });
@@ -308,9 +305,9 @@ async function bench(options: Options): Promise<number> {
     if (options.json) {
       console.log(JSON.stringify({ batchSize, resize, rows, checks, failed }, null, 2));
     } else {
-      console.log(`\n${table(rows, checks, batchSize)}\n`);
+      console.log(`\n${tables(rows, checks, batchSize)}\n`);
       console.log(
-        `WebGPU is ${rows[0]!.adapter}; batches of ${batchSize}, ${resize}×${resize}; ` +
+        `WebGPU is ${rows[0]!.adapter}; batches of ${batchSize}, ${resize}×${resize};\n` +
           `"we are" is Resnette's images/s over theirs`,
       );
     }
