@@ -16,19 +16,114 @@
  * @module
  */
 
-export * from "./lib/shape.ts";
+export { ArgumentError } from "./lib/check.ts";
+export {
+  broadcastShapes,
+  ceil4,
+  checkShape,
+  formatShape,
+  normalizeAxes,
+  type Pair,
+  pair,
+  reduceShape,
+  sameShape,
+  type Shape,
+  ShapeError,
+  sizeOf,
+  stridesOf,
+  windowCount,
+} from "./lib/shape.ts";
 export * from "./lib/device.ts";
-export * from "./lib/buffers.ts";
-export * from "./lib/kernel.ts";
-export * from "./lib/tensor.ts";
-export * from "./lib/ops/elementwise.ts";
-export * from "./lib/ops/view.ts";
+export {
+  type BufferRange,
+  bytesOf,
+  createBuffer,
+  freeVariables,
+  growWorkspace,
+  holdConstant,
+  readBuffers,
+  readVariables,
+  releaseConstant,
+  setVariable,
+  variableStorage,
+  write,
+} from "./lib/buffers.ts";
+export {
+  arrays,
+  type Binding,
+  type KernelSpec,
+  perThread,
+  type Schedule,
+  type Target,
+  type Tuned,
+  wgsl,
+} from "./lib/kernel.ts";
+export {
+  apply,
+  assign,
+  type Attrs,
+  constantData,
+  currentScope,
+  type DType,
+  initialValues,
+  input,
+  inputName,
+  inverseOrder,
+  type NestedNumbers,
+  type Op,
+  packVariables,
+  type Pass,
+  type ReductionSpec,
+  reorder,
+  type Scope,
+  type StridedView,
+  Tensor,
+  tensor,
+  type TensorData,
+  type Update,
+  Variable,
+  type VariableStorage,
+  withScope,
+} from "./lib/tensor.ts";
+export {
+  add,
+  div,
+  exp,
+  isFinite,
+  log,
+  mul,
+  neg,
+  type Operand,
+  relu,
+  sqrt,
+  square,
+  sub,
+  where,
+} from "./lib/ops/elementwise.ts";
+export {
+  broadcastTo,
+  flatten,
+  isContiguous,
+  narrow,
+  permute,
+  permuteOrder,
+  reshape,
+  select,
+} from "./lib/ops/view.ts";
 export * from "./lib/ops/reduce.ts";
 export * from "./lib/ops/matmul.ts";
 export * from "./lib/ops/conv.ts";
-export * from "./lib/ops/pool.ts";
+export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from "./lib/ops/pool.ts";
 export * from "./lib/ops/norm.ts";
-export * from "./lib/ops/loss.ts";
+export {
+  argmax,
+  correctCount,
+  crossEntropy,
+  type CrossEntropyOptions,
+  logSoftmax,
+  oneHot,
+  softmax,
+} from "./lib/ops/loss.ts";
 export * from "./lib/ops/data.ts";
 export * from "./lib/grad.ts";
 export * from "./lib/plan.ts";
@@ -42,7 +137,16 @@ export * from "./lib/data/gzip.ts";
 export * from "./lib/data/idx.ts";
 export * from "./lib/data/fashion_mnist.ts";
 export * from "./lib/data/photo.ts";
-export * from "./lib/nn/module.ts";
+export {
+  collectCalls,
+  collectUpdates,
+  Module,
+  type ModuleCall,
+  ModuleList,
+  noteUpdate,
+  Parameter,
+  type StateDict,
+} from "./lib/nn/module.ts";
 export * from "./lib/nn/init.ts";
 export * from "./lib/nn/layers.ts";
 export * from "./lib/models/resnet.ts";

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { checkInstance, toFloats } from "./check.ts";
 import type { Device } from "./device.ts";
 import {
   constantData,
@@ -16,7 +17,7 @@ import {
   reorder,
   type Tensor,
   type TensorData,
-  type Variable,
+  Variable,
   type VariableStorage,
 } from "./tensor.ts";
 
@@ -140,8 +141,13 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
   part.storage = { buffer, offset, exclusive: false };
 }
 
-/** Sets a variable's values, on the device if they are there already. */
-export function setVariable(variable: Variable, values: Float32Array<ArrayBuffer>): void {
+/** Sets a variable's values, on the device if they are there already; they are copied. */
+export function setVariable(
+  variable: Variable,
+  values: Float32Array<ArrayBuffer> | readonly number[],
+): void {
+  checkInstance("setVariable", "variable", variable, Variable);
+  if (!(values instanceof Float32Array)) values = toFloats("setVariable", "values", values);
   if (values.length !== variable.size) {
     throw new RangeError(`setVariable: ${values.length} values do not fill ${variable}`);
   }

@@ -5,8 +5,9 @@
  * @module
  */
 
-import { ShapeError } from "./shape.ts";
-import { type Tensor, tensor, withScope } from "./tensor.ts";
+import { ArgumentError } from "./check.ts";
+import { checkList, sameShape, ShapeError } from "./shape.ts";
+import { checkTensor, type Tensor, tensor, withScope } from "./tensor.ts";
 import { add } from "./ops/elementwise.ts";
 import { broadcastTo } from "./ops/view.ts";
 
@@ -39,6 +40,15 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
  * ```
  */
 export function grad(y: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[] {
+  checkTensor("grad", "y", y);
+  checkList("grad", "wrt", wrt);
+  wrt.forEach((x, i) => checkTensor("grad", `wrt[${i}]`, x));
+  if (seed !== undefined) {
+    checkTensor("grad", "seed", seed);
+    if (!sameShape(seed.shape, y.shape) || seed.dtype !== "f32") {
+      throw new ShapeError(`grad: the seed must be f32 of the shape of ${y}, got ${seed}`);
+    }
+  }
   if (!seed && y.size !== 1) {
     throw new ShapeError(`grad: wants a scalar, or a seed of its shape; got ${y}`);
   }
@@ -51,7 +61,7 @@ export function grad(y: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[]
   for (const node of nodes.reverse()) {
     const g = grads.get(node);
     if (!g || !node.inputs.some((x) => needed.has(x))) continue;
-    if (!node.op.vjp) throw new Error(`grad: ${node.op.name} has no gradient`);
+    if (!node.op.vjp) throw new ArgumentError(`grad: ${node.op.name} has no gradient`);
     withScope(
       { layer: node.scope.layer, pass: "backward" },
       () =>

@@ -52,12 +52,23 @@ export interface KernelSpec {
   readonly body: string;
   /** Integers that the body reads as `z.NAME`, u32: what differs between uses of one pipeline. */
   readonly sizes?: Readonly<Record<string, number>>;
+  /** Any numbers that it reads likewise, f32: so that none is ever part of the WGSL. */
+  readonly numbers?: Readonly<Record<string, number>>;
   /** Grid of workgroups. */
   readonly workgroups: readonly [number, number, number];
   /** Whether the body uses subgroup functions. */
   readonly subgroups?: boolean;
   /** Floating-point operations, for plans and profiles. */
   readonly flops?: number;
+}
+
+/** Words of the uniform `z`: the sizes, then the bits of the numbers. */
+export function uniformOf({ sizes = {}, numbers = {} }: KernelSpec): Uint32Array<ArrayBuffer> {
+  const floats = Object.values(numbers);
+  return Uint32Array.of(
+    ...Object.values(sizes),
+    ...new Uint32Array(Float32Array.from(floats).buffer),
+  );
 }
 
 /** The complete WGSL module of a kernel. */
@@ -67,16 +78,55 @@ export function wgsl(spec: KernelSpec, target: Target): string {
       write ? "read_write" : "read"
     }> ${name}: array<${type}>;`
   );
-  const { sizes } = spec;
-  if (sizes) {
-    const fields = Object.keys(sizes).map((name) => `${name}: u32`).join(", ");
+  const { sizes = {}, numbers = {} } = spec;
+  const fields = [
+    ...Object.keys(sizes).map((name) => `${name}: u32`),
+    ...Object.keys(numbers).map((name) => `${name}: f32`),
+  ];
+  if (fields.length > 0) {
     declarations.push(
-      `struct Sizes { ${fields} }`,
+      `struct Sizes { ${fields.join(", ")} }`,
       `@group(0) @binding(${spec.bindings.length}) var<uniform> z: Sizes;`,
     );
   }
   const enable = spec.subgroups && target.subgroupsDirective ? "enable subgroups;\n" : "";
   return `${enable}${declarations.join("\n")}\n${spec.body}`;
+}
+
+/** Terms that are added one after the other, and sums of those. */
+const RUN = 32;
+
+/**
+ * WGSL of a loop over `index`, from `from` up to `end` (u32), whose `body` adds to variables that are
+ * declared and 0, the `sums` of type `type`. Each {@link RUN} terms are summed on their own, each {@link RUN} of these
+ * sums again, and then those: so rounding errors hardly grow with the number of terms (pairwise
+ * summation; Higham 1993, "The accuracy of floating point summation").
+ */
+export function summing(
+  sums: readonly string[],
+  type: string,
+  { index, from, end }: { index: string; from: string; end: string },
+  body: string,
+): string {
+  const each = (line: (sum: string) => string) => sums.map(line).join(" ");
+  const [a, b] = [`${index}_a`, `${index}_b`];
+  return `  ${each((s) => `var ${s}_a = ${type}(0.0); var ${s}_b = ${type}(0.0);`)}
+  for (var ${b} = ${from}; ${b} < ${end}; ${b} += ${RUN * RUN}u) {
+    for (var ${a} = ${b}; ${a} < min(${b} + ${RUN * RUN}u, ${end}); ${a} += ${RUN}u) {
+      for (var ${index} = ${a}; ${index} < min(${a} + ${RUN}u, ${end}); ${index}++) {
+${body}
+      }
+      ${each((s) => `${s}_a += ${s}; ${s} = ${type}(0.0);`)}
+    }
+    ${each((s) => `${s}_b += ${s}_a; ${s}_a = ${type}(0.0);`)}
+  }
+  ${each((s) => `${s} = ${s}_b;`)}`;
+}
+
+/** WGSL: whether `v`, of type `type`, is NaN; by its bits, since drivers fold `v != v` away. */
+export function isNaNOf(v: string, type: "f32" | "vec4f" = "f32"): string {
+  const bits = type === "f32" ? "u32" : "vec4u";
+  return `((bitcast<${bits}>(${v}) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
 }
 
 /** Threads of a workgroup in kernels with one thread per result. */
@@ -108,9 +158,10 @@ export function perThread(
   threads: number,
   target: Target,
   statements: string,
-  { declarations = "", sizes }: {
+  { declarations = "", sizes, numbers }: {
     declarations?: string;
     sizes?: Readonly<Record<string, number>>;
+    numbers?: Readonly<Record<string, number>>;
   } = {},
 ): KernelSpec {
   const body = `${declarations}
@@ -120,6 +171,11 @@ fn main(${THREAD_PARAMS}) {
   if (i >= ${sizes ? "z.count" : `${threads}u`}) { return; }
 ${statements}
 }`;
-  const counted = sizes && { sizes: { count: threads, ...sizes } };
-  return { bindings, body, workgroups: grid(threads, target), ...counted };
+  return {
+    bindings,
+    body,
+    workgroups: grid(threads, target),
+    ...sizes && { sizes: { count: threads, ...sizes } },
+    ...numbers && { numbers },
+  };
 }

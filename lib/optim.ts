@@ -5,11 +5,14 @@
  * @module
  */
 
+import { ArgumentError, checkInstance, checkNumber, checkOptions } from "./check.ts";
 import type { KernelSpec, Target } from "./kernel.ts";
 import { perThread } from "./kernel.ts";
 import { pack } from "./ops/pack.ts";
 import type { Feeds } from "./plan.ts";
+import { checkList } from "./shape.ts";
 import {
+  checkTensor,
   input,
   packVariables,
   type Scope,
@@ -36,7 +39,20 @@ export abstract class Optimizer {
 
   /** Packs `parameters` into flat buffers; they stay usable as they were. */
   protected constructor(parameters: readonly Variable[], lr: number, names: readonly string[]) {
-    if (!(lr >= 0)) throw new RangeError(`optimizer: the learning rate must be ≥ 0, got ${lr}`);
+    const { name } = this.constructor;
+    checkNumber(name, "lr", lr, { min: 0 });
+    checkList(name, "parameters", parameters);
+    parameters.forEach((x, i) => checkInstance(name, `parameters[${i}]`, x, Variable));
+    if (parameters.length === 0) {
+      throw new ArgumentError(
+        `${name}: no parameters: a module finds those in its properties, in Sequential and in ` +
+          "ModuleList, and not in arrays or #private fields",
+      );
+    }
+    const twice = parameters.findIndex((x, i) => parameters.indexOf(x) < i);
+    if (twice >= 0) {
+      throw new ArgumentError(`${name}: parameters[${twice}] is there twice; give it once`);
+    }
     this.lr = lr;
     this.#packs = packVariables(parameters);
     const state = new Map(
@@ -57,6 +73,12 @@ export abstract class Optimizer {
 
   /** The update for gradients of the parameters, in their order. */
   updates(grads: readonly Tensor[]): Update[] {
+    const { name } = this.constructor, sizes = this.#packs.flatMap(({ parts }) => parts);
+    checkList(name, "grads", grads);
+    if (grads.length !== sizes.length) {
+      throw new ArgumentError(`${name}: ${grads.length} gradients for ${sizes.length} parameters`);
+    }
+    grads.forEach((x, i) => checkTensor(name, `grads[${i}]`, x));
     const h = input(INPUT, [this.numbers(1).length]);
     let taken = 0;
     return this.#packs.map((whole, i) => {
@@ -122,28 +144,39 @@ export class Adam extends Optimizer {
   /** An optimizer for `parameters`. */
   constructor(
     parameters: readonly Variable[],
-    { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0 }: AdamOptions = {},
+    options: AdamOptions = {},
   ) {
+    checkOptions(new.target.name, options, ["lr", "betas", "eps", "weightDecay"]);
+    const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0 } = options;
+    checkList(new.target.name, "betas", betas);
+    [0, 1].forEach((i) =>
+      checkNumber(new.target.name, `betas[${i}]`, betas[i], { min: 0, below: 1 })
+    );
+    checkNumber(new.target.name, "eps", eps, { min: 0 });
+    checkNumber(new.target.name, "weightDecay", weightDecay, { min: 0 });
     super(parameters, lr, ["exp_avg", "exp_avg_sq"]);
     this.betas = betas;
     this.eps = eps;
     this.weightDecay = weightDecay;
   }
 
-  /** Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. */
+  /**
+   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay; then what stays:
+   * a gradient's share in the mean, the square's decay and a gradient's share in it, eps.
+   */
   protected override numbers(t: number): number[] {
     const [b1, b2] = this.betas;
-    return [this.lr / (1 - b1 ** t), Math.sqrt(1 - b2 ** t), this.weightDecay, 1];
+    const step = [this.lr / (1 - b1 ** t), Math.sqrt(1 - b2 ** t), this.weightDecay, 1];
+    return [...step, 1 - b1, b2, 1 - b2, this.eps];
   }
 
   /** Means follow, parameters step; `p * h[3]` is the decoupled decay. */
   protected override rule(): string {
-    const [b1, b2] = this.betas;
     return `  p = p * h[3];
   let g = g0 + h[2] * p;
-  s0 = s0 + ${1 - b1} * (g - s0);
-  s1 = ${b2} * s1 + ${1 - b2} * g * g;
-  p = p - h[0] * s0 / (sqrt(s1) / h[1] + ${this.eps});`;
+  s0 = s0 + h[4] * (g - s0);
+  s1 = h[5] * s1 + h[6] * g * g;
+  p = p - h[0] * s0 / (sqrt(s1) / h[1] + h[7]);`;
   }
 }
 
@@ -151,13 +184,14 @@ export class Adam extends Optimizer {
 export class AdamW extends Adam {
   /** An optimizer for `parameters`; the weight decay is 0.01 by default. */
   constructor(parameters: readonly Variable[], options: AdamOptions = {}) {
+    checkOptions("AdamW", options, ["lr", "betas", "eps", "weightDecay"]);
     super(parameters, { weightDecay: 0.01, ...options });
   }
 
   /** As Adam, but with the decay as a factor and no penalty. */
   protected override numbers(t: number): number[] {
-    const [step, correction] = super.numbers(t);
-    return [step!, correction!, 0, 1 - this.lr * this.weightDecay];
+    const [step, correction, , , ...rest] = super.numbers(t);
+    return [step!, correction!, 0, 1 - this.lr * this.weightDecay, ...rest];
   }
 }
 
@@ -181,8 +215,12 @@ export class SGD extends Optimizer {
   /** An optimizer for `parameters`. */
   constructor(
     parameters: readonly Variable[],
-    { lr = 1e-3, momentum = 0, weightDecay = 0 }: SGDOptions = {},
+    options: SGDOptions = {},
   ) {
+    checkOptions("SGD", options, ["lr", "momentum", "weightDecay"]);
+    const { lr = 1e-3, momentum = 0, weightDecay = 0 } = options;
+    checkNumber("SGD", "momentum", momentum, { min: 0 });
+    checkNumber("SGD", "weightDecay", weightDecay, { min: 0 });
     super(parameters, lr, ["momentum_buffer"]);
     this.momentum = momentum;
     this.weightDecay = weightDecay;

@@ -16,43 +16,30 @@ import {
   variableStorage,
   write,
 } from "./buffers.ts";
-import { defaultDevice, type Device } from "./device.ts";
+import { checkInstance, checkOptions, refuse, shown } from "./check.ts";
+import { defaultDevice, Device } from "./device.ts";
+import { uniformOf } from "./kernel.ts";
 import { assignSlots } from "./plan/memory.ts";
-import { inputsOf, type Part, schedule, type Step } from "./plan/steps.ts";
-import { formatShape, sizeOf } from "./shape.ts";
+import { inMemory } from "./plan/fuse.ts";
+import { inputsOf, type Part, PlanError, schedule, type Step } from "./plan/steps.ts";
+import { checkList, formatShape, sizeOf } from "./shape.ts";
 import {
+  checkBelow,
+  checkTensor,
   constantData,
   type DType,
   inputName,
-  type Tensor,
+  Tensor,
   type TensorData,
   type Update,
   Variable,
   type VariableStorage,
 } from "./tensor.ts";
 
-/** A graph that this device cannot run; the message names the tensor, the limit and a way out. */
-export class PlanError extends Error {
-  /** `"PlanError"`. */
-  override name = "PlanError";
-  /** The largest first dimension of the oversized tensor that the limit allows. */
-  readonly largest: number | undefined;
-
-  /** An error with a message, and maybe the largest first dimension that fits. */
-  constructor(message: string, largest?: number) {
-    super(message);
-    this.largest = largest;
-  }
-}
+export { PlanError };
 
 /** Alignment of uniform bindings in bytes: what WebGPU asks of every adapter at most. */
 const UNIFORM_ALIGNMENT = 256;
-
-/** Bytes between the sizes of two kernels. */
-function sizesStride(steps: readonly Step[]): number {
-  const bytes = steps.map(({ spec }) => 4 * Object.keys(spec.sizes ?? {}).length);
-  return Math.ceil(Math.max(1, ...bytes) / UNIFORM_ALIGNMENT) * UNIFORM_ALIGNMENT;
-}
 
 /** What a plan computes. */
 export interface PlanOptions {
@@ -76,9 +63,11 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
 /** A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it. */
 export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
+  /** Of inputs that are indices: how many there are to choose from. */
+  readonly #limits: ReadonlyMap<string, number>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
-  /** The sizes of all kernels, each at its own multiple of the stride. */
+  /** The uniforms of all kernels, each at its own multiple of the stride. */
   readonly #sizes: GPUBuffer;
   readonly #stride: number;
   readonly #constants: ReadonlyMap<Tensor, GPUBuffer>;
@@ -107,16 +96,17 @@ export class Plan {
       node,
       buffer: placed.pinned.get(node)!,
     }]));
-    this.#stride = sizesStride(steps);
+    this.#limits = limitsOf(steps);
+    const uniforms = steps.map(({ spec }) => uniformOf(spec));
+    const longest = uniforms.reduce((most, { byteLength }) => Math.max(most, byteLength), 1);
+    this.#stride = Math.ceil(longest / UNIFORM_ALIGNMENT) * UNIFORM_ALIGNMENT;
     this.#sizes = device.createBuffer({
       size: (steps.length + 1) * this.#stride,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
       label: "sizes of kernels",
     });
     const sizes = new Uint32Array(this.#sizes.size / 4);
-    steps.forEach(({ spec }, i) =>
-      sizes.set(Object.values(spec.sizes ?? {}), i * this.#stride / 4)
-    );
+    uniforms.forEach((words, i) => sizes.set(words, i * this.#stride / 4));
     write(device, this.#sizes, 0, sizes);
     this.#owned = [...placed.pinned.values(), this.#sizes];
     const bound = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
@@ -145,8 +135,13 @@ export class Plan {
    * console.log(await plan.read()); // [ Float32Array [ 2, 4, 6 ] ]
    * ```
    */
-  static async compile({ outputs = [], updates = [], device }: PlanOptions): Promise<Plan> {
-    device ??= await defaultDevice();
+  static async compile(options: PlanOptions): Promise<Plan> {
+    checkOptions("plan", options, ["outputs", "updates", "device"]);
+    const { outputs = [], updates = [], device = await defaultDevice() } = options;
+    checkInstance("plan", "device", device, Device);
+    checkList("plan", "outputs", outputs);
+    outputs.forEach((x, i) => checkTensor("plan", `outputs[${i}]`, x));
+    checkUpdates(updates);
     const order = schedule(outputs, updates, device.target);
     const { steps, parts } = order;
     const inputs = inputsOf(steps, order.outputs);
@@ -186,20 +181,23 @@ export class Plan {
   /** Runs the plan once, in one submit, without waiting for it. */
   run(feeds: Feeds = {}): void {
     this.#use();
+    if (typeof feeds !== "object" || !feeds) refuse("run", "feeds", "an object", feeds);
     for (const name of Object.keys(feeds)) {
       if (!this.#inputs.has(name)) throw new PlanError(`run: the plan has no input "${name}"`);
     }
     for (const [name, { node, buffer }] of this.#inputs) {
-      const data = feeds[name];
-      if (!data) throw new PlanError(`run: input "${name}", ${node}, is not given`);
-      const fits = data.length === node.size &&
-        typedArray(node.dtype, new ArrayBuffer(0)).constructor === data.constructor;
-      if (!fits) {
+      const data = Object.hasOwn(feeds, name) ? feeds[name] : undefined;
+      if (data === undefined) throw new PlanError(`run: input "${name}", ${node}, is not given`);
+      const wanted = typedArray(node.dtype, new ArrayBuffer(0)).constructor;
+      if (data?.constructor !== wanted || data.length !== node.size) {
         throw new PlanError(
-          `run: input "${name}" wants ${node.size} values for ${node}, got ` +
-            `${data.length} in a ${data.constructor.name}`,
+          `run: input "${name}", ${node}, wants a ${wanted.name} of ${node.size}, got ${
+            shown(data)
+          }`,
         );
       }
+      const limit = this.#limits.get(name);
+      if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
       write(this.device, buffer, 0, data);
     }
     if (this.#moved()) this.#bind();
@@ -328,7 +326,7 @@ export class Plan {
     this.#bound = this.#places();
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
       const ranges = [...reads, ...writes].map((node) => this.#range(node));
-      if (spec.sizes) {
+      if (spec.sizes || spec.numbers) {
         ranges.push({ buffer: this.#sizes, offset: i * this.#stride, bytes: this.#stride });
       }
       return this.device.gpu.createBindGroup({
@@ -340,6 +338,37 @@ export class Plan {
       });
     });
   }
+}
+
+/** Throws unless `updates` is a list of updates of variables. */
+function checkUpdates(updates: readonly Update[]): void {
+  checkList("plan", "updates", updates);
+  updates.forEach((update, i) => {
+    const what = `updates[${i}]`;
+    if (typeof update !== "object" || !update) refuse("plan", what, "an update", update);
+    const { targets, value, reads = [], kernels } = update;
+    checkList("plan", `${what}.targets`, targets);
+    targets.forEach((x) => checkInstance("plan", `${what}.targets`, x, Variable));
+    checkList("plan", `${what}.reads`, reads);
+    reads.forEach((x) => checkTensor("plan", `${what}.reads`, x));
+    if (value !== undefined) checkTensor("plan", `${what}.value`, value);
+    else if (typeof kernels !== "function") {
+      refuse("plan", `${what}.kernels`, "a function", kernels);
+    }
+    if (targets.length === 0) refuse("plan", `${what}.targets`, "one variable or more", targets);
+  });
+}
+
+/** How many each input chooses from, where it is read as indices: the least, if by several ops. */
+function limitsOf(steps: readonly Step[]): Map<string, number> {
+  const limits = new Map<string, number>();
+  for (const { node } of steps) {
+    node.op.below?.(node).forEach((limit, i) => {
+      const name = limit === undefined ? undefined : inputName(inMemory(node.inputs[i]!));
+      if (name !== undefined) limits.set(name, Math.min(limits.get(name) ?? Infinity, limit!));
+    });
+  }
+  return limits;
 }
 
 function checkLimits(
@@ -384,9 +413,10 @@ export async function evaluate(
   feeds: Feeds = {},
   device?: Device,
 ): Promise<TensorData | TensorData[]> {
-  const outputs = "op" in x ? [x] : x;
+  const outputs = x instanceof Tensor ? [x] : x;
+  if (!Array.isArray(outputs)) refuse("evaluate", "x", "a tensor or a list of them", x);
   using plan = await Plan.compile({ outputs, ...device && { device } });
   plan.run(feeds);
   const values = await plan.read();
-  return "op" in x ? values[0]! : values;
+  return x instanceof Tensor ? values[0]! : values;
 }

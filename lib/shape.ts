@@ -5,6 +5,8 @@
  * @module
  */
 
+import { refuse, shown } from "./check.ts";
+
 /** Dimension sizes, outermost first. `[]` is a scalar. */
 export type Shape = readonly number[];
 
@@ -29,12 +31,24 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }
 
-/** Throws unless every dimension is a positive integer. */
+/** Throws unless `shape` is a list of positive integers, whose product can be counted. */
 export function checkShape(op: string, shape: Shape): void {
+  checkList(op, "shape", shape);
   if (!shape.every((dim) => Number.isSafeInteger(dim) && dim > 0)) {
     throw new ShapeError(
-      `${op}: every dimension must be a positive integer, got ${formatShape(shape)}`,
+      `${op}: every dimension must be a positive integer, got [${shape.map(shown).join(", ")}]`,
     );
+  }
+  if (!Number.isSafeInteger(sizeOf(shape))) {
+    throw new ShapeError(`${op}: ${formatShape(shape)} has more elements than can be counted`);
+  }
+}
+
+/** Throws unless argument `name` of `op` is a list, without holes. */
+export function checkList(op: string, name: string, list: unknown): asserts list is unknown[] {
+  if (!Array.isArray(list)) refuse(op, name, "a list", list);
+  for (let i = 0; i < list.length; i++) {
+    if (list[i] === undefined) refuse(op, `${name}[${i}]`, "given", undefined);
   }
 }
 
@@ -69,10 +83,13 @@ export function stridesOf(shape: Shape): number[] {
 /** Sorted, non-negative, distinct axes; all axes when `axes` is undefined. */
 export function normalizeAxes(op: string, rank: number, axes?: readonly number[]): number[] {
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
+  checkList(op, "axes", axes);
   const out = axes.map((axis) => axis < 0 ? axis + rank : axis).sort((a, b) => a - b);
   out.forEach((axis, i) => {
     if (!Number.isInteger(axis) || axis < 0 || axis >= rank || axis === out[i - 1]) {
-      throw new ShapeError(`${op}: axes [${axes.join(", ")}] do not fit a tensor of rank ${rank}`);
+      throw new ShapeError(
+        `${op}: axes [${axes.map(shown).join(", ")}] do not fit a tensor of rank ${rank}`,
+      );
     }
   });
   return out;
@@ -90,11 +107,15 @@ export type Pair = number | readonly [number, number];
 
 /** Both members of a {@link Pair}, checked to be integers of at least `least`. */
 export function pair(op: string, what: string, value: Pair, least: number): [number, number] {
-  const [h, w] = typeof value === "number" ? [value, value] : value;
-  if (!Number.isInteger(h) || !Number.isInteger(w) || h < least || w < least) {
-    throw new ShapeError(`${op}: ${what} must be an integer of at least ${least}, got ${value}`);
+  const [h, w, ...more] = Array.isArray(value) ? value as unknown[] : [value, value];
+  const fits = [h, w].every((x) => Number.isSafeInteger(x) && x as number >= least);
+  if (!fits || more.length > 0) {
+    const got = Array.isArray(value) ? `[${value.map(shown).join(", ")}]` : shown(value);
+    throw new ShapeError(
+      `${op}: ${what} must be an integer of at least ${least}, or two of them, got ${got}`,
+    );
   }
-  return [h, w];
+  return [h, w] as [number, number];
 }
 
 /** Length of a window sliding over `size` padded cells (floor mode, as PyTorch's default). */

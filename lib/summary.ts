@@ -8,11 +8,12 @@
  * @module
  */
 
+import { checkInstance } from "./check.ts";
 import type { Device } from "./device.ts";
-import { collectCalls, type Module, type ModuleCall } from "./nn/module.ts";
+import { collectCalls, evaluating, Module, type ModuleCall } from "./nn/module.ts";
 import { evaluate } from "./plan.ts";
 import { formatShape, type Shape } from "./shape.ts";
-import { input, type Tensor, tensor } from "./tensor.ts";
+import { checkTensor, input, type Tensor, tensor } from "./tensor.ts";
 
 /** One module of a network, as a forward pass meets it. Its numbers include the layers inside it. */
 export interface LayerSummary {
@@ -38,13 +39,6 @@ export interface LayerSummary {
   readonly layers: readonly LayerSummary[];
 }
 
-/** Multiply-accumulates of a node, by op; what is not here has none. */
-const MACS: Readonly<Record<string, (node: Tensor) => number>> = {
-  // The last axis of both is the output channels: each needs one product per remaining weight.
-  conv2d: (node) => node.size * node.inputs[1]!.size / node.shape.at(-1)!,
-  matmul: (node) => node.size * node.inputs[1]!.shape.at(-2)!,
-};
-
 /** Multiply-accumulates between the input and the output of a call. */
 function macsOf({ x, y }: ModuleCall): number {
   const seen = new Set([x]);
@@ -54,7 +48,7 @@ function macsOf({ x, y }: ModuleCall): number {
     const node = pending.pop()!;
     if (seen.has(node)) continue;
     seen.add(node);
-    macs += MACS[node.op.name]?.(node) ?? 0;
+    macs += node.op.macs?.(node) ?? 0;
     pending.push(...node.inputs);
   }
   return macs;
@@ -92,8 +86,9 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
  * ```
  */
 export function summarize(net: Module, shape: Shape): LayerSummary {
+  checkInstance("summarize", "net", net, Module);
   const x = input("x", shape);
-  const { calls } = collectCalls(() => net.call(x));
+  const { calls } = evaluating(net, () => collectCalls(() => net.call(x)));
   return summaryOf(calls[0]!, "");
 }
 
@@ -115,6 +110,8 @@ export async function* runLayers(
   x: Tensor,
   device?: Device,
 ): AsyncGenerator<[name: string, output: Tensor]> {
+  checkInstance("runLayers", "net", net, Module);
+  checkTensor("runLayers", "x", x);
   for (const [name, layer] of net.namedChildren()) {
     const y = layer.call(x);
     x = tensor(await evaluate(y, {}, device), y.shape);

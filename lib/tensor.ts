@@ -7,8 +7,10 @@
  * @module
  */
 
+import { ArgumentError, checkInstance, isExactInF32, refuse, shown, toFloats } from "./check.ts";
 import type { KernelSpec, Target } from "./kernel.ts";
 import {
+  checkList,
   checkShape,
   formatShape,
   sameShape,
@@ -20,6 +22,9 @@ import {
 
 /** Element types. `u8` is storage for data sets only; `u32` serves indices and labels. */
 export type DType = "f32" | "u32" | "u8";
+
+/** Every element type. */
+const DTYPES: readonly DType[] = ["f32", "u32", "u8"];
 
 /** The typed array of each element type. */
 export type TensorData =
@@ -44,9 +49,11 @@ export interface ReductionSpec {
   readonly axes: readonly number[];
   /** Partial results for each result, each over ⌈length / chunks⌉ neighbours. */
   readonly chunks: number;
-  /** WGSL declarations of the accumulators, of type `T` (`f32` or `vec4f`). */
-  readonly init: string;
-  /** WGSL statement that takes up `v`, and `w` of a second input, the `n`-th (from 0) of this thread. */
+  /** Names of the sums that are taken, of type `T` (`f32` or `vec4f`); they begin at 0. */
+  readonly sums: readonly string[];
+  /** WGSL declarations of what else a thread keeps. */
+  readonly init?: string;
+  /** WGSL statement that takes up `v`, and `w` of a second input. */
   readonly step: string;
   /** WGSL expressions of the results, each written to its own plane of the output. */
   readonly results: readonly string[];
@@ -79,6 +86,13 @@ export interface Op<A extends Attrs = any> {
   lower?(node: Tensor, target: Target): Tensor;
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
   sink?(x: Tensor, order: readonly number[], attrs: A): Tensor | null;
+  /**
+   * Of inputs that are indices: how many there are to choose from. Values from the host that are none
+   * of them are refused where they enter; on the device the op gives NaN for them, or 2³² - 1.
+   */
+  below?(node: Tensor): readonly (number | undefined)[];
+  /** Multiply-accumulates that computing the node takes; none when absent. */
+  macs?(node: Tensor): number;
   /** Gradients for the inputs, as graph nodes; null where an input has none. */
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
@@ -132,13 +146,19 @@ export class Tensor {
     readonly attrs: Attrs,
   ) {
     inputs.forEach((x, i) => {
+      checkTensor(op.name, `input ${i}`, x);
       const wanted = op.accepts?.[i] ?? "f32";
       if (!op.view && x.dtype !== wanted) {
         throw new ShapeError(`${op.name}: input ${i} must be ${wanted}, got ${x}`);
       }
     });
     this.shape = op.shape(inputs, attrs);
+    checkShape(op.name, this.shape);
     this.dtype = op.dtype?.(inputs, attrs) ?? "f32";
+    op.below?.(this).forEach((limit, i) => {
+      const data = limit === undefined ? undefined : constantData(inputs[i]!);
+      if (data) checkBelow(op.name, `input ${i}`, data, limit!);
+    });
   }
 
   /** Number of elements. */
@@ -162,8 +182,24 @@ export class Tensor {
   }
 }
 
+/** Throws unless argument `name` of `op` is a tensor. */
+export function checkTensor(op: string, name: string, value: unknown): asserts value is Tensor {
+  if (!(value instanceof Tensor)) refuse(op, name, "a tensor", value);
+}
+
+/** Throws unless each value of `data`, argument `name` of `op`, is one of `limit` indices. */
+export function checkBelow(op: string, name: string, data: TensorData, limit: number): void {
+  const at = (data as Uint32Array).findIndex((index) => index >= limit);
+  if (at < 0) return;
+  throw new ArgumentError(
+    `${op}: ${name} has ${data[at]} at ${at}, and there are ${limit}: 0 to ${limit - 1}`,
+  );
+}
+
 /** A node of `op` over `inputs`; the shape is checked here. */
 export function apply<A extends Attrs>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
+  if (typeof op?.shape !== "function") refuse("apply", "op", "an op with a shape rule", op);
+  checkList("apply", "inputs", inputs);
   return new Tensor(op, inputs, attrs);
 }
 
@@ -181,9 +217,18 @@ const ConstantOp: Op<{ shape: Shape; dtype: DType; data: TensorData }> = {
   dtype: (_, { dtype }) => dtype,
 };
 
+/** Numbers in lists in lists …, all of one length at each depth. */
+export type NestedNumbers = number | readonly NestedNumbers[];
+
 /**
- * A constant tensor of the given values, row-major; the element type follows the array
- * (plain numbers are f32).
+ * A constant tensor of the given values, which are copied. A typed array's type decides the element
+ * type: `Uint32Array` is u32, `Uint8Array` and `Uint8ClampedArray` are u8, and those whose values f32
+ * holds exactly are f32; others are refused. Plain numbers are rounded to f32.
+ *
+ * @param data a number, lists of numbers in lists to any depth, or a typed array, row-major
+ * @param shape dimension sizes; by default those of the lists, `[]` for a number
+ * @throws {ArgumentError} for anything else than numbers, naming where it is
+ * @throws {ShapeError} for lists of different lengths, or where the values do not fill the shape
  *
  * @example
  * ```ts
@@ -193,11 +238,77 @@ const ConstantOp: Op<{ shape: Shape; dtype: DType; data: TensorData }> = {
  * console.log(x.shape); // [ 2, 3 ]
  * ```
  */
-export function tensor(data: TensorData | readonly number[] | number, shape?: Shape): Tensor {
-  if (typeof data === "number") data = [data], shape ??= [];
-  const array = ArrayBuffer.isView(data) ? data : new Float32Array(data);
-  const dtype = array instanceof Float32Array ? "f32" : array instanceof Uint32Array ? "u32" : "u8";
-  return apply(ConstantOp, [], { shape: shape ?? [array.length], dtype, data: array });
+export function tensor(
+  data: ArrayBufferView | NestedNumbers,
+  shape?: Shape,
+): Tensor {
+  if (ArrayBuffer.isView(data)) {
+    const copy = copyOf(data);
+    return constant(copy, shape ?? [copy.length]);
+  }
+  if (typeof data !== "number" && !Array.isArray(data)) {
+    refuse("tensor", "data", "numbers, lists of them or a typed array", data);
+  }
+  const values: number[] = [], own: number[] = [];
+  unnest(data, values, own, 0, "data");
+  return constant(new Float32Array(values), shape ?? own);
+}
+
+/** A constant tensor of `data` itself: whoever has the array must not change it any more. */
+export function constant(data: TensorData, shape: Shape): Tensor {
+  const dtype = data instanceof Float32Array ? "f32" : data instanceof Uint32Array ? "u32" : "u8";
+  return apply(ConstantOp, [], { shape, dtype, data });
+}
+
+/** A typed array as one of an element type, in memory of its own. */
+function copyOf(data: ArrayBufferView): TensorData {
+  if (data instanceof Uint32Array) return new Uint32Array(data);
+  if (data instanceof Uint8Array || data instanceof Uint8ClampedArray) return new Uint8Array(data);
+  if (isExactInF32(data)) return new Float32Array(data);
+  throw new ArgumentError(
+    `tensor: ${
+      shown(data)
+    } is neither f32, u32 nor u8; convert it: Float32Array.from(data, Number) ` +
+      "for values, Uint32Array.from(data, Number) for indices",
+  );
+}
+
+/** The most lists in each other that are read: a list may hold itself. */
+const MAX_DEPTH = 64;
+
+/** Puts the numbers of nested lists into `values`, and their sizes into `shape`. */
+function unnest(
+  list: unknown,
+  values: number[],
+  shape: number[],
+  depth: number,
+  path: string,
+): void {
+  const isList = Array.isArray(list) || ArrayBuffer.isView(list) && isExactInF32(list);
+  if (!isList) {
+    if (typeof list !== "number") refuse("tensor", path, "a number", list);
+    if (depth < shape.length) ragged(path, "a number", shape[depth]!);
+    values.push(list);
+    return;
+  }
+  if (depth === MAX_DEPTH) throw new ShapeError(`tensor: lists in each other, over ${depth} deep`);
+  const items = list as ArrayLike<unknown>;
+  // The first list of a depth says how long all of that depth are; before the first number.
+  if (depth === shape.length) {
+    if (values.length > 0) ragged(path, `${items.length} values`, undefined);
+    shape.push(items.length);
+  } else if (shape[depth] !== items.length) ragged(path, `${items.length} values`, shape[depth]!);
+  for (let i = 0; i < items.length; i++) {
+    unnest(items[i], values, shape, depth + 1, `${path}[${i}]`);
+  }
+}
+
+function ragged(path: string, what: string, wanted: number | undefined): never {
+  throw new ShapeError(
+    `tensor: lists must have one length at each depth: ${path} has ${what}, and others ${
+      wanted === undefined ? "are numbers" : `have ${wanted}`
+    }`,
+  );
 }
 
 /** The values of a {@link tensor} leaf, or undefined for any other node. */
@@ -213,6 +324,8 @@ const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
 
 /** A placeholder: its values are given to each run of a plan under `name`. */
 export function input(name: string, shape: Shape, dtype: DType = "f32"): Tensor {
+  if (typeof name !== "string") refuse("input", "name", "a string", name);
+  if (!DTYPES.includes(dtype)) refuse("input", "dtype", `one of ${DTYPES.join(", ")}`, dtype);
   return apply(InputOp, [], { shape, dtype, name });
 }
 
@@ -260,25 +373,39 @@ export class Variable extends Tensor {
   order: readonly number[] | undefined;
 
   /**
-   * A variable of `shape` holding `initial` values, row-major; zeros by default. With `order`, axis
-   * `order[i]` is the `i`-th in memory; for everybody but the planner that makes no difference.
+   * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
+   * function is called when the values are first needed. With `order`, axis `order[i]` is the `i`-th
+   * in memory; for everybody but the planner that makes no difference.
    */
-  constructor(shape: Shape, initial?: Variable["initial"], order?: readonly number[]) {
+  constructor(
+    shape: Shape,
+    initial?: Variable["initial"] | readonly number[],
+    order?: readonly number[],
+  ) {
     super(VariableOp, [], { shape });
-    if (initial && typeof initial !== "function" && initial.length !== this.size) {
-      throw new ShapeError(
-        `variable: ${initial.length} values do not fill the shape ${formatShape(shape)}`,
-      );
-    }
+    const given = initial === undefined || typeof initial === "function"
+      ? initial
+      : fillOf(this, toFloats("variable", "initial", initial));
     if (order) {
-      const values = initial &&
-        (() => reorder(typeof initial === "function" ? initial() : initial, shape, order));
+      const values = given &&
+        (() => reorder(typeof given === "function" ? given() : given, shape, order));
       this.stored = new Variable(order.map((axis) => shape[axis]!), values);
       this.stored.order = order;
     } else {
-      this.initial = initial;
+      this.initial = given;
     }
   }
+}
+
+/** `values`, which must be as many as a variable has elements. */
+function fillOf(
+  variable: Variable,
+  values: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
+  if (values.length === variable.size) return values;
+  throw new ShapeError(
+    `variable: ${values.length} values do not fill the shape ${formatShape(variable.shape)}`,
+  );
 }
 
 /** The order of axes that undoes `order`. */
@@ -354,11 +481,16 @@ export interface Update {
 /** The values a variable has before any device holds it; made, where there is a recipe for them. */
 export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
   const { initial } = variable;
-  return typeof initial === "function" ? initial() : initial ?? new Float32Array(variable.size);
+  if (typeof initial !== "function") return initial ?? new Float32Array(variable.size);
+  const values = initial();
+  checkInstance("variable", "what initial returns", values, Float32Array);
+  return fillOf(variable, values);
 }
 
 /** An update that sets `target` to `value`, of the same shape. */
 export function assign(target: Variable, value: Tensor): Update {
+  checkInstance("assign", "target", target, Variable);
+  checkTensor("assign", "value", value);
   if (!sameShape(target.shape, value.shape) || value.dtype !== "f32") {
     throw new ShapeError(
       `assign: ${value} does not fit a variable of shape ${formatShape(target.shape)}`,

@@ -57,7 +57,8 @@ async function run(
   const channels = number("channels", values.channels, 1);
   const shape: Shape = [number("batch", values.batch, 1), channels, size, size];
   input("input", shape); // Refuses sizes that are none.
-  const net = MODELS.get(name)!({ inChannels: channels });
+  // In evaluation mode, as one image of 32×32 leaves the last block one pixel.
+  const net = MODELS.get(name)!({ inChannels: channels }).eval();
   const found = summarize(net, shape);
   if (graph) {
     console.log(`\`\`\`mermaid\n${networkMermaid(found, formatShape(shape))}\n\`\`\``);

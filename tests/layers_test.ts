@@ -1,6 +1,6 @@
 /**
- * The order of the layers, read from the imports of `lib/` and from the table in `lib/README.md`; and
- * what else holds for every file: no `Deno.` where a browser loads it, none too long to read.
+ * The order of the layers, read from the imports of `lib/` and from the table in `lib/README.md`;
+ * and no `Deno.` where a browser loads it.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -14,9 +14,6 @@ const CYCLES: { files: string[]; why: string }[] = [
     why: "the gradients of each are written in the others, and run when a graph is built",
   },
 ];
-
-/** Lines that a file may have. */
-const LONGEST = 400;
 
 /** An import of another file of `lib/`, or of a package. */
 interface Import {
@@ -158,16 +155,6 @@ Deno.test("what mod.ts loads can be loaded in a browser", async () => {
       if (typeOnly) continue;
       assert(!from.startsWith("node:"), `mod.ts loads lib/${path}, which imports ${from}`);
       if (sources.has(from)) pending.push(from);
-    }
-  }
-});
-
-Deno.test(`no file has more than ${LONGEST} lines`, async () => {
-  for (const folder of ["lib/", "scripts/", "tests/"]) {
-    for (const path of await filesBelow(new URL(folder, ROOT))) {
-      const text = await Deno.readTextFile(new URL(folder + path, ROOT));
-      const lines = text.trimEnd().split("\n").length;
-      assert(lines <= LONGEST, `${folder}${path} has ${lines} lines`);
     }
   }
 });

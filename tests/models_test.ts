@@ -106,7 +106,8 @@ for (const [name, { batch, size, steps, optimizer: settings }] of Object.entries
     fill(net, true);
     const start = await net.stateDict();
     const x = input("x", [batch, 1, size, size]), labels = input("labels", [batch], "u32");
-    const optimizer = new (settings.name === "adam" ? Adam : SGD)(net.parameters(), settings);
+    const { name: kind, ...options } = settings;
+    const optimizer = new (kind === "adam" ? Adam : SGD)(net.parameters(), options);
     const { result, updates } = collectUpdates(() => net.forward(x));
     const loss = crossEntropy(result, labels);
     const training = optimizer.updates(grad(loss, net.parameters()));

@@ -71,10 +71,10 @@ Deno.test("initial values do not depend on when they are needed, nor on layers m
     return [new Conv2d(2, 4, { kernelSize: 3 }), new Linear(5, 4)] as const;
   };
   const [conv, linear] = make();
-  const inOrder = await readVariables([conv.weight, conv.bias!, linear.weight, linear.bias]);
+  const inOrder = await readVariables([conv.weight, conv.bias!, linear.weight, linear.bias!]);
   const [conv2, linear2] = make();
   new Linear(100, 100);
-  const [bias, weight] = await readVariables([linear2.bias, linear2.weight]);
+  const [bias, weight] = await readVariables([linear2.bias!, linear2.weight]);
   await evaluate(neg(conv2.bias!));
   const [first, second] = await readVariables([conv2.weight, conv2.bias!]);
   assertEquals([first, second, weight, bias], inOrder);

@@ -16,9 +16,26 @@ import {
   ReLU,
   Sequential,
 } from "../nn/layers.ts";
+import { ArgumentError, checkBoolean, checkNumber, checkOptions, refuse } from "../check.ts";
 import { Module } from "../nn/module.ts";
 import { add, relu } from "../ops/elementwise.ts";
 import type { Tensor } from "../tensor.ts";
+
+/** Settings of a {@link Residual} or {@link Bottleneck}. */
+export interface BlockOptions {
+  /** Whether there is a 1×1 convolution on the shortcut; false by default. */
+  readonly use1x1conv?: boolean;
+  /** By how much the block makes images smaller; 1 by default. */
+  readonly stride?: number;
+}
+
+function blockOptions(name: string, options: BlockOptions): Required<BlockOptions> {
+  checkOptions(name, options, ["use1x1conv", "stride"]);
+  const { use1x1conv = false, stride = 1 } = options;
+  checkBoolean(name, "use1x1conv", use1x1conv);
+  checkNumber(name, "stride", stride, { integer: true, min: 1 });
+  return { use1x1conv, stride };
+}
 
 /**
  * The residual block, `[N, inChannels, H, W]` → `[N, outChannels, H/stride, W/stride]`:
@@ -51,9 +68,10 @@ export class Residual extends Module {
   constructor(
     inChannels: number,
     outChannels: number,
-    { use1x1conv = false, stride = 1 }: { use1x1conv?: boolean; stride?: number } = {},
+    options: BlockOptions = {},
   ) {
     super();
+    const { use1x1conv, stride } = blockOptions("Residual", options);
     this.conv1 = new Conv2d(inChannels, outChannels, { kernelSize: 3, padding: 1, stride });
     this.conv2 = new Conv2d(outChannels, outChannels, { kernelSize: 3, padding: 1 });
     if (use1x1conv) this.conv3 = new Conv2d(inChannels, outChannels, { kernelSize: 1, stride });
@@ -107,12 +125,14 @@ export class Bottleneck extends Module {
   constructor(
     inChannels: number,
     outChannels: number,
-    { use1x1conv = false, stride = 1 }: { use1x1conv?: boolean; stride?: number } = {},
+    options: BlockOptions = {},
   ) {
     super();
+    const { use1x1conv, stride } = blockOptions("Bottleneck", options);
+    checkNumber("Bottleneck", "outChannels", outChannels, { integer: true, min: 1 });
     const channels = outChannels / Bottleneck.expansion;
     if (!Number.isInteger(channels)) {
-      throw new Error(`Bottleneck: outChannels must be a multiple of 4, got ${outChannels}`);
+      refuse("Bottleneck", "outChannels", "a multiple of 4", outChannels);
     }
     this.conv1 = new Conv2d(inChannels, channels, { kernelSize: 1 });
     this.conv2 = new Conv2d(channels, channels, { kernelSize: 3, padding: 1, stride });
@@ -140,14 +160,18 @@ export function resnetBlock(
   inChannels: number,
   outChannels: number,
   numResiduals: number,
-  { firstBlock = false, kind = Residual }: {
-    firstBlock?: boolean;
-    kind?: typeof Residual | typeof Bottleneck;
-  } = {},
+  options: { firstBlock?: boolean; kind?: typeof Residual | typeof Bottleneck } = {},
 ): Sequential {
+  checkNumber("resnetBlock", "numResiduals", numResiduals, { integer: true, min: 1 });
+  checkOptions("resnetBlock", options, ["firstBlock", "kind"]);
+  const { firstBlock = false, kind = Residual } = options;
+  checkBoolean("resnetBlock", "firstBlock", firstBlock);
+  if (kind !== Residual && kind !== Bottleneck) {
+    refuse("resnetBlock", "kind", "Residual or Bottleneck", kind);
+  }
   const widens = inChannels !== outChannels;
   if (firstBlock && widens && kind === Residual) {
-    throw new Error(
+    throw new ArgumentError(
       `resnetBlock: the first block keeps its channels, got ${inChannels} in and ${outChannels} out`,
     );
   }
@@ -179,10 +203,9 @@ export interface ResNetOptions {
   readonly numClasses?: number;
 }
 
-function resnet(
-  depth: keyof typeof TABLE_1,
-  { inChannels = 1, numClasses = 10 }: ResNetOptions = {},
-): Sequential {
+function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Sequential {
+  checkOptions(`resnet${depth}`, options, ["inChannels", "numClasses"]);
+  const { inChannels = 1, numClasses = 10 } = options;
   const { kind, counts } = TABLE_1[depth];
   const net = new Sequential(
     new Conv2d(inChannels, 64, { kernelSize: 7, stride: 2, padding: 3 }),

@@ -5,9 +5,10 @@
  * @module
  */
 
+import { checkNumber } from "../check.ts";
 import { Random } from "../random.ts";
 import type { Shape } from "../shape.ts";
-import { sizeOf } from "../shape.ts";
+import { checkShape, sizeOf } from "../shape.ts";
 import { Parameter } from "./module.ts";
 
 let generator = new Random(0);
@@ -27,6 +28,8 @@ export function uniformParameter(
   fanIn: number,
   order?: readonly number[],
 ): Parameter {
+  checkShape("uniformParameter", shape);
+  checkNumber("uniformParameter", "fanIn", fanIn, { min: 0 });
   const { state } = generator;
   generator.position += sizeOf(shape);
   const bound = 1 / Math.sqrt(fanIn);
@@ -39,5 +42,6 @@ export function uniformParameter(
 
 /** A parameter filled with `value`. */
 export function constantParameter(shape: Shape, value: number): Parameter {
+  checkNumber("constantParameter", "value", value);
   return new Parameter(shape, () => new Float32Array(sizeOf(shape)).fill(value));
 }

@@ -4,16 +4,27 @@
  * @module
  */
 
+import {
+  ArgumentError,
+  checkBoolean,
+  checkInstance,
+  checkNumber,
+  checkOptions,
+  refuse,
+} from "../check.ts";
 import { conv2d, CONV_WEIGHT_ORDER } from "../ops/conv.ts";
 import { add, mul, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/matmul.ts";
 import { batchNorm, normalize } from "../ops/norm.ts";
-import { globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
+import { checkPool, globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
 import { flatten, select } from "../ops/view.ts";
 import { type Pair, pair } from "../shape.ts";
-import { assign, type Tensor, Variable } from "../tensor.ts";
+import { type Tensor, Variable } from "../tensor.ts";
 import { constantParameter, uniformParameter } from "./init.ts";
-import { Module, noteUpdate, type Parameter } from "./module.ts";
+import { Module, noteRunning, type Parameter } from "./module.ts";
+
+/** What a number of channels or features must be. */
+const COUNT = { integer: true, min: 1 } as const;
 
 /** Settings of a {@link Conv2d}. */
 export interface Conv2dOptions {
@@ -44,9 +55,14 @@ export class Conv2d extends Module {
   constructor(
     readonly inChannels: number,
     readonly outChannels: number,
-    { kernelSize, stride = 1, padding = 0, bias = true }: Conv2dOptions,
+    options: Conv2dOptions,
   ) {
     super();
+    checkNumber("Conv2d", "inChannels", inChannels, COUNT);
+    checkNumber("Conv2d", "outChannels", outChannels, COUNT);
+    checkOptions("Conv2d", options, ["kernelSize", "stride", "padding", "bias"]);
+    const { kernelSize, stride = 1, padding = 0, bias = true } = options;
+    checkBoolean("Conv2d", "bias", bias);
     this.kernelSize = pair("Conv2d", "kernelSize", kernelSize, 1);
     this.stride = pair("Conv2d", "stride", stride, 1);
     this.padding = pair("Conv2d", "padding", padding, 0);
@@ -90,9 +106,14 @@ export class BatchNorm2d extends Module {
   /** γ = 1, β = 0, running mean 0 and variance 1. */
   constructor(
     readonly numFeatures: number,
-    { eps = 1e-5, momentum = 0.1 }: BatchNorm2dOptions = {},
+    options: BatchNorm2dOptions = {},
   ) {
     super();
+    checkNumber("BatchNorm2d", "numFeatures", numFeatures, COUNT);
+    checkOptions("BatchNorm2d", options, ["eps", "momentum"]);
+    const { eps = 1e-5, momentum = 0.1 } = options;
+    checkNumber("BatchNorm2d", "eps", eps, { min: 0 });
+    checkNumber("BatchNorm2d", "momentum", momentum, { min: 0, max: 1 });
     this.weight = constantParameter([numFeatures], 1);
     this.bias = constantParameter([numFeatures], 0);
     this.runningMean = new Variable([numFeatures]);
@@ -109,31 +130,47 @@ export class BatchNorm2d extends Module {
     const { y, moments } = batchNorm(x, weight, bias, eps);
     const n = x.size / x.shape[1]!;
     this.#follow(runningMean, select(moments, 0), 1);
-    this.#follow(runningVar, select(moments, 1), n / Math.max(n - 1, 1));
-    noteUpdate(assign(numBatchesTracked, add(numBatchesTracked, 1)));
+    this.#follow(runningVar, select(moments, 1), n / (n - 1));
+    noteRunning(numBatchesTracked, (before) => add(before, 1));
     return y;
   }
 
   #follow(running: Variable, value: Tensor, correction: number): void {
     const { momentum } = this;
-    noteUpdate(
-      assign(running, add(mul(running, 1 - momentum), mul(value, momentum * correction))),
+    noteRunning(
+      running,
+      (before) => add(mul(before, 1 - momentum), mul(value, momentum * correction)),
     );
   }
+}
+
+/** Settings of a {@link Linear}. */
+export interface LinearOptions {
+  /** Whether a bias is added; true by default. */
+  readonly bias?: boolean;
 }
 
 /** Fully connected, `[N, inFeatures]` → `[N, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}). */
 export class Linear extends Module {
   /** `[outFeatures, inFeatures]`. */
   readonly weight: Parameter;
-  /** `[outFeatures]`. */
-  readonly bias: Parameter;
+  /** `[outFeatures]`, unless switched off. */
+  readonly bias: Parameter | undefined;
 
   /** Weights and bias drawn from U(-1/√inFeatures, 1/√inFeatures). */
-  constructor(readonly inFeatures: number, readonly outFeatures: number) {
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    options: LinearOptions = {},
+  ) {
     super();
+    checkNumber("Linear", "inFeatures", inFeatures, COUNT);
+    checkNumber("Linear", "outFeatures", outFeatures, COUNT);
+    checkOptions("Linear", options, ["bias"]);
+    const { bias = true } = options;
+    checkBoolean("Linear", "bias", bias);
     this.weight = uniformParameter([outFeatures, inFeatures], inFeatures);
-    this.bias = uniformParameter([outFeatures], inFeatures);
+    this.bias = bias ? uniformParameter([outFeatures], inFeatures) : undefined;
   }
 
   /** `x Wᵀ + b`. */
@@ -155,6 +192,7 @@ export class MaxPool2d extends Module {
   /** A window of `kernelSize`, moved by `stride` over the padded input. */
   constructor(readonly options: PoolOptions) {
     super();
+    checkPool("MaxPool2d", options);
   }
 
   /** `[N, C, H, W]` → `[N, C, P, Q]`. */
@@ -191,7 +229,13 @@ export class Sequential extends Module {
 
   /** Appends a layer, named by its position by default (PyTorch's `add_module`). */
   add(layer: Module, name: string = String(this.#children.size)): this {
-    if (this.#children.has(name)) throw new Error(`Sequential: there is a layer "${name}" already`);
+    checkInstance("Sequential", `layer ${name}`, layer, Module);
+    if (name === "" || name.includes(".")) {
+      refuse("Sequential", "a layer's name", "a word without dots", name);
+    }
+    if (this.#children.has(name)) {
+      throw new ArgumentError(`Sequential: there is a layer "${name}" already`);
+    }
     this.#children.set(name, layer);
     return this;
   }

@@ -6,8 +6,24 @@
  */
 
 import { readVariables, setVariable } from "../buffers.ts";
-import { formatShape, sameShape, type Shape } from "../shape.ts";
-import { currentScope, type Tensor, type Update, Variable, withScope } from "../tensor.ts";
+import {
+  ArgumentError,
+  checkBoolean,
+  checkInstance,
+  checkOptions,
+  refuse,
+  toFloats,
+} from "../check.ts";
+import { checkList, formatShape, sameShape, type Shape } from "../shape.ts";
+import {
+  assign,
+  checkTensor,
+  currentScope,
+  type Tensor,
+  type Update,
+  Variable,
+  withScope,
+} from "../tensor.ts";
 
 /** A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained. */
 export class Parameter extends Variable {}
@@ -46,6 +62,19 @@ export function collectUpdates<T>(body: () => T): { result: T; updates: Update[]
 /** Notes an update for the enclosing {@link collectUpdates}; outside of one it is not made. */
 export function noteUpdate(update: Update): void {
   collector?.push(update);
+}
+
+/**
+ * Notes that a running statistic becomes `next` of what it is: once for each call of a layer, so that
+ * a layer which is called twice in a step follows both, one after the other.
+ */
+export function noteRunning(running: Variable, next: (before: Tensor) => Tensor): void {
+  if (!collector) return;
+  const noted = collector.findIndex(({ targets }) => targets[0] === running);
+  const before = noted < 0 ? running : collector[noted]!.value!;
+  const update = assign(running, next(before));
+  if (noted < 0) collector.push(update);
+  else collector[noted] = update;
 }
 
 /** One call of a module: what went in, what came out, and the calls it made of other modules. */
@@ -91,6 +120,7 @@ export abstract class Module {
    * run (PyTorch's `__call__`). The nodes' scope is the module's path from the outermost call on.
    */
   call(x: Tensor): Tensor {
+    checkTensor(this.constructor.name, "x", x);
     const outer = caller;
     const { layer, pass } = currentScope();
     const path = outer ? `${layer && `${layer}.`}${outer.#nameOf(this)}` : layer;
@@ -116,32 +146,67 @@ export abstract class Module {
     return child?.[0] ?? module.constructor.name;
   }
 
-  /** Direct children with their names, in the order of definition. */
+  /**
+   * Direct children with their names, in the order of definition: the properties that are modules.
+   *
+   * @throws {ArgumentError} where a property is an array of modules or variables, which would not be
+   * found: a {@link ModuleList} holds them.
+   */
   namedChildren(): [string, Module][] {
-    return Object.entries(this).filter((entry): entry is [string, Module] =>
-      entry[1] instanceof Module
-    );
+    const isPart = (x: unknown) => x instanceof Module || x instanceof Variable;
+    return Object.entries(this).filter((entry): entry is [string, Module] => {
+      const [name, value] = entry;
+      if (Array.isArray(value) && value.some(isPart)) {
+        throw new ArgumentError(
+          `${this.constructor.name}: layers and parameters in the array ${name} are not found; ` +
+            "hold layers in a ModuleList, and parameters in properties",
+        );
+      }
+      return value instanceof Module;
+    });
   }
 
-  /** This module and all below it. */
+  /** This module and all below it, each once. */
   modules(): Module[] {
-    return [this, ...this.namedChildren().flatMap(([, child]) => child.modules())];
+    const found = new Set<Module>();
+    const visit = (module: Module) => {
+      if (found.has(module)) return;
+      found.add(module);
+      module.namedChildren().forEach(([, child]) => visit(child));
+    };
+    visit(this);
+    return [...found];
   }
 
-  /** Parameters and buffers with their state-dict keys, in PyTorch's order. */
+  /**
+   * Parameters and buffers with their state-dict keys, in PyTorch's order: what a module shares with
+   * another one under each of its names, as PyTorch's state dict has it.
+   */
   namedVariables(prefix = ""): [string, Variable][] {
+    return this.#variables(prefix, []);
+  }
+
+  #variables(prefix: string, above: readonly Module[]): [string, Variable][] {
+    if (above.includes(this)) {
+      throw new ArgumentError(`${this.constructor.name}: it is inside of itself, as ${prefix}`);
+    }
     const own = Object.entries(this)
       .filter((entry): entry is [string, Variable] => entry[1] instanceof Variable)
       .map(([name, variable]): [string, Variable] => [prefix + snake(name), variable]);
     return [
       ...own,
-      ...this.namedChildren().flatMap(([name, child]) => child.namedVariables(`${prefix}${name}.`)),
+      ...this.namedChildren().flatMap(([name, child]) =>
+        child.#variables(`${prefix}${name}.`, [...above, this])
+      ),
     ];
   }
 
-  /** Trained variables with their state-dict keys. */
+  /** Trained variables with their state-dict keys: one that has several has the first here. */
   namedParameters(): [string, Parameter][] {
-    return this.namedVariables().filter((entry) => entry[1] instanceof Parameter);
+    const seen = new Set<Variable>();
+    return this.namedVariables().filter(([, variable]) =>
+      variable instanceof Parameter && !seen.has(variable) && seen.add(variable)
+    );
   }
 
   /** Trained variables. */
@@ -151,6 +216,7 @@ export abstract class Module {
 
   /** Switches this module and all below it to training mode. */
   train(mode = true): this {
+    checkBoolean("train", "mode", mode);
     for (const module of this.modules()) module.training = mode;
     return this;
   }
@@ -170,32 +236,138 @@ export abstract class Module {
   }
 
   /**
-   * Takes over values by key. Strict by default: every key must be there and no other, and every
-   * shape must fit, or nothing is changed and the error lists what is wrong.
+   * Takes over values by key, row-major; lists of numbers serve too. Strict by default: every key must
+   * be there and no other. All is checked first: where anything does not fit, nothing is changed and
+   * the error lists what is wrong. Of a parameter with two names, the last one's values count.
    */
   loadStateDict(
-    state: ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array<ArrayBuffer> }>,
-    { strict = true }: { strict?: boolean } = {},
+    state: ReadonlyMap<
+      string,
+      { readonly shape: Shape; readonly data: Float32Array<ArrayBuffer> | readonly number[] }
+    >,
+    options: { strict?: boolean } = {},
   ): { missing: string[]; unexpected: string[] } {
+    checkOptions("loadStateDict", options, ["strict"]);
+    const { strict = true } = options;
+    checkBoolean("loadStateDict", "strict", strict);
+    checkInstance("loadStateDict", "state", state, Map);
     const own = new Map(this.namedVariables());
     const missing = [...own.keys()].filter((key) => !state.has(key));
     const unexpected = [...state.keys()].filter((key) => !own.has(key));
-    const shared = [...own].filter(([key]) => state.has(key));
-    const misshapen = shared.flatMap(([key, { shape }]) => {
-      const given = state.get(key)!.shape;
-      return sameShape(given, shape)
-        ? []
-        : [`${key}: ${formatShape(given)} where the model has ${formatShape(shape)}`];
-    });
     const faults = [
       ...strict && missing.length > 0 ? [`missing: ${missing.join(", ")}`] : [],
       ...strict && unexpected.length > 0 ? [`unexpected: ${unexpected.join(", ")}`] : [],
-      ...misshapen.length > 0 ? [`of another shape: ${misshapen.join("; ")}`] : [],
     ];
-    if (faults.length > 0) {
-      throw new Error(`loadStateDict: the values do not fit this model; ${faults.join("; ")}`);
+    const misshapen: string[] = [];
+    const values = new Map<Variable, Float32Array<ArrayBuffer>>();
+    for (const [key, variable] of own) {
+      if (!state.has(key)) continue;
+      const { shape, data } = state.get(key) ?? {};
+      checkList("loadStateDict", `${key}.shape`, shape);
+      const floats = data instanceof Float32Array
+        ? data as Float32Array<ArrayBuffer>
+        : toFloats("loadStateDict", `${key}.data`, data);
+      if (!sameShape(shape as Shape, variable.shape)) {
+        misshapen.push(
+          `${key}: ${formatShape(shape as Shape)} where the model has ${
+            formatShape(variable.shape)
+          }`,
+        );
+      } else if (floats.length !== variable.size) {
+        misshapen.push(`${key}: ${floats.length} values for ${formatShape(variable.shape)}`);
+      }
+      values.set(variable, floats);
     }
-    for (const [key, variable] of shared) setVariable(variable, state.get(key)!.data);
+    if (misshapen.length > 0) faults.push(`of another shape: ${misshapen.join("; ")}`);
+    if (faults.length > 0) {
+      throw new ArgumentError(
+        `loadStateDict: the values do not fit this model; ${faults.join("; ")}`,
+      );
+    }
+    values.forEach((data, variable) => setVariable(variable, data));
     return { missing, unexpected };
+  }
+}
+
+/**
+ * What `body` returns, which runs with `net` in evaluation mode and builds a graph. Every module has
+ * its own mode again afterwards, also where `body` throws.
+ */
+export function evaluating<T>(net: Module, body: () => T): T {
+  const modes = net.modules().map((module) => [module, module.training] as const);
+  try {
+    net.eval();
+    return body();
+  } finally {
+    for (const [module, training] of modes) module.training = training;
+  }
+}
+
+/**
+ * Modules in a list, so that their parent finds them; their names are `0`, `1`, …
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ModuleList.html | PyTorch}). It is no
+ * layer itself: the parent calls its members.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { Linear, Module, ModuleList, relu, type Tensor } from "@resnette/resnette";
+ *
+ * class Net extends Module {
+ *   readonly layers = new ModuleList([new Linear(4, 8), new Linear(8, 3)]);
+ *   override forward(x: Tensor): Tensor {
+ *     return [...this.layers].reduce((y, layer) => relu(layer.call(y)), x);
+ *   }
+ * }
+ * assertEquals(new Net().namedParameters().map(([key]) => key), [
+ *   "layers.0.weight",
+ *   "layers.0.bias",
+ *   "layers.1.weight",
+ *   "layers.1.bias",
+ * ]);
+ * ```
+ */
+export class ModuleList extends Module {
+  readonly #members: Module[] = [];
+
+  /** The modules in order. */
+  constructor(modules: Iterable<Module> = []) {
+    super();
+    if (typeof modules?.[Symbol.iterator] !== "function") {
+      refuse("ModuleList", "modules", "a list of modules", modules);
+    }
+    for (const module of modules) this.append(module);
+  }
+
+  /** Adds a module at the end. */
+  append(module: Module): this {
+    checkInstance("ModuleList", `module ${this.length}`, module, Module);
+    this.#members.push(module);
+    return this;
+  }
+
+  /** How many there are. */
+  get length(): number {
+    return this.#members.length;
+  }
+
+  /** The module at an index, counted from the end where it is negative; undefined for none. */
+  at(index: number): Module | undefined {
+    return this.#members.at(index);
+  }
+
+  /** The modules in order. */
+  [Symbol.iterator](): Iterator<Module> {
+    return this.#members[Symbol.iterator]();
+  }
+
+  /** The modules with their names, in order. */
+  override namedChildren(): [string, Module][] {
+    return this.#members.map((module, i) => [`${i}`, module]);
+  }
+
+  /** Not for a list: @throws {ArgumentError} always. */
+  override forward(): Tensor {
+    throw new ArgumentError("ModuleList: a list computes nothing; call its members");
   }
 }

@@ -11,10 +11,11 @@
  * @module
  */
 
+import { checkOptions } from "../check.ts";
 import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../schedule.ts";
 import { ceil4, formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
-import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { add } from "./elementwise.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
 import { splitCount } from "./matmul.ts";
@@ -131,10 +132,12 @@ const Conv: Op<ConvAttrs> = {
     for (var s = 0u; s < ${s}u; s++) {
       let t = i32(q * ${attrs.stride[1]}u + s) - ${attrs.padding[1]};
       if (t < 0 || t >= ${width}) { continue; }
+      var pixel = 0.0;
       for (var c = 0u; c < ${c}u; c++) {
-        sum += x[((n * ${h}u + u32(h)) * ${width}u + u32(t)) * ${c}u + c] *
+        pixel += x[((n * ${h}u + u32(h)) * ${width}u + u32(t)) * ${c}u + c] *
           w[((r * ${s}u + s) * ${c}u + c) * ${o}u + o];
       }
+      sum += pixel;
     }
   }
   y[i] = sum;`,
@@ -143,6 +146,8 @@ const Conv: Op<ConvAttrs> = {
       },
     ];
   },
+  // The last axis of both is the output channels: each needs one product per remaining weight.
+  macs: (node) => node.size * node.inputs[1]!.size / node.shape.at(-1)!,
   vjp: (g, _, [x, w], attrs) => [
     inputGrad(g, permute(w!, [0, 1, 3, 2]), { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
     apply(ConvWeightGrad, [x!, g], { ...attrs, size: [four(w!)[0], four(w!)[1]] }),
@@ -232,12 +237,14 @@ function naiveInputGrad(node: Tensor, target: Target): KernelSpec {
     for (var s = 0u; s < ${s}u; s++) {
       let q = i32(w0 + ${padding[1]}u) - i32(s);
       if (q < 0 || q % ${stride[1]} != 0 || q / ${stride[1]} >= ${q}) { continue; }
+      var pixel = 0.0;
       for (var o = 0u; o < ${o}u; o++) {
-        sum += g[((n * ${p}u + u32(p / ${stride[0]})) * ${q}u + u32(q / ${
+        pixel += g[((n * ${p}u + u32(p / ${stride[0]})) * ${q}u + u32(q / ${
         stride[1]
       })) * ${o}u + o] *
           w[((r * ${s}u + s) * ${o}u + o) * ${c}u + c];
       }
+      sum += pixel;
     }
   }
   y[i] = sum;`,
@@ -289,16 +296,20 @@ const ConvWeightGrad: Op<SizedAttrs> = {
   let s = i / ${o * c}u % ${s}u; let r = i / ${o * c * s}u;
   var sum = 0.0;
   for (var n = 0u; n < ${n}u; n++) {
+    var image = 0.0;
     for (var p = 0u; p < ${p}u; p++) {
       let h = i32(p * ${stride[0]}u + r) - ${padding[0]};
       if (h < 0 || h >= ${h}) { continue; }
+      var row = 0.0;
       for (var q = 0u; q < ${q}u; q++) {
         let w = i32(q * ${stride[1]}u + s) - ${padding[1]};
         if (w < 0 || w >= ${w}) { continue; }
-        sum += x[((n * ${h}u + u32(h)) * ${w}u + u32(w)) * ${c}u + c] *
+        row += x[((n * ${h}u + u32(h)) * ${w}u + u32(w)) * ${c}u + c] *
           g[((n * ${p}u + p) * ${q}u + q) * ${o}u + o];
       }
+      image += row;
     }
+    sum += image;
   }
   y[i] = sum;`,
         ),
@@ -349,8 +360,13 @@ export function conv2d(
   x: Tensor,
   weight: Tensor,
   bias?: Tensor,
-  { stride = 1, padding = 0 }: { stride?: Pair; padding?: Pair } = {},
+  options: { stride?: Pair; padding?: Pair } = {},
 ): Tensor {
+  checkTensor("conv2d", "x", x);
+  checkTensor("conv2d", "weight", weight);
+  if (bias !== undefined) checkTensor("conv2d", "bias", bias);
+  checkOptions("conv2d", options, ["stride", "padding"]);
+  const { stride = 1, padding = 0 } = options;
   const shapes = `${formatShape(x.shape)} * ${formatShape(weight.shape)}`;
   if (x.rank !== 4 || weight.rank !== 4) {
     throw new ShapeError(`conv2d: input and weight must have 4 dimensions: ${shapes}`);

@@ -6,9 +6,10 @@
  */
 
 import { resampleTable } from "../data/resize.ts";
+import { checkNumber, refuse } from "../check.ts";
 import { arrays, perThread } from "../kernel.ts";
 import { formatShape, type Pair, pair, sameShape, ShapeError } from "../shape.ts";
-import { apply, type DType, type Op, type Tensor, tensor } from "../tensor.ts";
+import { apply, checkTensor, constant, type DType, type Op, type Tensor } from "../tensor.ts";
 
 const Gather: Op<{ dtype: "f32" | "u32" }> = {
   name: "gather",
@@ -18,19 +19,25 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
     return [...indices!.shape, ...records!.shape.slice(1)];
   },
   dtype: (_, { dtype }): DType => dtype,
+  below: ({ inputs: [records] }) => [undefined, records!.shape[0]],
   kernels: (node, target) => {
     const [records, indices] = node.inputs as [Tensor, Tensor];
     const type = node.attrs["dtype"] as "f32" | "u32";
     const each = records.size / records.shape[0]!;
+    // An index that is none gives what no byte is.
+    const none = type === "f32" ? "bitcast<f32>(none)" : "none";
     const bindings = arrays({ records: "u32", indices: "u32", y: type });
     // Bytes lie four to a word, the first in the lowest bits.
     return [perThread(
       bindings,
       indices.size * each,
       target,
-      `  let at = min(indices[i / ${each}u],
-    ${records.shape[0]! - 1}u) * ${each}u + i % ${each}u;
-  y[i] = ${type}((records[at / 4u] >> (at % 4u * 8u)) & 255u);`,
+      `  let index = indices[i / ${each}u];
+  let at = min(index, ${records.shape[0]! - 1}u) * ${each}u + i % ${each}u;
+  var none = ${type === "f32" ? "0x7fc00000u" : "0xffffffffu"};
+  y[i] = select(${none}, ${type}((records[at / 4u] >> (at % 4u * 8u)) & 255u), index < ${
+        records.shape[0]
+      }u);`,
     )];
   },
 };
@@ -38,8 +45,14 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
 /**
  * Records of a u8 data set `[count, …]` by u32 indices `[N]` → `[N, …]`, with the values 0 to 255
  * as f32, or as u32 for labels.
+ *
+ * @throws {ArgumentError} for an index that is none of the records'; one that only the device knows
+ * gives NaN, or 2³² - 1.
  */
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
+  checkTensor("gather", "records", records);
+  checkTensor("gather", "indices", indices);
+  if (dtype !== "f32" && dtype !== "u32") refuse("gather", "dtype", "f32 or u32", dtype);
   return apply(Gather, [records, indices], { dtype });
 }
 
@@ -74,6 +87,8 @@ const CropFlip: Op<{ padding: number }> = {
  * and `RandomHorizontalFlip` do once they have drawn.
  */
 export function cropFlip(x: Tensor, draws: Tensor, padding: number): Tensor {
+  checkTensor("cropFlip", "x", x);
+  checkTensor("cropFlip", "draws", draws);
   if (x.rank !== 4 || !sameShape(draws.shape, [x.shape[0]!, 3])) {
     throw new ShapeError(
       `cropFlip: wants [N, C, H, W] and draws [N, 3], got ${formatShape(x.shape)} and ${
@@ -81,9 +96,7 @@ export function cropFlip(x: Tensor, draws: Tensor, padding: number): Tensor {
       }`,
     );
   }
-  if (!Number.isInteger(padding) || padding < 0) {
-    throw new ShapeError(`cropFlip: padding must be an integer ≥ 0, got ${padding}`);
-  }
+  checkNumber("cropFlip", "padding", padding, { integer: true, min: 0, max: 2 ** 30 });
   return apply(CropFlip, [x, draws], { padding });
 }
 
@@ -128,7 +141,7 @@ function table(inSize: number, outSize: number): { taps: number; rows: Tensor } 
     rows[i * (taps + 1)] = starts[i]!;
     for (let k = 0; k < taps; k++) rows[i * (taps + 1) + 1 + k] = coefficients[i * taps + k]!;
   }
-  return { taps, rows: tensor(rows, [outSize, taps + 1]) };
+  return { taps, rows: constant(rows, [outSize, taps + 1]) };
 }
 
 /**
@@ -137,6 +150,7 @@ function table(inSize: number, outSize: number): { taps: number; rows: Tensor } 
  * ({@link https://pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html | torchvision}).
  */
 export function resizeBilinear(x: Tensor, size: Pair): Tensor {
+  checkTensor("resizeBilinear", "x", x);
   if (x.rank !== 4) {
     throw new ShapeError(`resizeBilinear: wants [N, C, H, W], got ${formatShape(x.shape)}`);
   }

@@ -5,15 +5,23 @@
  * @module
  */
 
+import { refuse } from "../check.ts";
 import { broadcastShapes } from "../shape.ts";
-import { apply, type Op, type Tensor, tensor } from "../tensor.ts";
+import { apply, type Op, Tensor, tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 
 /** A tensor, or a number standing for a scalar tensor. */
 export type Operand = Tensor | number;
 
-function lift(x: Operand): Tensor {
-  return typeof x === "number" ? tensor(x) : x;
+/** Argument `name` of `op` as a tensor. */
+function lift(op: string, name: string, x: Operand): Tensor {
+  if (typeof x === "number") return tensor(x);
+  return x instanceof Tensor ? x : refuse(op, name, "a tensor or a number", x);
+}
+
+/** A node of an op of two operands. */
+function binary(op: Op, a: Operand, b: Operand): Tensor {
+  return apply(op, [lift(op.name, "a", a), lift(op.name, "b", b)], {});
 }
 
 type Vjp = NonNullable<Op["vjp"]>;
@@ -31,17 +39,20 @@ function elementwise(name: string, expression: string, vjp?: Vjp): Op {
   };
 }
 
-const Add = elementwise("add", "a + b", (g) => [g, g]);
+/** {@link add}. */
+export const Add: Op = elementwise("add", "a + b", (g) => [g, g]);
 const Sub = elementwise("sub", "a - b", (g) => [g, neg(g)]);
-const Mul = elementwise("mul", "a * b", (g, _, [a, b]) => [mul(g, b!), mul(g, a!)]);
+/** {@link mul}. */
+export const Mul: Op = elementwise("mul", "a * b", (g, _, [a, b]) => [mul(g, b!), mul(g, a!)]);
 const Div = elementwise("div", "a / b", (g, y, [_, b]) => [div(g, b!), neg(mul(g, div(y, b!)))]);
-const Neg = elementwise("neg", "-a", (g) => [neg(g)]);
+/** {@link neg}. */
+export const Neg: Op = elementwise("neg", "-a", (g) => [neg(g)]);
 const Exp = elementwise("exp", "exp(a)", (g, y) => [mul(g, y)]);
 const Log = elementwise("log", "log(a)", (g, _, [a]) => [div(g, a!)]);
 const Sqrt = elementwise("sqrt", "sqrt(a)", (g, y) => [div(mul(g, 0.5), y)]);
 const Square = elementwise("square", "a * a", (g, _, [a]) => [mul(g, mul(a!, 2))]);
-// Written with <= and not max, so that NaN passes through as in PyTorch.
-const Relu = elementwise(
+/** {@link relu}. Written with <= and not max, so that NaN passes through as in PyTorch. */
+export const Relu: Op = elementwise(
   "relu",
   "select(a, T(0.0), a <= T(0.0))",
   (g, y) => [apply(ReluGrad, [g, y], {})],
@@ -58,28 +69,34 @@ const NOT_ZERO = "(bitcast<U>(a) & U(0x7fffffffu)) != U(0u)";
 const Where = elementwise(
   "where",
   `select(c, b, ${NOT_ZERO})`,
-  (g, _, [a]) => [null, mul(g, apply(NonZero, [a!], {})), mul(g, sub(1, apply(NonZero, [a!], {})))],
+  // Chosen and not multiplied: 0 times a gradient that is infinite would be NaN.
+  (g, _, [a]) => [null, where(a!, g, 0), where(a!, 0, g)],
 );
-const NonZero = elementwise("nonZero", `select(T(0.0), T(1.0), ${NOT_ZERO})`);
+/** `b`, or `a` where that is NaN. */
+const OrNaN = elementwise(
+  "orNaN",
+  "select(b, a, (bitcast<U>(a) & U(0x7fffffffu)) > U(0x7f800000u))",
+  (g, _, [a]) => [null, apply(OrNaN, [a!, g], {})],
+);
 
 /** `a + b`, elementwise with broadcasting. */
 export function add(a: Operand, b: Operand): Tensor {
-  return apply(Add, [lift(a), lift(b)], {});
+  return binary(Add, a, b);
 }
 
 /** `a - b`, elementwise with broadcasting. */
 export function sub(a: Operand, b: Operand): Tensor {
-  return apply(Sub, [lift(a), lift(b)], {});
+  return binary(Sub, a, b);
 }
 
 /** `a * b`, elementwise with broadcasting. */
 export function mul(a: Operand, b: Operand): Tensor {
-  return apply(Mul, [lift(a), lift(b)], {});
+  return binary(Mul, a, b);
 }
 
 /** `a / b`, elementwise with broadcasting. */
 export function div(a: Operand, b: Operand): Tensor {
-  return apply(Div, [lift(a), lift(b)], {});
+  return binary(Div, a, b);
 }
 
 /** `-x`, elementwise; any shape. */
@@ -129,5 +146,10 @@ export function isFinite(x: Tensor): Tensor {
 
 /** `yes` where `condition` is not 0, else `no`; broadcasts. No gradient for the condition. */
 export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
-  return apply(Where, [condition, lift(yes), lift(no)], {});
+  return apply(Where, [condition, lift("where", "yes", yes), lift("where", "no", no)], {});
+}
+
+/** `x`, or NaN where `marker` is NaN; broadcasts. No gradient for the marker. */
+export function orNaN(marker: Tensor, x: Tensor): Tensor {
+  return apply(OrNaN, [marker, x], {});
 }

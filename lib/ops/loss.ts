@@ -4,10 +4,11 @@
  * @module
  */
 
-import { arrays, perThread } from "../kernel.ts";
+import { checkNumber, checkOptions } from "../check.ts";
+import { arrays, isNaNOf, perThread, summing } from "../kernel.ts";
 import { formatShape, ShapeError } from "../shape.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
-import { exp, mul, neg, sub, where } from "./elementwise.ts";
+import { apply, checkBelow, checkTensor, constantData, type Op, type Tensor } from "../tensor.ts";
+import { exp, mul, neg, orNaN, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 
 const LogSoftmax: Op = {
@@ -23,7 +24,14 @@ const LogSoftmax: Op = {
   var top = x[row];
   for (var k = 1u; k < ${k}u; k++) { top = max(top, x[row + k]); }
   var s = 0.0;
-  for (var k = 0u; k < ${k}u; k++) { s += exp(x[row + k] - top); }
+${
+        summing(
+          ["s"],
+          "f32",
+          { index: "k", from: "0u", end: `${k}u` },
+          "        s += exp(x[row + k] - top);",
+        )
+      }
   for (var k = 0u; k < ${k}u; k++) { y[row + k] = x[row + k] - top - log(s); }`,
     )];
   },
@@ -32,12 +40,14 @@ const LogSoftmax: Op = {
 
 /** `log(softmax(x))` over the last axis; does not overflow. */
 export function logSoftmax(x: Tensor): Tensor {
+  checkTensor("logSoftmax", "x", x);
   if (x.rank < 1) throw new ShapeError("logSoftmax: needs at least one dimension, got a scalar");
   return apply(LogSoftmax, [x], {});
 }
 
 /** Probabilities over the last axis. */
 export function softmax(x: Tensor): Tensor {
+  checkTensor("softmax", "x", x);
   return exp(logSoftmax(x));
 }
 
@@ -45,23 +55,37 @@ const OneHot: Op<{ classes: number }> = {
   name: "oneHot",
   accepts: ["u32"],
   shape: ([labels], { classes }) => [...labels!.shape, classes],
+  below: ({ attrs }) => [attrs["classes"] as number],
   kernels: (node, target) => {
     const k = node.attrs["classes"] as number;
     return [perThread(
       arrays({ labels: "u32", y: "f32" }),
       node.size,
       target,
-      `  y[i] = select(0.0, 1.0, labels[i / ${k}u] == i % ${k}u);`,
+      `  let label = labels[i / ${k}u];
+  var nan = 0x7fc00000u;
+  y[i] = select(bitcast<f32>(nan), select(0.0, 1.0, label == i % ${k}u), label < ${k}u);`,
     )];
   },
 };
 
-/** u32 labels `[…]` → f32 `[…, classes]`, 1 at the label; all 0 for a label out of range. */
+/**
+ * u32 labels `[…]` → f32 `[…, classes]`, 1 at the label and 0 elsewhere
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html | PyTorch}).
+ *
+ * @throws {ArgumentError} for a label that is none of the classes; one that only the device knows
+ * gives NaN.
+ */
 export function oneHot(labels: Tensor, classes: number): Tensor {
+  checkTensor("oneHot", "labels", labels);
+  checkNumber("oneHot", "classes", classes, { integer: true, min: 1 });
   return apply(OneHot, [labels], { classes });
 }
 
+/** Throws unless logits are `[N, classes]`, and labels `[N]` of these classes as far as is known. */
 function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
+  checkTensor(op, "logits", logits);
+  checkTensor(op, "labels", labels);
   if (logits.rank !== 2 || labels.rank !== 1 || logits.shape[0] !== labels.shape[0]) {
     throw new ShapeError(
       `${op}: wants logits [N, classes] and labels [N], got ${formatShape(logits.shape)} and ${
@@ -69,6 +93,8 @@ function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
       }`,
     );
   }
+  const data = constantData(labels);
+  if (data) checkBelow(op, "labels", data, logits.shape[1]!);
 }
 
 /** Settings of {@link crossEntropy}. */
@@ -81,6 +107,9 @@ export interface CrossEntropyOptions {
  * Mean cross-entropy of logits `[N, classes]` against u32 labels `[N]`, a scalar
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html | PyTorch}).
  *
+ * @throws {ArgumentError} for a label that is none of the classes; one that only the device knows
+ * makes the loss NaN.
+ *
  * @example
  * ```ts
  * import { crossEntropy, evaluate, tensor } from "@resnette/resnette";
@@ -92,21 +121,19 @@ export interface CrossEntropyOptions {
 export function crossEntropy(
   logits: Tensor,
   labels: Tensor,
-  { labelSmoothing = 0 }: CrossEntropyOptions = {},
+  options: CrossEntropyOptions = {},
 ): Tensor {
   checkLogits("crossEntropy", logits, labels);
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
-    throw new RangeError(
-      `crossEntropy: labelSmoothing must be from 0 to 1, got ${labelSmoothing}`,
-    );
-  }
+  checkOptions("crossEntropy", options, ["labelSmoothing"]);
+  const { labelSmoothing = 0 } = options;
+  checkNumber("crossEntropy", "labelSmoothing", labelSmoothing, { min: 0, max: 1 });
   const classes = logits.shape[1]!, other = labelSmoothing / classes;
   const hit = oneHot(labels, classes), logs = logSoftmax(logits);
   // Without smoothing a class that is impossible, -∞, counts only where it is the label.
   const weighted = labelSmoothing === 0
     ? where(hit, logs, 0)
     : mul(where(hit, 1 - labelSmoothing + other, other), logs);
-  return neg(mean(sum(weighted, [1])));
+  return neg(mean(sum(orNaN(hit, weighted), [1])));
 }
 
 const Argmax: Op = {
@@ -120,17 +147,29 @@ const Argmax: Op = {
       node.size,
       target,
       `  let row = i * ${k}u;
-  var best = 0u;
-  for (var k = 1u; k < ${k}u; k++) {
-    if (x[row + k] > x[row + best]) { best = k; }
-  }
+${argmaxOf("row", k)}
   y[i] = best;`,
     )];
   },
 };
 
-/** Index of the largest value along the last axis, as u32; the first of equal ones. */
+/**
+ * WGSL that finds `best`, the index of the largest of the `count` values of `x` from `row` on: the
+ * first of equal ones, and NaN over any number.
+ */
+export const argmaxOf = (row: string, count: number) =>
+  `  var best = 0u;
+  for (var k = 1u; k < ${count}u; k++) {
+    let v = x[${row} + k]; let top = x[${row} + best];
+    if (!${isNaNOf("top")} & ((v > top) | ${isNaNOf("v")})) { best = k; }
+  }`;
+
+/**
+ * Index of the largest value along the last axis, as u32; the first of equal ones. NaN is larger than
+ * any number ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}).
+ */
 export function argmax(x: Tensor): Tensor {
+  checkTensor("argmax", "x", x);
   if (x.rank < 1) throw new ShapeError("argmax: needs at least one dimension, got a scalar");
   return apply(Argmax, [x], {});
 }

@@ -4,15 +4,23 @@
  * @module
  */
 
-import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { checkBoolean, checkOptions } from "../check.ts";
+import { arrays, type KernelSpec, perThread, summing, type Target } from "../kernel.ts";
 import { chooseTile, type Product } from "../schedule.ts";
-import { ceil4, formatShape, sameShape, type Shape, ShapeError } from "../shape.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import {
+  broadcastShapes,
+  ceil4,
+  formatShape,
+  sameShape,
+  type Shape,
+  ShapeError,
+} from "../shape.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
 import { add } from "./elementwise.ts";
 import { unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
-import { permute, reshape } from "./view.ts";
+import { broadcastTo, permute, reshape } from "./view.ts";
 
 /** Groups of threads worth having before a sum is split among more of them. */
 const WANTED_TILES = 1024;
@@ -73,9 +81,14 @@ function naive(node: Tensor, target: Target, transposeA: boolean): KernelSpec {
       target,
       `  let column = i % ${n}u; let row = i / ${n}u % ${m}u; let layer = i / ${m * n}u;
   var s = 0.0;
-  for (var k = 0u; k < ${k}u; k++) {
-    s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + k * ${n}u + column];
-  }
+${
+        summing(
+          ["s"],
+          "f32",
+          { index: "k", from: "0u", end: `${k}u` },
+          `        s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + k * ${n}u + column];`,
+        )
+      }
   y[i] = s;`,
     ),
     flops: 2 * node.size * k,
@@ -98,6 +111,7 @@ const MatMul: Op = {
       tile ? rowTile(matrix(m, k), { o: n, layers }, tile, target) : naive(node, target, false),
     ];
   },
+  macs: (node) => node.size * node.inputs[1]!.shape.at(-2)!,
   vjp: (g, _, [a, b]) => [apply(MatMul, [g, transpose(b!)], {}), apply(MatMulT, [a!, g], {})],
 };
 
@@ -124,6 +138,7 @@ const MatMulT: Op = {
         : naive(node, target, true),
     ];
   },
+  macs: (node) => node.size * node.inputs[1]!.shape.at(-2)!,
   vjp: (g, _, [a, b]) => [apply(MatMul, [b!, transpose(g)], {}), apply(MatMul, [a!, g], {})],
 };
 
@@ -151,15 +166,47 @@ function transpose(x: Tensor): Tensor {
 }
 
 /**
- * Matrix product over the last two axes, `[…, M, K] @ […, K, N]` → `[…, M, N]`; leading axes must be
- * equal. `transposeA` and `transposeB` swap the last two axes of an operand first.
+ * Matrix product over the last two axes, `[…, M, K] @ […, K, N]` → `[…, M, N]`; leading axes
+ * broadcast. `transposeA` and `transposeB` swap the last two axes of an operand first. A vector `[K]`
+ * is a row on the left and a column on the right, whose axis the result then lacks
+ * ({@link https://pytorch.org/docs/stable/generated/torch.matmul.html | PyTorch}).
+ *
+ * @throws {ShapeError} where the shapes do not multiply, or a scalar is given.
  */
 export function matmul(
   a: Tensor,
   b: Tensor,
-  { transposeA = false, transposeB = false }: { transposeA?: boolean; transposeB?: boolean } = {},
+  options: { transposeA?: boolean; transposeB?: boolean } = {},
 ): Tensor {
-  return apply(transposeA ? MatMulT : MatMul, [a, transposeB ? transpose(b) : b], {});
+  checkTensor("matmul", "a", a);
+  checkTensor("matmul", "b", b);
+  checkOptions("matmul", options, ["transposeA", "transposeB"]);
+  const { transposeA = false, transposeB = false } = options;
+  checkBoolean("matmul", "transposeA", transposeA);
+  checkBoolean("matmul", "transposeB", transposeB);
+  const misfit = () => {
+    const [p, q] = [formatShape(a.shape), formatShape(b.shape)];
+    return new ShapeError(
+      `matmul: shapes ${p}${transposeA ? "ᵀ" : ""} and ${q}${
+        transposeB ? "ᵀ" : ""
+      } do not multiply`,
+    );
+  };
+  const swapped = [transposeA && a, transposeB && b];
+  if (a.rank === 0 || b.rank === 0 || swapped.some((x) => x && x.rank < 2)) throw misfit();
+  const rows = a.rank === 1 ? reshape(a, [1, a.size]) : a;
+  const columns = b.rank === 1 ? reshape(b, [b.size, 1]) : b;
+  const [left, right] = [rows.shape.slice(0, -2), columns.shape.slice(0, -2)];
+  const inner = [rows.shape.at(transposeA ? -2 : -1), columns.shape.at(transposeB ? -1 : -2)];
+  if (inner[0] !== inner[1]) throw misfit();
+  const both = `matmul: ${formatShape(a.shape)} and ${formatShape(b.shape)}, leading axes`;
+  const lead = broadcastShapes(both, left, right);
+  const spread = (x: Tensor) => broadcastTo(x, [...lead, ...x.shape.slice(-2)]);
+  const [p, q] = [spread(rows), spread(columns)];
+  const y = apply(transposeA ? MatMulT : MatMul, [p, transposeB ? transpose(q) : q], {});
+  if (a.rank > 1 && b.rank > 1) return y;
+  const kept = [...a.rank > 1 ? y.shape.slice(-2, -1) : [], ...b.rank > 1 ? y.shape.slice(-1) : []];
+  return reshape(y, [...lead, ...kept]);
 }
 
 /**
@@ -167,11 +214,20 @@ export function matmul(
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.linear.html | PyTorch}).
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  checkTensor("linear", "x", x);
+  checkTensor("linear", "weight", weight);
   if (x.rank !== 2 || weight.rank !== 2 || x.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
       `linear: input ${formatShape(x.shape)} does not fit weight ${formatShape(weight.shape)}`,
     );
   }
   const y = matmul(x, weight, { transposeB: true });
-  return bias ? add(y, bias) : y;
+  if (bias === undefined) return y;
+  checkTensor("linear", "bias", bias);
+  if (bias.rank !== 1 || bias.size !== weight.shape[0]) {
+    throw new ShapeError(
+      `linear: bias ${formatShape(bias.shape)} does not fit weight ${formatShape(weight.shape)}`,
+    );
+  }
+  return add(y, bias);
 }

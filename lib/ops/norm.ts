@@ -5,9 +5,10 @@
  * @module
  */
 
+import { checkNumber } from "../check.ts";
 import { arrays, perThread } from "../kernel.ts";
 import { formatShape, ShapeError } from "../shape.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { add, div, mul, sqrt, sub } from "./elementwise.ts";
 import { reductionChunks, sum } from "./reduce.ts";
 import { permute, reshape, select } from "./view.ts";
@@ -57,7 +58,8 @@ const PartialMoments: Op<{ chunks: number }> = {
   reduction: (node) => ({
     axes: leading(node.inputs[0]!),
     chunks: node.attrs["chunks"] as number,
-    init: "var shift = T(0.0); var s = T(0.0); var q = T(0.0); var n = 0.0;",
+    sums: ["s", "q"],
+    init: "var shift = T(0.0); var n = 0.0;",
     step: `if (n == 0.0) { shift = v; }
       let d = v - shift; s += d; q += d * d; n += 1.0;`,
     results: ["shift + s / n", "max(q - s * s / n, T(0.0))"],
@@ -118,7 +120,7 @@ const PartialDots: Op<{ chunks: number }> = {
   reduction: (node) => ({
     axes: leading(node.inputs[0]!),
     chunks: node.attrs["chunks"] as number,
-    init: "var s = T(0.0); var t = T(0.0);",
+    sums: ["s", "t"],
     step: "s += v; t += v * w;",
     results: ["s", "t"],
   }),
@@ -151,7 +153,15 @@ const BatchNorm: Op<{ eps: number }> = {
   },
 };
 
-function checkChannels(op: string, x: Tensor, vectors: Readonly<Record<string, Tensor>>): void {
+function checkChannels(
+  op: string,
+  x: Tensor,
+  vectors: Readonly<Record<string, Tensor>>,
+  eps: number,
+): void {
+  checkTensor(op, "x", x);
+  Object.entries(vectors).forEach(([name, vector]) => checkTensor(op, name, vector));
+  checkNumber(op, "eps", eps, { min: 0 });
   if (x.rank < 2) throw new ShapeError(`${op}: input needs a channel axis, got ${x}`);
   for (const [name, vector] of Object.entries(vectors)) {
     if (vector.rank !== 1 || vector.size !== x.shape[1]) {
@@ -166,7 +176,7 @@ function checkChannels(op: string, x: Tensor, vectors: Readonly<Record<string, T
 
 /** Mean and biased variance of each channel, `[N, C, …]` → `[2, C]`. */
 export function channelMoments(x: Tensor): Tensor {
-  checkChannels("channelMoments", x, {});
+  checkChannels("channelMoments", x, {}, 0);
   return apply(ChannelMoments, [x], { axis: 1 });
 }
 
@@ -179,14 +189,15 @@ export function normalize(
   beta: Tensor,
   eps = 1e-5,
 ): Tensor {
-  checkChannels("batchNorm", x, { mean, variance, gamma, beta });
+  checkChannels("normalize", x, { mean, variance, gamma, beta }, eps);
   const scale = div(gamma, sqrt(add(variance, eps)));
   return add(mul(sub(x, along(x, 1, mean)), along(x, 1, scale)), along(x, 1, beta));
 }
 
 /**
  * Batch normalisation by the statistics of the batch itself; x `[N, C, …]`, γ and β `[C]`. The
- * moments, `[2, C]`, come along for the running statistics
+ * moments, `[2, C]`, come along for the running statistics. One value per channel is refused: it is its
+ * own mean, so the result would be β, whatever it is
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
  */
 export function batchNorm(
@@ -195,6 +206,12 @@ export function batchNorm(
   beta: Tensor,
   eps = 1e-5,
 ): { y: Tensor; moments: Tensor } {
-  checkChannels("batchNorm", x, { gamma, beta });
+  checkChannels("batchNorm", x, { gamma, beta }, eps);
+  if (count(x, 1) < 2) {
+    throw new ShapeError(
+      `batchNorm: training needs more than 1 value per channel, got ${formatShape(x.shape)}; ` +
+        "take a larger batch or larger images",
+    );
+  }
   return { y: apply(BatchNorm, [x, gamma, beta], { eps }), moments: channelMoments(x) };
 }

@@ -5,17 +5,22 @@
  * @module
  */
 
-import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { checkOptions } from "../check.ts";
+import { type Binding, isNaNOf, type KernelSpec, perThread, type Target } from "../kernel.ts";
 import { formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
-import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { mean } from "./reduce.ts";
 import { permute } from "./view.ts";
 
 type Two = readonly [number, number];
 type Four = readonly [number, number, number, number];
-interface PoolAttrs extends Attrs {
+/** A window, down and across. */
+export interface PoolAttrs extends Attrs {
+  /** Its size. */
   readonly kernel: Two;
+  /** Step from one to the next. */
   readonly stride: Two;
+  /** Cells added on every side. */
   readonly padding: Two;
 }
 
@@ -55,18 +60,29 @@ ${statements(type, channels)}`,
   );
 }
 
-/** WGSL loop over the taps of the window at (p, q) that lie inside `x`; `at` is the element. */
-function overWindow(x: Four, attrs: PoolAttrs, channels: number, body: string): string {
+/**
+ * WGSL loop over the taps of the window at (p, q) that lie inside `x`; `at` is the element. `before`
+ * and `after` are done for each row of the window.
+ */
+function overWindow(
+  x: Four,
+  attrs: PoolAttrs,
+  channels: number,
+  body: string,
+  { before = "", after = "" } = {},
+): string {
   const { kernel, stride, padding } = attrs;
   return `  for (var r = 0; r < ${kernel[0]}; r++) {
     let h = p * ${stride[0]} + r - ${padding[0]};
     if (h < 0 || h >= ${x[1]}) { continue; }
+    ${before}
     for (var s = 0; s < ${kernel[1]}; s++) {
       let w = q * ${stride[1]} + s - ${padding[1]};
       if (w < 0 || w >= ${x[2]}) { continue; }
       let at = u32((n * ${x[1]} + h) * ${x[2]} + w) * ${channels}u + c;
 ${body}
     }
+    ${after}
   }`;
 }
 
@@ -116,12 +132,14 @@ ${then}
       w,
       `  let h = a + ${padding[0]}; let w = b + ${padding[1]};
   var sum = ${type}(0.0);
-  for (var u = 0; u < ${back[0]}; u++) { for (var v = 0; v < ${back[1]}; v++) {
+  for (var u = 0; u < ${back[0]}; u++) { var row = ${type}(0.0); for (var v = 0; v < ${
+        back[1]
+      }; v++) {
     let p = h / ${stride[0]} - u; let r = h - p * ${stride[0]};
     let q = w / ${stride[1]} - v; let s = w - q * ${stride[1]};
     if (r >= ${kernel[0]} || s >= ${kernel[1]}) { continue; }
-    ${window("p", "q", `sum += ${share(`f32(r * ${kernel[1]} + s)`)};`)}
-  } }
+    ${window("p", "q", `row += ${share(`f32(r * ${kernel[1]} + s)`)};`)}
+  } sum += row; }
   y[i] = sum;`,
     );
   }
@@ -155,22 +173,18 @@ ${then}
   );
 }
 
-// PyTorch takes the first of equal values, and NaN over any number. NaN is told by its bits, since
-// drivers fold `v != v` away; minus infinity comes from a variable, since WGSL has no such constant.
+// PyTorch takes the first of equal values, and NaN over any number. Minus infinity comes from a
+// variable, since WGSL has no such constant.
 const MINUS_INFINITY = (type: string) =>
   `  var bits = 0xff800000u;
   var best = ${type}(bitcast<f32>(bits));`;
-const IS_NAN = (type: string) => {
-  const bits = type === "f32" ? "u32" : "vec4u";
-  return `((bitcast<${bits}>(v) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
-};
-const TAKE_LARGER = (type: string) =>
+const TAKE_LARGER = (type: "f32" | "vec4f") =>
   `      let v = x[at];
-      let larger = (v > best) | ${IS_NAN(type)};
+      let larger = (v > best) | ${isNaNOf("v", type)};
       best = select(best, v, larger);`;
-const TAKE_TAP = (type: string, width: number) =>
+const TAKE_TAP = (type: "f32" | "vec4f", width: number) =>
   `      let v = x[at];
-      let larger = (v > best) | ${IS_NAN(type)} | (tap < ${type}(0.0));
+      let larger = (v > best) | ${isNaNOf("v", type)} | (tap < ${type}(0.0));
       best = select(best, v, larger);
       tap = select(tap, ${type}(f32(r * ${width} + s)), larger);`;
 
@@ -229,7 +243,12 @@ const AvgPool: Op<PoolAttrs> = {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `  var sum = ${type}(0.0);
-${overWindow(x, attrs, channels, "      sum += x[at];")}
+${
+        overWindow(x, attrs, channels, "      row += x[at];", {
+          before: `var row = ${type}(0.0);`,
+          after: "sum += row;",
+        })
+      }
   y[i] = sum / ${attrs.kernel[0] * attrs.kernel[1]}.0;`)];
   },
   vjp: (g, _, [x], attrs) => [
@@ -261,17 +280,24 @@ export interface PoolOptions {
   readonly padding?: Pair;
 }
 
-function pool(name: string, op: Op<PoolAttrs>, x: Tensor, options: PoolOptions): Tensor {
-  if (x.rank !== 4) {
-    throw new ShapeError(`${name}: input must have 4 dimensions, got ${formatShape(x.shape)}`);
-  }
+/** The window of a pooling op, checked, as `[height, width]` each. */
+export function checkPool(name: string, options: PoolOptions): PoolAttrs {
+  checkOptions(name, options, ["kernelSize", "stride", "padding"]);
   const kernel = pair(name, "kernelSize", options.kernelSize, 1);
   const padding = pair(name, "padding", options.padding ?? 0, 0);
   if (padding.some((p, i) => 2 * p > kernel[i]!)) {
     throw new ShapeError(`${name}: padding ${padding} is more than half the kernel size ${kernel}`);
   }
-  const stride = pair(name, "stride", options.stride ?? options.kernelSize, 1);
-  return permute(apply(op, [permute(x, [0, 2, 3, 1])], { kernel, stride, padding }), [0, 3, 1, 2]);
+  return { kernel, padding, stride: pair(name, "stride", options.stride ?? kernel, 1) };
+}
+
+function pool(name: string, op: Op<PoolAttrs>, x: Tensor, options: PoolOptions): Tensor {
+  checkTensor(name, "x", x);
+  const attrs = checkPool(name, options);
+  if (x.rank !== 4) {
+    throw new ShapeError(`${name}: input must have 4 dimensions, got ${formatShape(x.shape)}`);
+  }
+  return permute(apply(op, [permute(x, [0, 2, 3, 1])], attrs), [0, 3, 1, 2]);
 }
 
 /**
@@ -293,6 +319,7 @@ export function avgPool2d(x: Tensor, options: PoolOptions): Tensor {
 
 /** Mean over all pixels, `[N, C, H, W]` → `[N, C, 1, 1]`. */
 export function globalAvgPool2d(x: Tensor): Tensor {
+  checkTensor("globalAvgPool2d", "x", x);
   if (x.rank !== 4) {
     throw new ShapeError(
       `globalAvgPool2d: input must have 4 dimensions, got ${formatShape(x.shape)}`,

@@ -5,9 +5,18 @@
  * @module
  */
 
-import { normalizeAxes, reduceShape, sameShape, type Shape } from "../shape.ts";
-import { apply, type Op, type Tensor } from "../tensor.ts";
-import { mul, neg } from "./elementwise.ts";
+import { checkBoolean, checkOptions } from "../check.ts";
+import {
+  checkShape,
+  formatShape,
+  normalizeAxes,
+  reduceShape,
+  sameShape,
+  type Shape,
+  ShapeError,
+} from "../shape.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { Mul, mul, Neg, neg } from "./elementwise.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
 
 /** Threads that are worth having, when a reduction has fewer results than that. */
@@ -35,7 +44,7 @@ function lastRun(shape: Shape, axes: readonly number[]): number[] {
   return run;
 }
 
-const SUM = { init: "var s = T(0.0);", step: "s += v;", results: ["s"] };
+const SUM = { sums: ["s"], step: "s += v;", results: ["s"] };
 
 const Sum: Op<{ axes: readonly number[] }> = {
   name: "sum",
@@ -70,14 +79,14 @@ const Sum: Op<{ axes: readonly number[] }> = {
  * and often a sum that is taken anyway. Null where neither fits.
  */
 function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
-  const total = (a: Tensor) => apply(Sum, [a], { axes });
-  if (x.op.name === "neg") return neg(total(x.inputs[0]!));
-  if (x.op.name !== "mul") return null;
+  const over = (a: Tensor) => apply(Sum, [a], { axes });
+  if (x.op === Neg) return neg(over(x.inputs[0]!));
+  if (x.op !== Mul) return null;
   const constant = (b: Tensor) =>
     axes.every((axis) => (b.shape[axis - x.rank + b.rank] ?? 1) === 1);
   const [a, b] = x.inputs as [Tensor, Tensor];
-  if (sameShape(a.shape, x.shape) && constant(b)) return mul(total(a), b);
-  if (sameShape(b.shape, x.shape) && constant(a)) return mul(total(b), a);
+  if (sameShape(a.shape, x.shape) && constant(b)) return mul(over(a), b);
+  if (sameShape(b.shape, x.shape) && constant(a)) return mul(over(b), a);
   return null;
 }
 
@@ -99,9 +108,23 @@ const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
 export function sum(
   x: Tensor,
   axes?: readonly number[],
-  { keepDims = false }: { keepDims?: boolean } = {},
+  options: { keepDims?: boolean } = {},
 ): Tensor {
-  const reduced = normalizeAxes("sum", x.rank, axes);
+  return total("sum", x, axes, options);
+}
+
+/** {@link sum}, for the function `op`. */
+function total(
+  op: string,
+  x: Tensor,
+  axes: readonly number[] | undefined,
+  options: { keepDims?: boolean },
+): Tensor {
+  checkTensor(op, "x", x);
+  checkOptions(op, options, ["keepDims"]);
+  const { keepDims = false } = options;
+  checkBoolean(op, "keepDims", keepDims);
+  const reduced = normalizeAxes(op, x.rank, axes);
   const kept = reduced.length === 0 ? x : apply(Sum, [x], { axes: reduced });
   return keepDims ? kept : reshape(kept, reduceShape(x.shape, reduced, false));
 }
@@ -112,14 +135,21 @@ export function mean(
   axes?: readonly number[],
   options: { keepDims?: boolean } = {},
 ): Tensor {
-  const total = sum(x, axes, options);
-  return mul(total, total.size / x.size);
+  const sums = total("mean", x, axes, options);
+  return mul(sums, sums.size / x.size);
 }
 
 /** `x` summed over the axes along which `shape` was broadcast to it. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
+  checkTensor("sumTo", "x", x);
+  checkShape("sumTo", shape);
   if (sameShape(x.shape, shape)) return x;
   const lead = x.rank - shape.length;
+  if (lead < 0 || !shape.every((dim, i) => dim === 1 || dim === x.shape[i + lead])) {
+    throw new ShapeError(
+      `sumTo: ${formatShape(shape)} does not broadcast to ${formatShape(x.shape)}`,
+    );
+  }
   const axes = x.shape.flatMap((dim, i) =>
     i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []
   );

@@ -6,7 +6,9 @@
  */
 
 import { arrays, perThread } from "../kernel.ts";
+import { shown } from "../check.ts";
 import {
+  checkList,
   checkShape,
   formatShape,
   sameShape,
@@ -17,6 +19,7 @@ import {
 } from "../shape.ts";
 import {
   apply,
+  checkTensor,
   type DType,
   inverseOrder,
   type Op,
@@ -37,7 +40,8 @@ function wordType(op: string, x: Tensor): DType {
   return x.dtype;
 }
 
-const Reshape: Op<{ shape: Shape }> = {
+/** {@link reshape}. */
+export const Reshape: Op<{ shape: Shape }> = {
   name: "reshape",
   shape: (_, { shape }) => shape,
   dtype: ([x]) => x!.dtype,
@@ -57,11 +61,13 @@ const Reshape: Op<{ shape: Shape }> = {
  * then inferred ({@link https://pytorch.org/docs/stable/generated/torch.reshape.html | PyTorch}).
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
+  checkTensor("reshape", "x", x);
+  checkList("reshape", "shape", shape);
   const known = sizeOf(shape.filter((dim) => dim !== -1));
   const full = shape.map((dim) => dim === -1 ? x.size / known : dim);
   if (shape.filter((dim) => dim === -1).length > 1 || sizeOf(full) !== x.size) {
     throw new ShapeError(
-      `reshape: ${formatShape(x.shape)} does not fit into ${formatShape(shape)}`,
+      `reshape: ${formatShape(x.shape)} does not fit into [${shape.map(shown).join(", ")}]`,
     );
   }
   checkShape("reshape", full);
@@ -70,6 +76,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 
 /** `[N, …]` as `[N, rest]`. */
 export function flatten(x: Tensor): Tensor {
+  checkTensor("flatten", "x", x);
   if (x.rank < 1) throw new ShapeError("flatten: needs at least one dimension, got a scalar");
   return reshape(x, [x.shape[0]!, x.size / x.shape[0]!]);
 }
@@ -80,7 +87,9 @@ const Permute: Op<{ order: readonly number[] }> = {
   shape: ([x], { order }) => {
     if (!sameShape([...order].sort((a, b) => a - b), x!.shape.map((_, i) => i))) {
       throw new ShapeError(
-        `permute: [${order.join(", ")}] is no order of the axes of ${formatShape(x!.shape)}`,
+        `permute: [${order.map(shown).join(", ")}] is no order of the axes of ${
+          formatShape(x!.shape)
+        }`,
       );
     }
     return order.map((axis) => x!.shape[axis]!);
@@ -97,6 +106,8 @@ const Permute: Op<{ order: readonly number[] }> = {
  * ({@link https://pytorch.org/docs/stable/generated/torch.permute.html | PyTorch}).
  */
 export function permute(x: Tensor, order: readonly number[]): Tensor {
+  checkTensor("permute", "x", x);
+  checkList("permute", "order", order);
   return apply(Permute, [x], { order });
 }
 
@@ -105,7 +116,8 @@ export function permuteOrder(node: Tensor): readonly number[] | undefined {
   return node.op === Permute ? node.attrs["order"] as readonly number[] : undefined;
 }
 
-const BroadcastTo: Op<{ shape: Shape }> = {
+/** {@link broadcastTo}. */
+export const BroadcastTo: Op<{ shape: Shape }> = {
   name: "broadcastTo",
   dtype: ([x]) => wordType("broadcastTo", x!),
   shape: ([x], { shape }) => {
@@ -129,6 +141,8 @@ const BroadcastTo: Op<{ shape: Shape }> = {
 
 /** `x` repeated along axes of size 1, and along new leading ones, to fill `shape`. */
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
+  checkTensor("broadcastTo", "x", x);
+  checkShape("broadcastTo", shape);
   return sameShape(x.shape, shape) ? x : apply(BroadcastTo, [x], { shape });
 }
 
@@ -137,7 +151,7 @@ const Select: Op<{ index: number }> = {
   dtype: ([x]) => wordType("select", x!),
   shape: ([x], { index }) => {
     if (!(Number.isInteger(index) && index >= 0 && index < (x!.shape[0] ?? 0))) {
-      throw new ShapeError(`select: no index ${index} in ${formatShape(x!.shape)}`);
+      throw new ShapeError(`select: no index ${shown(index)} in ${formatShape(x!.shape)}`);
     }
     return x!.shape.slice(1);
   },
@@ -156,6 +170,13 @@ const Narrow: Op<{ shape: Shape }> = {
 
 /** The first elements along each axis, as many as `shape` says; no gradient. */
 export function narrow(x: Tensor, shape: Shape): Tensor {
+  checkTensor("narrow", "x", x);
+  checkShape("narrow", shape);
+  if (shape.length !== x.rank || !shape.every((size, i) => size <= x.shape[i]!)) {
+    throw new ShapeError(
+      `narrow: ${formatShape(x.shape)} has no first elements ${formatShape(shape)}`,
+    );
+  }
   return sameShape(x.shape, shape) ? x : apply(Narrow, [x], { shape });
 }
 

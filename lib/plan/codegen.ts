@@ -6,10 +6,10 @@
  * @module
  */
 
-import { type Binding, type KernelSpec, perThread, type Target } from "../kernel.ts";
+import { type Binding, type KernelSpec, perThread, summing, type Target } from "../kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../shape.ts";
 import type { DType, Tensor } from "../tensor.ts";
-import { type InlinedNodes, literal, type Strided, strided } from "./fuse.ts";
+import { type InlinedNodes, scalar, type Strided, strided } from "./fuse.ts";
 
 /** An axis of a collapsed iteration space, with the step of each operand along it. */
 interface Axis {
@@ -43,6 +43,8 @@ function collapse(shape: Shape, operands: readonly (readonly number[])[], cuts: 
 /** The operands of a cluster, found while its expression is written. */
 class Cluster {
   readonly operands: Strided[] = [];
+  /** Constants with one element, read from the uniform: what changes often compiles nothing anew. */
+  readonly constants: number[] = [];
   readonly #ids = new Map<Tensor, number>();
   readonly #names = new Map<Tensor, string>();
 
@@ -66,6 +68,18 @@ class Cluster {
     return `x${id}`;
   }
 
+  /** Registers a constant, and gives the WGSL of its value. */
+  #constant(value: number): string {
+    let at = this.constants.findIndex((known) => Object.is(known, value));
+    if (at < 0) at = this.constants.push(value) - 1;
+    return `T(z.c${at})`;
+  }
+
+  /** The constants as the numbers of a kernel. */
+  get numbers(): Record<string, number> {
+    return Object.fromEntries(this.constants.map((value, i) => [`c${i}`, value]));
+  }
+
   /** WGSL lines that compute `node` from operand values `x0`, `x1`, … and earlier lines, and its name. */
   write(node: Tensor, own = true): { lines: string[]; value: string } {
     const lines: string[] = [];
@@ -74,9 +88,11 @@ class Cluster {
       if (!inside) return this.#operand(x);
       let name = names.get(x);
       if (name === undefined) {
-        const args = x.inputs.map((input, i) => {
-          const constant = literal(x, i);
-          return constant === undefined ? visit(input, this.inlined.has(input)) : `T(${constant})`;
+        const args = x.inputs.map((input) => {
+          const value = scalar(input);
+          return value === undefined
+            ? visit(input, this.inlined.has(input))
+            : this.#constant(value);
         });
         const expression = x.op.expression!(x.attrs)
           .replace(/\b[a-d]\b/g, (letter) => args["abcd".indexOf(letter)]!);
@@ -245,7 +261,11 @@ export function elementwiseKernel(
   for (var row = first; row < first + z.each; row++) {
 ${indent(body, 4)}
   }`),
-    { declarations: alias(width), sizes: { columns, each, ...numbers.fields } },
+    {
+      declarations: alias(width),
+      sizes: { columns, each, ...numbers.fields },
+      numbers: cluster.numbers,
+    },
   );
   return { spec: { ...spec, flops: node.size * lines.length }, reads: loads.reads };
 }
@@ -264,7 +284,7 @@ export function reductionKernel(
   target: Target,
 ): GeneratedKernel {
   const input = node.inputs[0]!;
-  const { axes: reduced, chunks, init, step, results } = node.op.reduction!(node);
+  const { axes: reduced, chunks, sums, init = "", step, results } = node.op.reduction!(node);
   const cluster = new Cluster(input.shape, inlined);
   const written = node.inputs.map((x) => cluster.write(x, inlined.has(x)));
   const lines = written.flatMap(({ lines }) => lines);
@@ -299,15 +319,28 @@ export function reductionKernel(
     target,
     `  let chunk = i / z.threads; let at = i % z.threads;
 ${indent([...split(kept, "at", (k) => `o${k}`, numbers), ...loadsWhere(false)])}
-  ${init}
-  for (var r = chunk * z.each; r < min(chunk * z.each + z.each, z.length); r++) {
-${indent(split(sizes(middle), "r", (k) => `r${k}`, numbers), 4)}
-${indent([...loadsWhere(true), ...lines], 4)}
-    ${values.join(" ")}
-    ${step}
-  }
+  ${sums.map((name) => `var ${name} = T(0.0);`).join(" ")} ${init}
+  let end = min(chunk * z.each + z.each, z.length);
+${
+      summing(
+        sums,
+        "T",
+        { index: "r", from: "chunk * z.each", end: "end" },
+        indent([
+          ...split(sizes(middle), "r", (k) => `r${k}`, numbers),
+          ...loadsWhere(true),
+          ...lines,
+          values.join(" "),
+          step,
+        ], 8),
+      )
+    }
 ${indent(results.map((result, k) => `y[i + ${k}u * z.count] = ${result};`))}`,
-    { declarations: alias(width), sizes: { threads, each, length, ...numbers.fields } },
+    {
+      declarations: alias(width),
+      sizes: { threads, each, length, ...numbers.fields },
+      numbers: cluster.numbers,
+    },
   );
   return { spec: { ...spec, flops: input.size * (lines.length + 1) }, reads: loads.reads };
 }

@@ -34,21 +34,10 @@ export function inMemory(node: Tensor): Tensor {
   return view.offset === 0 && isContiguous(node.shape, view) ? view.base : node;
 }
 
-/**
- * The value of input `i` of an elementwise node, if it is a constant that is written into the shader
- * as a literal. Not so where WGSL or a driver would compute with it ahead of time, and differently:
- * with literals only, or dividing by 0.
- */
-export function literal(node: Tensor, i: number): number | undefined {
-  const value = scalar(node.inputs[i]!);
-  if (value === undefined || node.inputs.every((x) => scalar(x) !== undefined)) return undefined;
-  return value === 0 && node.op.name === "div" ? undefined : value;
-}
-
-/** The finite value of a constant with one element. */
-function scalar(node: Tensor): number | undefined {
+/** The value of a constant with one element, which elementwise kernels read from their uniform. */
+export function scalar(node: Tensor): number | undefined {
   const data = node.dtype === "f32" ? constantData(node) : undefined;
-  return data?.length === 1 && Number.isFinite(data[0]) ? data[0] : undefined;
+  return data?.length === 1 ? data[0] : undefined;
 }
 
 /** An inlined node: what the kernels that it is inlined into read for it, and its operations. */
@@ -72,12 +61,12 @@ function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   } else if (!takesExpressions(node)) {
     node.inputs.forEach((x) => leaves.add(inMemory(x)));
   } else {
-    node.inputs.forEach((x, i) => {
+    node.inputs.forEach((x) => {
       const inner = inlined.get(x);
       if (inner) {
         inner.leaves.forEach((leaf) => leaves.add(leaf));
         operations += inner.operations;
-      } else if (!node.op.expression || literal(node, i) === undefined) {
+      } else if (!node.op.expression || scalar(x) === undefined) {
         leaves.add(strided(x).base);
       }
     });

@@ -9,17 +9,9 @@
 
 import { topological } from "../grad.ts";
 import type { Target } from "../kernel.ts";
-import { permute, permuteOrder, reshape } from "../ops/view.ts";
+import { BroadcastTo, permute, permuteOrder, Reshape, reshape } from "../ops/view.ts";
 import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
-import {
-  apply,
-  constantData,
-  inverseOrder,
-  type Op,
-  type Tensor,
-  Variable,
-  withScope,
-} from "../tensor.ts";
+import { apply, constantData, inverseOrder, type Tensor, Variable, withScope } from "../tensor.ts";
 
 /**
  * Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. What replaces a
@@ -28,17 +20,35 @@ import {
 export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   const known = new Map<string, Tensor>();
-  const opIds = new Map<Op, number>();
+  const identities = new Map<unknown, number>();
+  /** A number for an op, a function or an object, which is equal to itself only. */
+  function identity(of: unknown): number {
+    const known = identities.get(of) ?? identities.size;
+    identities.set(of, known);
+    return known;
+  }
+
+  /** A text that two attributes share only where they are equal to the bit. */
+  function keyOf(value: unknown): string {
+    if (typeof value === "string") return JSON.stringify(value);
+    if (typeof value === "number") return Object.is(value, -0) ? "-0" : `${value}`;
+    if (Array.isArray(value)) return `[${Array.from(value, keyOf)}]`;
+    if (typeof value === "object" && value && Object.getPrototypeOf(value) === Object.prototype) {
+      return `{${Object.entries(value).map(([key, x]) => `${JSON.stringify(key)}:${keyOf(x)}`)}}`;
+    }
+    const isPlain = value === null || ["boolean", "undefined"].includes(typeof value);
+    return isPlain ? `${value}` : `#${identity(value)}`;
+  }
 
   /** The first node seen that has this op, attributes and inputs. */
   function intern(node: Tensor): Tensor {
     const data = constantData(node);
     if (node.inputs.length === 0 && !(data && data.length === 1)) return node;
-    let op = opIds.get(node.op);
-    if (op === undefined) opIds.set(node.op, op = opIds.size);
+    const value = data &&
+      (data instanceof Float32Array ? new Uint32Array(data.slice().buffer)[0] : data[0]);
     const key = data
-      ? `${node.dtype} ${node.shape} ${data[0]}`
-      : `${op} ${JSON.stringify(node.attrs)} ${node.inputs.map((x) => x.id)}`;
+      ? `${node.dtype} ${node.shape} ${value}`
+      : `#${identity(node.op)} ${keyOf(node.attrs)} ${node.inputs.map((x) => x.id)}`;
     const same = known.get(key);
     if (!same) known.set(key, node);
     return same ?? node;
@@ -82,7 +92,7 @@ function simplerView(node: Tensor): Tensor | null {
     // Moving only axes of size 1 moves no element.
     const moved = order.filter((axis) => x.shape[axis] !== 1);
     if (moved.every((axis, i) => i === 0 || axis > moved[i - 1]!)) return reshape(x, node.shape);
-  } else if (node.op.name === "reshape") {
+  } else if (node.op === Reshape) {
     if (sameShape(x.shape, node.shape)) return x;
     if (x.op === node.op) return reshape(x.inputs[0]!, node.shape);
   }
@@ -93,7 +103,7 @@ function simplerElementwise(node: Tensor): Tensor | null {
   if (!node.op.expression) return null;
   const { shape, inputs } = node;
   // A broadcast input broadcasts by itself where another input has the full shape.
-  const plain = inputs.map((x) => x.op.name === "broadcastTo" ? x.inputs[0]! : x);
+  const plain = inputs.map((x) => x.op === BroadcastTo ? x.inputs[0]! : x);
   if (plain.some((x, i) => x !== inputs[i])) {
     const spread = plain.map((x) => x.shape).reduce((a, b) => broadcastShapes("rewrite", a, b));
     if (sameShape(spread, shape)) return apply(node.op, plain, node.attrs);

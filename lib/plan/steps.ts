@@ -21,6 +21,20 @@ import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
 import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
 import { rewrite } from "./rewrite.ts";
 
+/** A graph that this device cannot run; the message names the tensor, the limit and a way out. */
+export class PlanError extends Error {
+  /** `"PlanError"`. */
+  override name = "PlanError";
+  /** The largest first dimension of the oversized tensor that the limit allows. */
+  readonly largest: number | undefined;
+
+  /** An error with a message, and maybe the largest first dimension that fits. */
+  constructor(message: string, largest?: number) {
+    super(message);
+    this.largest = largest;
+  }
+}
+
 /** One dispatch. */
 export interface Step {
   /** Name in tables, profiles and driver messages. */
@@ -70,6 +84,21 @@ const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
 const copyOf = (x: Tensor) => withScope(x.scope, () => apply(Assign, [x], {}));
 
+/** Throws where two updates write the same memory: one of them would be lost. */
+function checkTargets(updates: readonly Update[]): void {
+  const written = new Set<Variable>();
+  for (const target of updates.flatMap(({ targets }) => targets)) {
+    const whole = wholeOf(target), parts = target.parts;
+    if ([target, whole, ...parts].some((x) => written.has(x))) {
+      throw new PlanError(
+        `plan: ${target} is updated twice in one plan, and one of the updates would be lost; ` +
+          "put both into one",
+      );
+    }
+    written.add(target);
+  }
+}
+
 /** Orders the computation of `outputs` and `updates`. */
 export function schedule(
   outputs: readonly Tensor[],
@@ -77,6 +106,7 @@ export function schedule(
   target: Target,
 ): Schedule {
   updates = updates.map(storedUpdate);
+  checkTargets(updates);
   if (updates.length > 0) {
     // Outputs show what the run computed with; so of a variable, a copy from before its update.
     const changing = (x: Tensor) => strided(x).base instanceof Variable;
@@ -195,7 +225,7 @@ function stepsOf(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
     const name = nameOf(node, inlined);
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
-  if (!node.op.kernels) throw new Error(`plan: ${node.op.name} has no kernel`);
+  if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
   return withScope(scope, () => node.op.kernels!(node, target)).map((spec) => ({
     name: node.op.name,
     node,
@@ -220,7 +250,7 @@ export function inputsOf(steps: readonly Step[], outputs: readonly Tensor[]): Ma
     const name = inputName(node);
     if (name === undefined) continue;
     const same = found.get(name);
-    if (same && same !== node) throw new Error(`plan: two inputs are named "${name}"`);
+    if (same && same !== node) throw new PlanError(`plan: two inputs are named "${name}"`);
     found.set(name, node);
   }
   return found;

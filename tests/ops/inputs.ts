@@ -40,6 +40,15 @@ export const distinct = (...shape: number[]) =>
 export const bits = (...shape: number[]) =>
   float(shape, (random, size) => Float32Array.from({ length: size }, () => random.below(2)));
 
+/** Few different numbers, and NaN and infinities among them. */
+export const special = (...shape: number[]) =>
+  float(
+    shape,
+    (random, size) =>
+      Float32Array.from({ length: size }, () =>
+        [NaN, Infinity, -Infinity, -1, 0, 2][random.below(6)]!),
+  );
+
 /** Class numbers. */
 export const labels = (classes: number, ...shape: number[]): Input => ({
   shape,

@@ -17,11 +17,31 @@ const count = (size: number, kernel: number, stride: number, padding: number) =>
 
 /** `a @ b` over the last two axes; leading axes are equal. */
 export function matmul(a: Nd, b: Nd): Nd {
+  if (a.shape.length === 1) {
+    const y = matmul(reshape(a, [1, ...a.shape]), b);
+    return reshape(
+      y,
+      y.shape.filter((_, axis) => axis !== y.shape.length - (b.shape.length > 1 ? 2 : 1)),
+    );
+  }
+  if (b.shape.length === 1) {
+    const y = matmul(a, reshape(b, [...b.shape, 1]));
+    return reshape(y, y.shape.slice(0, -1));
+  }
   const k = b.shape.at(-2)!;
-  return nd([...a.shape.slice(0, -1), b.shape.at(-1)!], (index) => {
-    const lead = index.slice(0, -2), row = index.at(-2)!, column = index.at(-1)!;
+  const [p, q] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  const lead = Array.from(
+    { length: Math.max(p.length, q.length) },
+    (_, i, n = -i - 1) => Math.max(p.at(n) ?? 1, q.at(n) ?? 1),
+  ).reverse();
+  /** Where an operand with the leading axes `own` has the element of `index`. */
+  const inside = (own: number[], index: number[]) =>
+    own.map((size, axis) => size === 1 ? 0 : index[axis + lead.length - own.length]!);
+  return nd([...lead, a.shape.at(-2)!, b.shape.at(-1)!], (index) => {
+    const row = index.at(-2)!, column = index.at(-1)!;
+    const [x, y] = [inside(p, index), inside(q, index)];
     let total = 0;
-    for (let i = 0; i < k; i++) total += at(a, [...lead, row, i]) * at(b, [...lead, i, column]);
+    for (let i = 0; i < k; i++) total += at(a, [...x, row, i]) * at(b, [...y, i, column]);
     return total;
   });
 }
@@ -157,15 +177,22 @@ export const logSoftmax = (x: Nd): Nd =>
   });
 
 export function argmax(x: Nd): Nd {
-  const found = rows(x, (row) => [row.indexOf(Math.max(...row))]);
+  // NaN where any is NaN.
+  const found = rows(x, (row) => {
+    const top = Math.max(...row);
+    return [row.findIndex((v) => v === top || Number.isNaN(v) && Number.isNaN(top))];
+  });
   return reshape(found, x.shape.slice(0, -1));
 }
 
-/** 1 at the label along a new last axis. */
+/** 1 at the label along a new last axis, NaN where it is no class. */
 export const oneHot = (labels: Nd, classes: number): Nd =>
   nd(
     [...labels.shape, classes],
-    (index) => at(labels, index.slice(0, -1)) === index.at(-1) ? 1 : 0,
+    (index) => {
+      const label = at(labels, index.slice(0, -1));
+      return label >= classes ? NaN : label === index.at(-1) ? 1 : 0;
+    },
   );
 
 export function crossEntropy(logits: Nd, labels: Nd, smoothing = 0): Nd {

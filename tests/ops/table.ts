@@ -4,10 +4,22 @@
  */
 
 import * as R from "@resnette/resnette";
+import { orNaN } from "../../lib/ops/elementwise.ts";
 import { pack } from "../../lib/ops/pack.ts";
 import { resizeBilinear } from "../../lib/data/resize.ts";
 import type { Tensor } from "@resnette/resnette";
-import { apart, between, bits, bytes, distinct, f, type Input, labels, pixels } from "./inputs.ts";
+import {
+  apart,
+  between,
+  bits,
+  bytes,
+  distinct,
+  f,
+  type Input,
+  labels,
+  pixels,
+  special,
+} from "./inputs.ts";
 import * as N from "./nd.ts";
 import type { Nd } from "./nd.ts";
 import * as reference from "./reference.ts";
@@ -124,6 +136,23 @@ export const TABLE: readonly OpCase[] = [
   ),
 
   row(
+    "orNaN",
+    "rows of NaN",
+    [special(6, 1), f(6, 5)],
+    orNaN,
+    (marker, x) => N.map((m, v) => Number.isNaN(m) ? NaN : v, marker, x),
+    { wrt: [] },
+  ),
+  row(
+    "where",
+    "what is not chosen is infinite",
+    [bits(4, 6), f(4, 6)],
+    (c, x) => R.where(c, x, R.div(x, R.mul(c, 0))),
+    (c, x) => N.map((chosen, v) => chosen ? v : v / 0, c, x),
+    { wrt: [] },
+  ),
+
+  row(
     "reshape",
     "to fewer axes",
     [f(2, 3, 5)],
@@ -216,6 +245,23 @@ export const TABLE: readonly OpCase[] = [
     [f(1100, 6), f(1100, 8)],
     (a, b) => R.matmul(a, b, { transposeA: true }),
     (a, b) => reference.matmul(reference.transpose(a), b),
+  ),
+  row("matmul", "two vectors", [f(37), f(37)], (a, b) => R.matmul(a, b), reference.matmul),
+  row("matmul", "a vector first", [f(12), f(12, 20)], (a, b) => R.matmul(a, b), reference.matmul),
+  row("matmul", "a vector last", [f(5, 9), f(9)], (a, b) => R.matmul(a, b), reference.matmul),
+  row(
+    "matmul",
+    "leading axes broadcast",
+    [f(2, 1, 3, 4), f(5, 4, 8)],
+    (a, b) => R.matmul(a, b),
+    reference.matmul,
+  ),
+  row(
+    "matmul",
+    "a batch and a vector",
+    [f(3, 4, 7), f(3, 4)],
+    (a, b) => R.matmul(b, R.select(a, 1)),
+    (a, b) => reference.matmul(b, N.select(a, 1)),
   ),
   row(
     "linear",
@@ -328,10 +374,10 @@ export const TABLE: readonly OpCase[] = [
   row("oneHot", "seven", [labels(7, 5)], (x) => R.oneHot(x, 7), (x) => reference.oneHot(x, 7)),
   row(
     "oneHot",
-    "labels out of range",
-    [labels(9, 3, 4)],
-    (x) => R.oneHot(x, 4),
-    (x) => reference.oneHot(x, 4),
+    "labels that only the device knows, some out of range",
+    [bytes(12), labels(12, 3, 4)],
+    (x, i) => R.oneHot(R.gather(x, i, "u32"), 200),
+    (x, i) => reference.oneHot(reference.gather(x, i), 200),
   ),
   ...[0, 0.3].map((labelSmoothing) =>
     row(
@@ -343,6 +389,13 @@ export const TABLE: readonly OpCase[] = [
     )
   ),
   row("argmax", "three axes", [distinct(3, 4, 10)], R.argmax, reference.argmax),
+  row(
+    "argmax",
+    "NaN and infinities",
+    [special(40, 3)],
+    R.argmax,
+    reference.argmax,
+  ),
   row("argmax", "equal values", [bits(16, 4)], R.argmax, reference.argmax),
   row(
     "correctCount",

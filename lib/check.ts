@@ -1,0 +1,137 @@
+/**
+ * What enters is checked once, at the door: a public function hands its arguments to these before it
+ * uses them, so that a wrong one is named where it was written, not met deep inside.
+ *
+ * @module
+ */
+
+/** An argument that a function does not take; the message names the function, the argument, its value. */
+export class ArgumentError extends TypeError {
+  /** `"ArgumentError"`. */
+  override name = "ArgumentError";
+}
+
+/** Any value in a few words, for messages: `"3"`, `an array of 2`, `a Float64Array of 4`. */
+export function shown(value: unknown): string {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+    case "bigint":
+      return `${value}n`;
+    case "number":
+      return Object.is(value, -0) ? "-0" : `${value}`;
+    case "function":
+      return value.name ? `the function ${value.name}` : "a function";
+    case "object": {
+      if (value === null) return "null";
+      if (Array.isArray(value)) return `an array of ${value.length}`;
+      const name = kindOf(value), article = /^[aeiou]/i.test(name) ? "an" : "a";
+      if (ArrayBuffer.isView(value) && "length" in value) return `a ${name} of ${value.length}`;
+      return `${article} ${name}`;
+    }
+    default:
+      return String(value);
+  }
+}
+
+/** The class of an object, in a word. */
+function kindOf(value: object): string {
+  const { constructor } = value;
+  const name = typeof constructor === "function" ? constructor.name : "";
+  return !name || name === "Object" ? "object" : name;
+}
+
+/** Throws that argument `name` of `op` must be `wanted`. */
+export function refuse(op: string, name: string, wanted: string, value: unknown): never {
+  throw new ArgumentError(`${op}: ${name} must be ${wanted}, got ${shown(value)}`);
+}
+
+/**
+ * Throws unless `options` is an object whose keys are all in `known`: what is misspelt, or not there
+ * yet, is not passed over in silence.
+ */
+export function checkOptions(op: string, options: object, known: readonly string[]): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    refuse(op, "options", `an object of ${known.join(", ")}`, options);
+  }
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue;
+    const has = known.length > 0 ? `it has ${known.join(", ")}` : "it has none";
+    throw new ArgumentError(`${op}: there is no option ${JSON.stringify(key)}; ${has}`);
+  }
+}
+
+/** What a number must be; any finite one where nothing is said. */
+export interface Wanted {
+  /** Whether it is a whole one. */
+  readonly integer?: boolean;
+  /** The least it may be. */
+  readonly min?: number;
+  /** The most it may be. */
+  readonly max?: number;
+  /** What it must be less than. */
+  readonly below?: number;
+}
+
+/** Throws unless argument `name` of `op` is a finite number, as wanted. */
+export function checkNumber(
+  op: string,
+  name: string,
+  value: unknown,
+  { integer = false, min = -Infinity, max = Infinity, below = Infinity }: Wanted = {},
+): asserts value is number {
+  const fits = typeof value === "number" && Number.isFinite(value) &&
+    (!integer || Number.isSafeInteger(value)) && value >= min && value <= max && value < below;
+  if (fits) return;
+  const bounds = [
+    ...min > -Infinity ? [`at least ${min}`] : [],
+    ...max < Infinity ? [`at most ${max}`] : [],
+    ...below < Infinity ? [`less than ${below}`] : [],
+  ];
+  const kind = integer ? "an integer" : "a finite number";
+  refuse(op, name, bounds.length > 0 ? `${kind}, ${bounds.join(" and ")}` : kind, value);
+}
+
+/** Throws unless argument `name` of `op` is true or false. */
+export function checkBoolean(op: string, name: string, value: unknown): asserts value is boolean {
+  if (typeof value !== "boolean") refuse(op, name, "true or false", value);
+}
+
+/** Throws unless argument `name` of `op` is an instance of a class. */
+export function checkInstance<T>(
+  op: string,
+  name: string,
+  value: unknown,
+  kind: { readonly prototype: T; readonly name: string },
+): asserts value is T {
+  // Classes with private constructors have no type that says so.
+  if (value instanceof (kind as unknown as typeof Object)) return;
+  refuse(op, name, /^[aeiou]/i.test(kind.name) ? `an ${kind.name}` : `a ${kind.name}`, value);
+}
+
+/**
+ * Numbers as f32, in an array of their own: from a typed array whose values f32 holds exactly, or
+ * from a list of numbers, which are rounded.
+ */
+export function toFloats(op: string, name: string, values: unknown): Float32Array<ArrayBuffer> {
+  if (Array.isArray(values)) {
+    for (let i = 0; i < values.length; i++) {
+      if (typeof values[i] !== "number") refuse(op, `${name}[${i}]`, "a number", values[i]);
+    }
+    return new Float32Array(values);
+  }
+  if (!isExactInF32(values)) {
+    refuse(op, name, "a Float32Array or a list of numbers", values);
+  }
+  return new Float32Array(values);
+}
+
+/** Whether f32 holds every value of a typed array's type. */
+export function isExactInF32(
+  values: unknown,
+): values is Float32Array | Int8Array | Uint8Array | Uint8ClampedArray | Int16Array | Uint16Array {
+  return values instanceof Float32Array || values instanceof Int8Array ||
+    values instanceof Uint8Array || values instanceof Uint8ClampedArray ||
+    values instanceof Int16Array || values instanceof Uint16Array ||
+    (typeof Float16Array === "function" && values instanceof Float16Array);
+}
