@@ -93,14 +93,16 @@ export function wgsl(spec: KernelSpec, target: Target): string {
   return `${enable}${declarations.join("\n")}\n${spec.body}`;
 }
 
-/** Terms that are added one after the other, and sums of those. */
-const RUN = 32;
+/** Terms that are added one after the other before their sum goes to the next level. */
+const RUN = 16;
+/** Levels of sums above the first one. */
+const LEVELS = 3;
 
 /**
  * WGSL of a loop over `index`, from `from` up to `end` (u32), whose `body` adds to variables that are
- * declared and 0, the `sums` of type `type`. Each {@link RUN} terms are summed on their own, each {@link RUN} of these
- * sums again, and then those: so rounding errors hardly grow with the number of terms (pairwise
- * summation; Higham 1993, "The accuracy of floating point summation").
+ * declared and 0, the `sums` of type `type`. Each {@link RUN} terms are summed on their own, each
+ * {@link RUN} of these sums again, and so on: so rounding errors hardly grow with the number of terms
+ * (pairwise summation; Higham 1993, "The accuracy of floating point summation").
  */
 export function summing(
   sums: readonly string[],
@@ -109,18 +111,27 @@ export function summing(
   body: string,
 ): string {
   const each = (line: (sum: string) => string) => sums.map(line).join(" ");
-  const [a, b] = [`${index}_a`, `${index}_b`];
-  return `  ${each((s) => `var ${s}_a = ${type}(0.0); var ${s}_b = ${type}(0.0);`)}
-  for (var ${b} = ${from}; ${b} < ${end}; ${b} += ${RUN * RUN}u) {
-    for (var ${a} = ${b}; ${a} < min(${b} + ${RUN * RUN}u, ${end}); ${a} += ${RUN}u) {
-      for (var ${index} = ${a}; ${index} < min(${a} + ${RUN}u, ${end}); ${index}++) {
-${body}
-      }
-      ${each((s) => `${s}_a += ${s}; ${s} = ${type}(0.0);`)}
+  const name = (of: string, level: number) => level === 0 ? of : `${of}_${level}`;
+  const loop = (level: number): string => {
+    if (level < 0) return body;
+    const i = name(index, level), above = name(index, level + 1), step = RUN ** level;
+    const [first, last] = level === LEVELS
+      ? [from, end]
+      : [above, `min(${above} + ${RUN * step}u, ${end})`];
+    return `  for (var ${i} = ${first}; ${i} < ${last}; ${i} += ${step}u) {
+${loop(level - 1)}
+${
+      level === 0 ? "" : each((s) => {
+        const below = name(s, level - 1);
+        return `${name(s, level)} += ${below}; ${below} = ${type}(0.0);`;
+      })
     }
-    ${each((s) => `${s}_b += ${s}_a; ${s}_a = ${type}(0.0);`)}
-  }
-  ${each((s) => `${s} = ${s}_b;`)}`;
+  }`;
+  };
+  const levels = Array.from({ length: LEVELS }, (_, k) => k + 1);
+  return `  ${each((s) => levels.map((k) => `var ${name(s, k)} = ${type}(0.0);`).join(" "))}
+${loop(LEVELS)}
+  ${each((s) => `${s} = ${name(s, LEVELS)};`)}`;
 }
 
 /** WGSL: whether `v`, of type `type`, is NaN; by its bits, since drivers fold `v != v` away. */

@@ -1,7 +1,17 @@
 /** Each optimizer against PyTorch, step by step, on given gradients. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Adam, AdamW, input, Plan, readVariables, SGD, tensor, Variable } from "@resnette/resnette";
+import {
+  Adam,
+  AdamW,
+  ArgumentError,
+  input,
+  Plan,
+  readVariables,
+  SGD,
+  tensor,
+  Variable,
+} from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
 
 const OPTIMIZERS = { adam: Adam, adamw: AdamW, sgd: SGD };

@@ -39,7 +39,7 @@ const REFUSED: [() => unknown, ...string[]][] = [
   [() => R.matmul(t(2, 2, 3), t(3, 3, 2)), "matmul:", "[2, 2, 3]", "[3, 3, 2]"],
   [() => R.matmul(u32(2, 2), t(2, 2)), "matmul:", "u32"],
   [() => R.linear(t(2, 3), t(4, 2)), "linear:", "[2, 3]", "[4, 2]"],
-  [() => R.linear(t(2, 3), t(4, 3), t(3)), "[2, 4]", "[3]"],
+  [() => R.linear(t(2, 3), t(4, 3), t(3)), "linear: bias [3]", "[4, 3]"],
   [() => R.conv2d(t(1, 3, 6, 6), t(8, 1, 3, 3)), "conv2d:", "3 channels, weight expects 1"],
   [() => R.conv2d(t(3, 6, 6), t(8, 3, 3, 3)), "conv2d:", "4 dimensions", "[3, 6, 6]"],
   [() => R.conv2d(t(1, 3, 6, 6), t(8, 3, 3, 3), t(4)), "conv2d:", "bias [4]", "8 output"],
@@ -166,4 +166,11 @@ Deno.test("ops that change nothing give back what they got", () => {
   assertStrictEquals(R.broadcastTo(x, [2, 3]), x);
   assertStrictEquals(R.sumTo(x, [2, 3]), x);
   assertStrictEquals(R.sum(x, []), x);
+});
+
+Deno.test("what is not chosen gives no gradient, though its own is infinite", async () => {
+  const other = R.tensor([9, 9]);
+  const chosen = R.where(R.tensor([1, 0]), R.tensor([0, 4]), other);
+  const [g] = await R.evaluate(R.grad(R.sum(R.sqrt(chosen)), [other]));
+  assertEquals([...g!], [0, Math.fround(1 / 6)]);
 });

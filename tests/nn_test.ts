@@ -1,21 +1,41 @@
 /** Layers and models: initial values, names, state dicts, modes. */
 
-import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  Adam,
+  ArgumentError,
   BatchNorm2d,
   collectUpdates,
   Conv2d,
+  decodeStateDict,
+  encodeOnnx,
+  encodeStateDict,
   evaluate,
+  evaluateAccuracy,
+  Flatten,
   GlobalAvgPool2d,
+  grad,
   input,
   Linear,
   manualSeed,
+  Module,
+  ModuleList,
+  mul,
   neg,
   Parameter,
+  Plan,
+  predict,
   readVariables,
+  ReLU,
   resnet18,
   resnetBlock,
   Sequential,
+  setVariable,
+  SGD,
+  ShapeError,
+  sum,
+  summarize,
+  type Tensor,
   tensor,
 } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
@@ -159,4 +179,134 @@ Deno.test("a wrong shape fails at the line that builds it", () => {
     "conv2d: input has 3 channels, weight expects 1: [4, 3, 6, 6] * [64, 1, 7, 7]",
   );
   assertThrows(() => new GlobalAvgPool2d().forward(input("x", [3, 6])), Error, "[3, 6]");
+});
+
+/** Multiplies by its one parameter. */
+class Scale extends Module {
+  readonly w = new Parameter([1], [2]);
+  override forward(x: Tensor): Tensor {
+    return mul(x, this.w);
+  }
+}
+
+Deno.test("a parameter under two names is one: trained once, counted once, in the state dict twice", async () => {
+  const scale = new Scale(), net = new Sequential(scale, new ReLU(), scale);
+  assertEquals(net.parameters(), [scale.w]);
+  assertEquals(net.modules().length, 3);
+  assertEquals(summarize(net, [1]).parameters, 1);
+  // y = w² x, so that of the loss 3 w² at x = 3 the gradient is 6 w.
+  const loss = sum(net.call(tensor([3])));
+  for (const make of [SGD, Adam]) {
+    scale.w.storage = undefined;
+    setVariable(scale.w, [2]);
+    const optimizer = new make(net.parameters(), { lr: 0.1 });
+    using plan = await Plan.compile({ updates: optimizer.updates(grad(loss, net.parameters())) });
+    plan.run(optimizer.nextStep());
+    const values = [...await net.stateDict()].map(([key, { data }]) => [key, ...data]);
+    const expected = Math.fround(make === SGD ? 2 - 0.1 * 12 : 2 - 0.1);
+    assertEquals(values.map(([key]) => key), ["0.w", "2.w"]);
+    for (const [, value] of values) assert(Math.abs(value as number - expected) < 1e-6, `${value}`);
+  }
+  const bytes = encodeStateDict(await net.stateDict());
+  const other = new Scale(), again = new Sequential(other, new ReLU(), other);
+  again.loadStateDict(decodeStateDict(bytes, "shared.safetensors"));
+  const [a, b] = await readVariables([scale.w, other.w]);
+  assertEquals(a, b);
+});
+
+Deno.test("a shared layer goes into an ONNX file with its values once", async () => {
+  const layer = new Linear(3, 3), net = new Sequential(layer, new ReLU(), layer);
+  const options = { shape: [1, 1, 3] as [number, number, number] };
+  const flat = (inner: Module) => new Sequential(new Flatten(), inner);
+  const [shared, twice] = [
+    await encodeOnnx(flat(net), options),
+    await encodeOnnx(flat(new Sequential(new Linear(3, 3), new ReLU(), new Linear(3, 3))), options),
+  ];
+  assert(shared.length < twice.length - 40, `${shared.length} and ${twice.length} bytes`);
+});
+
+Deno.test("a batch norm that is called twice in a step follows both batches, as in PyTorch", async () => {
+  const norm = new BatchNorm2d(2), net = new Sequential(norm, norm);
+  const x = tensor([[[[1, 2]], [[3, 4]]], [[[5, 6]], [[7, 8]]]]);
+  const { result, updates } = collectUpdates(() => net.call(x));
+  assertEquals(updates.length, 3);
+  using plan = await Plan.compile({ outputs: [result], updates });
+  plan.run();
+  const [mean, variance, count] = await readVariables(
+    [norm.runningMean, norm.runningVar, norm.numBatchesTracked],
+  );
+  // 0.9 · 0.1 · 3.5 + 0, 0.9 (0.9 + 0.1 · 17/3) + 0.1 · 4/3 but for the eps.
+  const off = [...mean!, ...variance!].map((v, i) =>
+    Math.abs(v - [0.315, 0.495, 1.45333, 1.45333][i]!)
+  );
+  assert(Math.max(...off) < 1e-5, `${mean} ${variance}`);
+  assertEquals([...count!], [2]);
+});
+
+Deno.test("training a batch norm with one value per channel is refused, evaluating is not", () => {
+  const norm = new BatchNorm2d(3), x = input("x", [1, 3, 1, 1]);
+  assertThrows(() => norm.call(x), ShapeError, "more than 1 value per channel");
+  assertEquals(norm.eval().call(x).shape, [1, 3, 1, 1]);
+  assertEquals(norm.train().call(input("y", [1, 3, 1, 2])).shape, [1, 3, 1, 2]);
+});
+
+Deno.test("every module has its own mode again after evaluation, an export, a summary or an error", async () => {
+  const frozen = new BatchNorm2d(1).eval(), free = new BatchNorm2d(1);
+  const net = new Sequential(frozen, free, new Flatten(), new Linear(4, 2));
+  const modes = () => net.modules().map(({ training }) => training);
+  const before = modes();
+  assertEquals(before, [true, false, true, true, true]);
+  const images = new Uint8Array(8), labels = new Uint8Array([0, 1]);
+  const data = { images, labels, count: 2, height: 2, width: 2, classes: ["a", "b"] };
+  await evaluateAccuracy(net, data, { resize: 2 });
+  await predict(net, data, { resize: 2 });
+  await encodeOnnx(net, { shape: [1, 2, 2] });
+  summarize(net, [1, 1, 2, 2]);
+  assertEquals(modes(), before);
+  const calls = [
+    () => evaluateAccuracy(net, data, { resize: 3 }),
+    () => predict(net, data, { resize: 3 }),
+    () => encodeOnnx(net, { shape: [1, 3, 3] }),
+    () => Promise.resolve().then(() => summarize(net, [1, 1, 3, 3])),
+  ];
+  for (const call of calls) {
+    await assertRejects(call, ShapeError, "linear:");
+    assertEquals(modes(), before);
+  }
+});
+
+Deno.test("layers that cannot be found are named, and a ModuleList holds them", () => {
+  class InArray extends Module {
+    readonly layers = [new Linear(2, 2)];
+    override forward(x: Tensor): Tensor {
+      return this.layers[0]!.call(x);
+    }
+  }
+  class Private extends Module {
+    readonly #layer = new Linear(2, 2);
+    override forward(x: Tensor): Tensor {
+      return this.#layer.call(x);
+    }
+  }
+  class Listed extends Module {
+    readonly layers = new ModuleList([new Linear(2, 2), new Linear(2, 3)]);
+    override forward(x: Tensor): Tensor {
+      return [...this.layers].reduce((y, layer) => layer.call(y), x);
+    }
+  }
+  assertThrows(() => new InArray().parameters(), ArgumentError, "InArray: layers and parameters");
+  assertThrows(() => new Adam(new Private().parameters()), ArgumentError, "no parameters");
+  const net = new Listed();
+  assertEquals(
+    net.namedParameters().map(([key]) => key).join(" "),
+    [
+      "layers.0.weight layers.0.bias layers.1.weight layers.1.bias",
+    ].join(),
+  );
+  assertEquals(net.call(input("x", [5, 2])).shape, [5, 3]);
+  assertEquals([net.layers.length, net.layers.at(-1) instanceof Linear], [2, true]);
+  assertThrows(() => net.layers.call(input("x", [5, 2])), ArgumentError, "ModuleList");
+  const loop = new Sequential(new ReLU());
+  loop.add(loop);
+  assertThrows(() => loop.parameters(), ArgumentError, "inside of itself");
 });

@@ -4,11 +4,13 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
   apply,
+  arrays,
   crossEntropy,
   defaultDevice,
   Device,
   DeviceError,
   div,
+  encodeOnnx,
   evaluate,
   exp,
   grad,
@@ -17,10 +19,14 @@ import {
   log,
   matmul,
   maxPool2d,
+  Module,
   mul,
   neg,
   oneHot,
+  OnnxError,
+  type Op,
   permute,
+  perThread,
   Plan,
   PlanError,
   relu,
@@ -30,11 +36,13 @@ import {
   sqrt,
   sub,
   sum,
+  summarize,
   type Tensor,
   tensor,
   Variable,
   where,
 } from "@resnette/resnette";
+import { schedule } from "../lib/plan/steps.ts";
 
 const device = await defaultDevice();
 const f32 = (...values: number[]) => new Float32Array(values);
@@ -278,4 +286,115 @@ Deno.test("a plan prints a row for each dispatch, and totals", async () => {
   assertEquals(plan.flops, 2 * 4 * 6 * 3 + 2 * 24);
   using large = await Plan.compile({ outputs: [add(input("x", [1000, 1000]), 1)] });
   assert(large.toString().includes("[1000, 1000]  8.000 MB  1.000 MFLOP"), large.toString());
+});
+
+Deno.test("any f32 is a constant: huge, subnormal, of either zero, infinite, NaN", async () => {
+  const values = [1e18, 1e19, 1e20, 1e22, 3e38, -1e19, 1e-45, 1e-39, 0, -0, Infinity, NaN];
+  const x = input("x", [2]);
+  const found = await evaluate(values.map((value) => where(x, value, 0)), { x: f32(1, 0) });
+  found.forEach((y, i) => {
+    assert(Object.is(y[0], Math.fround(values[i]!)), `${values[i]} came back as ${y[0]}`);
+  });
+});
+
+Deno.test("nodes are equal to the bit or not at all: zeros, infinities, NaN, functions, arrays", async () => {
+  const [minus, plus] = await evaluate([div(1, tensor([-0])), div(1, tensor([0]))]);
+  assertEquals([...minus!, ...plus!], [-Infinity, Infinity]);
+  /** Adds what a function of its attributes makes of them. */
+  const Custom: Op = {
+    name: "custom",
+    shape: ([x]) => x!.shape,
+    kernels: (node, target) => [perThread(
+      arrays({ x: "f32", y: "f32" }),
+      node.size,
+      target,
+      `  y[i] = x[i] + ${(node.attrs["value"] as () => number)()}.0;`,
+    )],
+  };
+  const x = input("x", [1]);
+  const made = [() => 1, () => 2].map((value) => apply(Custom, [x], { value }));
+  assertEquals((await evaluate(made, { x: f32(0) })).map((y) => y[0]), [1, 2]);
+  /** Of its attributes, the steps that a plan makes of them tell which it holds apart. */
+  const Marked: Op = {
+    ...Custom,
+    name: "marked",
+    kernels: (node, target) => [
+      perThread(arrays({ x: "f32", y: "f32" }), node.size, target, "  y[i] = x[i];"),
+    ],
+  };
+  const steps = (...attrs: unknown[]) =>
+    schedule(attrs.map((value) => apply(Marked, [x], { value })), [], device.target).steps.length;
+  const bytes = new Uint8Array([1]);
+  for (
+    const [a, b] of [
+      [-0, 0],
+      [Infinity, -Infinity],
+      [NaN, null],
+      [undefined, null],
+      ["1", 1],
+      [[1, 2], [1, [2]]],
+      [{ a: 1 }, { b: 1 }],
+      [new Uint8Array([1]), new Uint8Array([2])],
+      [1n, 1],
+      [Symbol.iterator, Symbol.asyncIterator],
+    ]
+  ) assertEquals(steps(a, b), 2, `${String(a)} and ${String(b)}`);
+  for (const a of [-0, NaN, "a", [1, { b: [2] }], bytes, null, undefined]) {
+    assertEquals(steps(a, Array.isArray(a) ? structuredClone(a) : a), 1, String(a));
+  }
+});
+
+Deno.test("an op is its object and never its name", async () => {
+  const named = (name: string, expression: string): Op => ({
+    name,
+    shape: (inputs) => inputs[0]!.shape,
+    expression: () => expression,
+    vjp: (g) => [mul(g, 100), null],
+  });
+  const x = tensor([1, 2, 3]), two = tensor([2]);
+  const total = (name: string, expression: string) =>
+    sum(apply(named(name, expression), [x, two], {}));
+  assertEquals(
+    (await evaluate([
+      total("mul", "a * b * 100.0"),
+      total("neg", "a * b"),
+      total("broadcastTo", "a + b"),
+      total("reshape", "a - b"),
+      total("div", "a * b"),
+    ])).map((y) => y[0]),
+    [1200, 12, 12, 0, 12],
+  );
+  // Also where layers are counted and exported.
+  class Fake extends Module {
+    override forward(x: Tensor): Tensor {
+      return apply(named("matmul", "a * b"), [x, two], {});
+    }
+  }
+  assertEquals(summarize(new Fake(), [3]).macs, 0);
+  class Sum extends Module {
+    override forward(x: Tensor): Tensor {
+      return apply(named("add", "a - b"), [x, x], {});
+    }
+  }
+  await assertRejects(() => encodeOnnx(new Sum(), { shape: [1, 1, 1] }), OnnxError, "has a add");
+});
+
+Deno.test("a number that changes from call to call compiles nothing anew", async () => {
+  const x = tensor([1, 2, 3]);
+  const made: string[] = [];
+  const { gpu } = device, create = gpu.createComputePipeline.bind(gpu);
+  gpu.createComputePipeline = (
+    descriptor,
+  ) => (made.push(descriptor.label ?? ""), create(descriptor));
+  try {
+    await evaluate(sum(mul(x, 0.5)), {}, device);
+    const first = made.length;
+    for (let k = 1; k <= 5; k++) {
+      const [y] = await evaluate([sum(mul(x, 1e18 * k / 3))], {}, device);
+      assert(Math.abs(y![0]! / (2e18 * k) - 1) < 1e-6);
+    }
+    assertEquals(made.length, first);
+  } finally {
+    gpu.createComputePipeline = create;
+  }
 });

@@ -1,6 +1,6 @@
 /** In-place updates: each sees the values from before the run, and everyone else sees them too. */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
   assign,
@@ -12,8 +12,10 @@ import {
   matmul,
   mul,
   neg,
+  packVariables,
   permute,
   Plan,
+  PlanError,
   readVariables,
   reshape,
   select,
@@ -248,4 +250,16 @@ Deno.test("a value of another shape or type is refused", () => {
   assertThrows(() => assign(v, tensor([1, 2, 3, 4, 5, 6], [3, 2])), ShapeError, "[3, 2]");
   assertThrows(() => assign(v, tensor(new Uint32Array(6), [2, 3])), ShapeError, "u32");
   assertThrows(() => assign(v, softmax(tensor([1, 2]))), ShapeError, "[2, 3]");
+});
+
+Deno.test("two updates of one variable in a plan are refused, as one would be lost", async () => {
+  const [a, b] = [new Variable([2]), new Variable([2])];
+  const [whole] = packVariables([a, b]);
+  const one = (target: Variable) => assign(target, add(target, 1));
+  for (const updates of [[one(a), one(a)], [one(whole!), one(b)], [one(a), one(whole!)]]) {
+    await assertRejects(() => Plan.compile({ updates }), PlanError, "is updated twice");
+  }
+  using plan = await Plan.compile({ updates: [one(a), one(b)] });
+  plan.run();
+  assertEquals((await readVariables([a, b])).map((v) => [...v]), [[1, 1], [1, 1]]);
 });

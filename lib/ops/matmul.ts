@@ -17,7 +17,7 @@ import {
 } from "../shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { columnTile, rowTile, type Windows } from "./gemm.ts";
-import { add } from "./elementwise.ts";
+import { add, mul } from "./elementwise.ts";
 import { unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
@@ -95,12 +95,23 @@ ${
   };
 }
 
+/**
+ * Whether a product with a vector is better taken as sums, which many threads share, and which are
+ * pairwise: one thread for each result would add up for long, and lose digits.
+ */
+const isLongSum = (m: number, k: number, n: number) => (m === 1 || n === 1) && k >= 1024;
+
 /** `a @ b` over the last two axes. */
 const MatMul: Op = {
   name: "matmul",
   shape: (inputs) => productShape(inputs, false),
   lower: (node, target) => {
-    const { layers, k } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
+    const { layers, m, k, n } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
+    if (isLongSum(m, k, n)) {
+      return n === 1
+        ? sum(mul(a, transpose(b)), [-1], { keepDims: true })
+        : sum(mul(transpose(a), b), [-2], { keepDims: true });
+    }
     if (k % 4 === 0 || !chooseTile(target, productOf(node, "product"), layers)) return node;
     return apply(MatMul, [zeroPad(a, a.rank - 1, ceil4(k)), zeroPad(b, b.rank - 2, ceil4(k))], {});
   },
@@ -122,6 +133,10 @@ const MatMulT: Op = {
   lower: (node, target) => {
     const { layers, m, k, n } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
     const product = productOf(node, "productT");
+    if (isLongSum(m, k, n)) {
+      const y = sum(mul(a, b), [-2], { keepDims: true });
+      return n === 1 ? transpose(y) : y;
+    }
     if (m % 4 !== 0 && chooseTile(target, product, layers)) {
       return unpad(apply(MatMulT, [zeroPad(a, a.rank - 1, ceil4(m)), b], {}), node.rank - 2, m);
     }

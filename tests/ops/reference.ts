@@ -35,7 +35,7 @@ export function matmul(a: Nd, b: Nd): Nd {
     (_, i, n = -i - 1) => Math.max(p.at(n) ?? 1, q.at(n) ?? 1),
   ).reverse();
   /** Where an operand with the leading axes `own` has the element of `index`. */
-  const inside = (own: number[], index: number[]) =>
+  const inside = (own: readonly number[], index: readonly number[]) =>
     own.map((size, axis) => size === 1 ? 0 : index[axis + lead.length - own.length]!);
   return nd([...lead, a.shape.at(-2)!, b.shape.at(-1)!], (index) => {
     const row = index.at(-2)!, column = index.at(-1)!;

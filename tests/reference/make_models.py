@@ -47,7 +47,7 @@ from resnets import RESNETS, make_resnet
 torch.set_num_threads(1)
 OUT = Path(__file__).parent.parent / "fixtures" / "models.safetensors"
 RUNS = {
-    "resnet34": {"batch": 16, "size": 32, "steps": 3, "optimizer": {"name": "adam", "lr": 1e-3}},
+    "resnet34": {"batch": 16, "size": 32, "steps": 3, "optimizer": {"name": "adam", "lr": 1e-5}},
     "resnet50": {"batch": 16, "size": 32, "steps": 3, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}},
 }
 FORWARDS = {"resnet101": {"batch": 16, "size": 32}}
