@@ -77,11 +77,12 @@ export interface EnsureResult {
  * failed, and what to type. Files that were there remain.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { ensureFashionMnist } from "./download.ts";
- * import { loadFashionMnist } from "./fashion_mnist.ts";
- * await ensureFashionMnist("data/fashion-mnist", { log: console.log });
- * const train = await loadFashionMnist("data/fashion-mnist", "train");
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { kept, fetched } = await ensureFashionMnist("data/fashion-mnist", { log: console.log });
+ * assertEquals(kept.length + fetched.length, 4);
  * ```
  */
 export async function ensureFashionMnist(
@@ -138,9 +139,13 @@ export async function ensureFashionMnist(
  * @example
  * ```ts
  * import { verifyFile } from "./download.ts";
- * import { FASHION_MNIST_FILES } from "./fashion_mnist.ts";
- * const { labels } = FASHION_MNIST_FILES.test;
- * await verifyFile(`data/fashion-mnist/${labels.name}`, labels);
+ * import { DataError, FASHION_MNIST_FILES } from "@resnette/resnette";
+ * import { assertRejects } from "@std/assert";
+ *
+ * const { images, labels } = FASHION_MNIST_FILES.test;
+ * const path = `data/fashion-mnist/${labels.name}`;
+ * await verifyFile(path, labels);
+ * await assertRejects(() => verifyFile(path, images), DataError, "decompresses to other data");
  * ```
  */
 export async function verifyFile(path: string, file: DataFile): Promise<void> {
@@ -171,10 +176,16 @@ export async function verifyFile(path: string, file: DataFile): Promise<void> {
  * @throws DataError `missing-file`, or what {@linkcode verifyFile} gives, naming the file in `from`
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { copyFile } from "./download.ts";
- * import { FASHION_MNIST_FILES } from "./fashion_mnist.ts";
- * await copyFile(FASHION_MNIST_FILES.test.labels, "/usr/share/datasets/fashion-mnist", ".");
+ * import { FASHION_MNIST_FILES } from "@resnette/resnette";
+ * import { assert } from "@std/assert";
+ *
+ * const { labels } = FASHION_MNIST_FILES.test;
+ * const folder = await Deno.makeTempDir();
+ * await copyFile(labels, "data/fashion-mnist", folder);
+ * assert((await Deno.stat(`${folder}/${labels.name}`)).isFile);
+ * await Deno.remove(folder, { recursive: true });
  * ```
  */
 export async function copyFile(file: DataFile, from: string, dir: string): Promise<void> {
@@ -197,10 +208,16 @@ export async function copyFile(file: DataFile, from: string, dir: string): Promi
  * resumed), otherwise the last fault: `bad-response`, `checksum`, `gzip-…`, `not-gzip`
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { downloadFile } from "./download.ts";
- * import { FASHION_MNIST_FILES } from "./fashion_mnist.ts";
- * await downloadFile(FASHION_MNIST_FILES.test.labels, "data/fashion-mnist");
+ * import { FASHION_MNIST_FILES } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { labels } = FASHION_MNIST_FILES.test;
+ * const folder = await Deno.makeTempDir();
+ * const mirror = `file://${Deno.cwd()}/data/fashion-mnist/`;
+ * assertEquals(await downloadFile(labels, folder, { urls: [mirror] }), mirror + labels.name);
+ * await Deno.remove(folder, { recursive: true });
  * ```
  */
 export async function downloadFile(

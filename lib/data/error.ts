@@ -57,10 +57,12 @@ export const FETCH_AGAIN =
  *
  * @example
  * ```ts
- * import { DataError } from "./error.ts";
+ * import { DataError } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
  * const error = new DataError("not-gzip", "a.gz", "does not begin as gzip does");
- * console.assert(error.message === "a.gz: does not begin as gzip does");
- * console.assert(error.code === "not-gzip" && error.file === "a.gz");
+ * assertEquals(error.message, "a.gz: does not begin as gzip does");
+ * assertEquals([error.code, error.file], ["not-gzip", "a.gz"]);
  * ```
  */
 export class DataError extends Error {

@@ -122,7 +122,9 @@ export interface ReadOptions {
  *
  * @example Two images of one pixel
  * ```ts
- * import { readImageDataset } from "./fashion_mnist.ts";
+ * import { readImageDataset } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
  * const gzip = (...bytes: number[]) =>
  *   new Blob([new Uint8Array(bytes)]).stream().pipeThrough(new CompressionStream("gzip"));
  * const images = gzip(0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 10, 20);
@@ -132,7 +134,8 @@ export interface ReadOptions {
  *   { stream: labels, name: "labels.gz" },
  *   { classes: ["shirt", "bag"] },
  * );
- * console.assert(data.count === 2 && data.classes[data.labels[0]!] === "bag");
+ * assertEquals(data.images, new Uint8Array([10, 20]));
+ * assertEquals(data.classes[data.labels[0]!], "bag");
  * ```
  */
 export async function readImageDataset(
@@ -184,9 +187,12 @@ export async function readImageDataset(
  *
  * @example
  * ```ts
- * import { loadFashionMnist } from "./fashion_mnist.ts";
+ * import { loadFashionMnist } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
  * const test = await loadFashionMnist("data/fashion-mnist", "test", { limit: 100 });
- * console.log(test.count, test.classes[test.labels[0]!]); // 100 Ankle boot
+ * assertEquals(test.count, 100);
+ * assertEquals(test.classes[test.labels[0]!], "Ankle boot");
  * ```
  */
 export async function loadFashionMnist(

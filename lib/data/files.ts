@@ -19,8 +19,10 @@ import type { ByteStream } from "./gzip.ts";
  * @example
  * ```ts
  * import { openFile } from "./files.ts";
- * const bytes = await new Response(await openFile("deno.json")).bytes();
- * console.log(bytes.length);
+ * import { assertStringIncludes } from "@std/assert";
+ *
+ * const text = await new Response(await openFile("deno.json")).text();
+ * assertStringIncludes(text, "@resnette/resnette");
  * ```
  */
 export async function openFile(path: string): Promise<ByteStream> {

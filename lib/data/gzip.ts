@@ -42,10 +42,12 @@ const TRAILING = /whole buffer|junk|trailing|after the end/i;
  *
  * @example
  * ```ts
- * import { gunzip } from "./gzip.ts";
+ * import { gunzip } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
  * const packed = new Blob(["hello"]).stream().pipeThrough(new CompressionStream("gzip"));
  * const text = await new Response(gunzip(packed, "hello.gz")).text();
- * console.assert(text === "hello");
+ * assertEquals(text, "hello");
  * ```
  */
 export function gunzip(

@@ -222,12 +222,15 @@ export class IdxStream {
  *
  * @example Two records of three bytes
  * ```ts
- * import { readIdx } from "./idx.ts";
+ * import { readIdx } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
  * const file = new Uint8Array([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6]);
  * const packed = new Blob([file]).stream().pipeThrough(new CompressionStream("gzip"));
  * const idx = await readIdx(packed, "six.gz", { shape: [undefined, 3] });
- * console.assert(idx.count === 2 && idx.recordBytes === 3);
- * for await (const record of idx.batches(1)) console.log(record);
+ * assertEquals(idx.shape, [2, 3]);
+ * const records = await Array.fromAsync(idx.batches(1));
+ * assertEquals(records, [new Uint8Array([1, 2, 3]), new Uint8Array([4, 5, 6])]);
  * ```
  */
 export async function readIdx(

@@ -146,11 +146,14 @@ export async function readImageBytes(
  * @example
  * ```ts
  * import { decodeGrey } from "./image_file.ts";
+ * import { assertEquals } from "@std/assert";
  *
  * const png = Uint8Array.fromBase64(
  *   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGMIAAAAUgBR9yHZtwAAAABJRU5ErkJggg==",
  * );
- * console.log(await decodeGrey(png, "a pixel")); // { pixels: Uint8Array(1) [ 80 ], width: 1, height: 1 }
+ * const { pixels, width, height } = await decodeGrey(png, "a pixel");
+ * assertEquals([...pixels], [80]);
+ * assertEquals([width, height], [1, 1]);
  * ```
  */
 export async function decodeGrey(

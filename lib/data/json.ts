@@ -22,9 +22,10 @@ const MAX_DEPTH = 32;
  * @example
  * ```ts
  * import { parseJson } from "./json.ts";
+ * import { assertEquals } from "@std/assert";
  *
  * const bytes = new TextEncoder().encode('{"lr":0.1}');
- * console.log(parseJson(bytes)); // { lr: 0.1 }
+ * assertEquals(parseJson(bytes), { lr: 0.1 });
  * ```
  */
 export function parseJson(bytes: Uint8Array): unknown {

@@ -57,12 +57,14 @@ export interface Box {
  *
  * @example
  * ```ts
- * import { prepareGarment } from "./photo.ts";
+ * import { prepareGarment } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const pixels = new Uint8Array(100 * 60).fill(255); // white, with a black square
  * for (let y = 40; y < 60; y++) pixels.fill(0, y * 60 + 20, y * 60 + 40);
  * const { inverted, box } = prepareGarment({ pixels, width: 60, height: 100 });
- * console.log(inverted, box); // true { x: 20, y: 40, width: 20, height: 20 }
+ * assertEquals(inverted, true);
+ * assertEquals(box, { x: 20, y: 40, width: 20, height: 20 });
  * ```
  */
 export function prepareGarment(

@@ -43,8 +43,10 @@ export interface ResampleTable {
  * @example
  * ```ts
  * import { resampleTable } from "./resize.ts";
+ * import { assertEquals } from "@std/assert";
+ *
  * const { starts, taps, coefficients } = resampleTable(28, 96);
- * console.assert(taps === 2 && starts.length === 96 && coefficients.length === 96 * 2);
+ * assertEquals([taps, starts.length, coefficients.length], [2, 96, 2 * 96]);
  * ```
  */
 export function resampleTable(inSize: number, outSize: number): ResampleTable {
@@ -106,8 +108,10 @@ export function resampleTable(inSize: number, outSize: number): ResampleTable {
  * @example
  * ```ts
  * import { resizedShape } from "./resize.ts";
- * console.assert(resizedShape(28, 28, 96).join() === "96,96");
- * console.assert(resizedShape(37, 23, 16).join() === "25,16");
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(resizedShape(28, 28, 96), [96, 96]);
+ * assertEquals(resizedShape(37, 23, 16), [25, 16]);
  * ```
  */
 export function resizedShape(
@@ -137,8 +141,10 @@ export function resizedShape(
  * @example
  * ```ts
  * import { resizeBilinear } from "./resize.ts";
+ * import { assertEquals } from "@std/assert";
+ *
  * const wide = resizeBilinear(new Uint8Array([0, 255]), 1, 1, 2, 1, 4);
- * console.assert(wide.join() === "0,64,191,255");
+ * assertEquals(wide, new Uint8Array([0, 64, 191, 255]));
  * ```
  */
 export function resizeBilinear(
