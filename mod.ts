@@ -5,12 +5,13 @@
  * @example A residual block on random images
  * ```ts
  * import { evaluate, Random, Residual, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const block = new Residual(3, 6, { use1x1conv: true, stride: 2 });
  * const x = tensor(new Random(1).uniform(new Float32Array(4 * 3 * 6 * 6)), [4, 3, 6, 6]);
  * const y = block.forward(x);
- * console.log(y.shape); // [ 4, 6, 3, 3 ]
- * console.log((await evaluate(y)).length); // 216
+ * assertEquals(y.shape, [4, 6, 3, 3]);
+ * assertEquals((await evaluate(y)).length, 216);
  * ```
  *
  * @module

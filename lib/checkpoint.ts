@@ -95,10 +95,11 @@ const isCounter = (key: string) => /(^|\.)num_batches_tracked$/.test(key);
  * @example
  * ```ts
  * import { BatchNorm2d, decodeStateDict, encodeStateDict } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const bytes = encodeStateDict(await new BatchNorm2d(3).stateDict());
- * console.log([...decodeStateDict(bytes, "bn.safetensors").keys()].join(" "));
- * // weight bias running_mean running_var num_batches_tracked
+ * const names = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+ * assertEquals([...decodeStateDict(bytes, "bn.safetensors").keys()], names);
  * ```
  */
 export function encodeStateDict(state: StateDict): Uint8Array<ArrayBuffer> {
@@ -175,6 +176,7 @@ export async function encodeCheckpoint(
  * @example
  * ```ts
  * import { type Checkpoint, decodeCheckpoint, encodeCheckpoint, trainConfig } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const checkpoint: Checkpoint = {
  *   run: {
@@ -192,8 +194,8 @@ export async function encodeCheckpoint(
  *   model: new Map([["weight", { shape: [1], data: new Float32Array([7]) }]]),
  *   optimizer: new Map(),
  * };
- * const { run } = await decodeCheckpoint(await encodeCheckpoint(checkpoint), "runs/a");
- * console.log(run.step); // 3
+ * const files = await encodeCheckpoint(checkpoint);
+ * assertEquals(await decodeCheckpoint(files, "runs/a"), checkpoint);
  * ```
  */
 export async function decodeCheckpoint(

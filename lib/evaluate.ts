@@ -235,13 +235,14 @@ export class Evaluator implements Disposable {
  *
  * @example
  * ```ts
- * import { evaluateAccuracy, Flatten, Linear, Sequential } from "@resnette/resnette";
+ * import { evaluateAccuracy, Flatten } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * const images = new Uint8Array([0, 255, 255, 0]), labels = new Uint8Array([0, 1]);
- * const data = { images, labels, count: 2, height: 1, width: 2, classes: ["right", "left"] };
- * const net = new Sequential(new Flatten(), new Linear(4, 2));
- * const accuracy = await evaluateAccuracy(net, data, { batchSize: 2, resize: 2 });
- * console.log([0, 0.5, 1].includes(accuracy)); // true
+ * const images = new Uint8Array([255, 0, 0, 0, 0, 0, 255, 0]), labels = new Uint8Array([0, 3]);
+ * const classes = ["top left", "top right", "bottom left", "bottom right"];
+ * const data = { images, labels, count: 2, height: 2, width: 2, classes };
+ * const net = new Flatten(); // its largest output is the brightest pixel
+ * assertEquals(await evaluateAccuracy(net, data, { batchSize: 2, resize: 2 }), 0.5);
  * ```
  */
 export async function evaluateAccuracy(

@@ -33,10 +33,11 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
  * @example
  * ```ts
  * import { evaluate, grad, square, sum, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const x = tensor([1, 2, 3]);
  * const [dx] = grad(sum(square(x)), [x]);
- * console.log(await evaluate(dx!)); // Float32Array [ 2, 4, 6 ]
+ * assertEquals(await evaluate(dx!), new Float32Array([2, 4, 6]));
  * ```
  */
 export function grad(y: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[] {

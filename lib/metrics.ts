@@ -21,9 +21,10 @@ export interface Predictions {
  * @example
  * ```ts
  * import { confusionMatrix } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(confusionMatrix([2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2], 3));
- * // [ [ 2, 0, 0 ], [ 0, 0, 1 ], [ 1, 0, 2 ] ]
+ * const matrix = confusionMatrix([2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2], 3);
+ * assertEquals(matrix, [[2, 0, 0], [0, 0, 1], [1, 0, 2]]);
  * ```
  */
 export function confusionMatrix(
@@ -68,9 +69,11 @@ export interface ClassMetrics {
  * @example
  * ```ts
  * import { classMetrics, confusionMatrix } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const [first] = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
- * console.log(first!.precision, first!.recall); // 0.5 1
+ * assertEquals(first!.precision, 0.5);
+ * assertEquals(first!.recall, 1);
  * ```
  */
 export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetrics[] {
@@ -93,9 +96,10 @@ export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetri
  * @example
  * ```ts
  * import { confidentMistakes } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const predictions = { predicted: [1, 1, 0], probability: [0.6, 0.9, 0.8] };
- * console.log(confidentMistakes([0, 1, 1], predictions, 2)); // [ 2, 0 ]
+ * assertEquals(confidentMistakes([0, 1, 1], predictions, 2), [2, 0]);
  * ```
  */
 export function confidentMistakes(

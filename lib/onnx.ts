@@ -268,10 +268,11 @@ export interface OnnxOptions {
  * @example
  * ```ts
  * import { encodeOnnx, Flatten, Linear, Sequential } from "@resnette/resnette";
+ * import { assertStringIncludes } from "@std/assert";
  *
  * const net = new Sequential(new Flatten(), new Linear(4, 2));
  * const file = await encodeOnnx(net, { shape: [1, 2, 2] });
- * console.log(new TextDecoder().decode(file).includes("1.weight")); // true
+ * assertStringIncludes(new TextDecoder().decode(file), "1.weight");
  * ```
  */
 export async function encodeOnnx(

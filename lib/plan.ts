@@ -129,10 +129,11 @@ export class Plan {
    * @example
    * ```ts
    * import { input, mul, Plan } from "@resnette/resnette";
+   * import { assertEquals } from "@std/assert";
    *
    * using plan = await Plan.compile({ outputs: [mul(input("x", [3]), 2)] });
    * plan.run({ x: new Float32Array([1, 2, 3]) });
-   * console.log(await plan.read()); // [ Float32Array [ 2, 4, 6 ] ]
+   * assertEquals(await plan.read(), [new Float32Array([2, 4, 6])]);
    * ```
    */
   static async compile(options: PlanOptions): Promise<Plan> {
@@ -397,8 +398,10 @@ function checkLimits(
  * @example
  * ```ts
  * import { add, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(await evaluate(add(tensor([1, 2]), 10))); // Float32Array [ 11, 12 ]
+ * const y = add(tensor([1, 2]), 10);
+ * assertEquals(await evaluate(y), new Float32Array([11, 12]));
  * ```
  */
 export async function evaluate(x: Tensor, feeds?: Feeds, device?: Device): Promise<TensorData>;

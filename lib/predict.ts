@@ -43,11 +43,13 @@ export interface Likely {
  * @example
  * ```ts
  * import { Flatten, Linear, predict, Sequential } from "@resnette/resnette";
+ * import { assertAlmostEquals, assertEquals } from "@std/assert";
  *
  * const net = new Sequential(new Flatten(), new Linear(4, 3));
  * const images = new Uint8Array([0, 100, 200, 255]);
  * const [row] = await predict(net, { images, count: 1, height: 2, width: 2 }, { resize: 2 });
- * console.log(row!.length); // 3
+ * assertEquals(row!.length, 3);
+ * assertAlmostEquals(row!.reduce((a, b) => a + b), 1, 1e-6);
  * ```
  */
 export async function predict(
@@ -89,9 +91,10 @@ export async function predict(
  * @example
  * ```ts
  * import { likeliest } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const [first] = likeliest(new Float32Array([0.25, 0.75]), ["bag", "shirt"], 1);
- * console.log(first); // { class: "shirt", label: 1, probability: 0.75 }
+ * assertEquals(first, { class: "shirt", label: 1, probability: 0.75 });
  * ```
  */
 export function likeliest(

@@ -55,11 +55,12 @@ export interface ProfileOptions extends TimingOptions {
  * @example
  * ```ts
  * import { input, matmul, Plan, profilePlan } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const x = input("x", [64, 64]);
  * using plan = await Plan.compile({ outputs: [matmul(x, x)] });
  * const { steps } = await profilePlan(plan, { x: new Float32Array(64 * 64) });
- * console.log(steps.map(({ name, flops }) => [name, flops])); // [ [ "matmul", 524288 ] ]
+ * assertEquals(steps.map(({ name, flops }) => [name, flops]), [["matmul", 2 * 64 ** 3]]);
  * ```
  */
 export async function profilePlan(

@@ -89,9 +89,10 @@ export type Words4 = readonly [number, number, number, number];
  *
  * ```ts
  * import { philox4x32 } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const words = philox4x32([0, 0, 0, 0], [0, 0]);
- * if (words[0] !== 0x6627e8d5) throw new Error("not Philox");
+ * assertEquals(words[0], 0x6627e8d5);
  * ```
  *
  * @param counter 4 words, of which the low 32 bits count.
@@ -132,6 +133,7 @@ function checkInteger(what: string, value: number, max: number): void {
  *
  * ```ts
  * import { Random } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const random = new Random(42);
  * const weights = random.uniform(new Float32Array(1000), -0.1, 0.1);
@@ -139,7 +141,7 @@ function checkInteger(what: string, value: number, max: number): void {
  * // The state is three numbers; a generator made from them goes on where this one stands.
  * const again = new Random(random.seed, random.stream);
  * again.position = random.position;
- * if (again.nextUint32() !== random.nextUint32()) throw new Error("not replayed");
+ * assertEquals(again.nextUint32(), random.nextUint32());
  * ```
  */
 export class Random {

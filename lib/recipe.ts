@@ -40,10 +40,11 @@ export function makeOptimizer(
  * @example
  * ```ts
  * import { learningRate, trainConfig } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const config = trainConfig({ lr: 0.1, schedule: "cosine", epochs: 2, warmup: 1 });
- * console.log([0, 1, 2].map((step) => learningRate(config, step, 2).toFixed(3)).join(" "));
- * // 0.050 0.100 0.075
+ * const rates = [0, 1, 2].map((step) => learningRate(config, step, 2).toFixed(3));
+ * assertEquals(rates, ["0.050", "0.100", "0.075"]);
  * ```
  */
 export function learningRate(config: TrainConfig, step: number, stepsPerEpoch: number): number {

@@ -48,10 +48,11 @@ export async function removeUnfinished(folder: string): Promise<void> {
  *
  * ```ts
  * import { writeFileWhole } from "./run_files.ts";
+ * import { assertEquals } from "@std/assert";
  *
  * const folder = await Deno.makeTempDir();
  * await writeFileWhole(`${folder}/run.bin`, new Uint8Array([1, 2, 3]));
- * if ((await Deno.readFile(`${folder}/run.bin`)).length !== 3) throw new Error("not written");
+ * assertEquals(await Deno.readFile(`${folder}/run.bin`), new Uint8Array([1, 2, 3]));
  * await Deno.remove(folder, { recursive: true });
  * ```
  *

@@ -90,12 +90,13 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
  *
  * ```ts
  * import { parseSafetensors, serializeSafetensors } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const bytes = serializeSafetensors([
  *   ["fc.bias", { dtype: "F32", shape: [2], data: new Float32Array([1, 2]) }],
  * ]);
  * const file = parseSafetensors(bytes, "checkpoint.safetensors");
- * if (file.tensors.get("fc.bias")?.shape[0] !== 2) throw new Error("not read back");
+ * assertEquals(file.tensors.get("fc.bias")?.shape, [2]);
  * ```
  *
  * @param bytes The whole file.
@@ -168,10 +169,11 @@ export function parseSafetensors(
  *
  * ```ts
  * import { asFloat32Array } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const data = new Uint8Array(new Float32Array([1.5]).buffer);
  * const values = asFloat32Array({ dtype: "F32", shape: [1], data });
- * if (values[0] !== 1.5) throw new Error("not read");
+ * assertEquals(values, new Float32Array([1.5]));
  * ```
  *
  * @param tensor A tensor of {@linkcode parseSafetensors}.
@@ -198,12 +200,13 @@ export function asFloat32Array(
  *
  * ```ts
  * import { serializeSafetensors } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const bytes = serializeSafetensors(
  *   [["step", { dtype: "U32", shape: [], data: new Uint32Array([7]) }]],
  *   { format: "pt" },
  * );
- * if (bytes.length % 4 !== 0) throw new Error("not aligned");
+ * assertEquals(bytes.length % 4, 0);
  * ```
  *
  * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.

@@ -38,10 +38,11 @@ export interface HeaderEntry {
  *
  * ```ts
  * import { HeaderReader } from "./safetensors_header.ts";
+ * import { assertEquals } from "@std/assert";
  *
  * const header = '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}';
  * const { entries } = new HeaderReader(header, "a.safetensors").read();
- * if (entries[0]?.end !== 4) throw new Error("not read");
+ * assertEquals(entries[0]!.end, 4);
  * ```
  */
 export class HeaderReader {

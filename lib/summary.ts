@@ -79,10 +79,12 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
  * @example
  * ```ts
  * import { resnet18, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const { parameters, layers } = summarize(resnet18(), [1, 1, 224, 224]);
- * console.log(parameters); // 11178378
- * console.log(layers[5]!.name, layers[5]!.shape); // resnet_block2 [ 1, 128, 28, 28 ]
+ * assertEquals(parameters, 11_178_378);
+ * assertEquals(layers[5]!.name, "resnet_block2");
+ * assertEquals(layers[5]!.shape, [1, 128, 28, 28]);
  * ```
  */
 export function summarize(net: Module, shape: Shape): LayerSummary {
@@ -99,10 +101,13 @@ export function summarize(net: Module, shape: Shape): LayerSummary {
  * @example
  * ```ts
  * import { Random, Residual, runLayers, Sequential, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const net = new Sequential(new Residual(3, 6, { use1x1conv: true, stride: 2 }));
  * const x = tensor(new Random(0).uniform(new Float32Array(4 * 3 * 6 * 6)), [4, 3, 6, 6]);
- * for await (const [name, y] of runLayers(net, x)) console.log(name, y.shape); // 0 [ 4, 6, 3, 3 ]
+ * const shapes: Record<string, readonly number[]> = {};
+ * for await (const [name, y] of runLayers(net, x)) shapes[name] = y.shape;
+ * assertEquals(shapes, { "0": [4, 6, 3, 3] });
  * ```
  */
 export async function* runLayers(

@@ -233,9 +233,10 @@ export type NestedNumbers = number | readonly NestedNumbers[];
  * @example
  * ```ts
  * import { tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const x = tensor([1, 2, 3, 4, 5, 6], [2, 3]);
- * console.log(x.shape); // [ 2, 3 ]
+ * assertEquals(x.shape, [2, 3]);
  * ```
  */
 export function tensor(

@@ -59,7 +59,8 @@ export interface TrainerOptions {
  *
  * @example
  * ```ts
- * import { DeviceDataset, Flatten, Linear, Sequential, trainConfig, Trainer } from "@resnette/resnette";
+ * import { Flatten, Linear, Sequential, trainConfig, Trainer } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const images = new Uint8Array([0, 255, 255, 0]), labels = new Uint8Array([0, 1]);
  * const data = { images, labels, count: 2, height: 1, width: 2, classes: ["right", "left"] };
@@ -67,7 +68,7 @@ export interface TrainerOptions {
  * const net = new Sequential(new Flatten(), new Linear(4, 2));
  * using trainer = await Trainer.create({ config, train: data, test: data, net });
  * while (!trainer.done) await trainer.epoch();
- * console.log(trainer.history.length); // 3
+ * assertEquals(trainer.history.map(({ epoch }) => epoch), [1, 2, 3]);
  * ```
  */
 export class Trainer implements Disposable {

@@ -193,8 +193,9 @@ export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
  * @example
  * ```ts
  * import { trainConfig } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(trainConfig({ batchSize: 64 }).lr); // 0.001
+ * assertEquals(trainConfig({ batchSize: 64 }).lr, 0.001);
  * ```
  */
 export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
@@ -230,14 +231,16 @@ export interface EpochResult {
  * @example
  * ```ts
  * import { formatEpoch } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(formatEpoch({
+ * const line = formatEpoch({
  *   epoch: 1,
  *   loss: 0.38528,
  *   trainAccuracy: 0.859,
  *   testAccuracy: 0.889,
  *   seconds: 562.2,
- * })); // epoch 1, loss 0.3853, train acc 0.859, test acc 0.889, time 562 sec
+ * });
+ * assertEquals(line, "epoch 1, loss 0.3853, train acc 0.859, test acc 0.889, time 562 sec");
  * ```
  */
 export function formatEpoch(result: EpochResult): string {

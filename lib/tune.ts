@@ -83,11 +83,12 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
  * @example
  * ```ts
  * import { Device, input, matmul, tune } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * using device = await Device.request();
  * const a = input("a", [64, 32]), b = input("b", [32, 64]);
  * const [product] = await tune(device, [matmul(a, b)], { budget: 1 });
- * console.log(device.tuned.get("product 1 64x32x64") === product!.schedule); // true
+ * assertEquals(device.tuned.get("product 1 64x32x64"), product!.schedule);
  * ```
  */
 export async function tune(

@@ -45,9 +45,10 @@ function blockOptions(name: string, options: BlockOptions): Required<BlockOption
  * @example
  * ```ts
  * import { input, Residual } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const block = new Residual(3, 6, { use1x1conv: true, stride: 2 });
- * console.log(block.forward(input("x", [4, 3, 6, 6])).shape); // [ 4, 6, 3, 3 ]
+ * assertEquals(block.forward(input("x", [4, 3, 6, 6])).shape, [4, 6, 3, 3]);
  * ```
  */
 export class Residual extends Module {
@@ -96,10 +97,11 @@ export class Residual extends Module {
  * @example
  * ```ts
  * import { Bottleneck, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const block = new Bottleneck(64, 128, { use1x1conv: true, stride: 2 });
- * console.log(block.conv2.inChannels); // 32
- * console.log(block.forward(input("x", [4, 64, 6, 6])).shape); // [ 4, 128, 3, 3 ]
+ * assertEquals(block.conv2.inChannels, 32);
+ * assertEquals(block.forward(input("x", [4, 64, 6, 6])).shape, [4, 128, 3, 3]);
  * ```
  */
 export class Bottleneck extends Module {
@@ -239,9 +241,11 @@ export function resnet18(options?: ResNetOptions): Sequential {
  * @example
  * ```ts
  * import { resnet34, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const { parameters, shape } = summarize(resnet34({ inChannels: 3 }), [2, 3, 96, 96]);
- * console.log(parameters, shape); // 21296522 [ 2, 10 ]
+ * assertEquals(parameters, 21_296_522);
+ * assertEquals(shape, [2, 10]);
  * ```
  */
 export function resnet34(options?: ResNetOptions): Sequential {
@@ -256,9 +260,11 @@ export function resnet34(options?: ResNetOptions): Sequential {
  * @example
  * ```ts
  * import { resnet50, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const { layers } = summarize(resnet50(), [1, 1, 224, 224]);
- * console.log(layers[7]!.name, layers[7]!.shape); // resnet_block4 [ 1, 2048, 7, 7 ]
+ * assertEquals(layers[7]!.name, "resnet_block4");
+ * assertEquals(layers[7]!.shape, [1, 2048, 7, 7]);
  * ```
  */
 export function resnet50(options?: ResNetOptions): Sequential {
@@ -273,8 +279,10 @@ export function resnet50(options?: ResNetOptions): Sequential {
  * @example
  * ```ts
  * import { resnet101, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(summarize(resnet101(), [1, 1, 224, 224]).layers[6]!.layers.length); // 23
+ * const { layers } = summarize(resnet101(), [1, 1, 224, 224]);
+ * assertEquals(layers[6]!.layers.length, 23);
  * ```
  */
 export function resnet101(options?: ResNetOptions): Sequential {
@@ -289,8 +297,10 @@ export function resnet101(options?: ResNetOptions): Sequential {
  * @example
  * ```ts
  * import { resnet152, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(summarize(resnet152(), [1, 1, 224, 224]).layers[6]!.layers.length); // 36
+ * const { layers } = summarize(resnet152(), [1, 1, 224, 224]);
+ * assertEquals(layers[6]!.layers.length, 36);
  * ```
  */
 export function resnet152(options?: ResNetOptions): Sequential {

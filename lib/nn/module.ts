@@ -43,10 +43,12 @@ let collector: Update[] | undefined;
  * @example
  * ```ts
  * import { BatchNorm2d, collectUpdates, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const net = new BatchNorm2d(3);
  * const { result, updates } = collectUpdates(() => net.forward(input("x", [2, 3, 4, 4])));
- * console.log(result.shape, updates.length); // [ 2, 3, 4, 4 ] 3
+ * assertEquals(result.shape, [2, 3, 4, 4]);
+ * assertEquals(updates.length, 3);
  * ```
  */
 export function collectUpdates<T>(body: () => T): { result: T; updates: Update[] } {

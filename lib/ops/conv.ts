@@ -351,9 +351,10 @@ export const CONV_WEIGHT_ORDER: readonly number[] = [2, 3, 1, 0];
  * @example
  * ```ts
  * import { conv2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
  * const y = conv2d(input("x", [4, 3, 6, 6]), input("w", [8, 3, 3, 3]), undefined, { padding: 1 });
- * console.log(y.shape); // [ 4, 8, 6, 6 ]
+ * assertEquals(y.shape, [4, 8, 6, 6]);
  * ```
  */
 export function conv2d(

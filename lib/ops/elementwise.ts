@@ -131,8 +131,10 @@ export function square(x: Tensor): Tensor {
  * @example
  * ```ts
  * import { evaluate, relu, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * console.log(await evaluate(relu(tensor([-1, 0, 2])))); // Float32Array [ 0, 0, 2 ]
+ * const y = relu(tensor([-1, 0, 2]));
+ * assertEquals(await evaluate(y), new Float32Array([0, 0, 2]));
  * ```
  */
 export function relu(x: Tensor): Tensor {
