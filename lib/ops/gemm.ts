@@ -60,10 +60,15 @@ function tileGrid(tile: Tile, rows: number, columns: number, layers: number, tar
   const tiles = Math.ceil(rows / tile.rows) * across;
   const groups = Math.ceil(tiles * lanes / threads);
   const x = Math.min(groups, target.maxWorkgroups);
+  // Lanes that hand values to each other have a workgroup to themselves. Then `tile` must not depend
+  // on `local`: a shader compiler that checks refuses a broadcast after a return that might not be
+  // every lane's.
+  const tileOf = `(group.y * groups.x + group.x) * ${threads / lanes}u` +
+    (threads > lanes ? ` + local / ${lanes}u` : "");
   const main = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32) {
-  let tile = (group.y * groups.x + group.x) * ${threads / lanes}u + local / ${lanes}u;
+  let tile = ${tileOf};
   if (tile >= z.tiles) { return; }
   let lane = local % ${lanes}u;
   let m0 = ${inside(`tile / z.across * ${tile.rows}u`, "z.rows", tile.rows)};
