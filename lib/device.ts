@@ -106,7 +106,7 @@ export class Device {
     } catch (cause) {
       gpu?.destroy();
       throw new DeviceError(
-        `${nameOf(adapter.info)} gives no device: ${(cause as Error).message}; ${ANOTHER}`,
+        `${nameOf(adapter.info)} gives no device: ${(cause as Error).message}; ${other()}`,
         { cause },
       );
     }
@@ -295,17 +295,23 @@ function nameOf({ description, vendor, architecture, device }: GPUAdapterInfo): 
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed";
 }
 
-/** What to do about an adapter that is of no use. */
-const ANOTHER = "install its newest driver, or choose another adapter (on Linux, VK_DRIVER_FILES " +
-  "names the Vulkan driver; without one, Deno takes OpenGL)";
+/** What to do where an adapter is missing or of no use, in Deno or in a browser. */
+const advice = (inDeno: string) =>
+  navigator.userAgent.startsWith("Deno/") ? inDeno : "take another browser, or update this one";
+
+/** The same where there is one. */
+const other = () =>
+  advice(
+    "install its newest driver, or choose another adapter (on Linux, VK_DRIVER_FILES names the " +
+      "Vulkan driver; without one, Deno takes OpenGL)",
+  );
 
 async function requestAdapter(): Promise<GPUAdapter> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (adapter) return adapter;
-  throw new DeviceError(
-    "no WebGPU adapter: install a Vulkan driver (on Debian, the software one: " +
-      "apt-get install mesa-vulkan-drivers) or run `sh scripts/bootstrap.sh TASK`",
-  );
+  const what = "install a Vulkan driver (on Debian, the software one: " +
+    "apt-get install mesa-vulkan-drivers) or run `sh scripts/bootstrap.sh TASK`";
+  throw new DeviceError(`no WebGPU adapter: ${advice(what)}`);
 }
 
 /** Throws when the kernels cannot run within an adapter's limits. */
@@ -313,7 +319,7 @@ function checkLimits({ limits, info }: GPUAdapter): void {
   const short = LIMIT_NAMES.filter((name) => limits[name] < LIMITS[name])
     .map((name) => `its ${name} is ${limits[name]}, and ${LIMITS[name]} is needed`);
   if (short.length === 0) return;
-  throw new DeviceError(`${nameOf(info)} cannot run the kernels: ${short.join("; ")}; ${ANOTHER}`);
+  throw new DeviceError(`${nameOf(info)} cannot run the kernels: ${short.join("; ")}; ${other()}`);
 }
 
 /** A device with all of the adapter's limits, and with subgroups and timestamps where it has them. */
@@ -330,9 +336,9 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
 
 /**
  * Size of a subgroup, when it is the same for all kernels and numbers its lanes in the order of the
- * threads; and whether shaders must say `enable subgroups;`. Found by running a kernel, since
- * adapters do not tell all of that; where they tell that the size varies from kernel to kernel, as
- * on Intel's, there is none to rely on.
+ * threads; and whether shaders say `enable subgroups;`, which WebGPU wants and Deno refuses. Found by
+ * running a kernel, since adapters do not tell all of that; where they tell that the size varies from
+ * kernel to kernel, as on Intel's, there is none to rely on.
  */
 async function findSubgroups(
   gpu: GPUDevice,
@@ -342,7 +348,7 @@ async function findSubgroups(
   const { subgroupMinSize: least, subgroupMaxSize: most } = info as Partial<GPUAdapterInfo>;
   if (least !== most) return {};
   const threads = Math.min(128, gpu.limits.maxComputeInvocationsPerWorkgroup);
-  for (const subgroupsDirective of [false, true]) {
+  for (const subgroupsDirective of [true, false]) {
     const code = `${subgroupsDirective ? "enable subgroups;" : ""}
 @group(0) @binding(0) var<storage, read_write> y: array<vec2u>;
 @compute @workgroup_size(${threads})
@@ -351,11 +357,8 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
   y[i] = vec2u(size, subgroupBroadcast(lane, 0u) + lane);
 }`;
     gpu.pushErrorScope("validation");
-    const module = gpu.createShaderModule({ code });
-    const pipeline = gpu.createComputePipeline({
-      layout: "auto",
-      compute: { module, entryPoint: "main" },
-    });
+    const compute = { module: gpu.createShaderModule({ code }), entryPoint: "main" };
+    const pipeline = gpu.createComputePipeline({ layout: "auto", compute });
     if (await gpu.popErrorScope()) continue;
     const { COPY_SRC, COPY_DST, MAP_READ, STORAGE } = GPUBufferUsage;
     const y = gpu.createBuffer({ size: threads * 8, usage: STORAGE | COPY_SRC });
@@ -364,10 +367,8 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     const layout = pipeline.getBindGroupLayout(0);
-    pass.setBindGroup(
-      0,
-      gpu.createBindGroup({ layout, entries: [{ binding: 0, resource: { buffer: y } }] }),
-    );
+    const entries = [{ binding: 0, resource: { buffer: y } }];
+    pass.setBindGroup(0, gpu.createBindGroup({ layout, entries }));
     pass.dispatchWorkgroups(1);
     pass.end();
     encoder.copyBufferToBuffer(y, 0, copy, 0, threads * 8);

@@ -49,7 +49,7 @@ import { TABLE } from "../ops/table.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 import { smallNet } from "../small_net.ts";
 import { draws, report } from "../soak.ts";
-import { altered, gpuWith, limitMemory, LiveBuffers, small, withGpu } from "./gpu.ts";
+import { altered, asInBrowser, gpuWith, limitMemory, LiveBuffers, small, withGpu } from "./gpu.ts";
 import { namesIn, SETTINGS, train, Training } from "./training.ts";
 
 const f32 = (...values: number[]) => new Float32Array(values);
@@ -66,6 +66,8 @@ Deno.test("without an adapter the error says what to install, and the next try m
           await deviceError(ask),
           /^no WebGPU adapter: install a Vulkan driver .*apt-get/,
         );
+        const inBrowser = await asInBrowser(() => deviceError(ask));
+        assertEquals(inBrowser, "no WebGPU adapter: take another browser, or update this one");
       }
     });
   }

@@ -5,15 +5,23 @@
 
 import { assert } from "@std/assert";
 
-/** Runs `body` where `navigator.gpu` is another one. */
-export async function withGpu<T>(gpu: unknown, body: () => Promise<T>): Promise<T> {
-  Object.defineProperty(navigator, "gpu", { value: gpu, configurable: true });
+/** Runs `body` where a property of `navigator` is another one. */
+async function withOther<T>(name: string, value: unknown, body: () => Promise<T>): Promise<T> {
+  Object.defineProperty(navigator, name, { value, configurable: true });
   try {
     return await body();
   } finally {
-    Reflect.deleteProperty(navigator, "gpu");
+    Reflect.deleteProperty(navigator, name);
   }
 }
+
+/** Runs `body` where `navigator.gpu` is another one. */
+export const withGpu = <T>(gpu: unknown, body: () => Promise<T>): Promise<T> =>
+  withOther("gpu", gpu, body);
+
+/** Runs `body` where one might take this for a browser. */
+export const asInBrowser = <T>(body: () => Promise<T>): Promise<T> =>
+  withOther("userAgent", "Mozilla/5.0 (X11; Linux x86_64)", body);
 
 /** An object with some properties replaced; its methods still work. */
 export function altered<T extends object>(real: T, changes: Readonly<Record<string, unknown>>): T {
