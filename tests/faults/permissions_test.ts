@@ -18,6 +18,13 @@ interface Grant {
   readonly what: string;
 }
 
+/** What a set permits of a kind. */
+function permitted(set: Permissions, kind: string): string[] {
+  const entry = set[kind] ?? [];
+  const list = entry === true || Array.isArray(entry) ? entry : entry.allow ?? [];
+  return list === true ? ["everything"] : list;
+}
+
 /** What a task may do, in the order of `deno.json`. */
 function grantsOf({ tasks, permissions, test }: Config, task: string): Grant[] {
   const { command } = tasks[task]!;
@@ -25,15 +32,15 @@ function grantsOf({ tasks, permissions, test }: Config, task: string): Grant[] {
   const sets: Record<string, Permissions> = { ...permissions, test: test.permissions };
   const grants: Grant[] = [];
   for (const [, set = "test"] of command.matchAll(/\bdeno (?:run|test)\b[^&]*? -P(?:=(\S+))?/g)) {
-    for (const [kind, list] of Object.entries(sets[set]!)) {
-      for (const what of list === true ? ["everything"] : list) grants.push({ set, kind, what });
+    for (const kind of Object.keys(sets[set]!)) {
+      for (const what of permitted(sets[set]!, kind)) grants.push({ set, kind, what });
     }
   }
   const { set } = grants.at(-1) ?? { set: task };
   for (const [, kind, words] of command.matchAll(/"--allow-(\w+)=([^"]*)"/g)) {
     // A flag takes the place of the set's list.
     const list = words!.split(",").filter((word) => word !== "$CACHE");
-    assertEquals(list, sets[set]![kind!] ?? [], `${task} --allow-${kind}`);
+    assertEquals(list, permitted(sets[set]!, kind!), `${task} --allow-${kind}`);
     grants.push({ set, kind: kind!, what: "$CACHE" });
   }
   return grants;
@@ -46,9 +53,10 @@ const nameOf = ({ set, kind, what }: Grant) => `${set === "cache" ? "cache: " : 
 function without(config: Config, task: string, { set, kind, what }: Grant): Config {
   const copy = structuredClone(config);
   const permissions = set === "test" ? copy.test.permissions : copy.permissions[set]!;
-  const list = permissions[kind];
-  const left = Array.isArray(list) ? list.filter((one) => one !== what) : [];
-  if (left.length > 0) permissions[kind] = left;
+  const entry = permissions[kind]!;
+  const left = permitted(permissions, kind).filter((one) => one !== what && one !== "everything");
+  if (typeof entry === "object" && "ignore" in entry) entry.allow = left;
+  else if (left.length > 0) permissions[kind] = left;
   else delete permissions[kind];
   copy.tasks[task]!.command = copy.tasks[task]!.command.replace(
     new RegExp(`"--allow-${kind}=([^"]*)" `),

@@ -14,7 +14,13 @@ const DEBIAN = "/usr/share/datasets/fashion-mnist";
 const TEST_LABELS = "t10k-labels-idx1-ubyte.gz";
 /** What of the project a task may need. */
 const PARTS = ["lib", "scripts", "mod.ts", "tests/call.ts", "tests/folder.ts", "tests/soak.ts"];
-const MORE = ["tests/tiny_train.ts", "tests/bench"];
+const MORE = [
+  "tests/tiny_train.ts",
+  "tests/bench",
+  "tests/browser",
+  "tests/graph_test.ts",
+  "tests/ops",
+];
 
 /** `deno.json`, as far as it is about tasks. */
 export interface Config {
@@ -22,8 +28,9 @@ export interface Config {
   readonly permissions: Record<string, Permissions>;
   readonly test: { readonly permissions: Permissions };
 }
-/** By kind, what is permitted: all, or some. */
-export type Permissions = Record<string, true | string[]>;
+/** By kind, what is permitted: all, or some; or that, and what is not there for it. */
+export type Permissions = Record<string, Permitted | { allow?: Permitted; ignore: Permitted }>;
+type Permitted = true | string[];
 
 /** How a task is run. */
 export interface Situation {

@@ -206,6 +206,23 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
       "run everything": {},
     },
   },
+  "test:browser": {
+    words: "graph",
+    says: /^\d+ passed, 0 failed$/m,
+    hint: /./,
+    long: true, // Only where Chromium is installed.
+    cases: {
+      "read /usr/lib/chromium/chromium": {},
+      "read lib": {},
+      "read mod.ts": {},
+      "read scripts/offline": {},
+      "read tests": {},
+      "write runs": {},
+      "sys homedir": {},
+      "sys osRelease": {},
+      "run /usr/lib/chromium/chromium": {},
+    },
+  },
   test: testRow("tests/faults/probe_test.ts"),
   "test:soak": { ...testRow(""), long: true },
   ok: undefined, // It starts no script of ours.

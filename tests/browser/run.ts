@@ -1,0 +1,206 @@
+/**
+ * `deno task test:browser [FILE…]`: the tests of ops, schedules and plans, and those against PyTorch,
+ * in a browser, whose shader compiler refuses what Deno's lets pass. The files are those that `deno task
+ * test` runs; a FILE (`ops`) takes that one alone. All that the shader compiler says, error
+ * or warning, and all that the page's console says but a log, fails the test.
+ *
+ * The browser is Debian's Chromium, whose WebGPU computes on the CPU; `--browser PATH` takes another
+ * (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Nothing here listens
+ * to a port: the page gets the project's files, types stripped, by the pipe that the browser is driven
+ * by.
+ */
+
+import { Buffer } from "node:buffer";
+import { stripTypeScriptTypes } from "node:module";
+
+/** What the page tells of a test that ended. */
+export interface Report {
+  readonly test: string;
+  readonly steps: number;
+  readonly ms: number;
+  /** What went wrong; nothing where it passed. */
+  readonly wrong: readonly string[];
+}
+
+/** Files of `tests/` that need only what the page has of Deno, `_test.ts` left out. */
+const FILES = [
+  "graph",
+  "random_graphs",
+  "plan_memory",
+  "plan_updates",
+  "ops",
+  "golden_ops",
+  "golden_optim",
+  "golden_resnet",
+  "schedules",
+];
+
+const CHROMIUM = "/usr/lib/chromium/chromium";
+const ROOT = new URL("../../", import.meta.url);
+/** Nothing is listening there: each request of the page is answered here. */
+const ORIGIN = "http://localhost/";
+/** Seconds in which a file's tests must be done: a compiler may hang. */
+const TIME = 600;
+
+/** What the packages' names mean to the page: their stand-ins, as it has no way to JSR. */
+async function importMap(): Promise<Record<string, string>> {
+  const imports: Record<string, string> = { "@resnette/resnette": "/mod.ts" };
+  for (const folder of ["assert", "streams"].map((name) => `scripts/offline/${name}/`)) {
+    const config = JSON.parse(await Deno.readTextFile(new URL(`${folder}deno.json`, ROOT)));
+    for (const [name, path] of Object.entries<string>(config.exports)) {
+      imports[config.name + name.slice(1)] = `/${folder}${path.slice(2)}`;
+    }
+  }
+  return imports;
+}
+
+/** A module without its types; with its lines where they were, if they need only be left out. */
+function strip(module: string): string {
+  try {
+    return stripTypeScriptTypes(module);
+  } catch {
+    return stripTypeScriptTypes(module, { mode: "transform" });
+  }
+}
+
+/** What the browser gets for a path: an empty page, a folder's listing, or a file of the project. */
+async function serve(path: string): Promise<{ contentType: string; body: string | Buffer }> {
+  if (path === "/") {
+    const imports = JSON.stringify({ imports: await importMap() });
+    const body = `<!doctype html><script type="importmap">${imports}</script>`;
+    return { contentType: "text/html", body };
+  }
+  const url = new URL(`.${path}`, ROOT);
+  if (path.endsWith("/")) {
+    const body = JSON.stringify(await Array.fromAsync(Deno.readDir(url)));
+    return { contentType: "application/json", body };
+  }
+  if (path.endsWith(".ts")) {
+    const body = strip(await Deno.readTextFile(url));
+    return { contentType: "text/javascript", body };
+  }
+  const body = Buffer.from(await Deno.readFile(url));
+  return { contentType: "application/octet-stream", body };
+}
+
+/** Starts the browser, which keeps its things in `folder`. */
+async function start(executablePath: string, folder: string) {
+  const { chromium } = await import("npm:playwright-core@^1.65.0");
+  return await chromium.launchPersistentContext(`${folder}/profile`, {
+    executablePath,
+    artifactsDir: `${folder}/artifacts`,
+    // What `headless` starts is a browser of another name. On Linux, WebGPU has to be asked for.
+    headless: false,
+    args: ["--headless=new", "--enable-unsafe-webgpu"],
+    ignoreDefaultArgs: ["--disable-gpu"],
+  });
+}
+
+type Browser = Awaited<ReturnType<typeof start>>;
+
+/** An empty page, which gets the files of the project; `refused` hears which it could not get. */
+async function open(browser: Browser, refused: (why: string) => void) {
+  const page = await browser.newPage();
+  await page.route("**/*", async (route) => {
+    const { pathname } = new URL(route.request().url());
+    const answer = await serve(pathname).catch((error) => {
+      refused(`${pathname} cannot be served: ${error}`);
+      return { status: 404 };
+    });
+    await route.fulfill(answer);
+  });
+  await page.goto(ORIGIN);
+  return page;
+}
+
+/** What computes in this browser, in words; nothing where it has no WebGPU adapter. */
+async function adapterOf(browser: Browser): Promise<string | undefined> {
+  const page = await open(browser, console.error);
+  const found = await page.evaluate(async () => {
+    const adapter = await navigator.gpu?.requestAdapter();
+    if (!adapter) return undefined;
+    const { vendor, architecture, description } = adapter.info;
+    return `${navigator.userAgent.match(/Chrom[^ ]*/)}, ${vendor} ${architecture} ${description}`;
+  });
+  await page.close();
+  return found?.trim();
+}
+
+/** Runs the tests of a file in a page of its own; for each, whether it passed. */
+async function runFile(browser: Browser, file: string): Promise<boolean[]> {
+  const passed: boolean[] = [];
+  let said: string[] = [];
+  const tell = ({ test, steps, ms, wrong }: Report) => {
+    const all = [...wrong, ...said];
+    said = [];
+    passed.push(all.length === 0);
+    const took = ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+    const inside = steps > 0 ? `${steps} steps, ` : "";
+    console.log(`${test} ... ${all.length === 0 ? "ok" : "FAILED"} (${inside}${took})`);
+    for (const what of all) console.log(`  ${what.replaceAll("\n", "\n  ")}`);
+  };
+
+  console.log(`\n${file}`);
+  const page = await open(browser, (why) => said.push(why));
+  page.on("console", (message) => {
+    if (message.type() === "log") console.log(`  ${message.text()}`);
+    else said.push(`${message.type()} on the console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => said.push(`uncaught: ${error.stack ?? error.message}`));
+  await page.exposeFunction("report", tell);
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`it is not done after ${TIME} s`)), TIME * 1000);
+  const work = `import("/tests/browser/page.ts").then(({ runFile }) => runFile("/${file}"))`;
+  await Promise.race([page.evaluate(work), late])
+    .catch((error) => said.push(String(error)))
+    .finally(() => clearTimeout(timer));
+  if (passed.length + said.length === 0) said.push("it has no test");
+  if (said.length > 0) tell({ test: "it ends and says no more", steps: 0, ms: 0, wrong: [] });
+  await page.close();
+  return passed;
+}
+
+/** Runs the tests of these files; the exit status. */
+async function run(executable: string, files: readonly string[], folder: string): Promise<number> {
+  await using browser = await start(executable, folder);
+  const adapter = await adapterOf(browser);
+  if (!adapter) {
+    console.error(`${executable} has no WebGPU adapter; its page chrome://gpu may say why`);
+    return 1;
+  }
+  console.log(adapter);
+  const passed: boolean[] = [];
+  for (const file of files) passed.push(...await runFile(browser, `tests/${file}_test.ts`));
+  const count = passed.filter(Boolean).length, failed = passed.length - count;
+  console.log(`\n${count} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const words = [...args], at = words.indexOf("--browser");
+  const [, executable = CHROMIUM] = at < 0 ? [] : words.splice(at, 2);
+  const unknown = words.find((word) => !FILES.includes(word));
+  if (unknown !== undefined) {
+    console.error(`there is no ${unknown} among ${FILES.join(", ")}`);
+    return 2;
+  }
+  try {
+    await Deno.stat(executable);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    console.error(
+      `no browser at ${executable}; on Debian, as root, type: ` +
+        "apt-get update && apt-get install -y --no-install-recommends chromium",
+    );
+    return 1;
+  }
+  await Deno.mkdir("runs/tmp", { recursive: true });
+  const folder = await Deno.makeTempDir({ dir: "runs/tmp", prefix: "browser-" });
+  try {
+    return await run(executable, words.length > 0 ? words : FILES, folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
