@@ -7,7 +7,8 @@
 # It looks for Deno, a WebGPU adapter, the packages and the data, in that order, and gets what is
 # missing. It says each thing it does in one line on stderr, and nothing when nothing is missing.
 # What it gets goes into git-ignored folders of the project (.deno, .mesa, .links, data). The system
-# itself is changed only where there is no adapter at all, by installing Debian's Vulkan driver.
+# itself is changed only where there is no adapter at all, by installing Debian's Vulkan driver, and
+# for `test:browser` by installing Debian's Chromium.
 # A GPU is used as it is, and so is a driver that you chose yourself (VK_DRIVER_FILES).
 set -eu
 
@@ -38,7 +39,7 @@ case $1 in
   train | report | test | ok | env) needs_packages=yes ;;
 esac
 case $1 in
-  data | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  data | fmt | lint | check | doc | test:browser) needs_adapter=no needs_data=no ;;
   report) needs_adapter=no ;;
   shapes) needs_data=no ;;
   env) needs_data=no ;;
@@ -234,6 +235,16 @@ if [ "$needs_data" = yes ] && ! has_data; then
     rm -rf "$inside"
     has_data || die "no data; put the four files there by hand, as data/README.md says"
   fi
+fi
+
+# ----------------------------------------------------------------------------------------- browser
+
+if [ "$1" = test:browser ] && [ ! -x /usr/lib/chromium/chromium ] &&
+  command -v apt-get >/dev/null && can_be_root; then
+  say "installing Debian's browser (chromium)"
+  as_root apt-get update -qq >/dev/null 2>&1 || true
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium \
+    >/dev/null 2>&1 || true # The task says what to do.
 fi
 
 # --------------------------------------------------------------------------------------------- run
