@@ -5,7 +5,7 @@
  * @module
  */
 
-import { createBuffer } from "./buffers.ts";
+import { createBuffer, freeVariables } from "./buffers.ts";
 import type { Device } from "./device.ts";
 import { arrays, perThread } from "./kernel.ts";
 import { Plan } from "./plan.ts";
@@ -53,7 +53,9 @@ ${times(UNROLLED, () => times(CHAINS, (k) => `    s${k} = s${k} * f + g;`))}
 
 async function multiplyAdds(device: Device): Promise<number> {
   const values = Float32Array.from({ length: 2 ** 18 }, (_, i) => 1 - 0.5 * (i * 0.618034 % 1));
-  const y = apply(MultiplyAdd, [new Variable([values.length], values)], {});
+  const x = new Variable([values.length], values), y = apply(MultiplyAdd, [x], {});
+  using stack = new DisposableStack();
+  stack.defer(() => freeVariables([x]));
   using plan = await Plan.compile({ outputs: [y], device });
   const ms = await timings(device, (times) => {
     for (let i = 0; i < times; i++) plan.run();
@@ -63,14 +65,15 @@ async function multiplyAdds(device: Device): Promise<number> {
 
 async function copies(device: Device): Promise<number> {
   const bytes = Math.min(2 ** 26, device.target.maxBindingBytes);
-  const [from, to] = [createBuffer(device, bytes, "from"), createBuffer(device, bytes, "to")];
+  using stack = new DisposableStack();
+  const [from, to] = ["from", "to"].map((label) =>
+    stack.adopt(createBuffer(device, bytes, label), (buffer) => buffer.destroy())
+  ) as [GPUBuffer, GPUBuffer];
   const ms = await timings(device, (times) => {
     const encoder = device.gpu.createCommandEncoder();
     for (let i = 0; i < times; i++) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
     device.gpu.queue.submit([encoder.finish()]);
   });
-  from.destroy();
-  to.destroy();
   return 2 * bytes / Math.min(...ms) / 1e6;
 }
 

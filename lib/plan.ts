@@ -201,28 +201,36 @@ export class Plan {
       if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
       write(this.device, buffer, 0, data);
     }
-    if (this.#moved()) this.#bind();
     const encoder = this.device.gpu.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    const pipelines = this.#pipelines;
-    this.steps.forEach((_, i) => this.#encode(pass, i, i > 0 && pipelines[i] === pipelines[i - 1]));
-    pass.end();
+    this.encode(encoder);
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
   /**
-   * Encodes step `i` alone, `times` over, as a pass of its own: what a profile times. Inputs are
-   * those of the latest run, and other values those that the steps before left.
+   * Encodes a run as one pass, `times` over; of only `step`, where that is given: what a profile
+   * times. Inputs are those of the latest run, and of a step alone, other values those that the steps
+   * before it left.
    */
-  encodeStep(
+  encode(
     encoder: GPUCommandEncoder,
-    i: number,
-    { times = 1, ...descriptor }: GPUComputePassDescriptor & { times?: number } = {},
+    { step, times = 1, ...descriptor }: GPUComputePassDescriptor & {
+      step?: number;
+      times?: number;
+    } = {},
   ): void {
     this.#use();
     if (this.#moved()) this.#bind();
+    const indices = step === undefined ? [...this.steps.keys()] : [step];
     const pass = encoder.beginComputePass(descriptor);
-    for (let k = 0; k < times; k++) this.#encode(pass, i, k > 0);
+    let set: GPUComputePipeline | undefined;
+    for (let k = 0; k < times; k++) {
+      for (const i of indices) {
+        const pipeline = this.#pipelines[i]!;
+        if (pipeline !== set) pass.setPipeline(set = pipeline);
+        pass.setBindGroup(0, this.#groups[i]!);
+        pass.dispatchWorkgroups(...this.steps[i]!.spec.workgroups);
+      }
+    }
     pass.end();
   }
 
@@ -289,12 +297,6 @@ export class Plan {
   #use(): void {
     if (this.#disposed) throw new PlanError("this plan was disposed; compile a new one");
     this.device.check();
-  }
-
-  #encode(pass: GPUComputePassEncoder, i: number, set = false): void {
-    if (!set) pass.setPipeline(this.#pipelines[i]!);
-    pass.setBindGroup(0, this.#groups[i]!);
-    pass.dispatchWorkgroups(...this.steps[i]!.spec.workgroups);
   }
 
   /** Where a tensor's elements are now. */

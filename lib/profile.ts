@@ -8,7 +8,7 @@ import { bytesOf } from "./buffers.ts";
 import type { Feeds, Plan } from "./plan.ts";
 import type { Shape } from "./shape.ts";
 import type { Scope } from "./tensor.ts";
-import { idleTime, median, type TimingOptions, timings, waitFor } from "./timing.ts";
+import { median, passTimes, type TimingOptions, timings } from "./timing.ts";
 
 /** Time and work of one or more dispatches. */
 export interface Cost {
@@ -90,67 +90,30 @@ export async function profilePlan(
   return { steps, whole, clock: stamped ? "timestamps" : "submits" };
 }
 
-/** Steps whose timestamps fit one query set: WebGPU's 4096 queries. */
-const SET = 2048;
-
 /** Median milliseconds of each step; undefined where timestamps are missing or make no sense. */
 async function byTimestamps(plan: Plan, runs: number): Promise<number[] | undefined> {
-  const { device, steps } = plan, { gpu } = device;
-  if (!gpu.features.has("timestamp-query")) return undefined;
-  const sets = Array.from(
-    { length: Math.ceil(steps.length / SET) },
-    () => gpu.createQuerySet({ type: "timestamp", count: 2 * SET }),
-  );
-  const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
-  const size = sets.length * 2 * SET * 8;
-  const resolved = gpu.createBuffer({ size, usage: QUERY_RESOLVE | COPY_SRC });
-  const staging = gpu.createBuffer({ size, usage: COPY_DST | MAP_READ });
-  const fixed = await idleTime(device);
   const found: number[][] = [];
-  try {
-    // A run may be disturbed, but not most of them.
-    for (let tries = 0; found.length < runs && tries < runs + 2; tries++) {
-      const encoder = gpu.createCommandEncoder();
-      steps.forEach((_, i) => {
-        const querySet = sets[Math.floor(i / SET)]!, first = 2 * (i % SET);
-        plan.encodeStep(encoder, i, {
-          timestampWrites: {
-            querySet,
-            beginningOfPassWriteIndex: first,
-            endOfPassWriteIndex: first + 1,
-          },
-        });
-      });
-      sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, 2 * SET, resolved, i * 2 * SET * 8));
-      encoder.copyBufferToBuffer(resolved, 0, staging, 0, size);
-      const commands = encoder.finish();
-      const elapsed = await waitFor(device, () => gpu.queue.submit([commands])) - fixed;
-      await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
-      const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
-      staging.unmap();
-      const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;
-      const times = steps.map((_, i) => between(2 * i, 2 * i + 1));
-      const span = between(0, 2 * steps.length - 1);
-      // The host sees the end up to about 10 ms late.
-      const sane = span > 0 && times.every((ms) => ms >= 0 && ms <= span) &&
-        Math.abs(span - elapsed) < 15 + 0.3 * elapsed;
-      if (sane) found.push(times);
-    }
-  } finally {
-    [...sets, resolved, staging].forEach((x) => x.destroy());
+  // A run may be disturbed, but not most of them.
+  for (let tries = 0; found.length < runs && tries < runs + 2; tries++) {
+    const times = await passTimes(
+      plan.device,
+      plan.steps.length,
+      (encoder, step, stamps) => plan.encode(encoder, { step, ...stamps }),
+    );
+    if (times) found.push(times);
   }
   if (found.length < runs) return undefined;
-  return steps.map((_, i) => median(found.map((times) => times[i]!)));
+  return plan.steps.map((_, i) => median(found.map((times) => times[i]!)));
 }
 
 /** Milliseconds of each step, repeated in submits of its own for `enough` milliseconds. */
 async function bySubmits(plan: Plan, enough: number): Promise<number[]> {
   const { device, steps } = plan;
   const found: number[] = [];
-  for (const i of steps.keys()) {
+  for (const step of steps.keys()) {
     const submit = (times: number) => {
       const encoder = device.gpu.createCommandEncoder();
-      plan.encodeStep(encoder, i, { times });
+      plan.encode(encoder, { step, times });
       device.gpu.queue.submit([encoder.finish()]);
     };
     const [ms] = await timings(device, submit, { enough, runs: 1 });

@@ -1,6 +1,8 @@
 /**
- * How long work takes on the device, told by the host's clock. Waiting for a submit has a fixed
- * cost (Deno looks every 10 ms whether it is done), so short work is submitted many times over.
+ * How long work takes on the device, by its own clock (`passTimes`) or by the host's (`timings`).
+ * Waiting for a submit has a fixed cost (Deno looks every 10 ms whether it is done), so by the
+ * host's clock, short work is submitted many times over. And which of several is faster
+ * (`contest`).
  *
  * @module
  */
@@ -65,4 +67,95 @@ export async function timings(
   const totals = [total];
   while (totals.length < runs) totals.push(await measure());
   return totals.map((ms) => ms / times);
+}
+
+/** Timestamps of one query set: WebGPU's most. */
+const SET = 4096;
+
+/**
+ * Milliseconds of each of some passes in one submit, by the device's own clock; undefined where it
+ * has none, or none that agrees with the host's. `encode` is told the pass that it is to encode, and
+ * with which timestamps: one at both ends, as WebGPU refuses a pass that is to write none.
+ */
+export async function passTimes(
+  device: Device,
+  passes: number,
+  encode: (encoder: GPUCommandEncoder, pass: number, stamps: GPUComputePassDescriptor) => void,
+): Promise<number[] | undefined> {
+  const { gpu } = device, count = 2 * passes;
+  if (!gpu.features.has("timestamp-query")) return undefined;
+  if (passes === 0) return [];
+  const fixed = await idleTime(device);
+  const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
+  using stack = new DisposableStack();
+  const own = <T extends { destroy(): void }>(x: T) => stack.adopt(x, (x) => x.destroy());
+  const sets = Array.from(
+    { length: Math.ceil(count / SET) },
+    (_, i) => own(gpu.createQuerySet({ type: "timestamp", count: Math.min(SET, count - i * SET) })),
+  );
+  const buffer = (usage: number, label: string) =>
+    own(device.createBuffer({ size: 8 * count, usage, label }));
+  const resolved = buffer(QUERY_RESOLVE | COPY_SRC, "timestamps");
+  const staging = buffer(COPY_DST | MAP_READ, "timestamps that are read");
+  const encoder = gpu.createCommandEncoder();
+  for (let pass = 0; pass < passes; pass++) {
+    const querySet = sets[Math.floor(2 * pass / SET)]!, first = 2 * pass % SET;
+    encode(encoder, pass, {
+      timestampWrites: {
+        querySet,
+        beginningOfPassWriteIndex: first,
+        endOfPassWriteIndex: first + 1,
+      },
+    });
+  }
+  sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, set.count, resolved, 8 * SET * i));
+  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);
+  const commands = encoder.finish();
+  const elapsed = await waitFor(device, () => gpu.queue.submit([commands])) - fixed;
+  await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
+  const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
+  const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;
+  const times = Array.from({ length: passes }, (_, i) => between(2 * i, 2 * i + 1));
+  const span = between(0, count - 1);
+  // The host sees the end up to about 10 ms late.
+  const sane = span > 0 && times.every((ms) => ms >= 0 && ms <= span) &&
+    Math.abs(span - elapsed) < 15 + 0.3 * elapsed;
+  return sane ? times : undefined;
+}
+
+/** Who takes part in a {@link contest}. */
+export interface Contender {
+  /** The share of the first one's time that it must save to be taken instead. */
+  readonly worth: number;
+  /** Milliseconds, measured anew. */
+  measure(): Promise<number>;
+}
+
+/** Rounds of a contest, and those of them that a contender may lose to the first one. */
+const ROUNDS = 7, LOSSES = 1;
+
+/**
+ * The number of the contender to take: the first one (0), unless another is clearly faster. They are
+ * measured in turns, forwards and backwards, so that whatever else the machine does meets all alike.
+ * Clearly faster is who loses at most one round of seven to the first, and saves what makes it worth
+ * while by the medians, which come too; who loses more is measured no more. Undefined if `over` says
+ * that there is no time for another measurement.
+ */
+export async function contest(
+  contenders: readonly Contender[],
+  over: () => boolean = () => false,
+): Promise<{ winner: number; medians: number[] } | undefined> {
+  const times: number[][] = contenders.map(() => []);
+  const lost = (i: number) => times[i]!.filter((ms, round) => ms >= times[0]![round]!).length;
+  const hopes = () => [...contenders.keys()].filter((i) => i === 0 || lost(i) <= LOSSES);
+  for (let round = 0; round < ROUNDS && hopes().length > 1; round++) {
+    for (const i of round % 2 > 0 ? hopes().reverse() : hopes()) {
+      if (over()) return undefined;
+      times[i]!.push(await contenders[i]!.measure());
+    }
+  }
+  const medians = times.map(median);
+  const cost = (i: number) => i === 0 ? medians[0]! : medians[i]! / (1 - contenders[i]!.worth);
+  const winner = hopes().reduce((best, i) => cost(i) < cost(best) ? i : best);
+  return { winner, medians };
 }

@@ -1,35 +1,31 @@
 /**
  * Measures which schedules are fastest on an adapter, for the convolutions and products of a graph:
- * each candidate is timed as the plan of that one op, transforms and copies included. A problem's
- * own rule is timed first, so that nothing gets worse by tuning.
+ * each candidate is timed as the plan of that one op, transforms and copies included. Those with the
+ * best times then meet the rule's own choice, all measured in turns; only who is clearly faster gets
+ * into the table, so nothing gets worse by tuning.
  *
  * @module
  */
 
+import { freeVariables } from "./buffers.ts";
 import { type Device, DeviceError } from "./device.ts";
 import { grad } from "./grad.ts";
 import { collectUpdates, type Module } from "./nn/module.ts";
-import { conv2d, CONV_WEIGHT_ORDER } from "./ops/conv.ts";
 import { crossEntropy } from "./ops/loss.ts";
-import { matmul } from "./ops/matmul.ts";
-import { permute } from "./ops/view.ts";
 import { Plan, PlanError } from "./plan.ts";
-import { schedule } from "./plan/steps.ts";
-import { Random } from "./random.ts";
+import { graphOf, problemsOf } from "./problems.ts";
 import {
   candidates,
   choiceFor,
   type Convolution,
   isProduct,
-  parseProblem,
   type Problem,
   problemFlops,
-  resultPixels,
   winogradCost,
 } from "./schedule.ts";
-import { type Shape, sizeOf } from "./shape.ts";
-import { currentScope, input, inverseOrder, type Tensor, Variable } from "./tensor.ts";
-import { waitFor } from "./timing.ts";
+import type { Shape } from "./shape.ts";
+import { input, type Tensor } from "./tensor.ts";
+import { type Contender, contest, passTimes, timings, waitFor } from "./timing.ts";
 
 /** How far tuning has come. */
 export interface TuneProgress {
@@ -61,10 +57,20 @@ export interface Tuning {
   readonly layers: readonly string[];
   /** The schedule that is used from now on. */
   readonly schedule: string;
-  /** The one that a rule would have chosen. */
+  /** The one that a rule chooses: timed first, and used unless another is clearly faster. */
   readonly rule: string;
-  /** Milliseconds of each schedule that was timed, in the order of the measurements. */
+  /**
+   * Milliseconds of each schedule that was timed, in the order of the measurements; of those that
+   * were measured in turns at the end, the medians of that.
+   */
   readonly milliseconds: ReadonlyMap<string, number>;
+  /**
+   * Schedules that cannot be run, and what compiler or device say, or which limit of the adapter
+   * they exceed. One of a product inside is called `winograd 4, register 8x2`.
+   */
+  readonly refused: ReadonlyMap<string, string>;
+  /** Schedules that were not tried, though there was time, and why they are hopeless. */
+  readonly skipped: ReadonlyMap<string, string>;
 }
 
 /** Loss and gradients of a classifier, as training computes them: what to tune for it. */
@@ -76,9 +82,10 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
 }
 
 /**
- * Times schedules for the problems in the graph of `roots`, the most expensive first, and adds the
- * fastest to `device.tuned`: plans compiled from then on use them. They are worth keeping, for
- * {@link Device.request}. Problems that the budget does not reach are left to the rules.
+ * Times schedules for the problems in the graph of `roots`, the most expensive first, and adds those
+ * to `device.tuned` that are clearly faster than the rule's choice: plans compiled from then on use
+ * them. They are worth keeping, for {@link Device.request}. Problems that the budget does not reach
+ * are left as they are, to the table that there is, or to the rules.
  *
  * @example
  * ```ts
@@ -88,7 +95,7 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
  * using device = await Device.request();
  * const a = input("a", [64, 32]), b = input("b", [32, 64]);
  * const [product] = await tune(device, [matmul(a, b)], { budget: 1 });
- * assertEquals(device.tuned.get("product 1 64x32x64"), product!.schedule);
+ * assert(product!.milliseconds.has(product!.rule));
  * ```
  */
 export async function tune(
@@ -104,64 +111,12 @@ export async function tune(
   return await new Search(device, options).all(roots);
 }
 
-/** Problems by key, each with the layers that have it. */
-type Problems = Map<string, { problem: Problem; layers: Set<string> }>;
-
-/** The problems that have a choice in a plan of `roots` for the device as it is tuned now. */
-function problemsOf(device: Device, roots: readonly Tensor[]): Problems {
-  const found: Problems = new Map();
-  const get = (key: string) => {
-    const entry = found.get(key) ?? { problem: parseProblem(key), layers: new Set<string>() };
-    found.set(key, entry);
-    entry.layers.add(currentScope().layer);
-    return device.tuned.get(key);
-  };
-  schedule(roots, [], { ...device.target, tuned: { get } });
-  for (const [key, { problem }] of found) {
-    if (candidates(device.target, problem).length < 2) found.delete(key);
-  }
-  return found;
-}
-
-/** Values to compute with: some random ones, over and over. */
-function values(size: number): Float32Array<ArrayBuffer> {
-  const block = new Random(0).uniform(new Float32Array(Math.min(size, 2 ** 14)), -1, 1);
-  const filled = new Float32Array(size);
-  for (let i = 0; i < size; i += block.length) filled.set(block.subarray(0, size - i), i);
-  return filled;
-}
-
-/** A graph that is one problem and nothing else, and the variables that it reads. */
-function graphOf(problem: Problem): { result: Tensor; leaves: Variable[] } {
-  const leaf = (...shape: number[]) => new Variable(shape, () => values(sizeOf(shape)));
-  if (isProduct(problem)) {
-    const { kind, layers, rows, inner, columns } = problem, transposeA = kind === "productT";
-    const a = transposeA ? leaf(layers, inner, rows) : leaf(layers, rows, inner);
-    const b = leaf(layers, inner, columns);
-    return { result: matmul(a, b, { transposeA }), leaves: [a, b] };
-  }
-  const { kind, n, pixels, c, o, kernel, stride, padding } = problem;
-  const x = leaf(n, ...pixels, c), w = leaf(...kernel, c, o);
-  const g = leaf(n, ...resultPixels(problem), o);
-  const nchw = (v: Tensor) => permute(v, [0, 3, 1, 2]),
-    nhwc = (v: Tensor) => permute(v, [0, 2, 3, 1]);
-  const image = nchw(x), weight = permute(w, inverseOrder(CONV_WEIGHT_ORDER));
-  const y = conv2d(image, weight, undefined, {
-    stride: [...stride] as [number, number],
-    padding: [...padding] as [number, number],
-  });
-  const leaves = [x, w, g];
-  if (kind === "forward") return { result: nhwc(y), leaves };
-  const wrt = kind === "inputGrad" ? image : weight;
-  const [gradient] = grad(y, [wrt], nchw(g));
-  return {
-    result: kind === "inputGrad" ? nhwc(gradient!) : permute(gradient!, CONV_WEIGHT_ORDER),
-    leaves,
-  };
-}
-
-/** The share of its time that a schedule must save to be taken instead of the rule's. */
+/** The share of the rule's time that a schedule must save to be taken instead. */
 const WORTHWHILE = 0.02;
+/** That of Winograd's m = 6, whose rounding errors are five times those of the others. */
+const WORTH_ERRORS = 0.1;
+/** Schedules that meet the rule's choice in the end, and how near the best of them the others are. */
+const FINALISTS = 2, NEAR = 1.05;
 /** Of Winograd's sizes, how many times the fewest multiplications are still tried. */
 const MULTIPLICATIONS = 1.6;
 /** A schedule that took so many times as long as the best is not tried for such problems again. */
@@ -171,47 +126,25 @@ const HOPELESS = 2.5;
 /** How much slower than the best so far a first measurement may be to be worth a second look. */
 const CLOSE = 1.25;
 
-/** Milliseconds without timestamps that a measurement lasts. */
-const ENOUGH = 120;
+/** Milliseconds that a measurement by timestamps lasts, if that takes no more runs than these. */
+const ENOUGH = 10, MOST_RUNS = 64;
+/** Milliseconds that one without timestamps lasts. */
+const ENOUGH_BY_HOST = 300;
+/** Tries to get timestamps that make sense, before they are given up. */
+const TRIES = 3;
 
-/**
- * Milliseconds of a run, by the device's own clock where it has one that makes sense; else by the
- * host's, in as many runs as are long beside the wait for them.
- */
-async function timeRun(plan: Plan): Promise<number> {
-  const { device, steps } = plan, { gpu } = device;
-  if (gpu.features.has("timestamp-query")) {
-    using stack = new DisposableStack();
-    const querySet = gpu.createQuerySet({ type: "timestamp", count: 2 });
-    const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
-    const resolved = gpu.createBuffer({ size: 16, usage: QUERY_RESOLVE | COPY_SRC });
-    const staging = gpu.createBuffer({ size: 16, usage: COPY_DST | MAP_READ });
-    [querySet, resolved, staging].forEach((x) => stack.defer(() => x.destroy()));
-    const encoder = gpu.createCommandEncoder();
-    steps.forEach((_, i) =>
-      plan.encodeStep(encoder, i, {
-        timestampWrites: {
-          querySet,
-          ...i === 0 && { beginningOfPassWriteIndex: 0 },
-          ...i === steps.length - 1 && { endOfPassWriteIndex: 1 },
-        },
-      })
-    );
-    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
-    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
-    const commands = encoder.finish();
-    const elapsed = await waitFor(device, () => gpu.queue.submit([commands]));
-    await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
-    const [start, end] = new BigUint64Array(staging.getMappedRange().slice(0));
-    const ms = Number(end! - start!) / 1e6;
-    if (ms > 0 && ms <= elapsed && ms >= 0.5 * elapsed - 30) return ms;
-  }
-  const run = (times: number) =>
-    waitFor(device, () => {
-      for (let i = 0; i < times; i++) plan.run();
-    });
-  const times = Math.min(64, Math.ceil(ENOUGH / await run(1)));
-  return await run(times) / times;
+/** Runs of a plan that make a measurement, if one takes so many milliseconds. */
+const runsFor = (ms: number) => Math.min(MOST_RUNS, Math.ceil(ENOUGH / ms));
+
+/** The share of the rule's time that a schedule has to save. */
+const worthOf = (name: string) => winogradSize(name) === 6 ? WORTH_ERRORS : WORTHWHILE;
+
+/** A {@link Tuning} while it comes about. */
+interface Trial extends Tuning {
+  schedule: string;
+  readonly milliseconds: Map<string, number>;
+  readonly refused: Map<string, string>;
+  readonly skipped: Map<string, string>;
 }
 
 class Search {
@@ -220,6 +153,8 @@ class Search {
   readonly #tunings = new Map<string, Tuning>();
   /** Times relative to the best, by kind of problem and schedule. */
   readonly #ratios = new Map<string, number>();
+  /** Whether the device's own clock is of use. */
+  #stamps = true;
   #done = 0;
   #of = 0;
 
@@ -227,6 +162,7 @@ class Search {
 
   async all(roots: readonly Tensor[]): Promise<Tuning[]> {
     const { device } = this;
+    const before = new Set(device.tuned.keys());
     const problems = problemsOf(device, roots);
     // A product of Winograd's, say, is measured with the convolution that it is part of.
     const convolutions = [...problems].filter(([, { problem }]) => !isProduct(problem));
@@ -239,14 +175,17 @@ class Search {
       problemFlops(problem) * layers.size;
     const order = [...problems].sort(([, a], [, b]) => cost(b) - cost(a));
     this.#of = order.length;
-    for (const [key, { problem, layers }] of order) {
-      await this.#tune(key, problem, [...layers]);
-      this.#done++;
-    }
-    // Of what was tried along the way, keep what is used.
-    const used = problemsOf(device, roots);
-    for (const key of this.#tunings.keys()) {
-      if (!used.has(key)) device.tuned.delete(key);
+    try {
+      for (const [key, { problem, layers }] of order) {
+        await this.#tune(key, problem, [...layers]);
+        this.#done++;
+      }
+    } finally {
+      // Of what was tried along the way, keep what is used, here or in what was tuned before.
+      const used = problemsOf(device, roots);
+      for (const key of this.#tunings.keys()) {
+        if (!used.has(key) && !before.has(key)) device.tuned.delete(key);
+      }
     }
     return order.map(([key]) => this.#tunings.get(key)!);
   }
@@ -260,93 +199,169 @@ class Search {
     return signal?.aborted || this.#seconds >= budget;
   }
 
-  /** Times the schedules of a problem, and of the problems inside them, and takes the fastest. */
+  /** Tunes a problem, and those inside its schedules. What is not decided stays as it was. */
   async #tune(
     key: string,
     problem: Problem,
     layers: readonly string[],
     within = "",
-  ): Promise<void> {
-    const { device } = this;
-    const before = device.tuned.get(key);
-    device.tuned.delete(key);
-    const rule = choiceFor(device.target, problem);
-    const milliseconds = new Map<string, number>();
-    const tuning = { problem, layers, rule, schedule: rule, milliseconds };
-    this.#tunings.set(key, tuning);
+  ): Promise<Tuning> {
+    const { tuned, target } = this.device;
+    let choice = tuned.get(key);
+    tuned.delete(key);
+    const rule = choiceFor(target, problem);
+    const trial: Trial = {
+      ...{ problem, layers, rule, schedule: rule },
+      ...{ milliseconds: new Map(), refused: new Map(), skipped: new Map() },
+    };
+    this.#tunings.set(key, trial);
     const { result, leaves } = graphOf(problem);
-    const hopeless = new Set<string>();
-    for (const name of this.#worthTrying(problem, rule)) {
-      if (this.#over) break;
-      if (hopeless.has(sortOf(name))) continue;
+    try {
+      if (await this.#timeAll(key, trial, result, within)) {
+        const winner = await this.#winner(key, trial, result);
+        if (winner !== undefined) choice = winner === rule ? undefined : winner;
+      }
+    } finally {
+      freeVariables(leaves);
+      if (choice === undefined) tuned.delete(key);
+      else tuned.set(key, choice);
+    }
+    trial.schedule = choiceFor(target, problem);
+    const best = trial.milliseconds.get(trial.schedule);
+    for (const [name, ms] of best ? trial.milliseconds : []) {
+      this.#ratios.set(`${familyOf(problem)} ${name}`, ms / best!);
+    }
+    return trial;
+  }
+
+  /** Times the schedules of a problem, the rule's first; whether there was time for all. */
+  async #timeAll(key: string, trial: Trial, result: Tensor, within: string): Promise<boolean> {
+    const { device } = this, { problem, layers, rule, milliseconds, refused, skipped } = trial;
+    const names = candidates(device.target, problem).filter((name) => name !== rule);
+    for (const name of [rule, ...names]) {
+      if (this.#over) return false;
+      const hopeless = name !== rule && this.#hopeless(name, trial);
+      if (hopeless) {
+        skipped.set(name, hopeless);
+        continue;
+      }
       device.tuned.set(key, name);
       const doing = within || `${layers[0] || "graph"} ${problem.kind}: ${name}`;
       for (const [inner, { problem }] of problemsOf(device, [result])) {
-        if (!this.#tunings.has(inner)) await this.#tune(inner, problem, [], doing);
+        if (this.#tunings.has(inner)) continue;
+        const tuning = await this.#tune(inner, problem, [], doing);
+        for (const [of, why] of tuning.refused) refused.set(`${name}, ${of}`, why);
       }
-      if (this.#over) break;
+      if (this.#over) return false;
       await this.options.onProgress?.({
         done: this.#done,
         of: this.#of,
         doing: within ? `${doing}, ${name}` : doing,
         seconds: this.#seconds,
       });
+      using plan = await this.#plan(result, name, trial);
+      if (!plan) continue;
       const best = Math.min(...milliseconds.values());
-      const ms = await this.#time(result, best);
-      if (ms !== undefined) milliseconds.set(name, ms);
-      if (ms !== undefined && ms > HOPELESS * best) hopeless.add(sortOf(name));
+      const once = await this.#time(plan, 1), runs = runsFor(once);
+      const ms = runs > 1 ? await this.#time(plan, runs) : once;
+      milliseconds.set(name, ms > CLOSE * best ? ms : Math.min(ms, await this.#time(plan, runs)));
     }
-    leaves.forEach(({ storage }) => storage?.buffer.destroy());
-    if (milliseconds.size === 0) {
-      device.tuned.delete(key);
-      if (before !== undefined) device.tuned.set(key, before);
-      tuning.schedule = choiceFor(device.target, problem);
-      return;
-    }
-    tuning.schedule = this.#fastest(milliseconds, rule);
-    device.tuned.set(key, tuning.schedule);
-    const best = milliseconds.get(tuning.schedule)!;
-    for (const [name, ms] of milliseconds) {
-      this.#ratios.set(`${familyOf(problem)} ${name}`, ms / best);
-    }
+    return true;
   }
 
-  /** The candidates with a chance, the rule's choice first. */
-  #worthTrying(problem: Problem, rule: string): string[] {
-    const all = candidates(this.device.target, problem);
-    const sizes = all.flatMap((name) => winogradSize(name) ?? []);
-    const least = Math.min(...sizes.map((m) => winogradCost(problem as Convolution, m)));
-    const rest = all.filter((name) => {
-      const m = winogradSize(name);
-      return name !== rule && (this.#ratios.get(`${familyOf(problem)} ${name}`) ?? 1) < SLOW &&
-        (!m || winogradCost(problem as Convolution, m) <= MULTIPLICATIONS * least);
-    });
-    return [rule, ...rest];
+  /** Why a schedule of a problem is not worth a try; undefined where it is. */
+  #hopeless(name: string, { problem, milliseconds }: Trial): string | undefined {
+    const ratio = this.#ratios.get(`${familyOf(problem)} ${name}`) ?? 1;
+    if (ratio >= SLOW) return `took ${ratio.toFixed(1)} times the best for a problem of its kind`;
+    const m = winogradSize(name);
+    if (m) {
+      const cost = (name: string) => winogradCost(problem as Convolution, winogradSize(name)!);
+      const sizes = candidates(this.device.target, problem).filter(winogradSize);
+      const more = cost(name) / Math.min(...sizes.map(cost));
+      return more > MULTIPLICATIONS
+        ? `has ${more.toFixed(1)} times the multiplications of another size`
+        : undefined;
+    }
+    const best = Math.min(...milliseconds.values());
+    const slow = [...milliseconds].find(([of, ms]) =>
+      sortOf(of) === sortOf(name) && ms > HOPELESS * best
+    );
+    return slow && `${slow[0]} took ${(slow[1] / best).toFixed(1)} times the best`;
   }
 
-  /** Milliseconds of a graph; undefined where the device cannot run it. */
-  async #time(result: Tensor, best: number): Promise<number | undefined> {
+  /**
+   * The schedule to take: the rule's, unless another is clearly faster when both are measured in
+   * turns. Undefined where that cannot be told: there is no time, or nothing can be run.
+   */
+  async #winner(key: string, trial: Trial, result: Tensor): Promise<string | undefined> {
+    const { rule, milliseconds } = trial;
+    const cost = (name: string) => milliseconds.get(name)! / (1 - worthOf(name));
+    const others = [...milliseconds.keys()].filter((name) => name !== rule)
+      .sort((a, b) => cost(a) - cost(b));
+    const ruled = milliseconds.get(rule);
+    if (ruled === undefined) return others[0];
+    const most = Math.min(ruled, NEAR * cost(others[0] ?? rule));
+    const names = [rule, ...others.filter((name) => cost(name) < most).slice(0, FINALISTS)];
+    using stack = new DisposableStack();
+    const contenders = new Map<string, Contender>();
+    for (const name of names) {
+      this.device.tuned.set(key, name);
+      const plan = stack.use(await this.#plan(result, name, trial));
+      if (!plan) continue;
+      const runs = runsFor(milliseconds.get(name)!);
+      contenders.set(name, { worth: worthOf(name), measure: () => this.#time(plan, runs) });
+    }
+    if (!contenders.has(rule)) return undefined;
+    if (contenders.size === 1) return rule;
+    const stamps = this.#stamps;
+    const found = await contest([...contenders.values()], () => this.#over);
+    // Times by two clocks are not to be compared.
+    if (!found || this.#stamps !== stamps) return undefined;
+    const finalists = [...contenders.keys()];
+    finalists.forEach((name, i) => milliseconds.set(name, found.medians[i]!));
+    return finalists[found.winner]!;
+  }
+
+  /**
+   * A plan of a graph that has run once, so that the driver has compiled what it has to; null where
+   * the device cannot run it, and `refused` has the reason then. A lost device is the end.
+   */
+  async #plan(result: Tensor, name: string, { refused }: Trial): Promise<Plan | null> {
     const { device } = this;
+    let plan: Plan | null = null;
     try {
-      using plan = await Plan.compile({ outputs: [result], device });
-      // The first run lets the driver compile what it has to.
-      await waitFor(device, () => plan.run());
-      const first = await timeRun(plan);
-      if (first > CLOSE * best) return first;
-      return Math.min(first, await timeRun(plan), await timeRun(plan));
+      plan = await Plan.compile({ outputs: [result], device });
+      await waitFor(device, () => plan!.run());
+      return plan;
     } catch (error) {
-      // Too large for a buffer, or refused by the driver: no candidate. A lost device is the end.
+      plan?.[Symbol.dispose]();
       if (!(error instanceof PlanError || error instanceof DeviceError)) throw error;
       device.check();
-      return undefined;
+      refused.set(name, error.message);
+      return null;
     }
   }
 
-  #fastest(milliseconds: ReadonlyMap<string, number>, rule: string): string {
-    // Rounding errors of m = 6 are five times those of the others.
-    const cost = ([name, ms]: [string, number]) =>
-      ms * (name === rule ? 1 - WORTHWHILE : winogradSize(name) === 6 ? 1.1 : 1);
-    return [...milliseconds].reduce((a, b) => cost(b) < cost(a) ? b : a)[0];
+  /**
+   * Milliseconds of a run, of so many in a row: by the device's own clock where it has one that
+   * makes sense, else by the host's.
+   */
+  async #time(plan: Plan, times: number): Promise<number> {
+    const { device } = this;
+    for (let tries = 0; this.#stamps && tries < TRIES; tries++) {
+      const found = await passTimes(
+        device,
+        1,
+        (encoder, _, stamps) => plan.encode(encoder, { times, ...stamps }),
+      );
+      if (found) return found[0]! / times;
+    }
+    this.#stamps = false;
+    const run = (times: number) => {
+      for (let i = 0; i < times; i++) plan.run();
+    };
+    const [ms] = await timings(device, run, { enough: ENOUGH_BY_HOST, runs: 1 });
+    return ms!;
   }
 }
 

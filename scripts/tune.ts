@@ -22,25 +22,27 @@ const usage = () =>
   `usage: deno task tune [--budget SECONDS] [--batch-size N] [--resize N] [--model NAME] [--json]
 
 Measures which schedules compute a training step's convolutions and matrix products fastest on this
-adapter, the most expensive first, and keeps the winners: deno task train uses them from then on.
-What the budget does not reach keeps the schedules that rules choose. Nothing else should run
-meanwhile.
+adapter, the most expensive first, and keeps those that are clearly faster than what rules choose:
+deno task train uses them from then on. What the budget does not reach stays as it was. Nothing else
+should run meanwhile.
 
   --budget SECONDS  time after which no other measurement is begun (${BUDGET})
   --batch-size N    images of a step (${batchSize})
   --resize N        size of the images (${resize})
   --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
-  --json            print one JSON object, with all times, instead of the table
+  --json            print one JSON object instead of the table, with all times, and which schedules
+                    were refused by compiler or device, or skipped as hopeless, and why
   -h, --help        this text
 
 Winners hold for one batch size and image size; tune for others too, all are kept. The table goes
-to stdout, all else to stderr. GFLOP/s are those of the direct computation, so Winograd's may exceed
-the measured ceiling: what multiply-adds reach that never leave the registers.
+to stdout, all else to stderr, also a line for each schedule that was refused. GFLOP/s are those of
+the direct computation, so Winograd's may exceed the measured ceiling: what multiply-adds reach that
+never leave the registers.
 
 The file is $XDG_CACHE_HOME/resnette/tuned-ADAPTER-….json (by default in ~/.cache, on macOS in
 ~/Library/Caches, on Windows in %LOCALAPPDATA%), one for each adapter, version of Deno and of this
 project. Remove it, or train with --no-tuned, to go back to the rules. Ctrl-C keeps what has been
-measured so far.
+decided so far.
 
 exit code: 0 tuned; 1 no adapter, or the winners cannot be kept; 2 the command line is wrong;
 130 stopped by Ctrl-C; 143 by SIGTERM`;
@@ -111,6 +113,17 @@ export function formatTunings(tunings: readonly Tuning[], { gflops: most }: Ceil
   ].join("\n");
 }
 
+/** A line for each schedule that cannot be run here: layer, pass, schedule, and the reason. */
+export function formatRefused(tunings: readonly Tuning[]): string[] {
+  return tunings.flatMap((tuning) =>
+    [...tuning.refused].map(([name, why]) =>
+      `warning: ${layersOf(tuning)} ${tuning.problem.kind}: ${name} cannot be run: ${
+        why.replace(/\s+/g, " ")
+      }`
+    )
+  );
+}
+
 async function run(settings: Settings, reporter: TrainReporter): Promise<number> {
   const folder = cacheFolder();
   if (!folder) {
@@ -138,6 +151,7 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
     signal: stop.signal,
     onProgress: (progress) => reporter.tuning(progress, budget),
   });
+  for (const line of formatRefused(tunings)) await reporter.say(line);
   await reporter.clear();
   if (settings.json) {
     console.log(JSON.stringify(report(tunings, device, ceiling, settings), null, 2));
@@ -159,6 +173,8 @@ function report(tunings: readonly Tuning[], device: Device, ceiling: Ceiling, se
       schedule: tuning.schedule,
       rule: tuning.rule,
       milliseconds: Object.fromEntries(tuning.milliseconds),
+      refused: Object.fromEntries(tuning.refused),
+      skipped: Object.fromEntries(tuning.skipped),
       gflops: gflops(tuning) ?? null,
     })),
   };

@@ -19,6 +19,7 @@ import {
   FASHION_MNIST_FILES,
   type Feeds,
   formatShape,
+  freeVariables,
   grad,
   type ImageDataset,
   input,
@@ -86,13 +87,16 @@ interface Setting {
   readonly timing: TimingOptions;
 }
 
-/** Median milliseconds of a run of a plan. */
+/** Median milliseconds of a run of a plan; the variables that it uses are freed. */
 async function timePlan(
   options: PlanOptions,
   { device, timing }: Setting,
   feeds: Feeds = {},
 ): Promise<number> {
   using plan = await Plan.compile({ ...options, device });
+  const used = new Set(plan.steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
+  using stack = new DisposableStack();
+  stack.defer(() => freeVariables([...used].filter((x) => x instanceof Variable)));
   const submit = (times: number) => {
     for (let i = 0; i < times; i++) plan.run(feeds);
   };
@@ -219,6 +223,7 @@ function network(setting: Setting): Bench[] {
             found.push(performance.now() - start);
           });
         }
+        freeVariables(run.net.namedVariables().map(([, variable]) => variable));
         return { ms: median(found.slice(1)) };
       },
     },

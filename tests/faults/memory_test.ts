@@ -5,7 +5,7 @@
 
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   add,
   conv2d,
@@ -16,9 +16,12 @@ import {
   grad,
   input,
   matmul,
+  measureCeiling,
   mul,
+  permute,
   Plan,
   predict,
+  profilePlan,
   readVariables,
   relu,
   resnet18,
@@ -26,6 +29,7 @@ import {
   tensor,
   trainConfig,
   Trainer,
+  tune,
   Variable,
 } from "@resnette/resnette";
 import { median } from "../../lib/timing.ts";
@@ -191,6 +195,35 @@ Deno.test("runs, tests and predictions leave their networks' values, which can b
   }
   resident.check();
   report(`${runs} networks trained, tested, asked and freed; process ${resident}`);
+});
+
+Deno.test("measuring leaves nothing: ceilings, profiles, and tuning, also where that fails", async () => {
+  using live = new LiveBuffers();
+  using device = await Device.request();
+  const a = tensor(new Float32Array(32 * 64), [32, 64]), product = matmul(a, permute(a, [1, 0]));
+  const works: Record<string, () => Promise<unknown>> = {
+    measureCeiling: () => measureCeiling(device),
+    "profilePlan by timestamps": async () => {
+      using plan = await Plan.compile({ outputs: [product], device });
+      await profilePlan(plan, {}, { enough: 5 });
+    },
+    "profilePlan by submits": async () => {
+      using plan = await Plan.compile({ outputs: [product], device });
+      await profilePlan(plan, {}, { enough: 5, clock: "submits" });
+    },
+    tune: () => tune(device, [product]),
+    "tune that fails": () => {
+      let told = 0;
+      const onProgress = () => {
+        if (++told === 2) throw new Error("enough");
+      };
+      return assertRejects(() => tune(device, [product], { onProgress }), Error, "enough");
+    },
+  };
+  for (const [name, work] of Object.entries(works)) {
+    for (let i = 0; i < rounds(1, 5); i++) await work();
+    assertEquals(beside(live), [], name);
+  }
 });
 
 Deno.test("a device that is disposed of leaves no buffer, whoever has some on it", async () => {
