@@ -25,7 +25,7 @@ import {
 } from "./schedule.ts";
 import type { Shape } from "./shape.ts";
 import { input, type Tensor } from "./tensor.ts";
-import { type Contender, contest, passTimes, timings, waitFor } from "./timing.ts";
+import { type Contender, contest, passTimes, timings } from "./timing.ts";
 
 /** How far tuning has come. */
 export interface TuneProgress {
@@ -123,8 +123,6 @@ const MULTIPLICATIONS = 1.6;
 const SLOW = 1.6;
 /** If one took so many times as long as the best, those of its sort are not tried either. */
 const HOPELESS = 2.5;
-/** How much slower than the best so far a first measurement may be to be worth a second look. */
-const CLOSE = 1.25;
 
 /** Milliseconds that a measurement by timestamps lasts, if that takes no more runs than these. */
 const ENOUGH = 10, MOST_RUNS = 64;
@@ -259,14 +257,24 @@ class Search {
         doing: within ? `${doing}, ${name}` : doing,
         seconds: this.#seconds,
       });
-      using plan = await this.#plan(result, name, trial);
-      if (!plan) continue;
-      const best = Math.min(...milliseconds.values());
-      const once = await this.#time(plan, 1), runs = runsFor(once);
-      const ms = runs > 1 ? await this.#time(plan, runs) : once;
-      milliseconds.set(name, ms > CLOSE * best ? ms : Math.min(ms, await this.#time(plan, runs)));
+      try {
+        using plan = await Plan.compile({ outputs: [result], device });
+        // At first the driver may have to compile.
+        const once = Math.min(await this.#time(plan, 1), await this.#time(plan, 1));
+        const runs = runsFor(once);
+        milliseconds.set(name, runs > 1 ? await this.#time(plan, runs) : once);
+      } catch (error) {
+        this.#refuse(name, trial, error);
+      }
     }
     return true;
+  }
+
+  /** Notes why a schedule cannot be run. A lost device is the end, and so is what was no refusal. */
+  #refuse(name: string, { refused }: Trial, error: unknown): void {
+    if (!(error instanceof PlanError || error instanceof DeviceError)) throw error;
+    this.device.check();
+    refused.set(name, error.message);
   }
 
   /** Why a schedule of a problem is not worth a try; undefined where it is. */
@@ -294,7 +302,7 @@ class Search {
    * turns. Undefined where that cannot be told: there is no time, or nothing can be run.
    */
   async #winner(key: string, trial: Trial, result: Tensor): Promise<string | undefined> {
-    const { rule, milliseconds } = trial;
+    const { device } = this, { rule, milliseconds } = trial;
     const cost = (name: string) => milliseconds.get(name)! / (1 - worthOf(name));
     const others = [...milliseconds.keys()].filter((name) => name !== rule)
       .sort((a, b) => cost(a) - cost(b));
@@ -305,11 +313,15 @@ class Search {
     using stack = new DisposableStack();
     const contenders = new Map<string, Contender>();
     for (const name of names) {
-      this.device.tuned.set(key, name);
-      const plan = stack.use(await this.#plan(result, name, trial));
-      if (!plan) continue;
+      device.tuned.set(key, name);
       const runs = runsFor(milliseconds.get(name)!);
-      contenders.set(name, { worth: worthOf(name), measure: () => this.#time(plan, runs) });
+      try {
+        const plan = stack.use(await Plan.compile({ outputs: [result], device }));
+        contenders.set(name, { worth: worthOf(name), measure: () => this.#time(plan, runs) });
+      } catch (error) {
+        // There is no memory for all of them at once.
+        this.#refuse(name, trial, error);
+      }
     }
     if (!contenders.has(rule)) return undefined;
     if (contenders.size === 1) return rule;
@@ -320,26 +332,6 @@ class Search {
     const finalists = [...contenders.keys()];
     finalists.forEach((name, i) => milliseconds.set(name, found.medians[i]!));
     return finalists[found.winner]!;
-  }
-
-  /**
-   * A plan of a graph that has run once, so that the driver has compiled what it has to; null where
-   * the device cannot run it, and `refused` has the reason then. A lost device is the end.
-   */
-  async #plan(result: Tensor, name: string, { refused }: Trial): Promise<Plan | null> {
-    const { device } = this;
-    let plan: Plan | null = null;
-    try {
-      plan = await Plan.compile({ outputs: [result], device });
-      await waitFor(device, () => plan!.run());
-      return plan;
-    } catch (error) {
-      plan?.[Symbol.dispose]();
-      if (!(error instanceof PlanError || error instanceof DeviceError)) throw error;
-      device.check();
-      refused.set(name, error.message);
-      return null;
-    }
   }
 
   /**
