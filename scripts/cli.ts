@@ -50,10 +50,16 @@ function parse<V extends string, S extends string>(
   { values = [], switches = [], words }: Command<V, S>,
 ): Flags<V, S> | undefined {
   const found: string[] = [];
+  // As plain strings: `parseArgs` takes no array of a type parameter.
+  const takesValue: readonly string[] = values, takesNone: readonly string[] = switches;
+  // It would read `--no-out=a` as `--out=a`.
+  const mayBeFlags = args.includes("--") ? args.slice(0, args.indexOf("--")) : args;
+  const negated = mayBeFlags.find((arg) => /^--no-[^=]+=/.test(arg));
+  if (negated !== undefined) throw new UsageError(`unknown: ${negated}`);
   const flags: Record<string, unknown> = parseArgs(args, {
-    string: [...values],
-    collect: [...values],
-    boolean: ["help", ...switches],
+    string: takesValue,
+    collect: takesValue,
+    boolean: ["help", ...takesNone],
     alias: { help: "h" },
     unknown: (arg: string, key?: string) => {
       if (!words || key !== undefined) throw new UsageError(`unknown: ${arg}`);
@@ -61,7 +67,7 @@ function parse<V extends string, S extends string>(
       return false;
     },
   });
-  if (flags["help"] === true) return undefined;
+  if (flags["help"] !== false) return undefined; // `-h=` is "", `-h0` is 0.
   const given: Partial<Record<V, string>> = {};
   for (const name of values) {
     const [value, another] = flags[name] as string[];

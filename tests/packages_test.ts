@@ -1,107 +1,211 @@
 /**
  * What this project relies on in `@std/cli`, `@std/streams`, `@std/assert` and `@deno/gfm`. The same
- * tests hold for the real packages and for the stand-ins of `scripts/offline`.
+ * tests hold for the real packages and for the stand-ins of `scripts/offline`, which have what the
+ * project uses and nothing else.
  */
 
 import { CSS, render } from "@deno/gfm";
 import {
   assert,
+  assertAlmostEquals,
   assertEquals,
+  assertInstanceOf,
+  assertMatch,
   assertNotEquals,
   assertRejects,
+  assertStrictEquals,
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
 import { parseArgs } from "@std/cli/parse-args";
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
-import { ByteSliceStream } from "@std/streams/byte-slice-stream";
 import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import { toBytes } from "@std/streams/to-bytes";
 import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
+import project from "../deno.json" with { type: "json" };
 
-Deno.test("parseArgs reads declared flags, and types what it returns", () => {
-  const flags = parseArgs(["--epochs", "3", "-h", "--only=a", "--only=b", "--no-bar", "rest"], {
-    string: ["epochs", "out", "only"],
-    boolean: ["help", "bar", "quiet"],
-    collect: ["only"],
-    negatable: ["bar"],
+/**
+ * What the project imports from where: each was compared with its stand-in, type, errors and edges.
+ * What comes to it has to be compared first, and tested below.
+ */
+const COMPARED: Readonly<Record<string, readonly string[]>> = {
+  "@deno/gfm": ["CSS", "render"],
+  "@std/assert": [
+    "assert",
+    "assertAlmostEquals",
+    "assertEquals",
+    "assertInstanceOf",
+    "assertMatch",
+    "assertNotEquals",
+    "assertRejects",
+    "assertStrictEquals",
+    "assertStringIncludes",
+    "assertThrows",
+  ],
+  "@std/cli/parse-args": ["parseArgs"],
+  "@std/cli/unstable-progress-bar": ["ProgressBar"],
+  "@std/streams/limited-bytes-transform-stream": ["LimitedBytesTransformStream"],
+  "@std/streams/to-bytes": ["toBytes"],
+  "@std/streams/unstable-fixed-chunk-stream": ["FixedChunkStream"],
+};
+
+const ROOT = new URL("..", import.meta.url);
+const STAND_INS = new URL("scripts/offline/", ROOT);
+const read = (url: URL) => Deno.readTextFile(url);
+const sorted = (names: Iterable<string>) => [...names].sort();
+
+/** The project's own modules and documents. */
+async function* sources(folder: URL): AsyncGenerator<URL> {
+  for await (const { name, isDirectory, isFile } of Deno.readDir(folder)) {
+    if (/^\.|^(data|fixtures|node_modules|offline|runs)$/.test(name)) continue;
+    if (isDirectory) yield* sources(new URL(`${name}/`, folder));
+    else if (isFile && /\.(ts|md)$/.test(name)) yield new URL(name, folder);
+  }
+}
+
+Deno.test("what is imported from the packages was compared with the stand-ins", async () => {
+  const used = new Map<string, Set<string>>();
+  for await (const url of sources(ROOT)) {
+    const text = (await read(url)).replace(/^ \* ?/gm, "");
+    const statements = text.matchAll(
+      /\b(?:import|export)\b\s*(?:type\s*)?([^;"'`()]*?)(?:\bfrom\s*|\()?["']((?:jsr:|@std\/|@deno\/)[^"']*)["']/g,
+    );
+    for (const [, what = "", from = ""] of statements) {
+      const names = used.get(from) ?? new Set();
+      used.set(from, names);
+      for (const name of what.replace(/[{}]/g, "").split(",")) {
+        const [imported = ""] = name.trim().replace(/^type /, "").split(/\s/);
+        if (imported !== "") names.add(imported);
+      }
+    }
+  }
+  assertEquals(
+    Object.fromEntries(sorted(used.keys()).map((from) => [from, sorted(used.get(from)!)])),
+    COMPARED,
+  );
+});
+
+Deno.test("a stand-in exports what was compared, and nothing else", async () => {
+  const exported: Record<string, string[]> = {};
+  const names: string[] = [];
+  for await (const { name: folder } of Deno.readDir(STAND_INS)) {
+    const at = new URL(`${folder}/`, STAND_INS);
+    const { name, exports, ...rest } = JSON.parse(await read(new URL("deno.json", at)));
+    assertEquals(rest, {});
+    names.push(name);
+    const files: Record<string, string> = typeof exports === "string" ? { ".": exports } : exports;
+    for (const [path, file] of Object.entries(files)) {
+      const all = [...(await read(new URL(file, at))).matchAll(/^export\b.*/gm)].map(String);
+      const declared = all.map((line) =>
+        line.match(/^export (?:async )?(?:class|const|function|interface|type) (\w+)/)?.[1] ?? line
+      );
+      exported[name + path.slice(1)] = sorted(new Set(declared));
+    }
+  }
+  assertEquals(exported, COMPARED);
+  assertEquals(sorted(names), sorted(Object.keys(project.imports)));
+});
+
+/** Calls it as `scripts/cli.ts` does; also returns what `unknown` was called with. */
+function parse(...args: string[]): [flags: Record<string, unknown>, unknown: unknown[]] {
+  const unknown: unknown[] = [];
+  const flags: Record<string, unknown> = parseArgs(args, {
+    string: ["out", "lr"],
+    collect: ["out", "lr"],
+    boolean: ["help", "json", "no-tuned"],
     alias: { help: "h" },
-    default: { epochs: "10", bar: true },
-  });
-  const epochs: string = flags.epochs;
-  const out: string | undefined = flags.out;
-  const only: string[] = flags.only;
-  const help: boolean = flags.help;
-  assertEquals({ epochs, out, only, help }, {
-    epochs: "3",
-    out: undefined,
-    only: ["a", "b"],
-    help: true,
-  });
-  assertEquals([flags.h, flags.bar, flags.quiet, flags._], [true, false, false, ["rest"]]);
-  assertEquals(parseArgs([], { string: ["lr"], default: { lr: "0.05" } }).lr, "0.05");
-});
-
-Deno.test("parseArgs guesses the types of undeclared flags", () => {
-  assertEquals(parseArgs(["--lr", "1e-3", "--name=x", "-n5", "-abc", "-f", "g", "7"]), {
-    lr: 0.001,
-    name: "x",
-    n: 5,
-    a: true,
-    b: true,
-    c: true,
-    f: "g",
-    _: [7],
-  });
-  assertEquals(parseArgs(["a", "--", "--b"], { "--": true }), { _: ["a"], "--": ["--b"] });
-  assertEquals(parseArgs(["a", "--", "--b"]), { _: ["a", "--b"] });
-  assertEquals(parseArgs(["--on", "false", "--off=false"], { boolean: ["on", "off"] }), {
-    on: false,
-    off: false,
-    _: [],
-  });
-  assertEquals(parseArgs(["--x", "1", "run", "--y"], { stopEarly: true }), {
-    x: 1,
-    _: ["run", "--y"],
-  });
-});
-
-Deno.test("parseArgs hands unknown arguments to the callback, and leaves them out", () => {
-  const seen: unknown[] = [];
-  const flags = parseArgs(["--known", "1", "--unknown=2", "word"], {
-    string: ["known"],
-    unknown: (arg, key, value) => {
-      seen.push([arg, key, value]);
+    unknown: (arg: string, key?: string) => {
+      unknown.push(key === undefined ? arg : [arg, key]);
       return false;
     },
   });
-  assertEquals(seen, [["--unknown=2", "unknown", "2"], ["word", undefined, undefined]]);
-  assertEquals(flags, { known: "1", _: [] });
+  return [flags, unknown];
+}
+
+Deno.test("parseArgs reads declared flags, and hands all else to the callback", () => {
+  const none = { out: [], lr: [], help: false, h: false, json: false, "no-tuned": false, _: [] };
+  const lines: [args: string[], flags: Record<string, unknown>, unknown?: unknown[]][] = [
+    [[], {}],
+    [["--out", "a", "--lr", "0.1", "--json"], { out: ["a"], lr: ["0.1"], json: true }],
+    [["--lr=1", "--lr", "2"], { lr: ["1", "2"] }],
+    [["--out="], { out: [""] }],
+    [["--out=a=b c\nd"], { out: ["a=b c\nd"] }],
+    [["--out"], { out: [""] }],
+    [["--out", "--json"], { out: [""], json: true }],
+    [["--lr", "-1"], { lr: [""] }, [["-1", "1"]]],
+    [["--lr", ""], { lr: [""] }, [""]],
+    [["--json", "word", "7"], { json: true }, ["word", "7"]],
+    [["--json", "false"], {}],
+    [["--json", "true"], { json: true }],
+    [["--json=false"], {}],
+    [["--json=maybe"], { json: true }],
+    [["--no-tuned"], { "no-tuned": true }],
+    [["--no-json"], {}, [["--no-json", "no-json"]]],
+    // Quirks that `scripts/cli.ts` looks after.
+    [["--no-out=a"], { out: ["a"] }],
+    [["-h="], { help: "", h: "" }],
+    [["-h5"], { help: 5, h: 5 }],
+    [["-h"], { help: true, h: true }],
+    [["-hx"], { help: true, h: true }, [["-hx", "x"]]],
+    [["-x", "1", "a"], {}, [["-x", "x"], "a"]],
+    [["-xy=2"], {}, [["-xy=2", "x"]]],
+    [["--bogus", "a", "b"], {}, [["--bogus", "bogus"], "b"]],
+    [["--bogus="], {}, [["--bogus=", "bogus"]]],
+    [["--out.x=1"], {}, [["--out.x=1", "out.x"]]],
+    [["--__proto__=1"], {}, [["--__proto__=1", "__proto__"]]],
+    [["-", "a"], {}, ["-", "a"]],
+    [["a", "--", "--json", "7"], { _: ["--json", "7"] }, ["a"]],
+  ];
+  for (const [args, flags, unknown = []] of lines) {
+    assertEquals(parse(...args), [{ ...none, ...flags }, unknown], args.join(" "));
+  }
 });
 
-Deno.test("ProgressBar writes its line again and again on the stream it is given", async () => {
-  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const text = new Response(readable).text();
-  const options = { max: 2048, writable, barLength: 4, keepOpen: false, interval: 60_000 };
-  const bar = new ProgressBar(options);
-  bar.value = 1024;
-  await bar.stop();
+Deno.test("parseArgs takes names as strings, and no array of a type parameter", () => {
+  const rest = { alias: {}, unknown: () => false as const };
+  const typed = <V extends string>(names: readonly V[]) => {
+    // @ts-expect-error: `V` is no `Extract<V, string>`.
+    parseArgs([], { ...rest, boolean: [], collect: [], string: [...names] });
+    // @ts-expect-error: likewise.
+    parseArgs([], { ...rest, boolean: [], string: [], collect: [...names] });
+    // @ts-expect-error: likewise.
+    parseArgs([], { ...rest, string: [], collect: [], boolean: [...names] });
+  };
+  typed(["a"]);
+  const names: readonly string[] = ["a"];
+  const flags: Record<string, unknown> = parseArgs(["--a=1"], {
+    ...rest,
+    string: names,
+    collect: names,
+    boolean: ["b", ...names.slice(1)],
+  });
+  assertEquals(flags, { a: ["1"], b: false, _: [] });
+});
+
+Deno.test("ProgressBar writes its line now and every second, and takes it away", async () => {
+  const look = { clear: true, fillChar: "█", emptyChar: "░", barLength: 4 } as const;
+  async function written(max: number, value: number): Promise<string> {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const formatter = ({ progressBar }: { progressBar: string }) => `[${progressBar}]`;
+    const bar = new ProgressBar({ ...look, writable, max, formatter });
+    assert(writable.locked);
+    bar.value = value;
+    let text = "", stopped: Promise<void> | undefined;
+    for await (const part of readable.pipeThrough(new TextDecoderStream())) {
+      text += part;
+      if (text.split("]").length === 3) stopped ??= bar.stop().then(() => writable.close());
+    }
+    await stopped;
+    return text;
+  }
+  const shown = (first: string, second: string) => `\r\x1b[K[${first}]\r\x1b[K[${second}]\r\x1b[K`;
   assertEquals(
-    await text,
-    "\r\x1b[K[00:00] [----] [0.00/2.00 KiB]\r\x1b[K[00:00] [##--] [1.00/2.00 KiB]\n",
+    await Promise.all([written(8, 7), written(8, 99), written(8, -1), written(0, 0)]),
+    [shown("░░░░", "███░"), shown("░░░░", "████"), shown("░░░░", "░░░░"), shown("", "")],
   );
 
-  const custom = new TransformStream<Uint8Array, Uint8Array>();
-  const customText = new Response(custom.readable).text();
-  const cleared = new ProgressBar({
-    max: 10,
-    writable: custom.writable,
-    keepOpen: false,
-    clear: true,
-    formatter: ({ value, max }) => `${value} of ${max}`,
-  });
-  await cleared.stop();
-  assertEquals(await customText, "\r\x1b[K0 of 10\r\x1b[K");
+  const writable = new WritableStream<Uint8Array>({ start: (end) => end.error(new Error("gone")) });
+  await new ProgressBar({ ...look, writable, max: 1, formatter: () => "" }).stop();
 });
 
 /** Chunks of these lengths, counting up from 0. */
@@ -110,76 +214,217 @@ function chunks(...lengths: number[]): ReadableStream<Uint8Array> {
   return ReadableStream.from(lengths.map((n) => Uint8Array.from({ length: n }, () => next++)));
 }
 
-Deno.test("byte streams slice, limit and cut anew", async () => {
-  const sliced = chunks(3, 3, 3).pipeThrough(new ByteSliceStream(2, 6));
-  assertEquals(await toBytes(sliced), new Uint8Array([2, 3, 4, 5, 6]));
-  assertThrows(() => new ByteSliceStream(-1), RangeError, "start must be >= 0");
+Deno.test("byte streams limit, cut anew and collect", async () => {
+  const limit = () => new LimitedBytesTransformStream(6, { error: true });
+  assertEquals(
+    await toBytes(chunks(3, 3, 0).pipeThrough(limit())),
+    new Uint8Array([0, 1, 2, 3, 4, 5]),
+  );
+  const over = chunks(3, 3, 1).pipeThrough(limit()).getReader();
+  assertEquals((await over.read()).value, new Uint8Array([0, 1, 2]));
+  assertEquals((await over.read()).value, new Uint8Array([3, 4, 5]));
+  await assertRejects(() => over.read(), RangeError, "Exceeded byte size limit of '6'");
 
-  const limited = chunks(3, 3, 3).pipeThrough(new LimitedBytesTransformStream(7));
-  assertEquals(await toBytes(limited), new Uint8Array([0, 1, 2, 3, 4, 5]));
-  const strict = new LimitedBytesTransformStream(7, { error: true });
-  const message = "Exceeded byte size limit of '7'";
-  await assertRejects(() => toBytes(chunks(3, 3, 3).pipeThrough(strict)), RangeError, message);
-
-  for (const lengths of [[3, 3, 4], [10], [1, 8, 1], [4, 4, 2], [0, 10]]) {
+  for (const lengths of [[3, 3, 4], [10], [1, 8, 1], [4, 4, 2], [0, 10, 0], [1, 1, 1, 1, 6]]) {
     const cut = await Array.fromAsync(chunks(...lengths).pipeThrough(new FixedChunkStream(4)));
     assertEquals(cut.map((chunk) => [...chunk]), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]);
+    assertEquals(cut.map((chunk) => chunk.buffer.byteLength), [4, 4, 2]);
   }
+  assertEquals(await Array.fromAsync(chunks(0).pipeThrough(new FixedChunkStream(4))), []);
+  assertEquals(await toBytes(chunks()), new Uint8Array());
 });
+
+/** An object that holds itself. */
+function loop(n: number): Record<string, unknown> {
+  const x: Record<string, unknown> = { n };
+  return Object.assign(x, { x });
+}
 
 Deno.test("assertEquals compares deeply", () => {
-  assertEquals({ a: [1, { b: NaN }], c: -0 }, { a: [1, { b: NaN }], c: 0 });
-  assertEquals(new Map([["a", new Set([1])]]), new Map([["a", new Set([1])]]));
-  const loop = (n: number) => {
-    const x: Record<string, unknown> = { n };
-    return Object.assign(x, { x });
-  };
-  assertEquals(loop(1), loop(1));
-  const pairs: [unknown, unknown][] = [
+  const equal: [unknown, unknown][] = [
+    [{ a: [1, { b: NaN }], c: -0 }, { c: 0, a: [1, { b: NaN }] }],
+    [Object.assign(Object.create(null), { a: 1 }), { a: 1 }],
+    [new Float32Array([NaN, -0]), new Float32Array([NaN, 0])],
+    [
+      new Map([["a", { b: [1] }], ["c", { b: [] }]]),
+      new Map([["c", { b: [] }], ["a", { b: [1] }]]),
+    ],
+    [new Array(2), []],
+    [loop(1), loop(1)],
+  ];
+  for (const [a, b] of equal) {
+    assertEquals(a, b);
+    assertThrows(() => assertNotEquals(a, b), Error, "Expected actual: ");
+  }
+  const different: [unknown, unknown][] = [
     [loop(1), loop(2)],
     [{ a: undefined }, {}],
+    [{ a: undefined }, { b: undefined }],
+    [[undefined], new Array(1)],
     [[1, 2], [1]],
+    [{ 0: 1 }, [1]],
     [new Float32Array([1, 2]), new Float32Array([1, 3])],
+    [new Float32Array([1]), new Float32Array([1, 0])],
     [new Float32Array([1]), new Float64Array([1])],
-    [new Date(0), new Date(1)],
-    [/a/, /a/g],
+    [new Float32Array([1]), [1]],
     ["1", 1],
+    [1n, 1],
+    [null, undefined],
     [null, {}],
-    [new Set([1, 2]), new Set([1, 3])],
+    [() => 1, () => 1],
+    [{ [Symbol.iterator]: 1 }, {}],
     [new Map([["a", 1]]), new Map([["a", 2]])],
+    [new Map([["a", undefined]]), new Map([["b", undefined]])],
     [new Map([["a", { b: 1 }]]), new Map([["a", { b: 2 }]])],
-    [new Set([{ a: 1 }]), new Set([{ a: 2 }])],
   ];
-  for (const [a, b] of pairs) {
+  for (const [a, b] of different) {
     assertNotEquals(a, b);
-    assertThrows(() => assertEquals(a, b), Error, "Values are not equal");
+    assertThrows(() => assertEquals(a, b), Error, "Values are not equal.\n");
+    assertThrows(() => assertEquals(a, b, "why"), Error, "Values are not equal: why\n");
   }
 });
 
-Deno.test("assertThrows and assertRejects want the class and the message", async () => {
+Deno.test("assertions say what they found", async () => {
   const bad = () => {
-    throw new RangeError("out of range");
+    throw new RangeError("out of \x1b[31mrange");
   };
-  assertEquals(assertThrows(bad, RangeError, "range").message, "out of range");
-  assertThrows(() => assertThrows(bad, TypeError), Error, 'instance of "TypeError"');
-  assertThrows(() => assertThrows(bad, RangeError, "reach"), Error, 'to include "reach"');
-  assertThrows(() => assertThrows(() => {}), Error, "Expected function to throw");
-  await assertRejects(() => Promise.reject(new TypeError("no")), TypeError, "no");
-  await assertRejects(
-    () => assertRejects(() => Promise.resolve(1)),
+  const nothing = () => {};
+  const failures: [assertion: () => unknown, message: string][] = [
+    [() => assert(0), ""],
+    [() => assert("", "why"), "why"],
+    [() => assertNotEquals(1, 1), "Expected actual: 1 not to be: 1."],
+    [() => assertNotEquals("a", "a", "why"), 'Expected actual: "a" not to be: "a": why'],
+    [
+      () => assertAlmostEquals(1, 1.5),
+      'Expected actual: "1" to be close to "1.5e+0": delta "5e-1" is greater than "1.5e-7".',
+    ],
+    [
+      () => assertAlmostEquals(1, NaN, 2, "why"),
+      'Expected actual: "1" to be close to "NaN": delta "NaN" is greater than "2": why',
+    ],
+    [
+      () => assertInstanceOf([], Map),
+      'Expected object to be an instance of "Map" but was "Array".',
+    ],
+    [
+      () => assertInstanceOf(null, Map, "why"),
+      'Expected object to be an instance of "Map" but was "null": why',
+    ],
+    [
+      () => assertInstanceOf(Map, Map),
+      'Expected object to be an instance of "Map" but was not an instanced object.',
+    ],
+    [() => assertMatch("a", /b/i), 'Expected actual: "a" to match: "/b/i".'],
+    [() => assertMatch("a", /b/, "why"), 'Expected actual: "a" to match: "/b/": why'],
+    [() => assertStringIncludes("a", "b"), 'Expected actual: "a" to contain: "b".'],
+    [() => assertStringIncludes("a", "b", "why"), 'Expected actual: "a" to contain: "b": why'],
+    [() => assertThrows(nothing), "Expected function to throw."],
+    [() => assertThrows(nothing, Error, "x", "why"), "Expected function to throw: why"],
+    [
+      () => assertThrows(bad, TypeError),
+      'Expected error to be instance of "TypeError", but was "RangeError".',
+    ],
+    [
+      () => assertThrows(bad, RangeError, "reach", "why"),
+      'Expected error message to include "reach", but got "out of \\u001b[31mrange": why',
+    ],
+  ];
+  for (const [assertion, message] of failures) {
+    const { name, message: found } = assertThrows(assertion, Error);
+    assertEquals([name, found], ["AssertionError", message]);
+  }
+  assertThrows(
+    () => assertStrictEquals(1, 2, "why"),
     Error,
-    "Expected function to reject",
+    "Values are not strictly equal: why\n",
   );
+  assertThrows(
+    () => assertStrictEquals([1], [1]),
+    Error,
+    "Values have the same structure but are not reference-equal.",
+  );
+  assertThrows(() => assertStrictEquals(0, -0), Error);
+
+  const wrong: [assertion: () => Promise<unknown>, message: string][] = [
+    [() => assertRejects(() => Promise.resolve()), "Expected function to reject."],
+    [
+      () => assertRejects(() => Promise.reject(1), Error),
+      "A non-Error object was rejected.",
+    ],
+    [
+      () => assertRejects(() => Promise.reject(new RangeError("a")), TypeError),
+      'Expected error to be instance of "TypeError", but was "RangeError".',
+    ],
+    [
+      () => assertRejects(() => Promise.reject(new Error("a")), Error, "b"),
+      'Expected error message to include "b", but got "a".',
+    ],
+    [() => assertRejects(bad), "Function throws when expected to reject."],
+  ];
+  for (const [assertion, message] of wrong) {
+    const { name, message: found } = await assertRejects(assertion, Error);
+    assertEquals([name, found], ["AssertionError", message]);
+  }
 });
 
-Deno.test("gfm renders tables, anchors and images, and lets no script through", () => {
+Deno.test("assertions let pass what holds, and return what was thrown", async () => {
+  const error = new RangeError("out of \x1b[31mrange");
+  const bad = () => {
+    throw error;
+  };
+  assert([]);
+  assertStrictEquals(NaN, NaN);
+  assertAlmostEquals(1 + 9e-8, 1);
+  assertAlmostEquals(Infinity, Infinity);
+  assertAlmostEquals(-1, 1, 2);
+  assertInstanceOf(error, Error);
+  assertMatch("ab", /b$/);
+  assertStringIncludes("ab", "");
+  assertStrictEquals(assertThrows(bad, Error, "of range"), error);
+  assertStrictEquals(assertThrows(bad, RangeError, ""), error);
+  assertStrictEquals(assertThrows(bad), error);
+  assertStrictEquals(await assertRejects(() => Promise.reject(error), RangeError, "out"), error);
+  assertEquals(await assertRejects(() => Promise.reject(1)), 1);
+});
+
+Deno.test("gfm renders what reports are written in, and lets no script through", () => {
   const html = render(
-    '# Loss\n\n|a|b|\n|:-|-:|\n|1|2|\n\n![plot](plot.png)\n\n<script>alert("x")</script>\n',
-    { baseUrl: "https://example.com/run/" },
+    [
+      "# A *run*, \\*b\\*",
+      "Test **0.9**, `a < b`, \\<script\\>, 'it' & \"that\"",
+      "| Loss | Time |\n| --- | ---: |\n| 1 | 2 s |",
+      "- a\n- b",
+      "## A run, b",
+      "![by step](report/loss.svg)",
+      '<script>alert("x")</script>\n\n<img src=x onerror=y>',
+    ].join("\n\n"),
   );
-  assertStringIncludes(html, '<h1 id="loss">');
-  assertStringIncludes(html, '<td align="right">2</td>');
-  assertStringIncludes(html, 'src="https://example.com/run/plot.png"');
-  assert(!html.includes("<script"), html);
-  assertStringIncludes(CSS, ".markdown-body");
+  const anchor = (id: string) =>
+    `id="${id}"><a class="anchor" aria-hidden="true" tabindex="-1" href="#${id}"><svg></a>`;
+  assertEquals(html.replace(/<svg class="octicon octicon-link".*?<\/svg>/g, "<svg>").split(/\n+/), [
+    `<h1 ${anchor("a-run-b")}A <em>run</em>, *b*</h1>`,
+    "<p>Test <strong>0.9</strong>, <code>a &lt; b</code>, &lt;script&gt;, 'it' &amp; \"that\"</p>",
+    "<table>",
+    "<thead>",
+    "<tr>",
+    "<th>Loss</th>",
+    "<th>Time</th>",
+    "</tr>",
+    "</thead>",
+    "<tbody><tr>",
+    "<td>1</td>",
+    '<td align="right">2 s</td>',
+    "</tr>",
+    "</tbody></table>",
+    "<ul>",
+    "<li>a</li>",
+    "<li>b</li>",
+    "</ul>",
+    `<h2 ${anchor("a-run-b-1")}A run, b</h2>`,
+    '<p><img src="report/loss.svg" alt="by step" /></p>',
+    '<img src="x" />',
+  ]);
+  for (const selector of [".markdown-body", "[data-color-mode"]) {
+    assertStringIncludes(CSS, selector);
+  }
 });

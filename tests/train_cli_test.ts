@@ -106,7 +106,8 @@ Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
     ["--momentum 0.5", "--momentum is for --optimizer sgd only"],
     ["--schedule cosine --gamma 0.5", "--gamma is for --schedule step only"],
     ["--lr 1 --lr 2", "--lr is given twice"],
-    ["--out=", "unknown: --out="],
+    ["--out=", "--out needs a value"],
+    ["--no-out=a", "unknown: --no-out=a"],
     ["--resume", "--resume needs a value"],
   ];
   for (const [words, message] of wrong) {

@@ -1,30 +1,19 @@
 /**
- * Offline stand-in for `@std/streams/limited-bytes-transform-stream`, complete.
+ * Offline stand-in for `@std/streams/limited-bytes-transform-stream`, for limits that are errors.
  *
  * @module
  */
 
-/** Options of {@linkcode LimitedBytesTransformStream}. */
-export interface LimitedBytesTransformStreamOptions {
-  /** Fail with a `RangeError` at the first chunk beyond the limit, rather than end there. */
-  error?: boolean;
-}
-
-/** Passes on whole chunks while their sum is within a limit. */
+/** Passes on whole chunks; the first beyond the limit is an error. */
 export class LimitedBytesTransformStream extends TransformStream<Uint8Array, Uint8Array> {
   /** A stream of at most `size` bytes. */
-  constructor(size: number, options: LimitedBytesTransformStreamOptions = { error: false }) {
+  constructor(size: number, _options: { error: true }) {
     let sum = 0;
     super({
       transform(chunk, controller) {
-        if (sum + chunk.byteLength <= size) {
-          sum += chunk.byteLength;
-          controller.enqueue(chunk);
-        } else if (options.error) {
-          throw new RangeError(`Exceeded byte size limit of '${size}'`);
-        } else {
-          controller.terminate();
-        }
+        sum += chunk.byteLength;
+        if (sum > size) throw new RangeError(`Exceeded byte size limit of '${size}'`);
+        controller.enqueue(chunk);
       },
     });
   }

@@ -1,5 +1,5 @@
 /**
- * Offline stand-in for `@std/streams/to-bytes`, complete.
+ * Offline stand-in for `@std/streams/to-bytes`, all of it.
  *
  * @module
  */

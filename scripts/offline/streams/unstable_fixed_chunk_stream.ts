@@ -1,5 +1,5 @@
 /**
- * Offline stand-in for `@std/streams/unstable-fixed-chunk-stream`, complete.
+ * Offline stand-in for `@std/streams/unstable-fixed-chunk-stream`, all of it.
  *
  * @module
  */
