@@ -249,6 +249,7 @@ Deno.test("assertEquals compares deeply", () => {
       new Map([["a", { b: [1] }], ["c", { b: [] }]]),
       new Map([["c", { b: [] }], ["a", { b: [1] }]]),
     ],
+    [new Set(["a", NaN]), new Set([NaN, "a"])],
     [new Array(2), []],
     [loop(1), loop(1)],
   ];
@@ -273,6 +274,8 @@ Deno.test("assertEquals compares deeply", () => {
     [null, {}],
     [() => 1, () => 1],
     [{ [Symbol.iterator]: 1 }, {}],
+    [new Set([1, 2]), new Set([1, 3])],
+    [new Set([1]), new Map([[1, 1]])],
     [new Map([["a", 1]]), new Map([["a", 2]])],
     [new Map([["a", undefined]]), new Map([["b", undefined]])],
     [new Map([["a", { b: 1 }]]), new Map([["a", { b: 2 }]])],

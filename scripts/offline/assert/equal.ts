@@ -1,7 +1,7 @@
 /**
  * Deep equality as the real `assertEquals` has it (`0` equals `-0`, `NaN` equals `NaN`, a missing
  * property differs from one that is `undefined`), of what tests here compare: arrays, plain objects,
- * typed arrays and maps. It refuses objects of other classes, as it was not compared for them.
+ * typed arrays, maps and sets. It refuses all else, as it was not compared for it.
  *
  * @module
  */
@@ -16,6 +16,9 @@ const kindOf = (value: object): unknown => Object.getPrototypeOf(value) ?? Objec
 /** An object's own enumerable keys. */
 const listed = (value: object): PropertyKey[] =>
   Reflect.ownKeys(value).filter((key) => Object.prototype.propertyIsEnumerable.call(value, key));
+
+const refusal = (what: string) =>
+  new TypeError(`the stand-in of assertEquals does not compare ${what}: see scripts/offline`);
 
 /** Whether two values are deeply equal. */
 export function equal(a: unknown, b: unknown): boolean {
@@ -46,14 +49,16 @@ export function equal(a: unknown, b: unknown): boolean {
   }
 
   function sameContents(x: object, y: object): boolean {
-    if (x instanceof Map) {
-      const other = y as Map<unknown, unknown>;
-      return x.size === other.size &&
-        [...x].every(([key, value]) => other.has(key) && same(value, other.get(key)));
+    if (x instanceof Map || x instanceof Set) {
+      const entries = (all: object) => new Map((all as Map<unknown, unknown>).entries());
+      const left = entries(x), right = entries(y);
+      return left.size === right.size && [...left].every(([key, value]) => {
+        if (typeof key === "object" && key !== null) throw refusal("maps and sets of objects");
+        return right.has(key) && same(value, right.get(key));
+      });
     }
-    if (kindOf(x) !== Object.prototype && !(Array.isArray(x) && kindOf(x) === Array.prototype)) {
-      const name = x.constructor?.name;
-      throw new TypeError(`the stand-in of assertEquals does not compare objects of ${name}`);
+    if (kindOf(x) !== Object.prototype && kindOf(x) !== Array.prototype) {
+      throw refusal(`objects of ${x.constructor?.name}`);
     }
     // As in the real one, the length of an array does not count, so one of holes equals none.
     const keys = new Set([...listed(x), ...listed(y)]);
