@@ -90,7 +90,7 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
  * @example
  * ```ts
  * import { Device, input, matmul, tune } from "@resnette/resnette";
- * import { assertEquals } from "@std/assert";
+ * import { assert } from "@std/assert";
  *
  * using device = await Device.request();
  * const a = input("a", [64, 32]), b = input("b", [32, 64]);

@@ -61,11 +61,22 @@ can_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
 # shellcheck disable=SC1091
 release() { (. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}") 2>/dev/null || true; }
 
-# mirror: where this machine gets Debian's packages.
-mirror() {
-  found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
-    sed -n '/^ *#/d; s|.*\(https\{0,1\}://[^ ]*/debian\)/\{0,1\}\( .*\)\{0,1\}$|\1|p' | head -n 1)
-  echo "${found:-http://deb.debian.org/debian}"
+# mirrors: where apt gets Debian's packages on this machine, by its sources of either format. Beside
+# Debian's own there may be others, which do not have what is asked for.
+mirrors() {
+  # shellcheck disable=SC2016
+  apt-get indextargets --no-release-info --format '$(COMPONENT) $(RELEASE) $(REPO_URI)' \
+    'Created-By: Packages' 2>/dev/null |
+    awk '$1 == "main" && $2 !~ /-/ && $3 !~ /^cdrom:/ && !seen[$3]++ { print $3 }'
+}
+
+# by_hand COMMAND…: what to type to get something from Debian.
+by_hand() {
+  command=$*
+  if command -v apt-get >/dev/null && [ -z "$(mirrors)" ]; then
+    command="$command, once /etc/apt/sources.list names a mirror (apt has none; man sources.list)"
+  fi
+  echo "on Debian, as root, type: apt-get update && $command"
 }
 
 # unpack SUITE PACKAGE FOLDER: puts what is in a package of Debian into FOLDER (an absolute path).
@@ -77,7 +88,13 @@ unpack() {
   key=/usr/share/keyrings/debian-archive-keyring.gpg
   mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/deb" "$3"
   [ -r "$key" ] && signed="[signed-by=$key]" || signed=
-  echo "deb $signed $(mirror) $1 main" >"$apt/sources.list"
+  mirrors | while read -r uri; do
+    echo "deb $signed $uri $1 main"
+  done >"$apt/sources.list"
+  if [ ! -s "$apt/sources.list" ]; then
+    say "no mirror to get $2 from: name one in /etc/apt/sources.list (see man sources.list)"
+    return 1
+  fi
   (
     cd "$apt/deb"
     private_apt() {
@@ -85,7 +102,13 @@ unpack() {
         -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root \
         -o Acquire::Languages=none -o Acquire::Retries=1 -o Acquire::http::Timeout=20 "$@"
     }
-    private_apt update && private_apt -t "$1" download "$2" && dpkg -x "$2"_*.deb "$3"
+    { # Not every mirror need have the suite: what update says matters where download fails.
+      private_apt update || true
+      private_apt -t "$1" download "$2" && dpkg -x "$2"_*.deb "$3"
+    } 2>"$apt/log" || {
+      cat "$apt/log" >&2
+      exit 1
+    }
   ) >/dev/null
 }
 
@@ -103,8 +126,7 @@ if ! is_recent deno; then
   local_bin=$root/.deno/node_modules/.bin
   if ! is_recent "$local_bin/deno"; then
     command -v npm >/dev/null ||
-      die "no Deno 2.9 on PATH, and no npm to get it with; on Debian, as root, type:" \
-        "apt-get update && apt-get install -y npm"
+      die "no Deno 2.9 on PATH, and no npm to get it with; $(by_hand apt-get install -y npm)"
     say "installing Deno into .deno (npm install deno)"
     npm install --prefix .deno --no-audit --no-fund --no-update-notifier --loglevel=error \
       'deno@^2.9' >/dev/null ||
@@ -173,8 +195,8 @@ if [ "$needs_adapter" = yes ] && [ -z "$chosen" ] && [ "$(adapter)" != hardware 
   fi
   if ! has_vulkan; then
     [ "$(adapter)" != none ] ||
-      die "no WebGPU adapter; on Debian, as root, type: apt-get update && $install_driver"
-    say "no Vulkan driver, so OpenGL it is; better is, as root: apt-get update && $install_driver"
+      die "no WebGPU adapter; $(by_hand "$install_driver")"
+    say "no Vulkan driver, so OpenGL it is; for a better one, $(by_hand "$install_driver")"
   elif [ "$(release)" = "debian bookworm" ] && [ ! -f .mesa/failed ]; then
     say "getting a faster software driver into .mesa ($driver of bookworm-backports)"
     if ! get_mesa; then
@@ -188,10 +210,12 @@ fi
 
 # ------------------------------------------------------------------------------------------- links
 
-if [ ! -e .links ] && [ ! -L .links ]; then
+# Without stand-ins, Deno keeps the lock of the real packages there.
+if [ ! -L .links ] && [ ! -e .links/cli ]; then
   package=jsr:@std/cli@^1.0.32/parse-args
   if ! timeout 5 deno eval --no-config --quiet "import '$package'" 2>/dev/null; then
     say "JSR cannot be reached: using the stand-ins of scripts/offline (remove .links to try again)"
+    [ ! -d .links ] || { rm -f .links/deno.lock && rmdir .links; }
     ln -s scripts/offline .links
   fi
 fi
