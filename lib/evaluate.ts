@@ -4,8 +4,9 @@
  * @module
  */
 
+import { batches, BatchPlans, Pace, Rate } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "./buffers.ts";
-import type { ImageDataset } from "./data/fashion_mnist.ts";
+import { checkDataset, type ImageDataset, listed } from "./data/dataset.ts";
 import { defaultDevice, type Device } from "./device.ts";
 import { arrays, perThread } from "./kernel.ts";
 import type { Predictions } from "./metrics.ts";
@@ -13,7 +14,7 @@ import type { Module } from "./nn/module.ts";
 import { gather, resizeBilinear } from "./ops/data.ts";
 import { add, div } from "./ops/elementwise.ts";
 import { correctCount } from "./ops/loss.ts";
-import { Plan } from "./plan.ts";
+import { formatShape, ShapeError } from "./shape.ts";
 import { assign, input, type Tensor, tensor, type Update, Variable, withScope } from "./tensor.ts";
 
 /** How far an epoch has come; counts and means are those of the epoch so far. */
@@ -48,6 +49,47 @@ export interface Watch {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * Refuses what is no logits `[size, outputs]` of a net, or has fewer outputs than `classes` (as with
+ * PyTorch's losses, there may be more).
+ *
+ * @throws {ShapeError} whose message begins with `name`.
+ */
+export function checkOutputs(
+  name: string,
+  { shape }: Tensor,
+  size: number,
+  classes: readonly string[] = [],
+): void {
+  if (shape.length !== 2 || shape[0] !== size) {
+    throw new ShapeError(
+      `${name}: the net gives ${formatShape(shape)} for a batch of ${size}; ` +
+        `it must give logits [${size}, classes]`,
+    );
+  }
+  if (shape[1]! < classes.length) {
+    throw new ShapeError(
+      `${name}.classes: has ${classes.length} (${listed(classes)}), but the net has ${shape[1]} ` +
+        `outputs: its logits are ${formatShape(shape)}; give it an output for each class`,
+    );
+  }
+}
+
+/** Images `[N, 1, size, size]` from 0 to 1: those at `indices` of u8 images `[count, 1, H, W]`. */
+export function batchImages(
+  images: Tensor,
+  indices: Tensor,
+  size: number,
+  augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
+): Tensor {
+  return withScope({ layer: "", pass: "data" }, () => {
+    const pixels = augment(gather(images, indices));
+    const [, , height, width] = pixels.shape;
+    const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
+    return div(sized, 255);
+  });
+}
+
 /** A data set as constants of a graph: uploaded once for all plans that use it at a time. */
 export class DeviceDataset {
   /** `[count, 1, height, width]`, u8. */
@@ -56,12 +98,24 @@ export class DeviceDataset {
   readonly labels: Tensor;
   /** How many images. */
   readonly count: number;
+  /** The classes' names, by label. */
+  readonly classes: readonly string[];
 
-  /** Takes the arrays as they are; they must not change any more. */
-  constructor({ images, labels, count, height, width }: ImageDataset) {
+  /**
+   * Takes the arrays as they are; they must not change any more.
+   *
+   * @param data images and labels
+   * @param name what error messages call it
+   * @throws {DataError} where the arrays are of another kind or length than they should be, or a label
+   * is none of the classes; the message names it.
+   */
+  constructor(data: ImageDataset, readonly name = "DeviceDataset: data") {
+    checkDataset(name, data);
+    const { images, labels, count, height, width, classes } = data;
     this.images = tensor(images, [count, 1, height, width]);
     this.labels = tensor(labels, [count]);
     this.count = count;
+    this.classes = classes;
   }
 
   /**
@@ -71,61 +125,14 @@ export class DeviceDataset {
   batch(
     indices: Tensor,
     size: number,
-    augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
+    augment?: (pixels: Tensor) => Tensor,
   ): { x: Tensor; labels: Tensor } {
+    const x = batchImages(this.images, indices, size, augment);
     return withScope({ layer: "", pass: "data" }, () => {
-      const pixels = augment(gather(this.images, indices));
-      const [, , height, width] = pixels.shape;
-      const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
-      return { x: div(sized, 255), labels: gather(this.labels, indices, "u32") };
+      return { x, labels: gather(this.labels, indices, "u32") };
     });
   }
 }
-
-/** Lets the device work ahead, but by no more than about a second: so a stop is a matter of seconds. */
-export class Pace {
-  #queued = 0;
-  #allowed = 1;
-  #since = performance.now();
-
-  /** Counts a submission; whether it is time to wait for the device. */
-  due(): boolean {
-    return ++this.#queued >= this.#allowed;
-  }
-
-  /** Notes that the device has done all that was submitted. */
-  settled(): void {
-    const now = performance.now();
-    const each = (now - this.#since) / Math.max(1, this.#queued);
-    this.#allowed = Math.max(1, Math.min(2 * this.#allowed, Math.floor(1000 / each)));
-    this.#queued = 0;
-    this.#since = now;
-  }
-}
-
-/** Images per second, without those until the first look: drivers compile kernels meanwhile. */
-export class Rate {
-  #since = performance.now();
-  #images: number;
-  #looks = 0;
-
-  /** Starts after so many images. */
-  constructor(images = 0) {
-    this.#images = images;
-  }
-
-  /** The rate after so many images. */
-  after(images: number): number {
-    const now = performance.now();
-    const rate = 1000 * (images - this.#images) / Math.max(now - this.#since, 1e-3);
-    if (this.#looks++ === 0) [this.#since, this.#images] = [now, images];
-    return rate;
-  }
-}
-
-/** Sizes of the batches of `count` images: the full one, the last one, or both. */
-export const batchSizes = (count: number, batch: number): number[] =>
-  [count >= batch ? batch : 0, count % batch].filter((size) => size > 0);
 
 /** Notes, for the images `indices` `[N]`, what logits `[N, classes]` say: class and probability. */
 function note(results: Variable, logits: Tensor, indices: Tensor): Update {
@@ -157,7 +164,7 @@ export class Evaluator implements Disposable {
   readonly #correct = new Variable([]);
   /** Of each image, the predicted class and its probability. */
   readonly #results: Variable;
-  readonly #plans = new Map<number, Plan>();
+  readonly #plans: BatchPlans;
 
   constructor(
     readonly net: Module,
@@ -165,23 +172,24 @@ export class Evaluator implements Disposable {
     readonly options: { batchSize: number; resize: number; device: Device },
   ) {
     this.#results = new Variable([data.count, 2]);
+    this.#plans = new BatchPlans(data.count, options.batchSize);
   }
 
   async prepare(): Promise<void> {
-    const { net, data, options: { batchSize, resize, device } } = this;
-    for (const size of batchSizes(data.count, batchSize)) {
-      if (this.#plans.has(size)) continue;
+    const { net, data, options: { resize, device } } = this;
+    await this.#plans.prepare((size) => {
       const indices = input("indices", [size], "u32");
       const { x, labels } = data.batch(indices, resize);
       const training = net.training;
       const logits = net.eval().call(x);
       net.train(training);
+      checkOutputs(data.name, logits, size, data.classes);
       const updates = [
         assign(this.#correct, add(this.#correct, correctCount(logits, labels))),
         note(this.#results, logits, indices),
       ];
-      this.#plans.set(size, await Plan.compile({ updates, device }));
-    }
+      return { updates, device };
+    });
   }
 
   /** Share classified right; undefined where the signal stopped it. */
@@ -191,12 +199,12 @@ export class Evaluator implements Disposable {
     setVariable(this.#correct, new Float32Array(1));
     const pace = new Pace(), rate = new Rate();
     const steps = Math.ceil(count / batchSize);
-    let accuracy = 0;
-    for (let step = 0; step < steps; step++) {
+    let accuracy = 0, step = 0, end = 0;
+    for (const indices of batches(count, batchSize)) {
       if (signal?.aborted) return undefined;
-      const first = step * batchSize, end = Math.min(count, first + batchSize);
-      const indices = Uint32Array.from({ length: end - first }, (_, i) => first + i);
-      this.#plans.get(indices.length)!.run({ indices });
+      this.#plans.run(indices);
+      step++;
+      end += indices.length;
       if (!pace.due() && end < count) continue;
       const [correct] = await readVariables([this.#correct]); // waits for the device
       pace.settled();
@@ -204,7 +212,7 @@ export class Evaluator implements Disposable {
       await onProgress?.({
         epoch,
         phase: "test",
-        step: step + 1,
+        step,
         steps,
         accuracy,
         images: end,
@@ -224,7 +232,7 @@ export class Evaluator implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#plans.forEach((plan) => plan[Symbol.dispose]());
+    this.#plans[Symbol.dispose]();
     freeVariables([this.#correct, this.#results]);
   }
 }
@@ -232,6 +240,9 @@ export class Evaluator implements Disposable {
 /**
  * Share of `data` that `net` classifies right, in evaluation mode: the notebook's
  * `evaluate_accuracy`. The last batch may be a smaller one.
+ *
+ * @throws {DataError} where the arrays are no data set, or a label is none of the classes.
+ * @throws {ShapeError} where the net has fewer outputs than there are classes.
  *
  * @example
  * ```ts
@@ -252,7 +263,9 @@ export async function evaluateAccuracy(
 ): Promise<number> {
   const { batchSize = 128, resize = 96 } = options;
   const device = options.device ?? await defaultDevice();
-  const set = data instanceof DeviceDataset ? data : new DeviceDataset(data);
+  const set = data instanceof DeviceDataset
+    ? data
+    : new DeviceDataset(data, "evaluateAccuracy: data");
   using evaluator = new Evaluator(net, set, { batchSize, resize, device });
   return (await evaluator.run({}, 0))!;
 }

@@ -4,12 +4,13 @@
  * @module
  */
 
+import { batches, BatchPlans } from "./batches.ts";
+import { checkImages } from "./data/dataset.ts";
 import { defaultDevice, type Device } from "./device.ts";
-import { DeviceDataset } from "./evaluate.ts";
+import { batchImages, checkOutputs } from "./evaluate.ts";
 import type { Module } from "./nn/module.ts";
 import { softmax } from "./ops/loss.ts";
-import { evaluate } from "./plan.ts";
-import { tensor } from "./tensor.ts";
+import { input, tensor } from "./tensor.ts";
 
 /** Images of one pass. */
 const BATCH = 64;
@@ -38,7 +39,10 @@ export interface Likely {
 
 /**
  * The probabilities of the classes, `[count, classes]`, in evaluation mode, of images that are resized
- * as in training.
+ * as in training. The images are uploaded once.
+ *
+ * @throws {DataError} where the images are not what their sizes say.
+ * @throws {ShapeError} where the net gives no logits `[N, classes]`.
  *
  * @example
  * ```ts
@@ -54,35 +58,29 @@ export interface Likely {
  */
 export async function predict(
   net: Module,
-  { images, count, height, width }: GreyImages,
+  data: GreyImages,
   { resize, device }: { resize: number; device?: Device },
 ): Promise<Float32Array<ArrayBuffer>[]> {
+  checkImages("predict: images", data);
   const on = device ?? await defaultDevice();
-  const set = new DeviceDataset({
-    images,
-    labels: new Uint8Array(count),
-    count,
-    height,
-    width,
-    classes: [],
-  });
-  const { training } = net;
-  net.eval();
-  try {
-    const rows: Float32Array<ArrayBuffer>[] = [];
-    for (let first = 0; first < count; first += BATCH) {
-      const size = Math.min(BATCH, count - first);
-      const indices = tensor(Uint32Array.from({ length: size }, (_, i) => first + i));
-      const { x } = set.batch(indices, resize);
-      const y = softmax(net.call(x));
-      const values = await evaluate(y, {}, on) as Float32Array<ArrayBuffer>;
-      const classes = values.length / size;
-      for (let i = 0; i < size; i++) rows.push(values.slice(i * classes, (i + 1) * classes));
-    }
-    return rows;
-  } finally {
+  const { images, count, height, width } = data;
+  const all = tensor(images, [count, 1, height, width]);
+  using plans = new BatchPlans(count, BATCH);
+  await plans.prepare((size) => {
+    const x = batchImages(all, input("indices", [size], "u32"), resize);
+    const training = net.training;
+    const logits = net.eval().call(x);
     net.train(training);
+    checkOutputs("predict", logits, size);
+    return { outputs: [softmax(logits)], device: on };
+  });
+  const rows: Float32Array<ArrayBuffer>[] = [];
+  for (const indices of batches(count, BATCH)) {
+    const [values] = await plans.run(indices).read() as [Float32Array<ArrayBuffer>];
+    const classes = values.length / indices.length;
+    indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
   }
+  return rows;
 }
 
 /**

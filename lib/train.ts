@@ -5,24 +5,23 @@
  * @module
  */
 
-import { bytesOf, freeVariables, readVariables, setVariable } from "./buffers.ts";
+import { BatchPlans, Pace, Rate } from "./batches.ts";
+import { freeVariables, readVariables, setVariable } from "./buffers.ts";
 import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "./device.ts";
-import { batchSizes, DeviceDataset, Evaluator, Pace, Rate, type Watch } from "./evaluate.ts";
+import { checkOutputs, DeviceDataset, Evaluator, type Watch } from "./evaluate.ts";
 import { grad } from "./grad.ts";
 import { manualSeed } from "./nn/init.ts";
 import { collectUpdates, type Module } from "./nn/module.ts";
 import { add, isFinite } from "./ops/elementwise.ts";
 import { correctCount, crossEntropy } from "./ops/loss.ts";
 import type { Optimizer } from "./optim.ts";
-import { Plan, PlanError } from "./plan.ts";
-import { schedule } from "./plan/steps.ts";
 import { Random } from "./random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
 import { tunedDigest } from "./schedule.ts";
 import { formatShape, sameShape } from "./shape.ts";
-import { assign, input, type Tensor, type Update, Variable } from "./tensor.ts";
+import { assign, input, type Update, Variable } from "./tensor.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -88,13 +87,16 @@ export class Trainer implements Disposable {
     /** Batches of this epoch until the first whose loss was not finite. */
     finite: new Variable([]),
   };
-  readonly #plans = new Map<number, Plan>();
+  readonly #plans: BatchPlans;
   readonly #evaluator: Evaluator;
   #order: { epoch: number; indices: Uint32Array<ArrayBuffer> } | undefined;
   /** Seconds spent on this epoch in calls and processes before. */
   #seconds = 0;
   /** When the present call began. */
   #clock: number | undefined;
+  /** Whether an epoch is running now. */
+  #running = false;
+  #disposed = false;
 
   private constructor(
     /** The settings. */
@@ -110,17 +112,24 @@ export class Trainer implements Disposable {
   ) {
     this.optimizer = makeOptimizer(config, net.parameters());
     this.steps = Math.ceil(train.count / config.batchSize);
+    this.#plans = new BatchPlans(train.count, config.batchSize);
     this.#evaluator = new Evaluator(net, test, { ...config, device });
   }
 
-  /** A run at its start. */
+  /**
+   * A run at its start.
+   *
+   * @throws {DataError} where `train` or `test` is no data set, or a label is none of its classes; the
+   * message names array, index, label and classes.
+   */
   static async create({ config, train, test, device, net }: TrainerOptions): Promise<Trainer> {
+    const trainSet = new DeviceDataset(train, "Trainer.create: train");
+    const testSet = new DeviceDataset(test, "Trainer.create: test");
     if (!net) {
       manualSeed(config.seed);
       net = MODELS.get(config.model)!();
     }
-    const sets = [new DeviceDataset(train), new DeviceDataset(test)] as const;
-    return new Trainer(config, net, ...sets, device ?? await defaultDevice());
+    return new Trainer(config, net, trainSet, testSet, device ?? await defaultDevice());
   }
 
   /** Whether all epochs are complete. */
@@ -132,46 +141,12 @@ export class Trainer implements Disposable {
    * Compiles the plans for every batch size, so that nothing is refused later on.
    *
    * @throws {PlanError} when a batch exceeds the adapter's limits; the message says what would fit.
+   * @throws {ShapeError} when the net has fewer outputs than there are classes.
    */
   async prepare(): Promise<void> {
-    try {
-      for (const size of batchSizes(this.train.count, this.config.batchSize)) {
-        if (this.#plans.has(size)) continue;
-        const [updates, { device }] = [this.updates(size), this];
-        this.#plans.set(size, await Plan.compile({ updates, device }));
-      }
-      await this.#evaluator.prepare();
-    } catch (error) {
-      if (!(error instanceof PlanError) || error.largest === undefined) throw error;
-      throw this.#tooLarge(error);
-    }
-  }
-
-  /** The refusal of a batch that some buffer cannot hold, in terms of batches. */
-  #tooLarge(cause: PlanError): PlanError {
-    const { config: { batchSize, resize }, device: { target } } = this;
-    const limit = target.maxBindingBytes;
-    const worst = (size: number) =>
-      schedule([], this.updates(size), target).steps
-        .flatMap(({ reads, writes }) => [...reads, ...writes])
-        .reduce((a, b) => bytesOf(b.dtype, b.size) > bytesOf(a.dtype, a.size) ? b : a);
-    const over = (x: Tensor) => bytesOf(x.dtype, x.size) / limit;
-    const tensor = worst(batchSize);
-    if (over(tensor) <= 1) return cause;
-    // Nearly all tensors grow with the batch; the others show when the smaller one is tried.
-    let largest = batchSize;
-    for (let x = tensor; largest > 0 && over(x) > 1; x = worst(Math.max(1, largest))) {
-      largest = Math.min(largest - 1, Math.floor(largest / over(x)));
-    }
-    return new PlanError(
-      `a batch of ${batchSize} does not fit this adapter: ${tensor.op.name} ` +
-        `${formatShape(tensor.shape)} takes ${bytesOf(tensor.dtype, tensor.size)} bytes, more ` +
-        `than its maxStorageBufferBindingSize of ${limit}; ` +
-        (largest > 0
-          ? `the largest batch that fits is ${largest}`
-          : `at ${resize}×${resize} not even one image fits`),
-      largest,
-    );
+    this.#check("prepare");
+    await this.#plans.prepare((size) => ({ updates: this.updates(size), device: this.device }));
+    await this.#evaluator.prepare();
   }
 
   /** A step with `size` images: inputs are their `indices`, `augment`, and the optimizer's numbers. */
@@ -180,6 +155,7 @@ export class Trainer implements Disposable {
     const indices = input("indices", [size], "u32");
     const { x, labels } = train.batch(indices, config.resize, augmentation(config, size));
     const { result: logits, updates } = collectUpdates(() => this.net.train().call(x));
+    checkOutputs(train.name, logits, size, train.classes);
     const loss = crossEntropy(logits, labels, config);
     const sums = this.#sums;
     const total = add(sums.loss, loss);
@@ -198,17 +174,29 @@ export class Trainer implements Disposable {
    * stopped it: it can go on from there, in this process or from a {@link Trainer.checkpoint}.
    *
    * @throws {NonFiniteError} when a loss is not finite, at most about a second's steps later.
+   * @throws {Error} while another call of it runs, and where the trainer is disposed of meanwhile.
    */
   async epoch(watch: Watch = {}): Promise<EpochResult | undefined> {
-    await this.prepare();
-    this.#clock = performance.now();
+    this.#check("epoch", { idle: true });
+    this.#running = true;
     try {
+      await this.prepare();
+      this.#check("epoch");
+      this.#clock = performance.now();
       return await this.#epoch(watch);
     } finally {
       this.#seconds = this.seconds;
       this.#clock = undefined;
       if (this.step === 0) this.#seconds = 0;
+      this.#running = false;
     }
+  }
+
+  /** Refuses a call of a trainer that is disposed of or, for one that wants it `idle`, that trains. */
+  #check(call: string, { idle = false } = {}): void {
+    if (this.#disposed) throw new Error(`Trainer.${call}: this trainer was disposed of`);
+    if (!idle || !this.#running) return;
+    throw new Error(`Trainer.${call}: an epoch is running already; await it first`);
   }
 
   async #epoch(watch: Watch): Promise<EpochResult | undefined> {
@@ -237,6 +225,7 @@ export class Trainer implements Disposable {
     }
     // Stops at once where the signal ended the loop above.
     const testAccuracy = await this.#evaluator.run(watch, epoch);
+    this.#check("epoch");
     if (testAccuracy === undefined) return undefined;
     const { loss, correct } = await this.#read();
     const result = {
@@ -253,6 +242,7 @@ export class Trainer implements Disposable {
 
   /** Submits the next step of an epoch. */
   #submit(epoch: number): void {
+    this.#check("epoch");
     const { config, config: { seed, batchSize }, train: { count }, optimizer } = this;
     if (this.#order?.epoch !== epoch) {
       this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
@@ -261,19 +251,18 @@ export class Trainer implements Disposable {
     const indices = this.#order.indices.slice(first, first + batchSize);
     const draws = drawAugmentation(config, epoch, first, indices.length);
     optimizer.lr = learningRate(config, optimizer.steps, this.steps);
-    this.#plans.get(indices.length)!.run({ indices, ...draws, ...optimizer.nextStep() });
+    this.#plans.run(indices, { ...draws, ...optimizer.nextStep() });
     this.step++;
   }
 
   /** Sums of the epoch so far. */
   async #read(): Promise<RunState["sums"]> {
     const { loss, correct, finite } = this.#sums;
+    const { step } = this, epoch = this.history.length + 1;
     const values = await readVariables([loss, correct, finite]);
     const sums = values.map((x) => x[0]!) as [number, number, number];
-    if (sums[2] < this.step) {
-      throw new NonFiniteError(
-        `the loss of step ${sums[2] + 1} of epoch ${this.history.length + 1} is not finite`,
-      );
+    if (sums[2] < step) {
+      throw new NonFiniteError(`the loss of step ${sums[2] + 1} of epoch ${epoch} is not finite`);
     }
     return { loss: sums[0], correct: sums[1] };
   }
@@ -288,39 +277,44 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * All that is needed to go on from here as if never stopped.
+   * All that is needed to go on from here as if never stopped. While an epoch runs, that is from the
+   * step before: all is read at once.
    *
    * @throws {NonFiniteError} when a value is not finite: such a run is not worth going on with.
    */
   async checkpoint(): Promise<Checkpoint> {
-    const { config, history, step, train, test, device } = this;
-    const sums = step > 0 ? await this.#read() : { loss: 0, correct: 0 };
-    const model = await this.net.stateDict();
-    const slots = [...this.#slots()];
-    const values = await readVariables(slots.map(([, variable]) => variable));
+    this.#check("checkpoint");
+    const { config, step, train, test, device, seconds, optimizer: { steps } } = this;
+    const history = [...this.history], slots = [...this.#slots()];
+    // All are copied before the first of them is awaited; steps may go on meanwhile.
+    const [sums, model, values, schedules] = await Promise.all([
+      step > 0 ? this.#read() : { loss: 0, correct: 0 },
+      this.net.stateDict(),
+      readVariables(slots.map(([, variable]) => variable)),
+      tunedDigest(device.tuned),
+    ]);
     const optimizer = new Map(
       slots.map(([key, { shape }], i) => [key, { shape, data: values[i]! }]),
     );
     for (const [key, { data }] of [...model, ...optimizer]) {
       if (!data.every(Number.isFinite)) {
         throw new NonFiniteError(
-          `after step ${this.optimizer.steps}, ${key} has values that are not finite`,
+          `after step ${steps}, ${key} has values that are not finite`,
         );
       }
     }
-    const schedules = await tunedDigest(device.tuned);
     const run: RunState = {
       version: VERSION,
       adapter: device.description,
       ...schedules !== undefined && { schedules },
       config,
       images: { train: train.count, test: test.count },
-      history: [...history],
+      history,
       step,
-      steps: this.optimizer.steps,
+      steps,
       shuffle: new Random(config.seed, history.length + 1).state,
       sums,
-      seconds: this.seconds,
+      seconds,
     };
     return { run, model, optimizer };
   }
@@ -329,8 +323,10 @@ export class Trainer implements Disposable {
    * Takes up a checkpoint of a run with the same settings and data (`epochs` may differ).
    *
    * @throws {Error} when it is of another run; the message says what differs. Nothing is changed then.
+   * Nor may it be called while an epoch runs.
    */
   restore({ run, model, optimizer }: Checkpoint): void {
+    this.#check("restore", { idle: true });
     const { config, train, test, net } = this;
     const differs = CONFIG_NAMES
       .filter((name) => name !== "epochs" && config[name] !== run.config[name])
@@ -376,9 +372,11 @@ export class Trainer implements Disposable {
     }
   }
 
-  /** Frees the plans and the optimizer's state; the net stays. */
+  /** Frees the plans and the optimizer's state; the net stays. An epoch that is running fails. */
   [Symbol.dispose](): void {
-    this.#plans.forEach((plan) => plan[Symbol.dispose]());
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#plans[Symbol.dispose]();
     this.#evaluator[Symbol.dispose]();
     freeVariables([...Object.values(this.#sums), ...[...this.optimizer.state.values()].flat()]);
   }

@@ -6,7 +6,7 @@
  */
 
 import { type Ceiling, measureCeiling } from "../lib/ceiling.ts";
-import type { ImageDataset } from "../lib/data/fashion_mnist.ts";
+import { FASHION_MNIST_CLASSES, type ImageDataset } from "../lib/data/fashion_mnist.ts";
 import { defaultDevice, type Device } from "../lib/device.ts";
 import { DeviceDataset } from "../lib/evaluate.ts";
 import { type Feeds, Plan } from "../lib/plan.ts";
@@ -90,7 +90,7 @@ export function madeUpImages(count: number): ImageDataset {
     count,
     height,
     width,
-    classes: [],
+    classes: FASHION_MNIST_CLASSES,
   };
 }
 

@@ -4,14 +4,25 @@
  */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { type ImageDataset, likeliest, loadFashionMnist, predict } from "@resnette/resnette";
+import {
+  Device,
+  evaluate,
+  freeVariables,
+  type ImageDataset,
+  likeliest,
+  loadFashionMnist,
+  predict,
+  softmax,
+  tensor,
+} from "@resnette/resnette";
 import { decodeGrey, ImageError, MAX_IMAGE_BYTES, readImageBytes } from "../lib/data/image_file.ts";
 import { prepareGarment } from "../lib/data/photo.ts";
 import { loadTrained } from "../lib/trained.ts";
 import { main } from "../scripts/predict.ts";
 import { call, deno } from "./call.ts";
+import { LiveBuffers } from "./faults/gpu.ts";
 import { inFolder } from "./folder.ts";
-import { trainSmall } from "./small_net.ts";
+import { smallNet, trainSmall } from "./small_net.ts";
 
 const FIXTURES = "tests/fixtures/images";
 const SIZE = 28 * 28;
@@ -155,6 +166,39 @@ Deno.test("the likeliest classes come first, and the smaller label of equals", (
     { class: "b", label: 1, probability: 0.5 },
     { class: "a", label: 0, probability: 0.25 },
   ]);
+});
+
+Deno.test("300 images are uploaded once to be predicted, and nothing of them stays", async () => {
+  using device = await Device.request();
+  const data = await loadFashionMnist("data/fashion-mnist", "test", { limit: 300 });
+  const net = smallNet();
+  const live = new LiveBuffers();
+  // What is written at once: the images are by far the most of it, as the net's values come first.
+  const x = tensor(Float32Array.from(data.images, (value) => value / 255), [300, 1, 28, 28]);
+  const expected = await evaluate(softmax(net.eval().call(x)), {}, device) as Float32Array;
+  net.train();
+  const before = live.names;
+  let uploaded = 0, plans = 0;
+  const { queue } = device.gpu, createBuffer = device.createBuffer;
+  queue.writeBuffer = (buffer, offset, bytes, from, size) => {
+    uploaded += size ?? bytes.byteLength;
+    GPUQueue.prototype.writeBuffer.call(queue, buffer, offset, bytes, from, size);
+  };
+  device.createBuffer = (descriptor) => {
+    plans += Number(descriptor.label === "sizes of kernels");
+    return createBuffer.call(device, descriptor);
+  };
+  const rows = await predict(net, data, { resize: 28, device });
+  live[Symbol.dispose]();
+  assertEquals([rows.length, rows[0]!.length, plans], [300, 10, 2]);
+  assert(uploaded < 1.1 * data.images.length, `${uploaded} bytes of ${data.images.length}`);
+  const flat = rows.flatMap((row) => [...row]);
+  const worst = flat.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0);
+  assert(worst < 1e-5, `they differ by ${worst}`);
+  assertEquals(net.modules().every((module) => module.training), true);
+  const left = live.names.filter((name) => !name.startsWith("workspace"));
+  assertEquals(left.sort(), before.filter((name) => !name.startsWith("workspace")).sort());
+  freeVariables(net.namedVariables().map(([, variable]) => variable));
 });
 
 Deno.test("a trained network knows garments that are enlarged, turned, padded and inverted", (t) =>

@@ -6,8 +6,10 @@ import {
   CheckpointError,
   ConfigError,
   Conv2d,
+  DataError,
   decodeCheckpoint,
   Device,
+  DeviceDataset,
   encodeCheckpoint,
   evaluateAccuracy,
   Flatten,
@@ -17,15 +19,18 @@ import {
   type Module,
   NonFiniteError,
   PlanError,
+  predict,
   type Progress,
   Random,
   Sequential,
   setVariable,
+  ShapeError,
   type TrainConfig,
   trainConfig,
   Trainer,
 } from "@resnette/resnette";
 import { type ImageDataset, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
+import { LiveBuffers } from "./faults/gpu.ts";
 import "./tiny_train.ts";
 
 const DATA = "data/fashion-mnist";
@@ -322,6 +327,176 @@ Deno.test("a loss that is not finite stops the run and names the step", async (t
     using trainer = await tinyTrainer();
     poison(trainer.net);
     await assertRejects(() => trainer.checkpoint(), NonFiniteError, "fc.1.bias");
+  });
+});
+
+/** Six images of 1×2 and three classes, with other fields as given. */
+const six = (fields: object = {}): ImageDataset => ({
+  images: Uint8Array.from({ length: 12 }, (_, i) => 20 * i),
+  labels: new Uint8Array([0, 1, 2, 0, 1, 2]),
+  count: 6,
+  height: 1,
+  width: 2,
+  classes: ["shirt", "bag", "boot"],
+  ...fields,
+});
+const wide = (classes: number) => new Sequential(new Flatten(), new Linear(4, classes));
+
+Deno.test("a data set that does not fit is refused at the door, with array, index, label and classes", async () => {
+  const labels = "label 2 is 3, but there are 3 classes (0 to 2: shirt, bag, boot)";
+  const config = trainConfig({ batchSize: 2, resize: 2 });
+  const doors: [name: string, open: (data: ImageDataset) => unknown][] = [
+    ["DeviceDataset: data", (data) => new DeviceDataset(data)],
+    ["Trainer.create: train", (train) => {
+      return Trainer.create({ config, train, test: six(), net: wide(3) });
+    }],
+    ["Trainer.create: test", (test) => {
+      return Trainer.create({ config, train: six(), test, net: wide(3) });
+    }],
+    ["evaluateAccuracy: data", (data) => evaluateAccuracy(wide(3), data, { resize: 2 })],
+  ];
+  const images: [field: string, code: string, data: unknown, message: string][] = [
+    ["", "unsupported-type", null, ": is null; give { images, "],
+    ["images", "unsupported-type", six({ images: [1, 2] }), "is an Array; give a Uint8Array"],
+    ["images", "unsupported-type", six({ images: new Float32Array(12) }), "is a Float32Array"],
+    [
+      "images",
+      "wrong-shape",
+      six({ images: new Uint8Array(11) }),
+      "has 11 values; [6, 1, 2] needs",
+    ],
+    ["count", "wrong-shape", six({ count: 0 }), "is 0; give a positive integer"],
+    ["count", "wrong-shape", six({ count: 5.5 }), "is 5.5; give a positive integer"],
+    ["height", "wrong-shape", six({ height: NaN }), "is NaN; give a positive integer"],
+    ["width", "wrong-shape", six({ width: "2" }), "is 2; give a positive integer"],
+  ];
+  const marks: typeof images = [
+    ["labels", "label-range", six({ labels: new Uint8Array([1, 2, 3, 1, 2, 3]) }), labels],
+    ["labels", "unsupported-type", six({ labels: new Int32Array(6) }), "is an Int32Array"],
+    ["labels", "count-mismatch", six({ labels: new Uint8Array(5) }), "has 5 values; [6] needs 6"],
+    ["classes", "unsupported-type", six({ classes: [] }), "is empty; give the classes' names"],
+    ["classes", "unsupported-type", six({ classes: 3 }), "is 3; give the classes' names"],
+  ];
+  for (const [name, open] of doors) {
+    for (const [field, code, data, message] of [...images, ...marks]) {
+      const error = await assertRejects(async () => {
+        const opened = await open(data as ImageDataset);
+        if (opened instanceof Trainer) await opened.epoch();
+      }, DataError);
+      const where = `${name}${field && `.${field}`}`;
+      assertEquals([error.code, error.file], [code, where], error.message);
+      assert(error.message.startsWith(where) && error.message.includes(message), error.message);
+    }
+  }
+  for (const [field, code, data, message] of images) {
+    const error = await assertRejects(
+      () => predict(wide(3), data as ImageDataset, { resize: 2 }),
+      DataError,
+    );
+    assertEquals([error.code, error.file], [code, `predict: images${field && `.${field}`}`]);
+    assert(error.message.includes(message), error.message);
+  }
+  assertEquals((await predict(wide(3), six(), { resize: 2 })).length, 6);
+});
+
+Deno.test("a net with fewer outputs than the data set has classes is refused before the first step", async () => {
+  const config = trainConfig({ batchSize: 4, resize: 2, epochs: 1 });
+  for (const [name, fewer] of [["train", "test"], ["test", "train"]] as const) {
+    const sets = { [name]: six(), [fewer]: six({ labels: new Uint8Array(6), classes: ["all"] }) };
+    const net = wide(2), before = await net.stateDict();
+    using trainer = await Trainer.create({
+      config,
+      net,
+      ...sets as { train: ImageDataset; test: ImageDataset },
+    });
+    await assertRejects(
+      () => trainer.epoch(),
+      ShapeError,
+      `Trainer.create: ${name}.classes: has 3 (shirt, bag, boot), but the net has 2 outputs: its ` +
+        "logits are [4, 2]",
+    );
+    assertEquals([trainer.step, await net.stateDict()], [0, before]);
+  }
+  await assertRejects(
+    () => evaluateAccuracy(wide(2), six(), { resize: 2 }),
+    ShapeError,
+    "evaluateAccuracy: data.classes: has 3",
+  );
+  await assertRejects(
+    () =>
+      evaluateAccuracy(new Sequential(new Conv2d(1, 3, { kernelSize: 1 })), six(), { resize: 2 }),
+    ShapeError,
+    "the net gives [6, 3, 2, 2] for a batch of 6; it must give logits [6, classes]",
+  );
+  await assertRejects(
+    () => predict(new Sequential(), six(), { resize: 2 }),
+    ShapeError,
+    "predict: the net gives [6, 1, 2, 2] for a batch of 6",
+  );
+  // As with PyTorch's losses, there may be more outputs than classes.
+  using trainer = await Trainer.create({ config, train: six(), test: six(), net: wide(5) });
+  assertEquals((await trainer.epoch())!.epoch, 1);
+});
+
+Deno.test("while an epoch runs, another one and a restore are refused, and a checkpoint is of a whole step", async (t) => {
+  using whole = await tinyTrainer();
+  while (!whole.done) await whole.epoch();
+  const expected = await outcome(whole);
+
+  await t.step("another epoch, a restore", async () => {
+    using trainer = await tinyTrainer();
+    const start = await trainer.checkpoint();
+    const running = trainer.epoch({
+      onProgress: () => {
+        assertThrows(() => trainer.restore(start), Error, "Trainer.restore: an epoch is running");
+      },
+    });
+    const message = "Trainer.epoch: an epoch is running already; await it first";
+    const second = assertRejects(() => trainer.epoch(), Error, message);
+    assertThrows(() => trainer.restore(start), Error, "Trainer.restore: an epoch is running");
+    await second;
+    assertEquals((await running)!.epoch, 1);
+    await trainer.epoch();
+    assertEquals(await outcome(trainer), expected);
+    trainer.restore(start);
+    assertEquals(trainer.history, []);
+  });
+
+  await t.step("checkpoints", async () => {
+    using trainer = await tinyTrainer();
+    await trainer.prepare();
+    const running = trainer.epoch();
+    const taken: Checkpoint[] = [];
+    let ended = false;
+    void running.then(() => ended = true);
+    while (!ended) taken.push(await trainer.checkpoint());
+    await running;
+    for (const checkpoint of taken.filter(({ run }) => run.step > 0)) {
+      using resumed = await tinyTrainer();
+      resumed.restore(checkpoint);
+      while (!resumed.done) await resumed.epoch();
+      assertEquals(await outcome(resumed), expected, `from step ${checkpoint.run.step}`);
+    }
+    assert(taken.some(({ run }) => run.step > 0), "none was taken within the epoch");
+  });
+
+  await t.step("its end", async () => {
+    using device = await Device.request();
+    using live = new LiveBuffers();
+    for (const prepared of [true, false]) {
+      const config = trainConfig(settings);
+      const trainer = await Trainer.create({ config, train, test, device });
+      if (prepared) await trainer.prepare();
+      const running = trainer.epoch();
+      trainer[Symbol.dispose]();
+      await assertRejects(() => running, Error, "disposed of");
+      await assertRejects(() => trainer.epoch(), Error, "Trainer.epoch: this trainer was disposed");
+      await assertRejects(() => trainer.checkpoint(), Error, "Trainer.checkpoint: this trainer");
+      trainer[Symbol.dispose]();
+      // The net's own values stay, and the workspace is the device's.
+      const left = live.names.filter((name) => !/^(workspace|Tensor variable)/.test(name));
+      assertEquals(left, []);
+    }
   });
 });
 

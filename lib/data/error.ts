@@ -23,9 +23,9 @@ export type DataErrorCode =
   | "gzip-trailing"
   /** The decompressed data do not begin as IDX data do. */
   | "wrong-magic"
-  /** IDX data, but its elements are not unsigned bytes. */
+  /** IDX data, but its elements are not unsigned bytes; or a value in memory of another kind. */
   | "unsupported-type"
-  /** IDX data of other dimensions than were asked for. */
+  /** IDX data of other dimensions than were asked for; or an array of another length than its sizes. */
   | "wrong-shape"
   /** The header claims more than can be held or counted. */
   | "too-large"
@@ -70,7 +70,7 @@ export class DataError extends Error {
   override readonly name = "DataError";
   /** What went wrong. */
   readonly code: DataErrorCode;
-  /** The file, as the caller named it. */
+  /** The file, as the caller named it; or function and argument. */
   readonly file: string;
 
   /**

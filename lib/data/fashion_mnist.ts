@@ -7,10 +7,13 @@
  * @module
  */
 
+import { checkLabels, type ImageDataset } from "./dataset.ts";
 import { DataError } from "./error.ts";
 import { openFile } from "./files.ts";
 import type { ByteStream } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
+
+export type { ImageDataset };
 
 /** Which part of the data set: 60,000 images to train on, or 10,000 to test with. */
 export type Split = "train" | "test";
@@ -71,22 +74,6 @@ export const FASHION_MNIST_FILES: Readonly<
     },
   },
 };
-
-/** Grey images and their labels, in memory. */
-export interface ImageDataset {
-  /** `[count, height, width]`, row-major, 0 black to 255 white. */
-  images: Uint8Array<ArrayBuffer>;
-  /** `[count]`, each an index into `classes`. */
-  labels: Uint8Array<ArrayBuffer>;
-  /** How many images. */
-  count: number;
-  /** Rows of an image. */
-  height: number;
-  /** Columns of an image. */
-  width: number;
-  /** The classes' names, by label. */
-  classes: readonly string[];
-}
 
 /** One of the two files of a data set: its compressed bytes, and its name for errors. */
 export interface NamedStream {
@@ -160,12 +147,7 @@ export async function readImageDataset(
     throw new DataError("count-mismatch", labels.name, what);
   }
   const [pixelBytes, markBytes] = await both(pixels.bytes(limit), marks.bytes(limit));
-  const bad = markBytes.findIndex((label) => label >= classes.length);
-  if (bad >= 0) {
-    const what = `label ${bad} is ${markBytes[bad]}, but there are ${classes.length} classes ` +
-      `(0 to ${classes.length - 1}); is it another data set's file?`;
-    throw new DataError("label-range", labels.name, what);
-  }
+  checkLabels(labels.name, markBytes, classes);
   const [, height = 0, width = 0] = pixels.shape;
   return { images: pixelBytes, labels: markBytes, count: markBytes.length, height, width, classes };
 }
