@@ -13,7 +13,7 @@ import {
 import { DataError, type DataErrorCode } from "../lib/data/error.ts";
 import { loadFashionMnist, readImageDataset } from "../lib/data/fashion_mnist.ts";
 import { openFile } from "../lib/data/files.ts";
-import type { ByteStream } from "../lib/data/gzip.ts";
+import { type ByteStream, gunzip } from "../lib/data/gzip.ts";
 import { type IdxOptions, readIdx } from "../lib/data/idx.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -81,10 +81,15 @@ Deno.test("a file that is not gzip is refused by its first bytes", async (t) => 
   await t.step("a web page", () => {
     return fails("not-gzip", new TextEncoder().encode("<html>not found</html>"), "like a web page");
   });
-  await t.step(
-    "an unpacked IDX file",
-    () => fails("not-gzip", good, "like a decompressed IDX file"),
-  );
+  await t.step("an unpacked IDX file, where gzip is asked for", async () => {
+    const { stream, state } = source(good);
+    const error = await assertRejects(
+      () => new Response(gunzip(stream, "a.gz")).bytes(),
+      DataError,
+    );
+    assertEquals([error.code, error.file, state.closed], ["not-gzip", "a.gz", true]);
+    assertStringIncludes(error.message, "looks like a decompressed IDX file");
+  });
   await t.step("gzip of another method", () => {
     const other = packed.slice();
     other[2] = 7;
@@ -136,16 +141,47 @@ Deno.test("a corrupt gzip stream is refused, though its data came out", async (t
   });
 });
 
-Deno.test("bytes after the gzip stream are refused, a second member included", async (t) => {
-  await t.step(
-    "one byte",
-    () => fails("gzip-trailing", concat(packed, new Uint8Array(1)), "after"),
-  );
-  await t.step(
-    "20,000 bytes",
-    () => fails("gzip-trailing", concat(packed, new Uint8Array(20_000)), "after"),
-  );
-  await t.step("a second member", () => fails("gzip-trailing", concat(packed, packed), "after"));
+Deno.test("bytes after the gzip stream are refused, but for another member and zeros", async (t) => {
+  const zeros = (count: number) => new Uint8Array(count);
+  const text = new TextEncoder().encode("more");
+  const trailing: [name: string, rest: Bytes][] = [
+    ["one byte", text.slice(0, 1)],
+    ["a byte as another member begins", packed.slice(0, 1)],
+    ["20,000 bytes", zeros(20_000).fill(7)],
+    ["zeros, and then a byte", concat(zeros(20_000), text)],
+    ["a few zeros, and then another member", concat(zeros(3), packed)],
+  ];
+  for (const [name, rest] of trailing) {
+    await t.step(name, () => fails("gzip-trailing", concat(packed, rest), "after"));
+  }
+  await t.step("another member: its data are bytes too many", () => {
+    return fails("payload-long", concat(packed, packed), "more than the 10 records");
+  });
+  // Two members that are one file, and the second one damaged, or the first.
+  const [first, second] = [await gzip(good.slice(0, 1500)), await gzip(good.slice(1500))];
+  for (const length of [3, 9, 12, 500, second.length - 8, second.length - 1]) {
+    await t.step(`a second member cut after ${length} bytes`, () => {
+      const cut = concat(first, second.slice(0, length));
+      return fails("gzip-truncated", cut, `after ${cut.length} bytes`);
+    });
+  }
+  for (const at of [first.length - 8, first.length + second.length - 8]) {
+    await t.step(`a wrong checksum at ${at}`, () => {
+      const bad = concat(first, second);
+      bad[at]! ^= 1;
+      return fails("gzip-corrupt", bad, "checksum");
+    });
+  }
+  await t.step("100 MB of zeros, which are looked at and not kept", async () => {
+    let sent = 0;
+    const before = Deno.memoryUsage().rss, many = zeros(1 << 20);
+    const stream: ByteStream = new ReadableStream({
+      start: (to) => to.enqueue(packed),
+      pull: (to) => sent++ < 100 ? to.enqueue(many) : to.close(),
+    }, { highWaterMark: 0 });
+    assertEquals(await new Response(gunzip(stream, "a.gz")).bytes(), good);
+    assert(Deno.memoryUsage().rss - before < 50e6, "took more than 50 MB");
+  });
 });
 
 Deno.test("a wrong header is refused before any payload is read", async (t) => {

@@ -3,10 +3,17 @@
  * Damaged ones are in `data_faults_test.ts`, the network in `download_test.ts`.
  */
 
+import { gzipSync } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { FASHION_MNIST_CLASSES, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
+import { copyFile, ensureFashionMnist, verifyFile } from "../lib/data/download.ts";
+import {
+  FASHION_MNIST_CLASSES,
+  FASHION_MNIST_FILES,
+  loadFashionMnist,
+} from "../lib/data/fashion_mnist.ts";
 import { type ByteStream, gunzip } from "../lib/data/gzip.ts";
 import { readIdx } from "../lib/data/idx.ts";
+import { inFolder } from "./folder.ts";
 
 const DIR = new URL("../data/fashion-mnist", import.meta.url).pathname;
 const here = await Deno.stat(`${DIR}/train-images-idx3-ubyte.gz`).then(() => true, () => false);
@@ -147,4 +154,116 @@ Deno.test("gunzip hands out what was packed, whatever the chunks", async () => {
     const { stream } = counted(packed, chunk);
     assertEquals(await new Response(gunzip(stream, "a.gz")).bytes(), bytes);
   }
+});
+
+const concat = (...parts: Uint8Array[]) => new Uint8Array(parts.flatMap((part) => [...part]));
+
+/** The member's name, in its header, as gzip(1) puts it there. */
+function named(member: Uint8Array, name: string): Uint8Array {
+  const head = member.slice(0, 10);
+  head[3] = 8;
+  return concat(head, new TextEncoder().encode(`${name}\0`), member.slice(10));
+}
+
+Deno.test("a gzip of several members, and zeros after the last, is read as gzip(1) reads it", async () => {
+  const stored = (bytes: Uint8Array) => new Uint8Array(gzipSync(bytes, { level: 0 }));
+  const pack = (bytes: Uint8Array) => new Uint8Array(gzipSync(bytes));
+  const text = new TextEncoder().encode("a text, ".repeat(500)), none = new Uint8Array(0);
+  // Lengths that end with zero bytes, as does what a member of that length ends with.
+  const even = noise(65_536), zeros = new Uint8Array(512);
+  const inner = concat(pack(text), pack(none), stored(text)); // members within a member
+  const files: [parts: Uint8Array[], members: Uint8Array[]][] = [
+    [[text], [pack(text)]],
+    [[text, even, text], [pack(text), stored(even), named(pack(text), "text.txt")]],
+    [[none, zeros, none], [pack(none), stored(zeros), pack(none)]],
+    [[none], [named(pack(none), "odd")]],
+    [[none], [named(stored(none), "nothing")]],
+    [[inner, inner], [stored(inner), pack(inner)]],
+    [[zeros, even], [pack(zeros), pack(even)]],
+    [Array(300).fill(none), Array(300).fill(pack(none))],
+  ];
+  for (const [k, [parts, members]] of files.entries()) {
+    const whole = concat(...parts), joined = concat(...members);
+    for (const padding of [0, 1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 200, 20_000]) {
+      const file = concat(joined, new Uint8Array(padding));
+      const sizes = padding < 10 ? [1, 2, 3, 1000, 8191, 8192, 8193, 1e6] : [700, 1e6];
+      for (const size of file.length > 30_000 ? sizes.slice(-3) : sizes) {
+        const { stream } = counted(file, size);
+        const bytes = await new Response(gunzip(stream, `${k}`)).bytes();
+        assertEquals(bytes.length, whole.length, `file ${k}, ${padding} zeros, chunks of ${size}`);
+        assertEquals(bytes.every((byte, i) => byte === whole[i]), true);
+      }
+    }
+  }
+});
+
+Deno.test("an IDX file that is not packed is read as well, from memory and from a folder", async (t) => {
+  const payload = noise(10 * 6), bare = idx([10, 2, 3], payload);
+  for (const size of [1, 2, 7, 1000]) {
+    const { stream, count } = counted(bare, size);
+    const reader = await readIdx(stream, "ten");
+    assertEquals([reader.shape, await reader.bytes()], [[10, 2, 3], payload]);
+    assert(!count.cancelled);
+  }
+  await assertRejects(
+    async () => await (await readIdx(counted(bare.slice(0, -1), 7).stream, "ten")).bytes(),
+    Error,
+    "ten: ends after 59 of 60 bytes",
+  );
+  await inFolder(async (folder) => {
+    const { images, labels } = FASHION_MNIST_FILES.test;
+    const pixels = noise(3 * 784);
+    await Deno.writeFile(`${folder}/${images.name.replace(".gz", "")}`, idx([3, 28, 28], pixels));
+    await Deno.writeFile(
+      `${folder}/${labels.name}`,
+      await gzip(idx([3], new Uint8Array([9, 2, 1]))),
+    );
+    const read = await loadFashionMnist(folder, "test");
+    assertEquals([read.images, [...read.labels]], [pixels, [9, 2, 1]]);
+    // Where both are there, the published form is the one.
+    await Deno.writeFile(
+      `${folder}/${images.name}`,
+      await gzip(idx([3, 28, 28], pixels.map(() => 5))),
+    );
+    assertEquals((await loadFashionMnist(folder, "test")).images[0], 5);
+    await Deno.remove(`${folder}/${images.name}`);
+    await Deno.writeTextFile(`${folder}/${images.name.replace(".gz", "")}`, "neither");
+    const error = await assertRejects(
+      () => loadFashionMnist(folder, "test"),
+      Error,
+      "idx3-ubyte: ",
+    );
+    assertEquals((error as { code?: string }).code, "not-gzip");
+  });
+  await t.step({
+    name: "the published labels, unpacked",
+    ignore: !here,
+    fn: () =>
+      inFolder(async (folder) => {
+        const file = FASHION_MNIST_FILES.test.labels, bare = file.name.replace(".gz", "");
+        const packed = await Deno.readFile(`${DIR}/${file.name}`);
+        await Deno.mkdir(`${folder}/from`);
+        await Deno.mkdir(`${folder}/to`);
+        const whole = await new Response(gunzip(counted(packed, 4096).stream, "a.gz")).bytes();
+        await Deno.writeFile(`${folder}/from/${bare}`, whole);
+        await verifyFile(`${folder}/from/${bare}`, file);
+        assertEquals(
+          await copyFile(file, `${folder}/from`, `${folder}/to`),
+          `${folder}/to/${bare}`,
+        );
+        const options = { verify: true, files: [file], urls: [], from: `${folder}/from` };
+        assertEquals(await ensureFashionMnist(`${folder}/to`, options), {
+          kept: [file.name],
+          fetched: [],
+        });
+        whole[20]! ^= 1;
+        await Deno.writeFile(`${folder}/to/${bare}`, whole);
+        const lines: string[] = [];
+        const log = (line: string) => void lines.push(line);
+        const again = await ensureFashionMnist(`${folder}/to`, { ...options, log });
+        assertEquals(again, { kept: [], fetched: [file.name] });
+        assert(lines[0]!.includes(`${bare}: holds other data than the published`), lines[0]!);
+        await verifyFile(`${folder}/to/${bare}`, file);
+      }),
+  });
 });

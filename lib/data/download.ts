@@ -12,8 +12,8 @@ import { createHash } from "node:crypto";
 import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import { DataError, FETCH_AGAIN } from "./error.ts";
 import { type DataFile, FASHION_MNIST_FILES } from "./fashion_mnist.ts";
-import { openFile } from "./files.ts";
-import { gunzip } from "./gzip.ts";
+import { findFile, isThere, openFile } from "./files.ts";
+import { unpacked } from "./gzip.ts";
 
 /** Where the files are published; a file's name is appended. */
 export const FASHION_MNIST_URLS: readonly string[] = [
@@ -94,11 +94,11 @@ export async function ensureFashionMnist(
   const result: EnsureResult = { kept: [], fetched: [] };
   let offline = false; // one file found no network: spare the others the wait
   for (const file of files) {
-    const path = `${dir}/${file.name}`;
-    if (await isThere(path)) {
-      const fault = verify ? await faultOf(path, file) : undefined;
+    const path = `${dir}/${file.name}`, found = await findFile(dir, file.name);
+    if (await isThere(found)) {
+      const fault = verify ? await faultOf(found, file) : undefined;
       if (fault === undefined) {
-        if (verify) await log(`${path}: sha256 is right`);
+        if (verify) await log(`${found}: sha256 is right`);
         result.kept.push(file.name);
         continue;
       }
@@ -106,7 +106,8 @@ export async function ensureFashionMnist(
     }
     await Deno.mkdir(dir, { recursive: true });
     let source = from;
-    if (source === undefined && offline && await isThere(`${fallback}/${file.name}`)) {
+    const spare = () => findFile(fallback, file.name).then(isThere);
+    if (source === undefined && offline && await spare()) {
       source = fallback;
     }
     if (source === undefined) {
@@ -114,15 +115,14 @@ export async function ensureFashionMnist(
         const url = await downloadFile(file, dir, options);
         await log(`${path}: downloaded from ${url}, sha256 is right`);
       } catch (error) {
-        if (!(error instanceof DataError && await isThere(`${fallback}/${file.name}`))) throw error;
+        if (!(error instanceof DataError && await spare())) throw error;
         await log(`${path}: cannot be downloaded (${error.code}); taking the copy in ${fallback}`);
         offline = error.code === "unreachable";
         source = fallback;
       }
     }
     if (source !== undefined) {
-      await copyFile(file, source, dir);
-      await log(`${path}: copied from ${source}, sha256 is right`);
+      await log(`${await copyFile(file, source, dir)}: copied from ${source}, sha256 is right`);
     }
     result.fetched.push(file.name);
   }
@@ -130,7 +130,8 @@ export async function ensureFashionMnist(
 }
 
 /**
- * Checks that a file decompresses to the published bytes. At most those many bytes are decompressed.
+ * Checks that a file is the published bytes, or decompresses to them. At most those many bytes are
+ * decompressed.
  *
  * @param path the file
  * @param file what it should be
@@ -151,17 +152,17 @@ export async function ensureFashionMnist(
 export async function verifyFile(path: string, file: DataFile): Promise<void> {
   const hash = createHash("sha256");
   let seen = 0;
-  for await (const chunk of gunzip(await openFile(path), path, () => file.bytes)) {
+  for await (const chunk of unpacked(await openFile(path), path, () => file.bytes)) {
     hash.update(chunk);
     seen += chunk.length;
     if (seen > file.bytes) {
-      const what = `decompresses to more than ${file.bytes} bytes; ${FETCH_AGAIN}`;
+      const what = `holds more than ${file.bytes} bytes of data; ${FETCH_AGAIN}`;
       throw new DataError("checksum", path, what);
     }
   }
   const sha256 = hash.digest("hex");
   if (sha256 !== file.sha256) {
-    const what = `decompresses to other data than the published ones ` +
+    const what = `holds other data than the published ones ` +
       `(${seen} bytes, sha256 ${sha256}, expected ${file.sha256}); ${FETCH_AGAIN}`;
     throw new DataError("checksum", path, what);
   }
@@ -171,8 +172,9 @@ export async function verifyFile(path: string, file: DataFile): Promise<void> {
  * Copies a file from one folder to another, checked before it takes its place.
  *
  * @param file which file
- * @param from the folder that has it
+ * @param from the folder that has it, gzipped or not
  * @param dir the folder to put it into
+ * @returns where it is now
  * @throws DataError `missing-file`, or what {@linkcode verifyFile} gives, naming the file in `from`
  *
  * @example
@@ -188,13 +190,15 @@ export async function verifyFile(path: string, file: DataFile): Promise<void> {
  * await Deno.remove(folder, { recursive: true });
  * ```
  */
-export async function copyFile(file: DataFile, from: string, dir: string): Promise<void> {
-  const part = `${dir}/${file.name}.part`;
-  await verifyFile(`${from}/${file.name}`, file);
-  await Deno.copyFile(`${from}/${file.name}`, part);
+export async function copyFile(file: DataFile, from: string, dir: string): Promise<string> {
+  const found = await findFile(from, file.name);
+  const path = `${dir}/${found.slice(from.length + 1)}`, part = `${path}.part`;
+  await verifyFile(found, file);
+  await Deno.copyFile(found, part);
   // Once more: what was checked and what was copied were two reads.
   await verifyFile(part, file);
-  await Deno.rename(part, `${dir}/${file.name}`);
+  await Deno.rename(part, path);
+  return path;
 }
 
 /**
@@ -331,15 +335,6 @@ async function faultOf(path: string, file: DataFile): Promise<DataError | undefi
   } catch (error) {
     if (error instanceof DataError) return error;
     throw error;
-  }
-}
-
-/** Whether a file can be seen there; one that may not be looked at is as good as absent. */
-async function isThere(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isFile;
-  } catch {
-    return false;
   }
 }
 

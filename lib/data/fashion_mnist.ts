@@ -9,7 +9,7 @@
 
 import { checkLabels, type ImageDataset } from "./dataset.ts";
 import { DataError } from "./error.ts";
-import { openFile } from "./files.ts";
+import { findFile, openFile } from "./files.ts";
 import type { ByteStream } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
 
@@ -75,9 +75,9 @@ export const FASHION_MNIST_FILES: Readonly<
   },
 };
 
-/** One of the two files of a data set: its compressed bytes, and its name for errors. */
+/** One of the two files of a data set: its bytes, and its name for errors. */
 export interface NamedStream {
-  /** The gzipped IDX file. */
+  /** The IDX file, gzipped or not. */
   stream: ByteStream;
   /** The file's name. */
   name: string;
@@ -99,8 +99,8 @@ export interface ReadOptions {
  * Reads images and labels concurrently, and resolves when both files have ended cleanly and agree.
  * How many there are is the files' own claim.
  *
- * @param images gzipped IDX of `[count, height, width]` unsigned bytes
- * @param labels gzipped IDX of `[count]` unsigned bytes
+ * @param images IDX of `[count, height, width]` unsigned bytes, gzipped or not
+ * @param labels IDX of `[count]` unsigned bytes, gzipped or not
  * @param options classes, size and limit
  * @returns the data set
  * @throws DataError any that `readIdx` gives; `count-mismatch`; `label-range`. Both sources have
@@ -153,14 +153,14 @@ export async function readImageDataset(
 }
 
 /**
- * Loads one split of Fashion-MNIST from its gzipped files. Deno only (it opens files). Resolves only
- * after both files have ended cleanly; the 60,000 training images take about a quarter of a second.
+ * Loads one split of Fashion-MNIST from its files, gzipped as they are published or unpacked (without
+ * the `.gz` in their names) as torchvision leaves them. Deno only (it opens files). Resolves only after both files have ended cleanly; the 60,000 training images take about a quarter of a second.
  *
  * The images must be 28×28 and the labels 0 to 9; their number is the files' own, up to the published
  * one, so that a small set of the same form can be used in tests. `ensureFashionMnist` with `verify`
  * proves the published bytes.
  *
- * @param dir the folder with the `.gz` files
+ * @param dir the folder with the files
  * @param split `"train"` or `"test"`
  * @param options `limit`: keep only the first so many images
  * @returns images `[count, 28, 28]`, labels `[count]`
@@ -184,7 +184,7 @@ export async function loadFashionMnist(
 ): Promise<ImageDataset> {
   const files = FASHION_MNIST_FILES[split];
   const open = async ({ name }: DataFile): Promise<NamedStream> => {
-    const path = `${dir}/${name}`;
+    const path = await findFile(dir, name);
     return { stream: await openFile(path), name: path };
   };
   const [images, labels] = await both(

@@ -9,6 +9,28 @@
 import { DataError } from "./error.ts";
 import type { ByteStream } from "./gzip.ts";
 
+/** Whether a file can be seen there; one that may not be looked at is as good as absent. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Where a file that is published as `NAME.gz` lies: as such, or else, where that is there, unpacked as
+ * `NAME` (torchvision keeps them so).
+ *
+ * @param dir the folder
+ * @param name the published name, with `.gz`
+ * @returns the path of the one, or else of the other; the former where neither is there
+ */
+export async function findFile(dir: string, name: string): Promise<string> {
+  const packed = `${dir}/${name}`, bare = packed.replace(/\.gz$/, "");
+  return !await isThere(packed) && await isThere(bare) ? bare : packed;
+}
+
 /**
  * Opens a file for streaming. The file is closed when the stream ends, fails or is cancelled.
  *

@@ -1,5 +1,5 @@
 /**
- * A streaming reader of IDX files (the format of MNIST and its kin), as they come: gzipped.
+ * A streaming reader of IDX files (the format of MNIST and its kin), as they come: gzipped or not.
  *
  * An IDX file is two zero bytes, a type byte, a byte that counts the dimensions, each dimension as a
  * big-endian u32 (the first counts the records), then the elements, row-major. Everything is pulled:
@@ -17,7 +17,7 @@
 import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
 import { brief } from "./brief.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
-import { type ByteStream, gunzip } from "./gzip.ts";
+import { type ByteStream, unpacked } from "./gzip.ts";
 
 /** IDX type codes; only the first is read, the others are named in the refusal. */
 const TYPES: Record<number, string> = {
@@ -209,9 +209,9 @@ export class IdxStream {
 }
 
 /**
- * Reads and checks the header of a gzipped IDX file, and no further.
+ * Reads and checks the header of an IDX file, gzipped or not, and no further.
  *
- * @param source the compressed bytes: a file, a `fetch` body, a `Blob`'s stream
+ * @param source the file's bytes: of a file, a `fetch` body, a `Blob`'s stream
  * @param name the file's name, for errors
  * @param options the dimensions to expect
  * @returns the header, and the payload to be read
@@ -239,7 +239,7 @@ export async function readIdx(
   options: IdxOptions = {},
 ): Promise<IdxStream> {
   let size: number | undefined; // of the whole file, as the header claims
-  const reader = gunzip(source, name, () => size).getReader();
+  const reader = unpacked(source, name, () => size).getReader();
   try {
     let head = new Uint8Array(0);
     const need = async (size: number) => {
@@ -261,7 +261,8 @@ export async function readIdx(
     const [type, rank] = [(magic >>> 8) & 0xff, magic & 0xff];
     if (magic >>> 16 !== 0 || rank === 0) {
       const hex = magic.toString(16).padStart(8, "0");
-      const what = `is not an IDX file (it begins with ${hex}); give an …-idx…-ubyte.gz file`;
+      const what =
+        `is not an IDX file (it begins with ${hex}); give an …-idx…-ubyte file, or its .gz`;
       throw new DataError("wrong-magic", name, what);
     }
     if (type !== 0x08) {
