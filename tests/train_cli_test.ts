@@ -80,6 +80,9 @@ Deno.test("--help lists every flag with its default, and exits 0", async () => {
   ) assertMatch(out, new RegExp(`--${flag} .*${value}`));
   assertStringIncludes(out, "never resets");
   assert(out.split("\n").every((line) => line.length <= 100), "lines are at most 100 wide");
+  for (const words of ["-h", "-h=", "-h0", "--epochs 2 -h5"]) {
+    assertEquals(await call(words), { code, out, err });
+  }
 });
 
 Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
