@@ -54,10 +54,10 @@ const STAND_INS = new URL("scripts/offline/", ROOT);
 const read = (url: URL) => Deno.readTextFile(url);
 const sorted = (names: Iterable<string>) => [...names].sort();
 
-/** The project's own modules and documents. */
+/** The project's own modules and documents, but for this one. */
 async function* sources(folder: URL): AsyncGenerator<URL> {
   for await (const { name, isDirectory, isFile } of Deno.readDir(folder)) {
-    if (/^\.|^(data|fixtures|node_modules|offline|runs)$/.test(name)) continue;
+    if (/^\.|^(fixtures|node_modules|offline|packages_test\.ts|runs)$/.test(name)) continue;
     if (isDirectory) yield* sources(new URL(`${name}/`, folder));
     else if (isFile && /\.(ts|md)$/.test(name)) yield new URL(name, folder);
   }
