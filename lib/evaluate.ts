@@ -7,15 +7,24 @@
 import { batches, BatchPlans, Pace, Rate } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "./buffers.ts";
 import { checkDataset, type ImageDataset, listed } from "./data/dataset.ts";
-import { defaultDevice, type Device } from "./device.ts";
+import { checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { defaultDevice, Device } from "./device.ts";
 import { arrays, perThread } from "./kernel.ts";
 import type { Predictions } from "./metrics.ts";
-import type { Module } from "./nn/module.ts";
+import { evaluating, Module } from "./nn/module.ts";
 import { gather, resizeBilinear } from "./ops/data.ts";
 import { add, div } from "./ops/elementwise.ts";
-import { correctCount } from "./ops/loss.ts";
+import { argmaxOf, correctCount } from "./ops/loss.ts";
 import { formatShape, ShapeError } from "./shape.ts";
-import { assign, input, type Tensor, tensor, type Update, Variable, withScope } from "./tensor.ts";
+import {
+  assign,
+  constant,
+  input,
+  type Tensor,
+  type Update,
+  Variable,
+  withScope,
+} from "./tensor.ts";
 
 /** How far an epoch has come; counts and means are those of the epoch so far. */
 export interface Progress {
@@ -112,8 +121,8 @@ export class DeviceDataset {
   constructor(data: ImageDataset, readonly name = "DeviceDataset: data") {
     checkDataset(name, data);
     const { images, labels, count, height, width, classes } = data;
-    this.images = tensor(images, [count, 1, height, width]);
-    this.labels = tensor(labels, [count]);
+    this.images = constant(images, [count, 1, height, width]);
+    this.labels = constant(labels, [count]);
     this.count = count;
     this.classes = classes;
   }
@@ -147,10 +156,7 @@ function note(results: Variable, logits: Tensor, indices: Tensor): Update {
       size,
       target,
       `  let row = i * ${k}u;
-  var best = 0u;
-  for (var k = 1u; k < ${k}u; k++) {
-    if (x[row + k] > x[row + best]) { best = k; }
-  }
+${argmaxOf("row", k)}
   var s = 0.0;
   for (var k = 0u; k < ${k}u; k++) { s += exp(x[row + k] - x[row + best]); }
   results[2u * indices[i]] = f32(best);
@@ -180,9 +186,7 @@ export class Evaluator implements Disposable {
     await this.#plans.prepare((size) => {
       const indices = input("indices", [size], "u32");
       const { x, labels } = data.batch(indices, resize);
-      const training = net.training;
-      const logits = net.eval().call(x);
-      net.train(training);
+      const logits = evaluating(net, () => net.call(x));
       checkOutputs(data.name, logits, size, data.classes);
       const updates = [
         assign(this.#correct, add(this.#correct, correctCount(logits, labels))),
@@ -261,8 +265,12 @@ export async function evaluateAccuracy(
   data: ImageDataset | DeviceDataset,
   options: { batchSize?: number; resize?: number; device?: Device } = {},
 ): Promise<number> {
-  const { batchSize = 128, resize = 96 } = options;
-  const device = options.device ?? await defaultDevice();
+  checkInstance("evaluateAccuracy", "net", net, Module);
+  checkOptions("evaluateAccuracy", options, ["batchSize", "resize", "device"]);
+  const { batchSize = 128, resize = 96, device = await defaultDevice() } = options;
+  checkNumber("evaluateAccuracy", "batchSize", batchSize, { integer: true, min: 1 });
+  checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1 });
+  checkInstance("evaluateAccuracy", "device", device, Device);
   const set = data instanceof DeviceDataset
     ? data
     : new DeviceDataset(data, "evaluateAccuracy: data");

@@ -22,9 +22,11 @@ import {
   MaxPool2d,
   ReLU,
 } from "./nn/layers.ts";
-import { collectCalls, type Module, type ModuleCall, type StateDict } from "./nn/module.ts";
-import { type Pair, pair } from "./shape.ts";
-import { input, type Tensor, type Variable } from "./tensor.ts";
+import { collectCalls, evaluating, Module, type ModuleCall, type StateDict } from "./nn/module.ts";
+import { Add, Relu } from "./ops/elementwise.ts";
+import { checkInstance, checkOptions } from "./check.ts";
+import { checkList, type Pair, pair } from "./shape.ts";
+import { input, type Op, type Tensor, type Variable } from "./tensor.ts";
 
 /** A network that has no ONNX form here; the message names the layer and the op. */
 export class OnnxError extends Error {
@@ -157,8 +159,8 @@ const LAYERS: ReadonlyMap<unknown, (layer: Module) => Operator> = new Map<
   [Flatten, () => ({ type: "Flatten" })],
 ]);
 
-/** The ops between layers, by name; they broadcast as ONNX does. */
-const OPS: Readonly<Record<string, string>> = { add: "Add", relu: "Relu" };
+/** The ops between layers; they broadcast as ONNX does. */
+const OPS: ReadonlyMap<Op, string> = new Map([[Add, "Add"], [Relu, "Relu"]]);
 
 /** Nodes and initializers, written as the graph is followed. */
 class Graph {
@@ -171,7 +173,8 @@ class Graph {
   readonly #keys: ReadonlyMap<Variable, string>;
 
   constructor(net: Module, calls: readonly ModuleCall[], readonly state: StateDict) {
-    this.#keys = new Map(net.namedVariables().map(([key, variable]) => [variable, key]));
+    // Of a variable with several names the first is the initializer's, which is written once.
+    this.#keys = new Map(net.namedVariables().reverse().map(([key, variable]) => [variable, key]));
     this.#names = new Set(this.#keys.values());
     const note = (call: ModuleCall) => {
       // A layer that hands on its input is none.
@@ -202,14 +205,14 @@ class Graph {
     const { layer } = tensor.scope, { name: op } = tensor.op;
     const { type, variables = [], attributes = {} } = call
       ? LAYERS.get(call.module.constructor)!(call.module)
-      : { type: OPS[op] };
+      : { type: OPS.get(tensor.op) };
     if (!type) {
       throw new OnnxError(
         `onnx: ${layer ? `layer ${layer}` : "the network"} has a ${op} that no known layer made; ` +
           `known are ${
             [...LAYERS.keys()].map((kind) => (kind as typeof Conv2d).name).join(", ")
           } ` +
-          `and, between them, ${Object.keys(OPS).join(", ")}`,
+          `and, between them, ${[...OPS.keys()].map(({ name }) => name).join(", ")}`,
       );
     }
     const inputs = (call ? [call.x] : tensor.inputs).map((x) => this.value(x));
@@ -277,18 +280,14 @@ export interface OnnxOptions {
  */
 export async function encodeOnnx(
   net: Module,
-  { shape, images = "", metadata = {}, version = "" }: OnnxOptions,
+  options: OnnxOptions,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const { training } = net;
+  checkInstance("encodeOnnx", "net", net, Module);
+  checkOptions("encodeOnnx", options, ["shape", "images", "metadata", "version"]);
+  const { shape, images = "", metadata = {}, version = "" } = options;
+  checkList("encodeOnnx", "shape", shape);
   const x = input("images", [1, ...shape]);
-  net.eval();
-  let noted;
-  try {
-    noted = collectCalls(() => net.call(x));
-  } finally {
-    net.train(training);
-  }
-  const { result: logits, calls } = noted;
+  const { result: logits, calls } = evaluating(net, () => collectCalls(() => net.call(x)));
   const graph = new Graph(net, calls, await net.stateDict());
   graph.name(x, "images");
   graph.output(logits, "logits");

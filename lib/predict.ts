@@ -6,11 +6,12 @@
 
 import { batches, BatchPlans } from "./batches.ts";
 import { checkImages } from "./data/dataset.ts";
-import { defaultDevice, type Device } from "./device.ts";
+import { checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { defaultDevice, Device } from "./device.ts";
 import { batchImages, checkOutputs } from "./evaluate.ts";
-import type { Module } from "./nn/module.ts";
+import { evaluating, Module } from "./nn/module.ts";
 import { softmax } from "./ops/loss.ts";
-import { input, tensor } from "./tensor.ts";
+import { constant, input } from "./tensor.ts";
 
 /** Images of one pass. */
 const BATCH = 64;
@@ -59,18 +60,20 @@ export interface Likely {
 export async function predict(
   net: Module,
   data: GreyImages,
-  { resize, device }: { resize: number; device?: Device },
+  options: { resize: number; device?: Device },
 ): Promise<Float32Array<ArrayBuffer>[]> {
+  checkInstance("predict", "net", net, Module);
+  checkOptions("predict", options, ["resize", "device"]);
+  const { resize, device: on = await defaultDevice() } = options;
+  checkNumber("predict", "resize", resize, { integer: true, min: 1 });
+  checkInstance("predict", "device", on, Device);
   checkImages("predict: images", data);
-  const on = device ?? await defaultDevice();
   const { images, count, height, width } = data;
-  const all = tensor(images, [count, 1, height, width]);
+  const all = constant(images, [count, 1, height, width]);
   using plans = new BatchPlans(count, BATCH);
   await plans.prepare((size) => {
     const x = batchImages(all, input("indices", [size], "u32"), resize);
-    const training = net.training;
-    const logits = net.eval().call(x);
-    net.train(training);
+    const logits = evaluating(net, () => net.call(x));
     checkOutputs("predict", logits, size);
     return { outputs: [softmax(logits)], device: on };
   });

@@ -9,18 +9,19 @@ import { BatchPlans, Pace, Rate } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "./buffers.ts";
 import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
-import { defaultDevice, type Device } from "./device.ts";
+import { checkInstance, checkOptions } from "./check.ts";
+import { defaultDevice, Device } from "./device.ts";
 import { checkOutputs, DeviceDataset, Evaluator, type Watch } from "./evaluate.ts";
 import { grad } from "./grad.ts";
 import { manualSeed } from "./nn/init.ts";
-import { collectUpdates, type Module } from "./nn/module.ts";
+import { collectUpdates, Module, training } from "./nn/module.ts";
 import { add, isFinite } from "./ops/elementwise.ts";
 import { correctCount, crossEntropy } from "./ops/loss.ts";
 import type { Optimizer } from "./optim.ts";
 import { Random } from "./random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
 import { tunedDigest } from "./schedule.ts";
-import { formatShape, sameShape } from "./shape.ts";
+import { formatShape, sameShape, ShapeError } from "./shape.ts";
 import { assign, input, type Update, Variable } from "./tensor.ts";
 import {
   CONFIG_FIELDS,
@@ -28,6 +29,7 @@ import {
   type EpochResult,
   MODELS,
   type TrainConfig,
+  trainConfig,
   VERSION,
 } from "./train_config.ts";
 
@@ -35,6 +37,21 @@ import {
 export class NonFiniteError extends Error {
   /** `NonFiniteError`. */
   override name = "NonFiniteError";
+}
+
+/** A batch of one image, which the net cannot be trained on: a batch norm has but one value then. */
+export class SingleImageError extends ShapeError {
+  /** `SingleImageError`. */
+  override name = "SingleImageError";
+
+  /** For so many images in batches of so many. */
+  constructor(readonly images: number, readonly batchSize: number, cause: Error) {
+    super(
+      `of ${images} images in batches of ${batchSize}, ` +
+        `${batchSize === 1 ? "every batch" : "the last batch"} has one image: ${cause.message}`,
+      { cause },
+    );
+  }
 }
 
 /** What a {@link Trainer} is made of. */
@@ -122,14 +139,17 @@ export class Trainer implements Disposable {
    * @throws {DataError} where `train` or `test` is no data set, or a label is none of its classes; the
    * message names array, index, label and classes.
    */
-  static async create({ config, train, test, device, net }: TrainerOptions): Promise<Trainer> {
+  static async create(options: TrainerOptions): Promise<Trainer> {
+    checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net"]);
+    const { train, test, device = await defaultDevice() } = options;
+    checkInstance("Trainer.create", "device", device, Device);
+    if (options.net !== undefined) checkInstance("Trainer.create", "net", options.net, Module);
+    const config = trainConfig(options.config);
     const trainSet = new DeviceDataset(train, "Trainer.create: train");
     const testSet = new DeviceDataset(test, "Trainer.create: test");
-    if (!net) {
-      manualSeed(config.seed);
-      net = MODELS.get(config.model)!();
-    }
-    return new Trainer(config, net, trainSet, testSet, device ?? await defaultDevice());
+    // Weights come from the seed, wherever in a script the trainer is made.
+    const net = options.net ?? (manualSeed(config.seed), MODELS.get(config.model)!());
+    return new Trainer(config, net, trainSet, testSet, device);
   }
 
   /** Whether all epochs are complete. */
@@ -142,10 +162,19 @@ export class Trainer implements Disposable {
    *
    * @throws {PlanError} when a batch exceeds the adapter's limits; the message says what would fit.
    * @throws {ShapeError} when the net has fewer outputs than there are classes.
+   * @throws {SingleImageError} when a batch has one image, and the net cannot be trained on that.
    */
   async prepare(): Promise<void> {
     this.#check("prepare");
-    await this.#plans.prepare((size) => ({ updates: this.updates(size), device: this.device }));
+    const { device, train: { count }, config: { batchSize } } = this;
+    await this.#plans.prepare((size) => {
+      try {
+        return { updates: this.updates(size), device };
+      } catch (cause) {
+        if (size > 1 || !(cause instanceof ShapeError)) throw cause;
+        throw new SingleImageError(count, batchSize, cause);
+      }
+    });
     await this.#evaluator.prepare();
   }
 
@@ -154,9 +183,10 @@ export class Trainer implements Disposable {
     const { config, train } = this;
     const indices = input("indices", [size], "u32");
     const { x, labels } = train.batch(indices, config.resize, augmentation(config, size));
-    const { result: logits, updates } = collectUpdates(() => this.net.train().call(x));
+    const { net } = this;
+    const { result: logits, updates } = training(net, () => collectUpdates(() => net.call(x)));
     checkOutputs(train.name, logits, size, train.classes);
-    const loss = crossEntropy(logits, labels, config);
+    const loss = crossEntropy(logits, labels, { labelSmoothing: config.labelSmoothing });
     const sums = this.#sums;
     const total = add(sums.loss, loss);
     // One loss that is not finite leaves the sum so for good, and this count where it was.

@@ -6,6 +6,7 @@
  */
 
 import { resnet101, resnet152, resnet18, resnet34, resnet50 } from "./models/resnet.ts";
+import { checkOptions } from "./check.ts";
 import type { Module } from "./nn/module.ts";
 
 /** The library's version, written into checkpoints. */
@@ -199,6 +200,7 @@ export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
  * ```
  */
 export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
+  checkOptions("trainConfig", given, CONFIG_NAMES);
   const decay = given.optimizer === "adamw" && { weightDecay: 0.01 };
   const config = { ...DEFAULT_CONFIG, ...decay, ...given };
   for (const name of CONFIG_NAMES) {

@@ -10,7 +10,7 @@
 import { freeVariables } from "./buffers.ts";
 import { type Device, DeviceError } from "./device.ts";
 import { grad } from "./grad.ts";
-import { collectUpdates, type Module } from "./nn/module.ts";
+import { collectUpdates, type Module, training } from "./nn/module.ts";
 import { crossEntropy } from "./ops/loss.ts";
 import { Plan, PlanError } from "./plan.ts";
 import { graphOf, problemsOf } from "./problems.ts";
@@ -76,7 +76,7 @@ export interface Tuning {
 /** Loss and gradients of a classifier, as training computes them: what to tune for it. */
 export function trainingGraph(net: Module, shape: Shape): Tensor[] {
   const x = input("x", shape), labels = input("labels", [shape[0]!], "u32");
-  const { result: logits } = collectUpdates(() => net.train().call(x));
+  const { result: logits } = training(net, () => collectUpdates(() => net.call(x)));
   const loss = crossEntropy(logits, labels);
   return [loss, ...grad(loss, net.parameters())];
 }

@@ -13,7 +13,7 @@ import { PlanError } from "../lib/plan.ts";
 import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/run_dir.ts";
 import { WriteError } from "../lib/run_files.ts";
 import { tunedDigest } from "../lib/schedule.ts";
-import { NonFiniteError, Trainer } from "../lib/train.ts";
+import { NonFiniteError, SingleImageError, Trainer } from "../lib/train.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -321,6 +321,12 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
       ? "; try a smaller --resize"
       : ` (--batch-size ${error.largest})`;
     return advise(message + what);
+  }
+  if (error instanceof SingleImageError) {
+    const { images, batchSize } = error;
+    const another = [batchSize + 1, batchSize - 1, batchSize + 2].find((n) => images % n !== 1)!;
+    const fewer = batchSize > 1 ? `--limit ${images - 1} or ` : "";
+    return advise(`${message}; try ${fewer}--batch-size ${another}`);
   }
   if (error instanceof WriteError && !(error.cause instanceof Deno.errors.NotCapable)) {
     return advise(

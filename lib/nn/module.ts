@@ -296,9 +296,21 @@ export abstract class Module {
  * its own mode again afterwards, also where `body` throws.
  */
 export function evaluating<T>(net: Module, body: () => T): T {
+  return inMode(net, false, body);
+}
+
+/**
+ * The same with `net` in training mode. Where it is in that mode already, its modules keep their own:
+ * a batch norm that was set to evaluation stays frozen.
+ */
+export function training<T>(net: Module, body: () => T): T {
+  return net.training ? body() : inMode(net, true, body);
+}
+
+function inMode<T>(net: Module, mode: boolean, body: () => T): T {
   const modes = net.modules().map((module) => [module, module.training] as const);
   try {
-    net.eval();
+    net.train(mode);
     return body();
   } finally {
     for (const [module, training] of modes) module.training = training;
