@@ -3,6 +3,7 @@
  * the test set that are enlarged, turned, padded and inverted.
  */
 
+import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   Device,
@@ -136,7 +137,7 @@ Deno.test("files that are no images, damaged or too large are refused before the
     ["text", new TextEncoder().encode("a picture"), "is not a PNG, JPEG or WebP file"],
     ["GIF", new TextEncoder().encode("GIF89a\x01\x00\x01\x00"), "is not a PNG"],
     ["20 bytes", png.slice(0, 20), "the file ends within its header"],
-    ["half a PNG", png.slice(0, 400), "cannot be decoded"],
+    ["half a PNG", png.slice(0, 400), "is damaged: the file ends before its picture does"],
     ["half a JPEG header", jpeg.slice(0, 40), "its header has no size"],
     ["no width", await changed("boot_alpha.png", 16, 0, 0, 0, 0), "its header has no size"],
     [
@@ -158,6 +159,121 @@ Deno.test("files that are no images, damaged or too large are refused before the
   });
   await assertRejects(() => readImageBytes(endless, "-"), ImageError, "longer than the 64 MiB");
   assert(sent < 2 * MAX_IMAGE_BYTES);
+});
+
+Deno.test("pictures that are cut off are refused, wherever that is, and bytes after them are not", async () => {
+  for await (const { name } of Deno.readDir(FIXTURES)) {
+    const file = await Deno.readFile(`${FIXTURES}/${name}`);
+    const lengths = [Math.ceil(2 * file.length / 3), file.length - 1, file.length - 2];
+    for (let length = 400; length < file.length; length += 13) lengths.push(length);
+    for (const length of lengths) {
+      await assertRejects(
+        () => decodeGrey(file.slice(0, length), name),
+        ImageError,
+        `${name}: is damaged: the file ends before its picture does`,
+        `${name}, ${length} bytes`,
+      );
+    }
+    const longer = new Uint8Array(file.length + 99);
+    longer.set(file);
+    assertEquals(await decodeGrey(longer, name), await decodeGrey(file, name));
+  }
+  // A thumbnail in a JPEG has an end of its own.
+  const jpeg = await Deno.readFile(`${FIXTURES}/boot_turned.jpg`);
+  const inside = [0xff, 0xe1, 0, 8, 0xff, 0xd8, 0xff, 0xd9, 0xff, 0xd9];
+  const thumbed = new Uint8Array([...jpeg.slice(0, 2), ...inside, ...jpeg.slice(2)]);
+  assertEquals(await decodeGrey(thumbed, "a"), await decodeGrey(jpeg, "a"));
+  await assertRejects(
+    () => decodeGrey(thumbed.slice(0, -2), "a.jpg"),
+    ImageError,
+    "a.jpg: is dama",
+  );
+});
+
+/** An EXIF note of nothing but an orientation, with either order of bytes. */
+function exif(orientation: number, little: boolean): Uint8Array<ArrayBuffer> {
+  const view = new DataView(new ArrayBuffer(26));
+  const words = [[0, little ? 0x4949 : 0x4d4d], [2, 42], [8, 1], [10, 0x112], [12, 3]];
+  for (const [at, word] of words) view.setUint16(at!, word!, little);
+  view.setUint32(4, 8, little);
+  view.setUint32(14, 1, little);
+  view.setUint16(18, orientation, little);
+  return new Uint8Array(view.buffer);
+}
+
+/** A PNG with a chunk more, at `at`. */
+function withChunk(png: Uint8Array, at: number, type: string, data: Uint8Array) {
+  const chunk = new Uint8Array(12 + data.length), view = new DataView(chunk.buffer);
+  view.setUint32(0, data.length);
+  chunk.set(new TextEncoder().encode(type), 4);
+  chunk.set(data, 8);
+  view.setUint32(8 + data.length, crc32(chunk.subarray(4, -4)));
+  return new Uint8Array([...png.slice(0, at), ...chunk, ...png.slice(at)]);
+}
+
+Deno.test("a PNG is turned as its EXIF says, as Pillow's exif_transpose and a JPEG are", async () => {
+  type Picture = { pixels: Uint8Array; width: number; height: number };
+  const of = (picture: Picture, width: number, at: (x: number, y: number) => number) => {
+    const pixels = picture.pixels.map((_, i) =>
+      picture.pixels[at(i % width, Math.floor(i / width))]!
+    );
+    return { pixels, width, height: pixels.length / width };
+  };
+  const mirror = (p: Picture) => of(p, p.width, (x, y) => y * p.width + p.width - 1 - x);
+  const flip = (p: Picture) => of(p, p.width, (x, y) => (p.height - 1 - y) * p.width + x);
+  const transpose = (p: Picture) => of(p, p.height, (x, y) => x * p.width + y);
+  const ways: ((p: Picture) => Picture)[] = [
+    (p) => p,
+    mirror,
+    (p) => mirror(flip(p)),
+    flip,
+    transpose,
+    (p) => mirror(transpose(p)), // clockwise by a right angle
+    (p) => mirror(flip(transpose(p))),
+    (p) => flip(transpose(p)),
+  ];
+  const jpeg = await Deno.readFile(`${FIXTURES}/boot_turned.jpg`);
+  const tag = jpeg.findIndex((_, i) => jpeg[i] === 1 && jpeg[i + 1] === 0x12 && jpeg[i + 3] === 3);
+  assertEquals([jpeg[tag + 8], jpeg[tag + 9]], [0, 6]);
+  const lying = async (orientation: number) => {
+    const file = jpeg.slice();
+    file[tag + 9] = orientation;
+    return await decodeGrey(file, "a.jpg");
+  };
+  const asIs = await lying(1);
+  for (const [i, way] of ways.entries()) {
+    assertEquals(await lying(i + 1), way(asIs), `JPEG ${i + 1}`);
+  }
+
+  for (const name of ["boot_alpha.png", "boot_palette.png", "boot_16.png"]) {
+    const png = await Deno.readFile(`${FIXTURES}/${name}`);
+    const plain = await decodeGrey(png, name);
+    for (const [i, way] of ways.entries()) {
+      for (const at of [33, png.length - 12]) { // before the pixels, and after them
+        for (const little of [true, false]) {
+          const file = withChunk(png, at, "eXIf", exif(i + 1, little));
+          assertEquals(await decodeGrey(file, name), way(plain), `${name} ${i + 1}`);
+        }
+      }
+    }
+    const odd: [string, Uint8Array][] = [
+      ["orientation 0", exif(0, true)],
+      ["orientation 9", exif(9, true)],
+      ["nothing", new Uint8Array(0)],
+      ["a header only", exif(6, true).slice(0, 8)],
+      ["cut off", exif(6, true).slice(0, 20)],
+      ["an offset to nowhere", exif(6, true).fill(255, 4, 8)],
+      ["no TIFF", exif(6, true).fill(65)],
+    ];
+    for (const [what, note] of odd) {
+      assertEquals(await decodeGrey(withChunk(png, 33, "eXIf", note), name), plain, what);
+    }
+    const prefixed = new Uint8Array([...new TextEncoder().encode("Exif\0\0"), ...exif(6, false)]);
+    assertEquals(await decodeGrey(withChunk(png, 33, "eXIf", prefixed), name), ways[5]!(plain));
+    const bad = withChunk(png, 33, "eXIf", exif(6, true));
+    bad[33 + 8 + 18]! ^= 1;
+    await assertRejects(() => decodeGrey(bad, name), ImageError, "is damaged: its EXIF note is");
+  }
 });
 
 Deno.test("the likeliest classes come first, and the smaller label of equals", () => {

@@ -2,13 +2,14 @@
  * PNG, JPEG and WebP files as grey pixels. **Deno only:** its `createImageBitmap` decodes, and its
  * `OffscreenCanvas` hands the pixels out as a BMP, which browsers' do not.
  *
- * Files come from anywhere: their length, and the size that their headers claim, are checked before
- * anything is decoded. It refuses to be an image library: other formats, the second picture of an
+ * Files come from anywhere: their length, the size that their headers claim, and whether their end is
+ * there, are checked before anything is decoded. It refuses to be an image library: other formats, the second picture of an
  * animation and colour profiles are none of its business.
  *
  * @module
  */
 
+import { crc32 } from "node:zlib";
 import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import { toBytes } from "@std/streams/to-bytes";
 
@@ -44,12 +45,17 @@ interface Header {
   readonly height: number;
   /** Whether channels have 16 bits. */
   readonly deep?: boolean;
-  /** What else is wrong, that a decoder would not survive. */
+  /** What else is wrong, that a decoder would not survive or not notice. */
   readonly fault?: string | undefined;
+  /** Where a PNG's note of how it is turned begins and ends: no decoder here heeds it. */
+  readonly exif?: readonly [start: number, end: number] | undefined;
 }
 
-/** Types of a PNG's chunks: `PLTE` and `iCCP`. */
-const PALETTE = 0x504c5445, PROFILE = 0x69434350;
+/** Types of a PNG's chunks: `PLTE`, `iCCP`, `eXIf` and `IEND`. */
+const PALETTE = 0x504c5445, PROFILE = 0x69434350, EXIF = 0x65584966, END = 0x49454e44;
+
+/** Decoders fill what is missing, or some of it, with grey. */
+const CUT_OFF = "is damaged: the file ends before its picture does";
 
 const ascii = (bytes: Uint8Array, from: number, to: number) =>
   String.fromCharCode(...bytes.subarray(from, to));
@@ -62,41 +68,89 @@ function readHeader(bytes: Uint8Array<ArrayBuffer>): Header | undefined {
   }
   if (ascii(bytes, 0, 4) === "RIFF" && ascii(bytes, 8, 12) === "WEBP") {
     const type = "image/webp", chunk = ascii(bytes, 12, 16);
+    const fault = view.getUint32(4, true) + 8 > bytes.length ? CUT_OFF : undefined;
     if (chunk === "VP8X") {
       const [w, h] = [24, 27].map((at) => view.getUint32(at - 1, true) >>> 8);
-      return { type, width: w! + 1, height: h! + 1 };
+      return { type, width: w! + 1, height: h! + 1, fault };
     }
     if (chunk === "VP8L") {
       const bits = view.getUint32(21, true);
-      return { type, width: (bits & 0x3fff) + 1, height: (bits >>> 14 & 0x3fff) + 1 };
+      return { type, width: (bits & 0x3fff) + 1, height: (bits >>> 14 & 0x3fff) + 1, fault };
     }
     const [width, height] = [26, 28].map((at) => view.getUint16(at, true) & 0x3fff);
-    return chunk === "VP8 " ? { type, width: width!, height: height! } : undefined;
+    return chunk === "VP8 " ? { type, width: width!, height: height!, fault } : undefined;
   }
   return ascii(bytes, 0, 3) === "\xff\xd8\xff" ? readJpegHeader(view) : undefined;
 }
 
-function readPngHeader(view: DataView): Header {
+function readPngHeader(view: DataView<ArrayBuffer>): Header {
   const [width, height, deep] = [view.getUint32(16), view.getUint32(20), view.getUint8(24) > 8];
-  let fault: string | undefined;
+  let fault: string | undefined, exif: Header["exif"], ended = false;
   for (let at = 8; at + 8 <= view.byteLength;) {
-    const length = view.getUint32(at), type = view.getUint32(at + 4);
+    const length = view.getUint32(at), type = view.getUint32(at + 4), end = at + 12 + length;
+    const fits = end <= view.byteLength;
     if (type === PALETTE && (length === 0 || length > 768 || length % 3 !== 0)) {
       // Such a one ends the whole process (Deno 2.9).
       fault ??= `its palette has ${length} bytes, not 3 for each of 1 to 256 colours`;
     } else if (type === PROFILE && length > MAX_PROFILE_BYTES) {
       fault ??=
         `its colour profile has ${length} bytes, more than ${MAX_PROFILE_BYTES}; save it without`;
-    }
-    at += 12 + length;
+    } else if (type === EXIF && fits && !ended) {
+      const chunk = new Uint8Array(view.buffer, view.byteOffset + at + 4, length + 4);
+      if (crc32(chunk) !== view.getUint32(end - 4)) fault ??= "is damaged: its EXIF note is";
+      exif = [at, end];
+    } else if (type === END) ended ||= fits;
+    at = end;
   }
-  return { type: "image/png", width, height, deep, fault };
+  return {
+    type: "image/png",
+    width,
+    height,
+    deep,
+    exif,
+    fault: fault ?? (ended ? undefined : CUT_OFF),
+  };
+}
+
+/** What a TIFF header's first directory says of how the picture is turned; 1 where it says nothing. */
+function orientationOf(exif: DataView): number {
+  // Some write before it what only a JPEG needs.
+  const start = exif.byteLength > 6 && exif.getUint32(0) === 0x45786966 ? 6 : 0;
+  const little = exif.byteLength >= start + 8 && exif.getUint16(start) === 0x4949;
+  const within = (at: number, size: number) => at >= start && at + size <= exif.byteLength;
+  if (!within(start, 8) || exif.getUint16(start + 2, little) !== 42) return 1;
+  const directory = start + exif.getUint32(start + 4, little);
+  const entries = within(directory, 2) ? exif.getUint16(directory, little) : 0;
+  for (let i = 0, at = directory + 2; i < entries && within(at, 12); i++, at += 12) {
+    if (exif.getUint16(at, little) !== 0x0112) continue;
+    const isShort = exif.getUint16(at + 2, little) === 3;
+    const value = isShort ? exif.getUint16(at + 8, little) : exif.getUint32(at + 8, little);
+    return value >= 1 && value <= 8 ? value : 1;
+  }
+  return 1;
+}
+
+/** A picture turned and mirrored as EXIF numbers it, from 1 (as it is) to 8. */
+function turned({ pixels, width, height }: GreyImage, orientation: number): GreyImage {
+  const lies = orientation > 4; // rows become columns
+  const fromRight = [2, 3, 7, 8].includes(orientation);
+  const fromBelow = [3, 4, 6, 7].includes(orientation);
+  const [columns, rows] = lies ? [height, width] : [width, height];
+  const result = new Uint8Array(pixels.length);
+  for (let y = 0, at = 0; y < rows; y++) {
+    for (let x = 0; x < columns; x++, at++) {
+      const [u, v] = lies ? [y, x] : [x, y];
+      const column = fromRight ? width - 1 - u : u, row = fromBelow ? height - 1 - v : v;
+      result[at] = pixels[row * width + column]!;
+    }
+  }
+  return { pixels: result, width: columns, height: rows };
 }
 
 /** The largest frame that a JPEG file announces; there should be one, but who knows. */
-function readJpegHeader(view: DataView): Header {
-  let width = 0, height = 0;
-  for (let at = 2; at + 9 <= view.byteLength;) {
+function readJpegHeader(view: DataView<ArrayBuffer>): Header {
+  let width = 0, height = 0, at = 2;
+  while (at + 9 <= view.byteLength) {
     const marker = view.getUint8(at + 1);
     if (view.getUint8(at) !== 0xff) break;
     if (marker === 0xff) {
@@ -112,7 +166,21 @@ function readJpegHeader(view: DataView): Header {
     }
     at += 2 + view.getUint16(at + 2);
   }
-  return { type: "image/jpeg", width, height };
+  return { type: "image/jpeg", width, height, fault: hasEnd(view, at) ? undefined : CUT_OFF };
+}
+
+/** Whether a JPEG's marker of the end follows its scans, the first of which begins at `at`. */
+function hasEnd(view: DataView<ArrayBuffer>, at: number): boolean {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  while ((at = bytes.indexOf(0xff, at)) >= 0 && at + 1 < bytes.length) {
+    const marker = bytes[at + 1]!;
+    if (marker === 0xd9) return true;
+    // A scan's bytes of 255 have a zero after them; tables between two scans are as long as they say.
+    const isBare = marker <= 1 || marker >= 0xd0 && marker <= 0xd8 || at + 4 > bytes.length;
+    if (marker === 0xff) at++;
+    else at += isBare ? 2 : 2 + view.getUint16(at + 2);
+  }
+  return false;
 }
 
 /**
@@ -170,7 +238,7 @@ export async function decodeGrey(
     return fail("the file ends within its header", cause);
   }
   if (!header) return fail("is not a PNG, JPEG or WebP file");
-  const { width, height, type, deep = false, fault } = header;
+  const { width, height, type, deep = false, fault, exif } = header;
   if (width === 0 || height === 0) fail("its header has no size");
   const most = deep ? MAX_DEEP_PIXELS : MAX_IMAGE_PIXELS, of = deep ? " of 16 bits" : "";
   if (width * height > most) {
@@ -178,10 +246,15 @@ export async function decodeGrey(
   }
   if (fault !== undefined) fail(fault);
   try {
-    const blob = new Blob([bytes], { type });
+    const [start, end] = exif ?? [0, 0];
+    // With the note taken out, no decoder to come turns the picture once more.
+    const blob = new Blob([bytes.subarray(0, start), bytes.subarray(end)], { type });
     // Samples of 16 bits have no BMP; they lose what 8 bits do not hold in a JPEG instead.
     const shallow = deep ? await recode(blob, "image/jpeg") : blob;
-    return greyOf(await (await recode(shallow, "image/bmp")).arrayBuffer());
+    const image = greyOf(await (await recode(shallow, "image/bmp")).arrayBuffer());
+    if (!exif) return image;
+    const note = new DataView(bytes.buffer, bytes.byteOffset + start + 8, end - start - 12);
+    return turned(image, orientationOf(note));
   } catch (cause) {
     return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
   }
