@@ -20,6 +20,7 @@ import {
   type SafetensorsTensor,
   serializeSafetensors,
 } from "./safetensors.ts";
+import { foreignFormat } from "./safetensors_header.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -206,9 +207,8 @@ export async function decodeCheckpoint(
   const tensors = async (file: keyof typeof sha256) => {
     const name = `${folder}/${file}`;
     if (await sha256Of(files[file]) !== sha256[file]) {
-      throw new CheckpointError(
-        `${name}: damaged, or not of this checkpoint: its sha256 is not the one in run.json`,
-      );
+      const what = foreignFormat(files[file]) ?? "its sha256 is not the one in run.json";
+      throw new CheckpointError(`${name}: damaged, or not of this checkpoint: ${what}`);
     }
     try {
       return decodeStateDict(files[file], name);

@@ -23,6 +23,7 @@ import {
   MAX_TENSOR_BYTES,
   type RunState,
 } from "./checkpoint.ts";
+import { foreignFormat } from "./safetensors_header.ts";
 import { removeUnfinished, WriteError, writeFileWhole } from "./run_files.ts";
 
 /** A checkpoint's folder and where in the run it was made. */
@@ -90,8 +91,11 @@ export async function loadCheckpoint(path: string): Promise<LoadedCheckpoint> {
     return { checkpoint: await readCheckpoint(latest.path), path: latest.path, run: path };
   }
   if (await kindOf(join(path, "run.json")) !== "file") {
-    const what = await kindOf(path) === undefined
+    const kind = await kindOf(path);
+    const what = kind === undefined
       ? "there is no such folder"
+      : kind === "file"
+      ? await whatFileIs(path)
       : "is neither a run's folder (it has no checkpoints/) nor a checkpoint's (it has no run.json)";
     throw new CheckpointError(`${path}: ${what}`);
   }
@@ -101,6 +105,15 @@ export async function loadCheckpoint(path: string): Promise<LoadedCheckpoint> {
   const [latest] = basename(folder) === "checkpoints" ? await findCheckpoints(run) : [];
   const isLatest = latest !== undefined && basename(latest.path) === basename(resolve(path));
   return { checkpoint, path, run: isLatest ? run : undefined };
+}
+
+/** What is wrong with a file as a run to go on with. */
+async function whatFileIs(path: string): Promise<string> {
+  const bytes = new Uint8Array(128);
+  using file = await Deno.open(path);
+  const foreign = foreignFormat(bytes.subarray(0, await file.read(bytes) ?? 0));
+  return "is a file; a run goes on from its own folder, or from a checkpoint's" +
+    (foreign === undefined ? "" : `; ${foreign}`);
 }
 
 async function readCheckpoint(folder: string): Promise<Checkpoint> {

@@ -14,7 +14,7 @@
  */
 
 import { quote } from "./data/brief.ts";
-import { FORBIDDEN, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
+import { FORBIDDEN, foreignFormat, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
 
 export { SafetensorsError };
 
@@ -102,7 +102,7 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
  * @param bytes The whole file.
  * @param name What error messages call it, such as its path.
  * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
- * tensor and what is wrong.
+ * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
  */
 export function parseSafetensors(
   bytes: Uint8Array<ArrayBuffer>,
@@ -111,6 +111,8 @@ export function parseSafetensors(
   const fail = (what: string): never => {
     throw new SafetensorsError(`${name}: ${what}`);
   };
+  const foreign = foreignFormat(bytes);
+  if (foreign !== undefined) fail(foreign);
   if (bytes.length < 8) fail(`${bytes.length} bytes are too few for a header length`);
   const lengthField = new DataView(bytes.buffer, bytes.byteOffset, 8);
   const headerBytes = Number(lengthField.getBigUint64(0, true));

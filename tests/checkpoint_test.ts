@@ -1,6 +1,6 @@
 /** Checkpoints: PyTorch's keys, whole or not at all, and nothing believed that was not checked. */
 
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import {
   type Checkpoint,
   CHECKPOINT_FILES,
@@ -11,12 +11,14 @@ import {
   encodeStateDict,
   parseSafetensors,
   resnet18,
+  SafetensorsError,
   serializeSafetensors,
   trainConfig,
   VERSION,
 } from "@resnette/resnette";
 import denoConfig from "../deno.json" with { type: "json" };
 import { loadCheckpoint, RunDirectory } from "../lib/run_dir.ts";
+import { loadTrained } from "../lib/trained.ts";
 import { readFixture } from "./fixture.ts";
 import { inFolder } from "./folder.ts";
 
@@ -285,6 +287,15 @@ Deno.test("a path that holds no checkpoint is refused with the reason", () =>
     };
     await refuses(`${folder}/none`, "there is no such folder");
     await refuses(folder, "is neither a run's folder");
+    const pickle = new TextEncoder().encode(`PK\x03\x04${"\0".repeat(26)}net/data.pkl`);
+    await Deno.writeFile(`${folder}/net.pt`, pickle);
+    await refuses(
+      `${folder}/net.pt`,
+      "net.pt: is a file; a run goes on from its own folder, or from a checkpoint's; " +
+        "this is a PyTorch pickle (a zip); in Python: `safetensors.torch.save_file(",
+    );
+    const loading = assertRejects(() => loadTrained(`${folder}/net.pt`), SafetensorsError);
+    assertMatch((await loading).message, /net\.pt: this is a PyTorch pickle \(a zip\); in Python/);
     const files = await encodeCheckpoint(example(1, 0));
     await Deno.writeFile(`${folder}/run.json`, files["run.json"]);
     await refuses(
@@ -299,4 +310,7 @@ Deno.test("a path that holds no checkpoint is refused with the reason", () =>
     await Deno.writeFile(`${folder}/model.safetensors`, files["model.safetensors"]);
     await Deno.writeFile(`${folder}/optimizer.safetensors`, files["optimizer.safetensors"]);
     await refuses(folder, "run.json: 1073741824 bytes are more than");
+    await Deno.writeFile(`${folder}/run.json`, files["run.json"]);
+    await Deno.writeFile(`${folder}/model.safetensors`, pickle);
+    await refuses(folder, "damaged, or not of this checkpoint: this is a PyTorch pickle (a zip)");
   }));

@@ -233,6 +233,57 @@ Deno.test("a file that lies is refused, saying where", async (t) => {
   }
 });
 
+/** The beginning of a zip whose first file has this name. */
+function zip(name: string): number[] {
+  const head = [0x50, 0x4b, 3, 4, 0, 0, 8, 8, ...new Array(18).fill(0), name.length, 0, 0, 0];
+  return [...head, ...new TextEncoder().encode(name), ...new Array(64).fill(0)];
+}
+const latin = (text: string) => [...text].map((letter) => letter.charCodeAt(0));
+
+/** How files of other formats begin, and what is said of them. */
+const FOREIGN: Record<string, [bytes: number[], message: string]> = {
+  "net.pt": [
+    zip("archive/data.pkl"),
+    "this is a PyTorch pickle (a zip); in Python: `safetensors.torch.save_file(state_dict, " +
+    '"model.safetensors")`, with `state_dict = torch.load(FILE, map_location="cpu")`',
+  ],
+  "old.pt": [
+    [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e],
+    "this is a pickle, as old versions of PyTorch wrote them; in Python: `safetensors.torch.save_file(",
+  ],
+  "pickle": [[0x80, 4, 0x95, 0, 1, 0, 0, 0, 0, 0, 0, 0], "this is a pickle"],
+  "net.npz": [
+    zip("arr_0.npy"),
+    "this is NumPy's npz (a zip); in Python: `safetensors.numpy.save_file(",
+  ],
+  "net.zip": [zip("README.md"), "this is a zip; unpack it"],
+  "a.npy": [latin("\x93NUMPY\x01\0v\0{'descr': '<f4'"), "this is NumPy's npy"],
+  "net.h5": [
+    latin("\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0"),
+    "this is HDF5, as Keras and h5py write it",
+  ],
+  "net.onnx": [latin("\x08\x08\x12\x08resnette"), "this looks like ONNX"],
+  "pytorch.onnx": [latin("\x08\x07\x12\x07pytorch\x1a\x05"), "this looks like ONNX"],
+  "net.gguf": [latin("GGUF\x03\0\0\0\x01\0\0\0"), "this is GGUF"],
+  "net.gz": [[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], "this is gzip; unpack it"],
+  "pointer": [latin("version https://git-lfs.github.com/spec/v1\n"), "`git lfs pull`"],
+  "page": [latin("<!DOCTYPE html><html>"), "this is a web page"],
+};
+
+Deno.test("a file of another format is called by its name, with what to do", () => {
+  for (const [name, [bytes, message]] of Object.entries(FOREIGN)) {
+    const error = assertThrows(
+      () => parseSafetensors(new Uint8Array(bytes), name),
+      SafetensorsError,
+      `${name}: ${message.startsWith("this") ? message : "this is a"}`,
+    );
+    assert(error.message.includes(message), error.message);
+  }
+  // A header as long as gzip begins.
+  const header = `{${entry("a", 0, 4)}}`.padEnd(0x8b1f, " ");
+  assertEquals(parseSafetensors(file(header, 4)).tensors.size, 1);
+});
+
 Deno.test("a message stays short where the name is a megabyte", () => {
   assert(refusal(file(`{"${"n".repeat(1_000_000)}":1}`)).length < 200);
 });
