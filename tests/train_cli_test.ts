@@ -290,3 +290,22 @@ Deno.test("ResNet-18 trains on real images, and leaves PyTorch's state dict", ()
   }));
 
 MODELS.set("tiny", tinyNet);
+
+Deno.test("a batch of one image that cannot be trained on is refused first, with what to type", async () => {
+  MODELS.set("tiny", tinyNet);
+  const small = "--model tiny --test-limit 8 --resize 4 --out";
+  await inFolder(async (folder) => {
+    const last = await call(`${small} ${folder}/a --limit 25 --batch-size 24`);
+    assertEquals([last.code, last.out.includes("epoch")], [1, false]);
+    assertStringIncludes(
+      last.err,
+      "of 25 images in batches of 24, the last batch has one image: batchNorm: training needs more " +
+        "than 1 value per channel, got [1, 16, 1, 1]",
+    );
+    assertStringIncludes(last.err, "try --limit 24 or --batch-size 25");
+    const every = await call(`${small} ${folder}/b --limit 24 --batch-size 1`);
+    assertEquals(every.code, 1);
+    assertStringIncludes(every.err, "of 24 images in batches of 1, every batch has one image");
+    assertStringIncludes(every.err, "try --batch-size 2");
+  });
+});
