@@ -29,9 +29,9 @@ Writes a trained network to a file that other programs read.
   --resize N    size of the images (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
   -h, --help    this text
 
-In ONNX the input is called images, [N, 1, size, size] for any N: grey from 0 (black) to 1, resized
-from 28×28 as in training. The output is called logits, [N, 10], before softmax. Weights have the
-notebook's keys. The file's metadata name the classes. It needs no adapter.
+In ONNX (opset 15) the input is called images, [N, 1, size, size] for any N: grey from 0 (black) to
+1, resized from 28×28 as in training. The output is called logits, [N, 10], before softmax. Weights
+have the notebook's keys. The file's metadata name the classes. It needs no adapter.
 
 exit code: 0 written; 1 no checkpoint, or it cannot be written; 2 the command line is wrong`;
 
