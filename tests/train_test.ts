@@ -22,6 +22,7 @@ import {
   predict,
   type Progress,
   Random,
+  ReLU,
   Sequential,
   setVariable,
   ShapeError,
@@ -31,7 +32,7 @@ import {
 } from "@resnette/resnette";
 import { type ImageDataset, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
 import { LiveBuffers } from "./faults/gpu.ts";
-import "./tiny_train.ts";
+import { tinyNet } from "./tiny_train.ts";
 
 const DATA = "data/fashion-mnist";
 const train = await loadFashionMnist(DATA, "train", { limit: 64 });
@@ -531,4 +532,31 @@ Deno.test("a batch that the adapter cannot hold is refused, and the largest that
   assertEquals(error.largest, 28);
   using fitting = await create(error.largest!);
   await fitting.prepare();
+});
+
+Deno.test("a net that shares a layer trains, and goes on from its checkpoint to the same bits", async () => {
+  const net = () => {
+    const shared = new Linear(10, 10);
+    return new Sequential(tinyNet(), new ReLU(), shared, new ReLU(), shared);
+  };
+  const trainer = () =>
+    Trainer.create({ config: trainConfig({ ...settings }), train, test, net: net() });
+  using whole = await trainer();
+  const values = async (x: Trainer) =>
+    [...(await x.checkpoint()).model].map(([key, { data }]) => [key, [...data]]);
+  await whole.epoch();
+  const { run, model, optimizer } = await whole.checkpoint();
+  assertEquals(model.get("2.weight"), model.get("4.weight"));
+  assertEquals([...optimizer.keys()].filter((key) => /\.[24]\./.test(key)), [
+    "exp_avg.2.weight",
+    "exp_avg.2.bias",
+    "exp_avg_sq.2.weight",
+    "exp_avg_sq.2.bias",
+  ]);
+  const files = await encodeCheckpoint({ run, model, optimizer });
+  using resumed = await trainer();
+  resumed.restore(await decodeCheckpoint(files, "shared"));
+  await whole.epoch();
+  await resumed.epoch();
+  assertEquals(await values(resumed), await values(whole));
 });
