@@ -358,7 +358,7 @@ Deno.test("a data set that does not fit is refused at the door, with array, inde
   ];
   const images: [field: string, code: string, data: unknown, message: string][] = [
     ["", "unsupported-type", null, ": is null; give { images, "],
-    ["images", "unsupported-type", six({ images: [1, 2] }), "is an Array; give a Uint8Array"],
+    ["images", "unsupported-type", six({ images: [1, 2] }), "is an array of 2; give a Uint8Array"],
     ["images", "unsupported-type", six({ images: new Float32Array(12) }), "is a Float32Array"],
     [
       "images",
@@ -369,7 +369,7 @@ Deno.test("a data set that does not fit is refused at the door, with array, inde
     ["count", "wrong-shape", six({ count: 0 }), "is 0; give a positive integer"],
     ["count", "wrong-shape", six({ count: 5.5 }), "is 5.5; give a positive integer"],
     ["height", "wrong-shape", six({ height: NaN }), "is NaN; give a positive integer"],
-    ["width", "wrong-shape", six({ width: "2" }), "is 2; give a positive integer"],
+    ["width", "wrong-shape", six({ width: "2" }), 'is "2"; give a positive integer'],
   ];
   const marks: typeof images = [
     ["labels", "label-range", six({ labels: new Uint8Array([1, 2, 3, 1, 2, 3]) }), labels],

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { shown } from "../check.ts";
 import { brief } from "./brief.ts";
 import { DataError, type DataErrorCode } from "./error.ts";
 
@@ -89,11 +90,4 @@ function checkBytes(name: string, bytes: unknown, shape: readonly number[], code
   if (bytes.length !== size) {
     throw new DataError(code, name, `has ${bytes.length} values; ${wanted} needs ${size}`);
   }
-}
-
-/** What a value of the wrong kind is. */
-function shown(value: unknown): string {
-  if (value === null || typeof value !== "object") return brief(String(value), 40);
-  const kind = value.constructor?.name ?? "Object";
-  return `${/^[AEIO]/.test(kind) ? "an" : "a"} ${brief(kind, 40)}`;
 }
