@@ -26,7 +26,9 @@ export function shown(value: unknown): string {
       if (value === null) return "null";
       if (Array.isArray(value)) return `an array of ${value.length}`;
       const name = kindOf(value), article = /^[aeiou]/i.test(name) ? "an" : "a";
-      if (ArrayBuffer.isView(value) && "length" in value) return `a ${name} of ${value.length}`;
+      if (ArrayBuffer.isView(value) && "length" in value) {
+        return `${article} ${name} of ${value.length}`;
+      }
       return `${article} ${name}`;
     }
     default:
