@@ -42,16 +42,18 @@ function variable(name: string): string | undefined {
   return state === "granted" ? Deno.env.get(name) || undefined : undefined;
 }
 
-/** The user's folder for this project's caches; undefined where the environment does not say. */
+/**
+ * The user's folder for this project's caches; undefined where the environment does not say, or names
+ * one that a task cannot permit by its name: Deno takes a comma in `--allow-read=…` for the end of a
+ * path, and a task's shell makes one space of all white space. Either would permit another folder.
+ */
 export function cacheFolder(): string | undefined {
-  const home = variable("HOME"), xdg = variable("XDG_CACHE_HOME");
+  const { os } = Deno.build, home = variable("HOME");
+  const inHome = home && join(home, os === "darwin" ? "Library/Caches" : ".cache");
+  const places = [variable("XDG_CACHE_HOME"), os === "windows" ? variable("LOCALAPPDATA") : inHome];
   // The specification wants relative paths ignored.
-  if (xdg && isAbsolute(xdg)) return join(xdg, "resnette");
-  if (Deno.build.os === "windows") {
-    const local = variable("LOCALAPPDATA");
-    return local && join(local, "resnette");
-  }
-  return home && join(home, Deno.build.os === "darwin" ? "Library/Caches" : ".cache", "resnette");
+  const place = places.find((path) => path && isAbsolute(path));
+  return place && !/[,\p{Cc}]|[^\S ]|\s\s/u.test(place) ? join(place, "resnette") : undefined;
 }
 
 /** The file for a device: `tuned-llvmpipe-llvm-15-0-6-256-bits-0123456789ab.json`. */

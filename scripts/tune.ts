@@ -129,7 +129,8 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
   if (!folder) {
     console.error(
       "error: there is no folder to keep the winners in: neither $XDG_CACHE_HOME nor $HOME is set, " +
-        "or this process may not read them. Run `deno task tune`, or deno run -A scripts/tune.ts",
+        "or it has a comma or two spaces in it, or this process may not read them. Run " +
+        "`deno task tune`, or deno run -A scripts/tune.ts",
     );
     return 1;
   }
