@@ -5,6 +5,14 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import denoConfig from "../deno.json" with { type: "json" };
 import { MODELS, parseSafetensors } from "@resnette/resnette";
 import { loadCheckpoint, RunDirectory } from "../lib/run_dir.ts";
+import {
+  AUGMENTATIONS,
+  CONFIG_FIELDS,
+  CONFIG_NAMES,
+  DEFAULT_CONFIG,
+  OPTIMIZERS,
+  SCHEDULES,
+} from "../lib/train_config.ts";
 import { main } from "../scripts/train.ts";
 import { deno } from "./call.ts";
 import { inFolder } from "./folder.ts";
@@ -84,6 +92,34 @@ Deno.test("--help lists every flag with its default, and exits 0", async () => {
   assert(out.split("\n").every((line) => line.length <= 100), "lines are at most 100 wide");
   for (const words of ["-h", "-h=", "-h0", "--epochs 2 -h5"]) {
     assertEquals(await call(words), { code, out, err });
+  }
+});
+
+Deno.test("what the README lists as flags, their words and defaults is what works", async () => {
+  const { out } = await call("--help");
+  const readme = await Deno.readTextFile("README.md");
+  const rows = [...readme.matchAll(/^\| `--([a-z-]+)[^`]*` +\| (.*?) +\| (.*?) +\|$/gm)];
+  assert(rows.length > 15, `${rows.length} rows`);
+  const words = (text: string) => [...text.matchAll(/`([^`]+)`/g)].map(([, word]) => word!);
+  const choices = {
+    model: [...MODELS.keys()].filter((name) => name !== "tiny"),
+    optimizer: OPTIMIZERS,
+    schedule: SCHEDULES,
+    augment: AUGMENTATIONS,
+  };
+  for (const [, flag, meaning, standard] of rows) {
+    assertStringIncludes(out, `  --${flag}`);
+    const name = CONFIG_NAMES.find((name) =>
+      name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`) === flag
+    );
+    if (!name) continue;
+    const { isWord = false, allows } = CONFIG_FIELDS[name];
+    const value = DEFAULT_CONFIG[name];
+    assertEquals(standard!.split(";")[0], isWord ? `\`${value}\`` : `${value ?? "all"}`, flag);
+    if (!isWord) continue;
+    const listed = new Set([...words(meaning!), ...words(standard!)]);
+    for (const word of listed) assert(allows(word), `--${flag} ${word} is refused`);
+    assertEquals([...listed].sort(), [...choices[name as keyof typeof choices]].sort());
   }
 });
 
