@@ -123,6 +123,78 @@ Deno.test("what the README lists as flags, their words and defaults is what work
   }
 });
 
+Deno.test("whatever the home is called, the tasks may read its cache, or nothing more than without", () =>
+  inFolder(async (folder) => {
+    // The tasks' own command lines and permissions, with a script that says what it may do.
+    const root = new URL("..", import.meta.url).pathname;
+    const tasks = Object.fromEntries((["train", "tune"] as const).map((name) => [
+      name,
+      denoConfig.tasks[name].command.replace("scripts/cache_folder", `${root}scripts/cache_folder`)
+        .replace(`scripts/${name}`, `${folder}/probe`),
+    ]));
+    const config = { tasks, permissions: denoConfig.permissions };
+    await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(config));
+    await Deno.writeTextFile(
+      `${folder}/probe.ts`,
+      `const may = (name: "read" | "write", path?: string) =>
+  Deno.permissions.querySync({ name, ...path && { path } }).state === "granted";
+const paths = JSON.parse(Deno.args[0]!) as string[];
+console.log(JSON.stringify([may("read") || may("write"), paths.filter((path) => may("read", path)),
+  paths.filter((path) => may("write", path))]));`,
+    );
+    const homes: [home: string, usable: boolean][] = [
+      [`${folder}/plain`, true],
+      [`${folder}/two words `, true],
+      [`${folder}/two  words`, false],
+      [`${folder}/a\tb`, false],
+      [`${folder}/a\u2003b`, false],
+      [`${folder}/'quotes" and $HOME and $(pwd) and \`pwd\``, true],
+      [`${folder}/back\\slash*?`, true],
+      [`${folder}/a,b`, false],
+      [`${folder}/a,${folder}/b`, false],
+      [`${folder}/a,,b`, false],
+      [`${folder}/a\nb`, false],
+      [`${folder}/a\r\nb`, false],
+      ["a", false],
+      ["../a", false],
+      ["", false],
+    ];
+    const others = [
+      "/",
+      folder,
+      `${folder}/a`,
+      `${folder}/a b`,
+      `${folder}/two words`,
+      `${folder}/two words/.cache/resnette`,
+      `${folder}/b`,
+      `${folder}/b/.cache/resnette`,
+      `${folder}/a b/.cache/resnette`,
+      `${folder}/a/.cache/resnette`,
+      "b/.cache/resnette",
+      "b/resnette",
+      "b",
+      "a",
+      "../a/.cache/resnette",
+      ".cache/resnette",
+    ];
+    const xdg = homes.map(([home, usable]) => ({ XDG_CACHE_HOME: home, HOME: "", usable }));
+    const own = homes.map(([home, usable]) => ({ XDG_CACHE_HOME: "", HOME: home, usable }));
+    for (const task of ["train", "tune"] as const) {
+      // Both ways are one function's: the second task tries one of them.
+      for (const { usable, ...env } of task === "train" ? [...own, ...xdg] : own) {
+        const mac = Deno.build.os === "darwin" ? "Library/Caches" : ".cache";
+        const cache = `${env.XDG_CACHE_HOME || `${env.HOME}/${mac}`}/resnette`;
+        const args = ["task", "-q", "--config", `${folder}/deno.json`, task];
+        const words = JSON.stringify([...others, cache]);
+        const vars = { ...env, DENO_DIR: `${folder}/deno`, DENO_NO_PROMPT: "1" };
+        const { code, out, err } = await deno([...args, words], { env: vars });
+        assertEquals([code, err], [0, ""], JSON.stringify(env));
+        const read = usable ? [cache] : [], write = usable && task === "tune" ? [cache] : [];
+        assertEquals(JSON.parse(out), [false, read, write], `${task} ${JSON.stringify(env)}`);
+      }
+    }
+  }));
+
 Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
   const wrong: [words: string, message: string][] = [
     ["--bogus", "unknown: --bogus"],
@@ -347,75 +419,3 @@ Deno.test("a batch of one image that cannot be trained on is refused first, with
     assertStringIncludes(every.err, "try --batch-size 2");
   });
 });
-
-Deno.test("whatever the home is called, the tasks may read its cache, or nothing more than without", () =>
-  inFolder(async (folder) => {
-    // The tasks' own command lines and permissions, with a script that says what it may do.
-    const root = new URL("..", import.meta.url).pathname;
-    const tasks = Object.fromEntries((["train", "tune"] as const).map((name) => [
-      name,
-      denoConfig.tasks[name].command.replace("scripts/cache_folder", `${root}scripts/cache_folder`)
-        .replace(`scripts/${name}`, `${folder}/probe`),
-    ]));
-    const config = { tasks, permissions: denoConfig.permissions };
-    await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(config));
-    await Deno.writeTextFile(
-      `${folder}/probe.ts`,
-      `const may = (name: "read" | "write", path?: string) =>
-  Deno.permissions.querySync({ name, ...path && { path } }).state === "granted";
-const paths = JSON.parse(Deno.args[0]!) as string[];
-console.log(JSON.stringify([may("read") || may("write"), paths.filter((path) => may("read", path)),
-  paths.filter((path) => may("write", path))]));`,
-    );
-    const homes: [home: string, usable: boolean][] = [
-      [`${folder}/plain`, true],
-      [`${folder}/two words `, true],
-      [`${folder}/two  words`, false],
-      [`${folder}/a\tb`, false],
-      [`${folder}/a\u2003b`, false],
-      [`${folder}/'quotes" and $HOME and $(pwd) and \`pwd\``, true],
-      [`${folder}/back\\slash*?`, true],
-      [`${folder}/a,b`, false],
-      [`${folder}/a,${folder}/b`, false],
-      [`${folder}/a,,b`, false],
-      [`${folder}/a\nb`, false],
-      [`${folder}/a\r\nb`, false],
-      ["a", false],
-      ["../a", false],
-      ["", false],
-    ];
-    const others = [
-      "/",
-      folder,
-      `${folder}/a`,
-      `${folder}/a b`,
-      `${folder}/two words`,
-      `${folder}/two words/.cache/resnette`,
-      `${folder}/b`,
-      `${folder}/b/.cache/resnette`,
-      `${folder}/a b/.cache/resnette`,
-      `${folder}/a/.cache/resnette`,
-      "b/.cache/resnette",
-      "b/resnette",
-      "b",
-      "a",
-      "../a/.cache/resnette",
-      ".cache/resnette",
-    ];
-    const xdg = homes.map(([home, usable]) => ({ XDG_CACHE_HOME: home, HOME: "", usable }));
-    const own = homes.map(([home, usable]) => ({ XDG_CACHE_HOME: "", HOME: home, usable }));
-    for (const task of ["train", "tune"] as const) {
-      // Both ways are one function's: the second task tries one of them.
-      for (const { usable, ...env } of task === "train" ? [...own, ...xdg] : own) {
-        const mac = Deno.build.os === "darwin" ? "Library/Caches" : ".cache";
-        const cache = `${env.XDG_CACHE_HOME || `${env.HOME}/${mac}`}/resnette`;
-        const args = ["task", "-q", "--config", `${folder}/deno.json`, task];
-        const words = JSON.stringify([...others, cache]);
-        const vars = { ...env, DENO_DIR: `${folder}/deno`, DENO_NO_PROMPT: "1" };
-        const { code, out, err } = await deno([...args, words], { env: vars });
-        assertEquals([code, err], [0, ""], JSON.stringify(env));
-        const read = usable ? [cache] : [], write = usable && task === "tune" ? [cache] : [];
-        assertEquals(JSON.parse(out), [false, read, write], `${task} ${JSON.stringify(env)}`);
-      }
-    }
-  }));
