@@ -28,7 +28,6 @@ import {
   sub,
   sum,
   type Tensor,
-  tensor,
 } from "@resnette/resnette";
 import type { Target } from "../lib/kernel.ts";
 import { schedule } from "../lib/plan/steps.ts";
