@@ -47,7 +47,8 @@ async function importMap(): Promise<Record<string, string>> {
   const imports: Record<string, string> = { "@resnette/resnette": "/mod.ts" };
   for (const folder of ["assert", "streams"].map((name) => `scripts/offline/${name}/`)) {
     const config = JSON.parse(await Deno.readTextFile(new URL(`${folder}deno.json`, ROOT)));
-    for (const [name, path] of Object.entries<string>(config.exports)) {
+    const only = typeof config.exports === "string" && { ".": config.exports };
+    for (const [name, path] of Object.entries<string>(only || config.exports)) {
       imports[config.name + name.slice(1)] = `/${folder}${path.slice(2)}`;
     }
   }
