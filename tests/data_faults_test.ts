@@ -157,6 +157,13 @@ Deno.test("bytes after the gzip stream are refused, but for another member and z
   await t.step("another member: its data are bytes too many", () => {
     return fails("payload-long", concat(packed, packed), "more than the 10 records");
   });
+  await t.step("after nothing, a byte and zeros", async () => {
+    await fails(
+      "gzip-trailing",
+      concat(await gzip(zeros(0)), text.slice(0, 1), zeros(10)),
+      "after",
+    );
+  });
   // Two members that are one file, and the second one damaged, or the first.
   const [first, second] = [await gzip(good.slice(0, 1500)), await gzip(good.slice(1500))];
   for (const length of [3, 9, 12, 500, second.length - 8, second.length - 1]) {
@@ -170,6 +177,13 @@ Deno.test("bytes after the gzip stream are refused, but for another member and z
       const bad = concat(first, second);
       bad[at]! ^= 1;
       return fails("gzip-corrupt", bad, "checksum");
+    });
+  }
+  for (const rest of [second, zeros(9)]) {
+    await t.step(`a wrong length, and then ${rest.length} bytes`, () => {
+      const bad = concat(rest === second ? first : packed, rest);
+      bad[bad.length - rest.length - 4]! ^= 1;
+      return fails("gzip-corrupt", bad, "holds a corrupt gzip stream");
     });
   }
   await t.step("100 MB of zeros, which are looked at and not kept", async () => {

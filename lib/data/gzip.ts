@@ -241,6 +241,8 @@ class Gunzip {
   /** Decompressed bytes handed out: of this member, and of those before. */
   #produced = 0;
   #before = 0;
+  /** Whether a member might have ended with the latest slice, but for its length. */
+  #mightEnd = false;
   /** Whether all of this member has gone in. */
   #complete = false;
   /** The last eight compressed bytes: checksum and length, if the member is whole. */
@@ -254,12 +256,15 @@ class Gunzip {
 
   async *members(): AsyncGenerator<Bytes> {
     const head = await this.input.peek(MAGIC.length);
+    if (head.length === 0) {
+      throw new DataError("gzip-truncated", this.name, `is empty; ${FETCH_AGAIN}`);
+    }
     const bad = head.findIndex((byte, i) => byte !== MAGIC[i]);
     if (bad >= 0) throw new DataError("not-gzip", this.name, notGzip(head));
     do {
       this.#before += this.#produced;
       this.#taken = this.#produced = 0;
-      this.#complete = false;
+      this.#complete = this.#mightEnd = false;
       try {
         yield* this.#member();
       } catch (cause) {
@@ -273,7 +278,8 @@ class Gunzip {
     using inflater = new Inflater();
     for (let slice; (slice = await this.input.slice());) {
       const { bytes, mayEnd } = slice;
-      const empty = mayEnd && this.input.padded && this.#produced === 0 && this.#isWhole();
+      const empty = this.input.padded && this.#produced === 0 && this.#isWhole() &&
+        bytes.every((byte) => byte === 0);
       try {
         yield* this.#count(inflater.write(bytes));
       } catch (error) {
@@ -282,6 +288,7 @@ class Gunzip {
         throw error;
       }
       this.#note(bytes);
+      this.#mightEnd = mayEnd;
       if (!mayEnd || !this.#isWhole()) continue;
       if (this.#produced > 0 || !this.input.padded) break;
     }
@@ -313,8 +320,7 @@ class Gunzip {
     if (cause instanceof DataError) return cause;
     const fault = (code: "gzip-corrupt" | "gzip-truncated" | "gzip-trailing", what: string) =>
       new DataError(code, this.name, `${what}; ${FETCH_AGAIN}`, { cause });
-    if (this.#consumed === 0 && this.input.padded) return fault("gzip-truncated", "is empty");
-    if (TRAILING.test(messageOf(cause))) {
+    if (TRAILING.test(messageOf(cause)) && !this.#mightEnd) {
       return fault("gzip-trailing", "has bytes after its gzip stream");
     }
     if (!this.#complete) return fault("gzip-corrupt", "holds a corrupt gzip stream");
