@@ -137,3 +137,19 @@ export class Scores {
       .reduce((a, b) => b[1] > a[1] ? b : a);
   }
 }
+
+/** An optimizer's settings as PyTorch has them. */
+export interface OptimizerSettings {
+  /** `adam`, `adamw` or `sgd`. */
+  readonly name?: string;
+  readonly dampening?: number;
+  readonly nesterov?: boolean;
+}
+
+/** Those settings as options here: what there is no option for must be as PyTorch's default. */
+export function optionsOf(
+  { name: _, dampening = 0, nesterov = false, ...options }: OptimizerSettings,
+): object {
+  assertEquals([dampening, nesterov], [0, false]);
+  return options;
+}

@@ -19,6 +19,7 @@ import {
   makeBatch,
   norm,
   nullGrads,
+  optionsOf,
   runs,
   Scores,
   summary,
@@ -40,7 +41,7 @@ for (const [name, { batch, size, steps, optimizer: settings }] of Object.entries
     fill(net, true);
     const start = await net.stateDict();
     const x = input("x", [batch, 1, size, size]), labels = input("labels", [batch], "u32");
-    const optimizer = new (adam ? Adam : SGD)(net.parameters(), settings);
+    const optimizer = new (adam ? Adam : SGD)(net.parameters(), optionsOf(settings));
     const { result, updates } = collectUpdates(() => net.forward(x));
     const loss = crossEntropy(result, labels);
     const training = optimizer.updates(grad(loss, net.parameters()));

@@ -22,7 +22,17 @@ import {
   tensor,
 } from "@resnette/resnette";
 import { readFixture } from "./fixture.ts";
-import { fill, floats, type GoldenRun, greatest, makeBatch, norm, Scores, SEED } from "./golden.ts";
+import {
+  fill,
+  floats,
+  type GoldenRun,
+  greatest,
+  makeBatch,
+  norm,
+  optionsOf,
+  Scores,
+  SEED,
+} from "./golden.ts";
 
 const { tensors, metadata } = await readFixture("models.safetensors");
 
@@ -107,8 +117,10 @@ for (const [name, { batch, size, steps, optimizer: settings }] of Object.entries
     fill(net, true);
     const start = await net.stateDict();
     const x = input("x", [batch, 1, size, size]), labels = input("labels", [batch], "u32");
-    const { name: kind, ...options } = settings;
-    const optimizer = new (kind === "adam" ? Adam : SGD)(net.parameters(), options);
+    const optimizer = new (settings.name === "adam" ? Adam : SGD)(
+      net.parameters(),
+      optionsOf(settings),
+    );
     const { result, updates } = collectUpdates(() => net.forward(x));
     const loss = crossEntropy(result, labels);
     const training = optimizer.updates(grad(loss, net.parameters()));

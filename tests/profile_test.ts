@@ -65,11 +65,11 @@ Deno.test("every step knows its layer and pass", () => {
 
 /** A module that calls one that is no child of its own, and one twice. */
 class Odd extends Module {
-  readonly list = [new Conv2d(1, 4, { kernelSize: 1 })];
+  readonly #hidden = new Conv2d(1, 4, { kernelSize: 1 });
   readonly mix = new Conv2d(4, 4, { kernelSize: 1 });
 
   override forward(x: Tensor): Tensor {
-    return relu(this.mix.call(this.mix.call(this.list[0]!.call(x))));
+    return relu(this.mix.call(this.mix.call(this.#hidden.call(x))));
   }
 }
 

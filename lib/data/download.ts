@@ -146,7 +146,7 @@ export async function ensureFashionMnist(
  * const { images, labels } = FASHION_MNIST_FILES.test;
  * const path = `data/fashion-mnist/${labels.name}`;
  * await verifyFile(path, labels);
- * await assertRejects(() => verifyFile(path, images), DataError, "decompresses to other data");
+ * await assertRejects(() => verifyFile(path, images), DataError, "holds other data");
  * ```
  */
 export async function verifyFile(path: string, file: DataFile): Promise<void> {
