@@ -95,27 +95,30 @@ export function wgsl(spec: KernelSpec, target: Target): string {
 
 /** Terms that are added one after the other before their sum goes to the next level. */
 const RUN = 16;
-/** Levels of sums above the first one. */
-const LEVELS = 3;
+/** Sums that the last level may have to add one after the other, before there is another level. */
+const LAST_RUN = 80;
 
 /**
- * WGSL of a loop over `index`, from `from` up to `end` (u32), whose `body` adds to variables that are
- * declared and 0, the `sums` of type `type`. Each {@link RUN} terms are summed on their own, each
- * {@link RUN} of these sums again, and so on: so rounding errors hardly grow with the number of terms
- * (pairwise summation; Higham 1993, "The accuracy of floating point summation").
+ * WGSL of a loop over `index`, from `from` up to `end` (u32), which are at most `most` apart; its `body`
+ * adds to variables that are declared and 0, the `sums` of type `type`. Each {@link RUN} terms are
+ * summed on their own, each {@link RUN} of these sums again, and so on: so rounding errors hardly grow
+ * with the number of terms (pairwise summation; Higham 1993, "The accuracy of floating point
+ * summation").
  */
 export function summing(
   sums: readonly string[],
   type: string,
-  { index, from, end }: { index: string; from: string; end: string },
+  { index, from, end, most }: { index: string; from: string; end: string; most: number },
   body: string,
 ): string {
+  let levels = 0;
+  while (most > LAST_RUN * RUN ** levels) levels++;
   const each = (line: (sum: string) => string) => sums.map(line).join(" ");
   const name = (of: string, level: number) => level === 0 ? of : `${of}_${level}`;
   const loop = (level: number): string => {
     if (level < 0) return body;
     const i = name(index, level), above = name(index, level + 1), step = RUN ** level;
-    const [first, last] = level === LEVELS
+    const [first, last] = level === levels
       ? [from, end]
       : [above, `min(${above} + ${RUN * step}u, ${end})`];
     return `  for (var ${i} = ${first}; ${i} < ${last}; ${i} += ${step}u) {
@@ -128,10 +131,10 @@ ${
     }
   }`;
   };
-  const levels = Array.from({ length: LEVELS }, (_, k) => k + 1);
-  return `  ${each((s) => levels.map((k) => `var ${name(s, k)} = ${type}(0.0);`).join(" "))}
-${loop(LEVELS)}
-  ${each((s) => `${s} = ${name(s, LEVELS)};`)}`;
+  const above = Array.from({ length: levels }, (_, k) => k + 1);
+  return `  ${each((s) => above.map((k) => `var ${name(s, k)} = ${type}(0.0);`).join(" "))}
+${loop(levels)}
+  ${levels === 0 ? "" : each((s) => `${s} = ${name(s, levels)};`)}`;
 }
 
 /** WGSL: whether `v`, of type `type`, is NaN; by its bits, since drivers fold `v != v` away. */

@@ -28,7 +28,7 @@ ${
         summing(
           ["s"],
           "f32",
-          { index: "k", from: "0u", end: `${k}u` },
+          { index: "k", from: "0u", end: `${k}u`, most: k },
           "        s += exp(x[row + k] - top);",
         )
       }

@@ -85,7 +85,7 @@ ${
         summing(
           ["s"],
           "f32",
-          { index: "k", from: "0u", end: `${k}u` },
+          { index: "k", from: "0u", end: `${k}u`, most: k },
           `        s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + k * ${n}u + column];`,
         )
       }

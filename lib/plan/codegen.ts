@@ -325,7 +325,7 @@ ${
       summing(
         sums,
         "T",
-        { index: "r", from: "chunk * z.each", end: "end" },
+        { index: "r", from: "chunk * z.each", end: "end", most: each },
         indent([
           ...split(sizes(middle), "r", (k) => `r${k}`, numbers),
           ...loadsWhere(true),
