@@ -357,10 +357,10 @@ class Inflater implements Disposable {
 
   /** What is left; it fails where the member is not complete or not right. */
   close(): AsyncGenerator<Bytes> {
-    return this.#during(this.#writer.close());
+    return this.#during(this.#writer.close(), { toEnd: true });
   }
 
-  async *#during(work: Promise<void>): AsyncGenerator<Bytes> {
+  async *#during(work: Promise<void>, { toEnd = false } = {}): AsyncGenerator<Bytes> {
     let done = false;
     const working = work.then(() => void (done = true));
     working.catch(() => {});
@@ -371,6 +371,7 @@ class Inflater implements Disposable {
       await Promise.race([read, working]);
       // Once the work is done, what came of it is there: a read has it at once, or waits.
       for (let turn = 0; turn < 4 && done && !result; turn++) await undefined;
+      if (toEnd) await read;
       if (!result) {
         read.catch(() => {});
         return await working;
