@@ -18,37 +18,9 @@
  */
 
 export { ArgumentError } from "./lib/check.ts";
-export {
-  broadcastShapes,
-  ceil4,
-  checkShape,
-  formatShape,
-  normalizeAxes,
-  type Pair,
-  pair,
-  reduceShape,
-  sameShape,
-  type Shape,
-  ShapeError,
-  sizeOf,
-  stridesOf,
-  windowCount,
-} from "./lib/shape.ts";
+export { formatShape, type Pair, type Shape, ShapeError, sizeOf } from "./lib/shape.ts";
 export * from "./lib/device.ts";
-export {
-  type BufferRange,
-  bytesOf,
-  createBuffer,
-  freeVariables,
-  growWorkspace,
-  holdConstant,
-  readBuffers,
-  readVariables,
-  releaseConstant,
-  setVariable,
-  variableStorage,
-  write,
-} from "./lib/buffers.ts";
+export { bytesOf, createBuffer, freeVariables, readVariables, setVariable } from "./lib/buffers.ts";
 export {
   arrays,
   type Binding,
@@ -57,7 +29,6 @@ export {
   type Schedule,
   type Target,
   type Tuned,
-  wgsl,
 } from "./lib/kernel.ts";
 export {
   apply,
@@ -69,13 +40,11 @@ export {
   initialValues,
   input,
   inputName,
-  inverseOrder,
   type NestedNumbers,
   type Op,
   packVariables,
   type Pass,
   type ReductionSpec,
-  reorder,
   type Scope,
   type StridedView,
   Tensor,
@@ -101,18 +70,9 @@ export {
   sub,
   where,
 } from "./lib/ops/elementwise.ts";
-export {
-  broadcastTo,
-  flatten,
-  isContiguous,
-  narrow,
-  permute,
-  permuteOrder,
-  reshape,
-  select,
-} from "./lib/ops/view.ts";
-export * from "./lib/ops/reduce.ts";
-export * from "./lib/ops/matmul.ts";
+export { broadcastTo, flatten, permute, reshape, select } from "./lib/ops/view.ts";
+export { mean, sum, sumTo } from "./lib/ops/reduce.ts";
+export { linear, matmul } from "./lib/ops/matmul.ts";
 export * from "./lib/ops/conv.ts";
 export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from "./lib/ops/pool.ts";
 export * from "./lib/ops/norm.ts";
@@ -125,16 +85,16 @@ export {
   oneHot,
   softmax,
 } from "./lib/ops/loss.ts";
-export * from "./lib/ops/data.ts";
-export * from "./lib/grad.ts";
-export * from "./lib/plan.ts";
+export { cropFlip, gather, resizeBilinear } from "./lib/ops/data.ts";
+export { grad } from "./lib/grad.ts";
+export { evaluate, type Feeds, Plan, PlanError, type PlanOptions } from "./lib/plan.ts";
 export type { Part, Step } from "./lib/plan/steps.ts";
 export type { Convolution, Problem, Product } from "./lib/schedule.ts";
 export * from "./lib/random.ts";
 export * from "./lib/metrics.ts";
 export * from "./lib/safetensors.ts";
 export * from "./lib/data/error.ts";
-export * from "./lib/data/gzip.ts";
+export { type ByteStream, gunzip } from "./lib/data/gzip.ts";
 export * from "./lib/data/idx.ts";
 export * from "./lib/data/fashion_mnist.ts";
 export * from "./lib/data/photo.ts";
@@ -163,4 +123,16 @@ export type { TimingOptions } from "./lib/timing.ts";
 export * from "./lib/ceiling.ts";
 export * from "./lib/profile.ts";
 export * from "./lib/train.ts";
-export * from "./lib/checkpoint.ts";
+export {
+  type Checkpoint,
+  CHECKPOINT_FILES,
+  CheckpointError,
+  type CheckpointFiles,
+  decodeCheckpoint,
+  decodeStateDict,
+  encodeCheckpoint,
+  encodeStateDict,
+  MAX_RUN_BYTES,
+  MAX_TENSOR_BYTES,
+  type RunState,
+} from "./lib/checkpoint.ts";

@@ -7,9 +7,11 @@
  * @module
  */
 
-import { checkInstance, toFloats } from "./check.ts";
-import type { Device } from "./device.ts";
+import { checkInstance, checkNumber, checkString, refuse, toFloats } from "./check.ts";
+import { Device } from "./device.ts";
 import {
+  checkDType,
+  checkVariables,
   constantData,
   type DType,
   initialValues,
@@ -21,13 +23,27 @@ import {
   type VariableStorage,
 } from "./tensor.ts";
 
-/** Bytes of `size` elements, rounded up to whole words. */
+/**
+ * Bytes of `size` elements, rounded up to whole words.
+ *
+ * @throws {ArgumentError} where there is no such element type or size.
+ */
 export function bytesOf(dtype: DType, size: number): number {
+  checkDType("bytesOf", dtype);
+  checkNumber("bytesOf", "size", size, { integer: true, min: 0 });
   return dtype === "u8" ? Math.ceil(size / 4) * 4 : size * 4;
 }
 
-/** A storage buffer that can be copied from and to; zeros. */
+/**
+ * A storage buffer that can be copied from and to; zeros.
+ *
+ * @throws {ArgumentError} where the device is none, or has no buffers of so many bytes.
+ */
 export function createBuffer(device: Device, bytes: number, label: string): GPUBuffer {
+  checkInstance("createBuffer", "device", device, Device);
+  const max = device.gpu.limits.maxBufferSize;
+  checkNumber("createBuffer", "bytes", bytes, { integer: true, min: 0, max });
+  checkString("createBuffer", "label", label);
   const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
   return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
 }
@@ -141,7 +157,12 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
   part.storage = { buffer, offset, exclusive: false };
 }
 
-/** Sets a variable's values, on the device if they are there already; they are copied. */
+/**
+ * Sets a variable's values, on the device if they are there already; they are copied.
+ *
+ * @throws {ArgumentError} where it is no variable, or its values no numbers.
+ * @throws {RangeError} where they are more or fewer than it has elements.
+ */
 export function setVariable(
   variable: Variable,
   values: Float32Array<ArrayBuffer> | readonly number[],
@@ -160,9 +181,16 @@ export function setVariable(
 /**
  * Frees the memory that variables have on a device, and with a part of a packed variable all of that.
  * Their values are gone, and plans that use them cannot run any more.
+ *
+ * @throws {ArgumentError} where one is no variable; then none is freed.
  */
 export function freeVariables(variables: Iterable<Variable>): void {
-  for (const variable of variables) {
+  if (typeof variables?.[Symbol.iterator] !== "function") {
+    refuse("freeVariables", "variables", "a list of variables", variables);
+  }
+  const all = [...variables];
+  checkVariables("freeVariables", all);
+  for (const variable of all) {
     const own = variable.stored ?? variable;
     for (const { storage } of [own, own.home?.whole ?? own]) {
       if (!storage) continue;
@@ -172,10 +200,15 @@ export function freeVariables(variables: Iterable<Variable>): void {
   }
 }
 
-/** Values of variables, in order; one wait for all that are on the device. */
+/**
+ * Values of variables, in order; one wait for all that are on the device.
+ *
+ * @throws {ArgumentError} where one is no variable.
+ */
 export async function readVariables(
   variables: readonly Variable[],
 ): Promise<Float32Array<ArrayBuffer>[]> {
+  checkVariables("readVariables", variables);
   const sources = variables.map((v) => v.stored ?? v);
   const stored = sources.filter((v) => v.storage);
   const device = stored[0] && ownerOf(stored[0]);

@@ -6,7 +6,8 @@
  */
 
 import { createBuffer, freeVariables } from "./buffers.ts";
-import type { Device } from "./device.ts";
+import { checkInstance } from "./check.ts";
+import { Device } from "./device.ts";
 import { arrays, perThread } from "./kernel.ts";
 import { Plan } from "./plan.ts";
 import { apply, type Op, Variable } from "./tensor.ts";
@@ -77,7 +78,12 @@ async function copies(device: Device): Promise<number> {
   return 2 * bytes / Math.min(...ms) / 1e6;
 }
 
-/** Measures both rates on a device. */
+/**
+ * Measures both rates on a device.
+ *
+ * @throws {ArgumentError} where it is none.
+ */
 export async function measureCeiling(device: Device): Promise<Ceiling> {
+  checkInstance("measureCeiling", "device", device, Device);
   return { gflops: await multiplyAdds(device), gbs: await copies(device) };
 }

@@ -48,12 +48,17 @@ export function refuse(op: string, name: string, wanted: string, value: unknown)
   throw new ArgumentError(`${op}: ${name} must be ${wanted}, got ${shown(value)}`);
 }
 
+/** Whether the contents of a value are its keys; those of a list, a Map or a Date, say, are elsewhere. */
+function isRecord(value: unknown): value is object {
+  return Object.prototype.toString.call(value) === "[object Object]";
+}
+
 /**
  * Throws unless `options` is an object whose keys are all in `known`: what is misspelt, or not there
  * yet, is not passed over in silence.
  */
 export function checkOptions(op: string, options: object, known: readonly string[]): void {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+  if (!isRecord(options)) {
     refuse(op, "options", `an object of ${known.join(", ")}`, options);
   }
   for (const key of Object.keys(options)) {
@@ -97,6 +102,57 @@ export function checkNumber(
 /** Throws unless argument `name` of `op` is true or false. */
 export function checkBoolean(op: string, name: string, value: unknown): asserts value is boolean {
   if (typeof value !== "boolean") refuse(op, name, "true or false", value);
+}
+
+/** Throws unless argument `name` of `op` is text. */
+export function checkString(op: string, name: string, value: unknown): asserts value is string {
+  if (typeof value !== "string") refuse(op, name, "a string", value);
+}
+
+/** Throws unless argument `name` of `op` can be called. */
+export function checkFunction(op: string, name: string, value: unknown): void {
+  if (typeof value !== "function") refuse(op, name, "a function", value);
+}
+
+/** Throws unless argument `name` of `op` is an object, of whatever keys. */
+export function checkObject(op: string, name: string, value: unknown): asserts value is object {
+  if (!isRecord(value)) refuse(op, name, "an object", value);
+}
+
+/** Throws unless argument `name` of `op` is one of some words. */
+export function checkChoice(
+  op: string,
+  name: string,
+  value: unknown,
+  choices: readonly string[],
+): void {
+  if (choices.includes(value as string)) return;
+  refuse(op, name, `one of ${choices.join(", ")}`, value);
+}
+
+/** Throws unless argument `name` of `op` is a list or typed array of numbers, each as wanted. */
+export function checkNumbers(
+  op: string,
+  name: string,
+  values: unknown,
+  wanted?: Wanted,
+): asserts values is ArrayLike<number> {
+  const isList = Array.isArray(values) || ArrayBuffer.isView(values) && "length" in values;
+  if (!isList) refuse(op, name, "a list of numbers", values);
+  const list = values as ArrayLike<unknown>;
+  for (let i = 0; i < list.length; i++) {
+    if (wanted) checkNumber(op, `${name}[${i}]`, list[i], wanted);
+    else if (typeof list[i] !== "number") refuse(op, `${name}[${i}]`, "a number", list[i]);
+  }
+}
+
+/** Throws unless argument `name` of `op` is an object of numbers, any or each as wanted. */
+export function checkValues(op: string, name: string, values: object, wanted?: Wanted): void {
+  checkObject(op, name, values);
+  for (const [key, value] of Object.entries(values)) {
+    if (wanted) checkNumber(op, `${name}.${key}`, value, wanted);
+    else if (typeof value !== "number") refuse(op, `${name}.${key}`, "a number", value);
+  }
 }
 
 /** Throws unless argument `name` of `op` is an instance of a class. */

@@ -11,6 +11,7 @@
 import { brief, quote } from "./data/brief.ts";
 import { parseJson } from "./data/json.ts";
 import type { StateDict } from "./nn/module.ts";
+import { checkInstance, checkNumbers, checkObject, checkString, refuse } from "./check.ts";
 import type { RandomState } from "./random.ts";
 import {
   asFloat32Array,
@@ -20,6 +21,7 @@ import {
   type SafetensorsTensor,
   serializeSafetensors,
 } from "./safetensors.ts";
+import { checkList, formatShape, type Shape, sizeOf } from "./shape.ts";
 import { foreignFormat } from "./safetensors_header.ts";
 import {
   CONFIG_FIELDS,
@@ -89,9 +91,50 @@ const MAX_COUNT = 2 ** 24;
 
 const isCounter = (key: string) => /(^|\.)num_batches_tracked$/.test(key);
 
+/** Throws unless argument `name` of `op` is a state dict. */
+function checkState(op: string, name: string, state: unknown): asserts state is StateDict {
+  checkInstance(op, name, state, Map);
+  for (const [key, value] of state) {
+    checkString(op, `a key of ${name}`, key);
+    const at = `${name} ${quote(key)}`;
+    checkObject(op, at, value);
+    const { shape, data } = value as { shape?: Shape; data?: unknown };
+    checkList(op, `${at}.shape`, shape);
+    checkInstance(op, `${at}.data`, data, Float32Array);
+    if (sizeOf(shape as Shape) !== data.length) {
+      refuse(op, `${at}.data`, `as long as ${formatShape(shape as Shape)} says`, data);
+    }
+    if (isCounter(key)) checkNumbers(op, `${at}.data`, data, { integer: true, min: 0 });
+  }
+}
+
+/** A checkpoint, argument of `op`, whose parts are there, and whose run is one that can be. */
+export function checkedCheckpoint(op: string, checkpoint: Checkpoint): Checkpoint {
+  checkObject(op, "checkpoint", checkpoint);
+  checkObject(op, "checkpoint.run", checkpoint.run);
+  decodeRun(runJson(checkpoint.run, NO_FILES), `${op}: checkpoint.run`);
+  checkState(op, "checkpoint.model", checkpoint.model);
+  checkState(op, "checkpoint.optimizer", checkpoint.optimizer);
+  return checkpoint;
+}
+
+/** What `run.json` says of a run and of the other files' bytes. */
+function runJson(run: RunState, sha256: object): Uint8Array<ArrayBuffer> {
+  const plain = (_: string, value: unknown) => typeof value === "bigint" ? `${value}n` : value;
+  const json = JSON.stringify({ format: FORMAT, ...run, sha256 }, plain, 2);
+  return new TextEncoder().encode(`${json}\n`);
+}
+
+/** Digests of files that are not there. */
+const NO_FILES = Object.fromEntries(
+  CHECKPOINT_FILES.slice(0, -1).map((name) => [name, "0".repeat(64)]),
+);
+
 /**
  * A state dict as a safetensors file that PyTorch's `load_state_dict` takes as it is: f32, but
  * `num_batches_tracked`, which is an i64 there.
+ *
+ * @throws {ArgumentError} where it is no state dict, or a count no integer.
  *
  * @example
  * ```ts
@@ -104,6 +147,7 @@ const isCounter = (key: string) => /(^|\.)num_batches_tracked$/.test(key);
  * ```
  */
 export function encodeStateDict(state: StateDict): Uint8Array<ArrayBuffer> {
+  checkState("encodeStateDict", "state", state);
   return serializeSafetensors(
     [...state].map(([key, { shape, data }]): [string, SafetensorsInput] => [
       key,
@@ -118,9 +162,12 @@ export function encodeStateDict(state: StateDict): Uint8Array<ArrayBuffer> {
 /**
  * The state dict in a safetensors file, ours or PyTorch's.
  *
+ * @throws {ArgumentError} where an argument is of another kind.
  * @throws {SafetensorsError} when it is none; the message names `name` and the tensor.
  */
 export function decodeStateDict(bytes: Uint8Array<ArrayBuffer>, name: string): StateDict {
+  checkInstance("decodeStateDict", "bytes", bytes, Uint8Array);
+  checkString("decodeStateDict", "name", name);
   const { tensors } = parseSafetensors(bytes, name);
   return new Map(
     [...tensors].map(([key, tensor]) => {
@@ -151,10 +198,14 @@ function counts(
   });
 }
 
-/** A checkpoint as files. */
-export async function encodeCheckpoint(
-  { run, model, optimizer }: Checkpoint,
-): Promise<CheckpointFiles> {
+/**
+ * A checkpoint as files.
+ *
+ * @throws {ArgumentError} where a part of it is missing or of another kind.
+ * @throws {CheckpointError} where the run is none that {@link decodeCheckpoint} would read.
+ */
+export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<CheckpointFiles> {
+  const { run, model, optimizer } = checkedCheckpoint("encodeCheckpoint", checkpoint);
   const files = {
     "model.safetensors": encodeStateDict(model),
     "optimizer.safetensors": encodeStateDict(optimizer),
@@ -163,8 +214,7 @@ export async function encodeCheckpoint(
     "model.safetensors": await sha256Of(files["model.safetensors"]),
     "optimizer.safetensors": await sha256Of(files["optimizer.safetensors"]),
   };
-  const json = JSON.stringify({ format: FORMAT, ...run, sha256 }, null, 2);
-  return { ...files, "run.json": new TextEncoder().encode(`${json}\n`) };
+  return { ...files, "run.json": runJson(run, sha256) };
 }
 
 /**
@@ -172,6 +222,7 @@ export async function encodeCheckpoint(
  *
  * @param files The files' bytes.
  * @param folder What error messages put before the files' names.
+ * @throws {ArgumentError} where a file is not there.
  * @throws {CheckpointError} when a file is damaged, of another checkpoint or another format.
  *
  * @example
@@ -203,6 +254,11 @@ export async function decodeCheckpoint(
   files: CheckpointFiles,
   folder: string,
 ): Promise<Checkpoint> {
+  checkObject("decodeCheckpoint", "files", files);
+  checkString("decodeCheckpoint", "folder", folder);
+  for (const name of CHECKPOINT_FILES) {
+    checkInstance("decodeCheckpoint", `files["${name}"]`, files[name], Uint8Array);
+  }
   const { run, sha256 } = decodeRun(files["run.json"], `${folder}/run.json`);
   const tensors = async (file: keyof typeof sha256) => {
     const name = `${folder}/${file}`;

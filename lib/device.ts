@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type KernelSpec, type Schedule, type Target, wgsl } from "./kernel.ts";
+import { checkChoice, checkInstance, checkOptions, checkString } from "./check.ts";
+import { type KernelSpec, type Schedule, SCHEDULES, type Target, wgsl } from "./kernel.ts";
 
 /** No adapter, a lost device, or a command that the device refused; the message says what to do. */
 export class DeviceError extends Error {
@@ -84,9 +85,17 @@ export class Device {
   /**
    * Asks for an adapter and a device on it, with the adapter's full limits.
    *
+   * @throws {ArgumentError} for an option that cannot be.
    * @throws {DeviceError} when there is none, or none that can run the kernels.
    */
-  static async request({ schedule = "auto", tuned }: DeviceOptions = {}): Promise<Device> {
+  static async request(options: DeviceOptions = {}): Promise<Device> {
+    checkOptions("Device.request", options, ["schedule", "tuned"]);
+    const { schedule = "auto", tuned } = options;
+    checkChoice("Device.request", "schedule", schedule, SCHEDULES);
+    if (tuned !== undefined) {
+      checkInstance("Device.request", "tuned", tuned, Map);
+      for (const word of [...tuned].flat()) checkString("Device.request", "tuned", word);
+    }
     const adapter = await requestAdapter();
     checkLimits(adapter);
     let gpu: GPUDevice | undefined;

@@ -7,18 +7,21 @@
 import { batches, BatchPlans, Pace, Rate } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "./buffers.ts";
 import { checkDataset, type ImageDataset, listed } from "./data/dataset.ts";
-import { checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { checkFunction, checkInstance, checkNumber, checkOptions, checkString } from "./check.ts";
 import { defaultDevice, Device } from "./device.ts";
 import { arrays, perThread } from "./kernel.ts";
 import type { Predictions } from "./metrics.ts";
 import { evaluating, Module } from "./nn/module.ts";
-import { gather, resizeBilinear } from "./ops/data.ts";
+import { gather, MOST_PIXELS, resizeBilinear } from "./ops/data.ts";
 import { add, div } from "./ops/elementwise.ts";
 import { argmaxOf, correctCount } from "./ops/loss.ts";
 import { formatShape, ShapeError } from "./shape.ts";
 import {
   assign,
+  checkBelow,
+  checkTensor,
   constant,
+  constantData,
   input,
   type Tensor,
   type Update,
@@ -56,6 +59,15 @@ export interface Watch {
   readonly onTested?: (predictions: Predictions) => void | Promise<void>;
   /** Aborting it ends the work after the current step. */
   readonly signal?: AbortSignal;
+}
+
+/** Throws unless `watch`, an argument of `op`, says whom to tell. */
+export function checkWatch(op: string, watch: Watch): void {
+  checkOptions(op, watch, ["onProgress", "onTested", "signal"]);
+  const { onProgress, onTested, signal } = watch;
+  if (onProgress !== undefined) checkFunction(op, "onProgress", onProgress);
+  if (onTested !== undefined) checkFunction(op, "onTested", onTested);
+  if (signal !== undefined) checkInstance(op, "signal", signal, AbortSignal);
 }
 
 /**
@@ -119,6 +131,7 @@ export class DeviceDataset {
    * is none of the classes; the message names it.
    */
   constructor(data: ImageDataset, readonly name = "DeviceDataset: data") {
+    checkString("DeviceDataset", "name", name);
     checkDataset(name, data);
     const { images, labels, count, height, width, classes } = data;
     this.images = constant(images, [count, 1, height, width]);
@@ -130,12 +143,21 @@ export class DeviceDataset {
   /**
    * Images `[N, 1, size, size]` from 0 to 1, and u32 labels `[N]`, of u32 `indices` `[N]`. The images
    * go through `augment` before they are resized.
+   *
+   * @throws {ArgumentError} where an argument is of another kind or size.
+   * @throws {ShapeError} where the indices are no list of u32.
    */
   batch(
     indices: Tensor,
     size: number,
     augment?: (pixels: Tensor) => Tensor,
   ): { x: Tensor; labels: Tensor } {
+    checkTensor("batch", "indices", indices, "u32");
+    if (indices.rank !== 1) throw new ShapeError(`batch: indices must be [N], got ${indices}`);
+    checkNumber("batch", "size", size, { integer: true, min: 1, max: MOST_PIXELS });
+    const chosen = constantData(indices);
+    if (chosen) checkBelow("batch", "indices", chosen, this.count);
+    if (augment !== undefined) checkFunction("batch", "augment", augment);
     const x = batchImages(this.images, indices, size, augment);
     return withScope({ layer: "", pass: "data" }, () => {
       return { x, labels: gather(this.labels, indices, "u32") };
@@ -269,7 +291,7 @@ export async function evaluateAccuracy(
   checkOptions("evaluateAccuracy", options, ["batchSize", "resize", "device"]);
   const { batchSize = 128, resize = 96, device = await defaultDevice() } = options;
   checkNumber("evaluateAccuracy", "batchSize", batchSize, { integer: true, min: 1 });
-  checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1 });
+  checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
   checkInstance("evaluateAccuracy", "device", device, Device);
   const set = data instanceof DeviceDataset
     ? data

@@ -4,8 +4,23 @@
  * @module
  */
 
+import {
+  checkChoice,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  checkString,
+  checkValues,
+  refuse,
+} from "./check.ts";
+
 /** Names of the ways to compute a product; `auto` picks by adapter and shape (`schedule.ts`). */
 export type Schedule = "auto" | "naive" | "register" | "subgroup" | "workgroup" | "winograd";
+
+/** All {@link Schedule}s. */
+export const SCHEDULES: readonly Schedule[] = [
+  ...["auto", "naive", "register", "subgroup", "workgroup", "winograd"] as const,
+];
 
 /** Names of schedules by the keys of the problems that they were measured to be best for. */
 export type Tuned = Pick<ReadonlyMap<string, string>, "get">;
@@ -38,9 +53,18 @@ export interface Binding {
   readonly write?: boolean;
 }
 
-/** Bindings by name, in the order given; the last one is written. */
+/** The element types of bindings. */
+const TYPES: readonly Binding["type"][] = ["f32", "vec4f", "u32", "vec4u"];
+
+/**
+ * Bindings by name, in the order given; the last one is written.
+ *
+ * @throws {ArgumentError} for a type that there is not.
+ */
 export function arrays(types: Readonly<Record<string, Binding["type"]>>): Binding[] {
+  checkObject("arrays", "types", types);
   const entries = Object.entries(types);
+  entries.forEach(([name, type]) => checkChoice("arrays", `types.${name}`, type, TYPES));
   return entries.map(([name, type], i) => ({ name, type, write: i === entries.length - 1 }));
 }
 
@@ -143,6 +167,9 @@ export function isNaNOf(v: string, type: "f32" | "vec4f" = "f32"): string {
   return `((bitcast<${bits}>(${v}) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
 }
 
+/** A word, as an unsigned integer or a signed one. */
+const WORD = { integer: true, min: -(2 ** 31), below: 2 ** 32 } as const;
+
 /** Threads of a workgroup in kernels with one thread per result. */
 const WORKGROUP = 64;
 
@@ -166,18 +193,36 @@ const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
 /**
  * A kernel with one thread for each of `threads` results, its number in `i`. With `sizes`, the number
  * of threads is one of them, `z.count`, and the WGSL serves any.
+ *
+ * @throws {ArgumentError} for arguments of another kind, or a number of threads that is none.
  */
 export function perThread(
   bindings: readonly Binding[],
   threads: number,
   target: Target,
   statements: string,
-  { declarations = "", sizes, numbers }: {
+  options: {
     declarations?: string;
     sizes?: Readonly<Record<string, number>>;
     numbers?: Readonly<Record<string, number>>;
   } = {},
 ): KernelSpec {
+  if (!Array.isArray(bindings)) refuse("perThread", "bindings", "a list", bindings);
+  for (const binding of bindings as readonly Binding[]) {
+    checkObject("perThread", "bindings", binding as unknown);
+    checkString("perThread", "bindings.name", binding.name as unknown);
+    checkChoice("perThread", "bindings.type", binding.type, TYPES);
+  }
+  checkNumber("perThread", "threads", threads, { integer: true, min: 1 });
+  checkObject("perThread", "target", target);
+  const { maxWorkgroups } = target;
+  checkNumber("perThread", "target.maxWorkgroups", maxWorkgroups, { integer: true, min: 1 });
+  checkString("perThread", "statements", statements);
+  checkOptions("perThread", options, ["declarations", "sizes", "numbers"]);
+  const { declarations = "", sizes, numbers } = options;
+  checkString("perThread", "declarations", declarations);
+  if (sizes !== undefined) checkValues("perThread", "sizes", sizes, WORD);
+  if (numbers !== undefined) checkValues("perThread", "numbers", numbers);
   const body = `${declarations}
 @compute @workgroup_size(${WORKGROUP})
 fn main(${THREAD_PARAMS}) {

@@ -5,6 +5,11 @@
  * @module
  */
 
+import { checkNumber, checkNumbers, checkObject, refuse } from "./check.ts";
+
+/** The most classes of a confusion matrix, which has a number for each two of them. */
+const MOST_CLASSES = 4096;
+
 /** What a net said about each image of a data set. */
 export interface Predictions {
   /** The class of the largest logit; the first of equal ones. */
@@ -16,6 +21,8 @@ export interface Predictions {
 /**
  * How often each class was taken for each: `matrix[label][prediction]` is a count of images.
  *
+ * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
+ * classes.
  * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
  *
  * @example
@@ -32,6 +39,9 @@ export function confusionMatrix(
   predicted: ArrayLike<number>,
   classes: number,
 ): number[][] {
+  checkNumbers("confusionMatrix", "labels", labels);
+  checkNumbers("confusionMatrix", "predicted", predicted);
+  checkNumber("confusionMatrix", "classes", classes, { integer: true, min: 1, max: MOST_CLASSES });
   if (labels.length !== predicted.length) {
     throw new RangeError(
       `confusionMatrix: ${labels.length} labels and ${predicted.length} predictions`,
@@ -40,7 +50,7 @@ export function confusionMatrix(
   const matrix = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   for (let i = 0; i < labels.length; i++) {
     const row = matrix[labels[i]!], column = predicted[i]!;
-    if (!row || !(column in row)) {
+    if (row?.[column] === undefined) {
       throw new RangeError(
         `confusionMatrix: image ${i} has label ${labels[i]} and prediction ${column}, and there ` +
           `are ${classes} classes`,
@@ -66,6 +76,8 @@ export interface ClassMetrics {
 /**
  * Precision, recall and F1 of each class, from a {@link confusionMatrix}.
  *
+ * @throws {ArgumentError} where it is no square of counts.
+ *
  * @example
  * ```ts
  * import { classMetrics, confusionMatrix } from "@resnette/resnette";
@@ -77,7 +89,13 @@ export interface ClassMetrics {
  * ```
  */
 export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetrics[] {
-  return matrix.map((row, k) => {
+  if (!Array.isArray(matrix)) refuse("classMetrics", "matrix", "a list of rows", matrix);
+  for (let k = 0; k < matrix.length; k++) {
+    checkNumbers("classMetrics", `matrix[${k}]`, matrix[k], { integer: true, min: 0 });
+    if (matrix[k].length === matrix.length) continue;
+    refuse("classMetrics", `matrix[${k}]`, `a row of ${matrix.length} counts`, matrix[k]);
+  }
+  return (matrix as readonly (readonly number[])[]).map((row, k) => {
     const right = row[k]!;
     const images = row.reduce((a, b) => a + b, 0);
     const taken = matrix.reduce((sum, { [k]: count }) => sum + count!, 0);
@@ -93,6 +111,8 @@ export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetri
 /**
  * Indices of the images that were classified wrong, the most confident mistake first, `most` at most.
  *
+ * @throws {ArgumentError} where labels and predictions are no numbers, or not as many.
+ *
  * @example
  * ```ts
  * import { confidentMistakes } from "@resnette/resnette";
@@ -104,9 +124,18 @@ export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetri
  */
 export function confidentMistakes(
   labels: ArrayLike<number>,
-  { predicted, probability }: Predictions,
+  predictions: Predictions,
   most: number,
 ): number[] {
+  checkNumbers("confidentMistakes", "labels", labels);
+  checkObject("confidentMistakes", "predictions", predictions);
+  const { predicted, probability } = predictions;
+  for (const [name, values] of Object.entries({ predicted, probability })) {
+    checkNumbers("confidentMistakes", name, values);
+    if (values.length === labels.length) continue;
+    refuse("confidentMistakes", name, `as long as labels, ${labels.length}`, values);
+  }
+  checkNumber("confidentMistakes", "most", most, { integer: true, min: 0 });
   return Array.from(labels, (_, i) => i)
     .filter((i) => labels[i] !== predicted[i])
     .sort((a, b) => probability[b]! - probability[a]! || a - b)

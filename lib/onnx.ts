@@ -24,8 +24,8 @@ import {
 } from "./nn/layers.ts";
 import { collectCalls, evaluating, Module, type ModuleCall, type StateDict } from "./nn/module.ts";
 import { Add, Relu } from "./ops/elementwise.ts";
-import { checkInstance, checkOptions } from "./check.ts";
-import { checkList, type Pair, pair } from "./shape.ts";
+import { checkInstance, checkObject, checkOptions, checkString } from "./check.ts";
+import { checkShape, type Pair, pair } from "./shape.ts";
 import { input, type Op, type Tensor, type Variable } from "./tensor.ts";
 
 /** A network that has no ONNX form here; the message names the layer and the op. */
@@ -269,6 +269,7 @@ export interface OnnxOptions {
  * A network in evaluation mode as an ONNX file: input `images` `[N, C, H, W]`, output `logits`, for any
  * batch size N. It has opset 15 and IR version 8 (ONNX 1.10), which onnxruntime reads since 1.10.
  *
+ * @throws {ArgumentError} where an argument or option is of another kind.
  * @throws {OnnxError} where an op has no counterpart, naming its layer.
  *
  * @example
@@ -288,7 +289,13 @@ export async function encodeOnnx(
   checkInstance("encodeOnnx", "net", net, Module);
   checkOptions("encodeOnnx", options, ["shape", "images", "metadata", "version"]);
   const { shape, images = "", metadata = {}, version = "" } = options;
-  checkList("encodeOnnx", "shape", shape);
+  checkShape("encodeOnnx", shape);
+  checkString("encodeOnnx", "images", images);
+  checkString("encodeOnnx", "version", version);
+  checkObject("encodeOnnx", "metadata", metadata);
+  for (const [key, value] of Object.entries(metadata)) {
+    checkString("encodeOnnx", `metadata.${key}`, value);
+  }
   const x = input("images", [1, ...shape]);
   const { result: logits, calls } = evaluating(net, () => collectCalls(() => net.call(x)));
   const graph = new Graph(net, calls, await net.stateDict());

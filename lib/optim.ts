@@ -5,12 +5,12 @@
  * @module
  */
 
-import { ArgumentError, checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { ArgumentError, checkInstance, checkNumber, checkOptions, refuse } from "./check.ts";
 import type { KernelSpec, Target } from "./kernel.ts";
 import { perThread } from "./kernel.ts";
 import { pack } from "./ops/pack.ts";
 import type { Feeds } from "./plan.ts";
-import { checkList } from "./shape.ts";
+import { checkList, formatShape, sameShape, type Shape, ShapeError } from "./shape.ts";
 import {
   checkTensor,
   input,
@@ -34,6 +34,8 @@ export abstract class Optimizer {
   steps = 0;
   /** State tensors by PyTorch's name, each with a part for each parameter. */
   readonly state: ReadonlyMap<string, readonly Variable[]>;
+  /** Of the parameters. */
+  readonly #shapes: readonly Shape[];
   readonly #packs: readonly Variable[];
   readonly #states: readonly (readonly Variable[])[];
 
@@ -54,6 +56,7 @@ export abstract class Optimizer {
       throw new ArgumentError(`${name}: parameters[${twice}] is there twice; give it once`);
     }
     this.lr = lr;
+    this.#shapes = parameters.map(({ shape }) => shape);
     this.#packs = packVariables(parameters);
     const state = new Map(
       names.map((name) => [
@@ -71,14 +74,27 @@ export abstract class Optimizer {
   /** The numbers `h` of step `t`, counted from 1. */
   protected abstract numbers(t: number): readonly number[];
 
-  /** The update for gradients of the parameters, in their order. */
+  /**
+   * The update for gradients of the parameters, in their order.
+   *
+   * @throws {ArgumentError} where they are no tensors, or not one for each parameter.
+   * @throws {ShapeError} where one has another shape than its parameter.
+   */
   updates(grads: readonly Tensor[]): Update[] {
-    const { name } = this.constructor, sizes = this.#packs.flatMap(({ parts }) => parts);
+    const { name } = this.constructor, { length } = this.#shapes;
     checkList(name, "grads", grads);
-    if (grads.length !== sizes.length) {
-      throw new ArgumentError(`${name}: ${grads.length} gradients for ${sizes.length} parameters`);
+    if (grads.length !== length) {
+      throw new ArgumentError(`${name}: ${grads.length} gradients for ${length} parameters`);
     }
-    grads.forEach((x, i) => checkTensor(name, `grads[${i}]`, x));
+    grads.forEach((x, i) => {
+      checkTensor(name, `grads[${i}]`, x, "f32");
+      if (sameShape(x.shape, this.#shapes[i]!)) return;
+      throw new ShapeError(
+        `${name}: grads[${i}] is ${formatShape(x.shape)}, and its parameter ${
+          formatShape(this.#shapes[i]!)
+        }`,
+      );
+    });
     const h = input(INPUT, [this.numbers(1).length]);
     let taken = 0;
     return this.#packs.map((whole, i) => {
@@ -152,6 +168,7 @@ export class Adam extends Optimizer {
     [0, 1].forEach((i) =>
       checkNumber(new.target.name, `betas[${i}]`, betas[i], { min: 0, below: 1 })
     );
+    if (betas.length > 2) refuse(new.target.name, "betas", "two numbers", betas);
     checkNumber(new.target.name, "eps", eps, { min: 0 });
     checkNumber(new.target.name, "weightDecay", weightDecay, { min: 0 });
     super(parameters, lr, ["exp_avg", "exp_avg_sq"]);

@@ -26,6 +26,7 @@ import { checkList, formatShape, sizeOf } from "./shape.ts";
 import {
   checkBelow,
   checkTensor,
+  checkUpdate,
   constantData,
   type DType,
   inputName,
@@ -346,20 +347,7 @@ export class Plan {
 /** Throws unless `updates` is a list of updates of variables. */
 function checkUpdates(updates: readonly Update[]): void {
   checkList("plan", "updates", updates);
-  updates.forEach((update, i) => {
-    const what = `updates[${i}]`;
-    if (typeof update !== "object" || !update) refuse("plan", what, "an update", update);
-    const { targets, value, reads = [], kernels } = update;
-    checkList("plan", `${what}.targets`, targets);
-    targets.forEach((x) => checkInstance("plan", `${what}.targets`, x, Variable));
-    checkList("plan", `${what}.reads`, reads);
-    reads.forEach((x) => checkTensor("plan", `${what}.reads`, x));
-    if (value !== undefined) checkTensor("plan", `${what}.value`, value);
-    else if (typeof kernels !== "function") {
-      refuse("plan", `${what}.kernels`, "a function", kernels);
-    }
-    if (targets.length === 0) refuse("plan", `${what}.targets`, "one variable or more", targets);
-  });
+  updates.forEach((update, i) => checkUpdate("plan", `updates[${i}]`, update));
 }
 
 /** How many each input chooses from, where it is read as indices: the least, if by several ops. */
@@ -420,6 +408,7 @@ export async function evaluate(
 ): Promise<TensorData | TensorData[]> {
   const outputs = x instanceof Tensor ? [x] : x;
   if (!Array.isArray(outputs)) refuse("evaluate", "x", "a tensor or a list of them", x);
+  if (device !== undefined) checkInstance("evaluate", "device", device, Device);
   using plan = await Plan.compile({ outputs, ...device && { device } });
   plan.run(feeds);
   const values = await plan.read();

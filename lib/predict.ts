@@ -6,11 +6,13 @@
 
 import { batches, BatchPlans } from "./batches.ts";
 import { checkImages } from "./data/dataset.ts";
-import { checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { checkInstance, checkNumber, checkNumbers, checkOptions, checkString } from "./check.ts";
 import { defaultDevice, Device } from "./device.ts";
 import { batchImages, checkOutputs } from "./evaluate.ts";
 import { evaluating, Module } from "./nn/module.ts";
+import { MOST_PIXELS } from "./ops/data.ts";
 import { softmax } from "./ops/loss.ts";
+import { checkList } from "./shape.ts";
 import { constant, input } from "./tensor.ts";
 
 /** Images of one pass. */
@@ -65,7 +67,7 @@ export async function predict(
   checkInstance("predict", "net", net, Module);
   checkOptions("predict", options, ["resize", "device"]);
   const { resize, device: on = await defaultDevice() } = options;
-  checkNumber("predict", "resize", resize, { integer: true, min: 1 });
+  checkNumber("predict", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
   checkInstance("predict", "device", on, Device);
   checkImages("predict: images", data);
   const { images, count, height, width } = data;
@@ -89,6 +91,8 @@ export async function predict(
 /**
  * The likeliest classes, the first first; where two are equally likely, the smaller label.
  *
+ * @throws {ArgumentError} where probabilities are not finite, or classes no names.
+ *
  * @example
  * ```ts
  * import { likeliest } from "@resnette/resnette";
@@ -103,6 +107,10 @@ export function likeliest(
   classes: readonly string[],
   count: number,
 ): Likely[] {
+  checkNumbers("likeliest", "probabilities", probabilities, { min: 0 });
+  checkList("likeliest", "classes", classes);
+  classes.forEach((name, i) => checkString("likeliest", `classes[${i}]`, name));
+  checkNumber("likeliest", "count", count, { integer: true, min: 0 });
   return [...probabilities]
     .map((probability, label) => ({ class: classes[label] ?? `${label}`, label, probability }))
     .sort((a, b) => b.probability - a.probability || a.label - b.label)

@@ -5,10 +5,20 @@
  */
 
 import { bytesOf } from "./buffers.ts";
-import type { Feeds, Plan } from "./plan.ts";
+import {
+  checkChoice,
+  checkFunction,
+  checkInstance,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  checkString,
+} from "./check.ts";
+import { type Feeds, Plan } from "./plan.ts";
+import { checkList } from "./shape.ts";
 import type { Shape } from "./shape.ts";
 import type { Scope } from "./tensor.ts";
-import { median, passTimes, type TimingOptions, timings } from "./timing.ts";
+import { checkTiming, median, passTimes, type TimingOptions, timings } from "./timing.ts";
 
 /** Time and work of one or more dispatches. */
 export interface Cost {
@@ -52,6 +62,9 @@ export interface ProfileOptions extends TimingOptions {
  * It runs the plan's updates many times with the same inputs: variables that they change are worth
  * nothing afterwards. So profile a network made for it.
  *
+ * @throws {ArgumentError} where the plan is none, or an option cannot be.
+ * @throws {PlanError} where inputs are missing, or are not as the plan wants them.
+ *
  * @example
  * ```ts
  * import { input, matmul, Plan, profilePlan } from "@resnette/resnette";
@@ -66,8 +79,13 @@ export interface ProfileOptions extends TimingOptions {
 export async function profilePlan(
   plan: Plan,
   feeds: Feeds = {},
-  { clock = "timestamps", enough, runs = 3 }: ProfileOptions = {},
+  options: ProfileOptions = {},
 ): Promise<Profile> {
+  checkInstance("profilePlan", "plan", plan, Plan);
+  checkOptions("profilePlan", options, ["clock", "enough", "runs"]);
+  checkTiming("profilePlan", options);
+  const { clock = "timestamps", enough, runs = 3 } = options;
+  checkChoice("profilePlan", "clock", clock, ["timestamps", "submits"]);
   const whole = median(
     await timings(plan.device, (times) => {
       for (let i = 0; i < times; i++) plan.run(feeds);
@@ -122,11 +140,32 @@ async function bySubmits(plan: Plan, enough: number): Promise<number[]> {
   return found;
 }
 
-/** Costs summed by what `key` says of a step, in the order in which the keys come up. */
+/** Throws unless `steps`, an argument of `op`, is a list of timed dispatches. */
+function checkSteps(op: string, steps: readonly StepProfile[]): void {
+  checkList(op, "steps", steps);
+  steps.forEach((step, i) => {
+    checkObject(op, `steps[${i}]`, step);
+    for (const key of ["milliseconds", "flops", "bytes"] as const) {
+      checkNumber(op, `steps[${i}].${key}`, step[key], { min: 0 });
+    }
+    for (const key of ["name", "layer", "pass"] as const) {
+      checkString(op, `steps[${i}].${key}`, step[key]);
+    }
+    checkList(op, `steps[${i}].shape`, step.shape);
+  });
+}
+
+/**
+ * Costs summed by what `key` says of a step, in the order in which the keys come up.
+ *
+ * @throws {ArgumentError} where they are no steps of a {@link Profile}, or `key` no function.
+ */
 export function costsBy(
   steps: readonly StepProfile[],
   key: (step: StepProfile) => string,
 ): Map<string, Cost & { readonly steps: number }> {
+  checkSteps("costsBy", steps);
+  checkFunction("costsBy", "key", key);
   const groups = Map.groupBy(steps, key);
   return new Map([...groups].map(([name, members]) => {
     const sum = (of: keyof Cost) => members.reduce((total, step) => total + step[of], 0);
@@ -142,8 +181,11 @@ export function costsBy(
 /**
  * The steps one after the other as a Chrome trace, a track for each pass: JSON for `chrome://tracing`
  * or {@link https://ui.perfetto.dev | Perfetto}.
+ *
+ * @throws {ArgumentError} where they are no steps of a {@link Profile}.
  */
 export function chromeTrace(steps: readonly StepProfile[]): { traceEvents: readonly unknown[] } {
+  checkSteps("chromeTrace", steps);
   const passes = [...new Set(steps.map((step) => step.pass))];
   const tracks = passes.map((name, tid) => ({
     ph: "M",

@@ -12,6 +12,8 @@
  * reproduce PyTorch's sequence (PyTorch's own CPU generator is a Mersenne Twister).
  */
 
+import { checkInstance, checkNumbers, checkObject, refuse, shown } from "./check.ts";
+
 const MULTIPLIER_0 = 0xd2511f53;
 const MULTIPLIER_1 = 0xcd9e8d57;
 const WEYL_0 = 0x9e3779b9 | 0;
@@ -98,11 +100,16 @@ export type Words4 = readonly [number, number, number, number];
  * @param counter 4 words, of which the low 32 bits count.
  * @param key 2 words, of which the low 32 bits count.
  * @returns 4 words in 0..2^32-1.
+ * @throws {ArgumentError} where they are not so many integers.
  */
 export function philox4x32(
   counter: Words4,
   key: readonly [number, number],
 ): [number, number, number, number] {
+  for (const [name, words, length] of [["counter", counter, 4], ["key", key, 2]] as const) {
+    checkNumbers("philox4x32", name, words, { integer: true });
+    if (words.length !== length) refuse("philox4x32", name, `${length} words`, words);
+  }
   const out = new Uint32Array(4);
   philoxBlocks(out, 1, key[0], key[1], ...counter);
   return [out[0]!, out[1]!, out[2]!, out[3]!];
@@ -120,7 +127,7 @@ export interface RandomState {
 
 function checkInteger(what: string, value: number, max: number): void {
   if (!Number.isInteger(value) || value < 0 || value > max) {
-    throw new RangeError(`Random: ${what} must be an integer in 0..${max}, got ${value}`);
+    throw new RangeError(`Random: ${what} must be an integer in 0..${max}, got ${shown(value)}`);
   }
 }
 
@@ -194,6 +201,7 @@ export class Random {
    * @throws {RangeError} If a number is out of its range.
    */
   static fromState(state: RandomState): Random {
+    checkObject("Random", "state", state);
     const random = new Random(state.seed, state.stream);
     random.position = state.position;
     return random;
@@ -245,11 +253,16 @@ export class Random {
    * @param out Any number of elements; overwritten and returned.
    * @param low Finite in float32.
    * @param high Finite in float32, not below `low`.
+   * @throws {ArgumentError} If `out` is no Float32Array.
    * @throws {RangeError} If the bounds are not such numbers.
    */
   uniform<T extends Float32Array>(out: T, low = 0, high = 1): T {
-    if (!(Number.isFinite(Math.fround(low)) && Number.isFinite(Math.fround(high)) && low <= high)) {
-      throw new RangeError(`Random: uniform needs finite bounds in order, got ${low}..${high}`);
+    checkInstance("Random", "out", out, Float32Array);
+    const finite = (x: number) => typeof x === "number" && Number.isFinite(Math.fround(x));
+    if (!(finite(low) && finite(high) && low <= high)) {
+      throw new RangeError(
+        `Random: uniform needs finite bounds in order, got ${shown(low)}..${shown(high)}`,
+      );
     }
     const span = high - low;
     this.#eachChunk(out.length, (words, count, offset) => {
@@ -270,12 +283,16 @@ export class Random {
    * @param out Any number of elements; overwritten and returned.
    * @param mean Finite.
    * @param std Finite, not negative.
+   * @throws {ArgumentError} If `out` is no Float32Array.
    * @throws {RangeError} If `mean` or `std` are not such numbers.
    */
   normal<T extends Float32Array>(out: T, mean = 0, std = 1): T {
+    checkInstance("Random", "out", out, Float32Array);
     if (!Number.isFinite(mean) || !Number.isFinite(std) || std < 0) {
       throw new RangeError(
-        `Random: normal needs a finite mean and std >= 0, got mean ${mean}, std ${std}`,
+        `Random: normal needs a finite mean and std >= 0, got mean ${shown(mean)}, std ${
+          shown(std)
+        }`,
       );
     }
     // A chunk is an even number of words, so no pair is split between two of them.

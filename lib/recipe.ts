@@ -5,12 +5,13 @@
  * @module
  */
 
+import { checkNumber, checkObject, refuse } from "./check.ts";
 import { cropFlip } from "./ops/data.ts";
 import { Adam, AdamW, type Optimizer, SGD } from "./optim.ts";
 import type { Feeds } from "./plan.ts";
 import { Random } from "./random.ts";
 import { input, type Tensor, type Variable } from "./tensor.ts";
-import type { TrainConfig } from "./train_config.ts";
+import { CONFIG_FIELDS, type TrainConfig } from "./train_config.ts";
 
 /** Pixels of black around an image that is cropped. */
 const PADDING = 4;
@@ -30,12 +31,17 @@ export function makeOptimizer(
   }
 }
 
+/** What the learning rate depends on. */
+const RATE_FIELDS = ["lr", "schedule", "warmup", "epochs", "stepSize", "gamma"] as const;
+
 /**
  * Learning rate of a step of a run, counted from 0 over all epochs. It is what PyTorch's
  * {@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.SequentialLR.html | SequentialLR}
  * makes, stepped after each batch, of `LinearLR(startFactor = 1 / (warmup + 1), totalIters = warmup)`
  * and, from step `warmup` on, of `CosineAnnealingLR(TMax = all steps - warmup)` or of
  * `StepLR(stepSize · stepsPerEpoch, gamma)`.
+ *
+ * @throws {ArgumentError} where a setting, the step or the number of steps cannot be.
  *
  * @example
  * ```ts
@@ -48,6 +54,13 @@ export function makeOptimizer(
  * ```
  */
 export function learningRate(config: TrainConfig, step: number, stepsPerEpoch: number): number {
+  checkObject("learningRate", "config", config);
+  for (const name of RATE_FIELDS) {
+    const { wanted, allows } = CONFIG_FIELDS[name];
+    if (!allows(config[name])) refuse("learningRate", `config.${name}`, wanted, config[name]);
+  }
+  checkNumber("learningRate", "step", step, { integer: true, min: 0 });
+  checkNumber("learningRate", "stepsPerEpoch", stepsPerEpoch, { integer: true, min: 1 });
   const { lr, schedule, warmup, epochs, stepSize, gamma } = config;
   if (step < warmup) return lr * (step + 1) / (warmup + 1);
   const done = step - warmup;

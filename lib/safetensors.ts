@@ -13,6 +13,7 @@
  * (F4, F6_*), and to run on a big-endian machine's byte order: bytes are taken as they are.
  */
 
+import { checkInstance, checkNumbers, checkObject, checkString, refuse } from "./check.ts";
 import { quote } from "./data/brief.ts";
 import { FORBIDDEN, foreignFormat, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
 
@@ -101,6 +102,7 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
  *
  * @param bytes The whole file.
  * @param name What error messages call it, such as its path.
+ * @throws {ArgumentError} If `bytes` are none.
  * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
  * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
  */
@@ -108,6 +110,8 @@ export function parseSafetensors(
   bytes: Uint8Array<ArrayBuffer>,
   name = "safetensors",
 ): SafetensorsFile {
+  checkInstance("parseSafetensors", "bytes", bytes, Uint8Array);
+  checkString("parseSafetensors", "name", name);
   const fail = (what: string): never => {
     throw new SafetensorsError(`${name}: ${what}`);
   };
@@ -180,12 +184,20 @@ export function parseSafetensors(
  *
  * @param tensor A tensor of {@linkcode parseSafetensors}.
  * @param name What the error message calls it.
+ * @throws {ArgumentError} If it is no tensor.
  * @throws {SafetensorsError} If its dtype is not F32.
  */
 export function asFloat32Array(
   tensor: SafetensorsTensor,
   name = "tensor",
 ): Float32Array<ArrayBuffer> {
+  checkString("asFloat32Array", "name", name);
+  checkObject("asFloat32Array", "tensor", tensor);
+  checkString("asFloat32Array", "tensor.dtype", tensor.dtype);
+  checkInstance("asFloat32Array", "tensor.data", tensor.data, Uint8Array);
+  if (tensor.data.length % 4 !== 0) {
+    refuse("asFloat32Array", "tensor.data", "4 bytes for each element", tensor.data);
+  }
   if (tensor.dtype !== "F32") {
     throw new SafetensorsError(`${name}: dtype is ${quote(tensor.dtype)}, expected "F32"`);
   }
@@ -213,6 +225,7 @@ export function asFloat32Array(
  *
  * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.
  * @param metadata Strings for the header's `__metadata__`; left out where there are none.
+ * @throws {ArgumentError} If an argument or a part of one is of another kind.
  * @throws {SafetensorsError} If a name, shape or size is not writable, or if the header would exceed
  * the format's 100 MB.
  */
@@ -220,7 +233,23 @@ export function serializeSafetensors(
   tensors: Iterable<readonly [string, SafetensorsInput]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const list = [...tensors].map(([name, { dtype, shape, data }]) => {
+  if (typeof tensors?.[Symbol.iterator] !== "function") {
+    refuse("serializeSafetensors", "tensors", "pairs of name and tensor", tensors);
+  }
+  checkObject("serializeSafetensors", "metadata", metadata);
+  const list = Array.from(tensors, (pair, i) => {
+    if (!Array.isArray(pair)) {
+      refuse("serializeSafetensors", `tensors[${i}]`, "a pair of name and tensor", pair);
+    }
+    const [name, tensor] = pair as [string, SafetensorsInput];
+    checkString("serializeSafetensors", `tensors[${i}][0]`, name);
+    checkObject("serializeSafetensors", `tensors[${i}][1]`, tensor);
+    const { dtype, shape, data } = tensor;
+    checkString("serializeSafetensors", `tensors[${i}][1].dtype`, dtype);
+    checkNumbers("serializeSafetensors", `tensors[${i}][1].shape`, shape);
+    if (!ArrayBuffer.isView(data)) {
+      refuse("serializeSafetensors", `tensors[${i}][1].data`, "a typed array", data);
+    }
     const fail = (what: string): never => {
       throw new SafetensorsError(`serializeSafetensors: tensor ${quote(name)}: ${what}`);
     };

@@ -16,14 +16,29 @@ export class ShapeError extends Error {
   override name = "ShapeError";
 }
 
-/** Number of elements of `shape` (1 for a scalar). */
+/**
+ * Number of elements of `shape` (1 for a scalar).
+ *
+ * @throws {ArgumentError} where it is no list of sizes.
+ */
 export function sizeOf(shape: Shape): number {
-  return shape.reduce((product, dim) => product * dim, 1);
+  if (!Array.isArray(shape)) refuse("sizeOf", "shape", "a list", shape);
+  let product = 1;
+  for (const dim of shape as Shape) {
+    if (!Number.isSafeInteger(dim) || dim < 0) refuse("sizeOf", "shape", "a list of sizes", shape);
+    product *= dim;
+  }
+  return product;
 }
 
-/** `[4, 3, 6, 6]`, as PyTorch prints it. */
+/**
+ * `[4, 3, 6, 6]`, as PyTorch prints it; of what is no size, what it is.
+ *
+ * @throws {ArgumentError} where it is no list.
+ */
 export function formatShape(shape: Shape): string {
-  return `[${shape.join(", ")}]`;
+  if (!Array.isArray(shape)) refuse("formatShape", "shape", "a list", shape);
+  return `[${Array.from(shape as Shape, shown).join(", ")}]`;
 }
 
 /** Whether two shapes are equal, dimension by dimension. */
@@ -36,7 +51,7 @@ export function checkShape(op: string, shape: Shape): void {
   checkList(op, "shape", shape);
   if (!shape.every((dim) => Number.isSafeInteger(dim) && dim > 0)) {
     throw new ShapeError(
-      `${op}: every dimension must be a positive integer, got [${shape.map(shown).join(", ")}]`,
+      `${op}: every dimension must be a positive integer, got ${formatShape(shape)}`,
     );
   }
   if (!Number.isSafeInteger(sizeOf(shape))) {
@@ -84,14 +99,13 @@ export function stridesOf(shape: Shape): number[] {
 export function normalizeAxes(op: string, rank: number, axes?: readonly number[]): number[] {
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
   checkList(op, "axes", axes);
-  const out = axes.map((axis) => axis < 0 ? axis + rank : axis).sort((a, b) => a - b);
-  out.forEach((axis, i) => {
-    if (!Number.isInteger(axis) || axis < 0 || axis >= rank || axis === out[i - 1]) {
-      throw new ShapeError(
-        `${op}: axes [${axes.map(shown).join(", ")}] do not fit a tensor of rank ${rank}`,
-      );
-    }
-  });
+  const fit = axes.every((axis) => Number.isInteger(axis) && axis >= -rank && axis < rank);
+  const out = fit ? axes.map((axis) => axis < 0 ? axis + rank : axis).sort((a, b) => a - b) : [];
+  if (!fit || out.some((axis, i) => axis === out[i - 1])) {
+    throw new ShapeError(
+      `${op}: axes ${formatShape(axes)} do not fit a tensor of rank ${rank}`,
+    );
+  }
   return out;
 }
 
@@ -105,14 +119,20 @@ export function reduceShape(shape: Shape, axes: readonly number[], keepDims: boo
 /** A size for height and width: one number for both, or `[height, width]`. */
 export type Pair = number | readonly [number, number];
 
-/** Both members of a {@link Pair}, checked to be integers of at least `least`. */
+/** The most of a {@link Pair}: windows and their taps are counted in i32, and in f32. */
+const MOST = 2 ** 24;
+
+/** Both members of a {@link Pair}, checked to be integers of at least `least`, and that fit a kernel. */
 export function pair(op: string, what: string, value: Pair, least: number): [number, number] {
   const [h, w, ...more] = Array.isArray(value) ? value as unknown[] : [value, value];
-  const fits = [h, w].every((x) => Number.isSafeInteger(x) && x as number >= least);
+  const fits = [h, w].every((x) =>
+    Number.isInteger(x) && x as number >= least && x as number <= MOST
+  );
   if (!fits || more.length > 0) {
-    const got = Array.isArray(value) ? `[${value.map(shown).join(", ")}]` : shown(value);
+    const got = Array.isArray(value) ? formatShape(value) : shown(value);
     throw new ShapeError(
-      `${op}: ${what} must be an integer of at least ${least}, or two of them, got ${got}`,
+      `${op}: ${what} must be an integer of at least ${least}, or two of them, and at most ${MOST}, got ` +
+        got,
     );
   }
   return [h, w] as [number, number];

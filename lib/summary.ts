@@ -8,11 +8,11 @@
  * @module
  */
 
-import { checkInstance } from "./check.ts";
-import type { Device } from "./device.ts";
+import { checkInstance, checkNumber, checkObject, checkString } from "./check.ts";
+import { Device } from "./device.ts";
 import { collectCalls, evaluating, Module, type ModuleCall } from "./nn/module.ts";
 import { evaluate } from "./plan.ts";
-import { formatShape, type Shape } from "./shape.ts";
+import { checkList, checkShape, formatShape, type Shape } from "./shape.ts";
 import { checkTensor, input, type Tensor, tensor } from "./tensor.ts";
 
 /** One module of a network, as a forward pass meets it. Its numbers include the layers inside it. */
@@ -74,6 +74,7 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
 /**
  * The layers of `net` for an input of `shape`: `[N, C, H, W]` for a convolutional one.
  *
+ * @throws {ArgumentError} where `net` is no module or `shape` no list.
  * @throws {ShapeError} when the shape does not fit the network.
  *
  * @example
@@ -89,6 +90,7 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
  */
 export function summarize(net: Module, shape: Shape): LayerSummary {
   checkInstance("summarize", "net", net, Module);
+  checkShape("summarize", shape);
   const x = input("x", shape);
   const { calls } = evaluating(net, () => collectCalls(() => net.call(x)));
   return summaryOf(calls[0]!, "");
@@ -117,6 +119,7 @@ export async function* runLayers(
 ): AsyncGenerator<[name: string, output: Tensor]> {
   checkInstance("runLayers", "net", net, Module);
   checkTensor("runLayers", "x", x);
+  if (device !== undefined) checkInstance("runLayers", "device", device, Device);
   for (const [name, layer] of net.namedChildren()) {
     const y = layer.call(x);
     x = tensor(await evaluate(y, {}, device), y.shape);
@@ -135,8 +138,28 @@ function short(n: number): string {
 
 const exact = (n: number) => n.toLocaleString("en-US");
 
-/** A summary as a table, layers indented below the module that calls them, totals last. */
-export function formatSummary({ layers, parameters, macs, activationBytes }: LayerSummary): string {
+/** Throws unless argument `name` of formatSummary is a summary. */
+function checkSummary(name: string, summary: LayerSummary): void {
+  checkObject("formatSummary", name, summary);
+  for (const key of ["parameters", "macs", "activationBytes"] as const) {
+    checkNumber("formatSummary", `${name}.${key}`, summary[key], { integer: true, min: 0 });
+  }
+  for (const key of ["name", "kind"] as const) {
+    checkString("formatSummary", `${name}.${key}`, summary[key]);
+  }
+  checkList("formatSummary", `${name}.shape`, summary.shape);
+  checkList("formatSummary", `${name}.layers`, summary.layers);
+  summary.layers.forEach((layer, i) => checkSummary(`${name}.layers[${i}]`, layer));
+}
+
+/**
+ * A summary as a table, layers indented below the module that calls them, totals last.
+ *
+ * @throws {ArgumentError} where it is none.
+ */
+export function formatSummary(summary: LayerSummary): string {
+  checkSummary("summary", summary);
+  const { layers, parameters, macs, activationBytes } = summary;
   const rows = [["layer", "kind", "output shape", "parameters", "MACs", "bytes"]];
   const visit = (layer: LayerSummary, depth: number) => {
     rows.push([

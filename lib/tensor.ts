@@ -7,7 +7,18 @@
  * @module
  */
 
-import { ArgumentError, checkInstance, isExactInF32, refuse, shown, toFloats } from "./check.ts";
+import {
+  ArgumentError,
+  checkChoice,
+  checkFunction,
+  checkInstance,
+  checkObject,
+  checkString,
+  isExactInF32,
+  refuse,
+  shown,
+  toFloats,
+} from "./check.ts";
 import type { KernelSpec, Target } from "./kernel.ts";
 import {
   checkList,
@@ -25,6 +36,11 @@ export type DType = "f32" | "u32" | "u8";
 
 /** Every element type. */
 const DTYPES: readonly DType[] = ["f32", "u32", "u8"];
+
+/** Throws unless `dtype`, an argument of `op`, is an element type. */
+export function checkDType(op: string, dtype: unknown): asserts dtype is DType {
+  checkChoice(op, "dtype", dtype, DTYPES);
+}
 
 /** The typed array of each element type. */
 export type TensorData =
@@ -97,6 +113,9 @@ export interface Op<A extends Attrs = any> {
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
 
+/** All {@link Pass}es. */
+const PASSES: readonly Pass[] = ["data", "forward", "backward", "optimizer"];
+
 /** The parts of a training step. */
 export type Pass = "data" | "forward" | "backward" | "optimizer";
 
@@ -115,8 +134,16 @@ export function currentScope(): Scope {
   return scope;
 }
 
-/** Runs `body`, and returns what it returns; the nodes that it builds come from `inner`. */
+/**
+ * Runs `body`, and returns what it returns; the nodes that it builds come from `inner`.
+ *
+ * @throws {ArgumentError} where `inner` is no scope or `body` no function.
+ */
 export function withScope<T>(inner: Scope, body: () => T): T {
+  checkObject("withScope", "inner", inner);
+  checkString("withScope", "inner.layer", inner.layer);
+  checkChoice("withScope", "inner.pass", inner.pass, PASSES);
+  checkFunction("withScope", "body", body);
   const outer = scope;
   scope = inner;
   try {
@@ -145,12 +172,13 @@ export class Tensor {
     readonly inputs: readonly Tensor[],
     readonly attrs: Attrs,
   ) {
+    if (typeof op?.shape !== "function" || typeof op.name !== "string") {
+      refuse("apply", "op", "an op with a name and a shape rule", op);
+    }
+    checkList("apply", "inputs", inputs);
+    checkObject("apply", "attrs", attrs);
     inputs.forEach((x, i) => {
-      checkTensor(op.name, `input ${i}`, x);
-      const wanted = op.accepts?.[i] ?? "f32";
-      if (!op.view && x.dtype !== wanted) {
-        throw new ShapeError(`${op.name}: input ${i} must be ${wanted}, got ${x}`);
-      }
+      checkTensor(op.name, `input ${i}`, x, op.view ? undefined : op.accepts?.[i] ?? "f32");
     });
     this.shape = op.shape(inputs, attrs);
     checkShape(op.name, this.shape);
@@ -182,9 +210,17 @@ export class Tensor {
   }
 }
 
-/** Throws unless argument `name` of `op` is a tensor. */
-export function checkTensor(op: string, name: string, value: unknown): asserts value is Tensor {
+/** Throws unless argument `name` of `op` is a tensor, of an element type where that is given. */
+export function checkTensor(
+  op: string,
+  name: string,
+  value: unknown,
+  dtype?: DType,
+): asserts value is Tensor {
   if (!(value instanceof Tensor)) refuse(op, name, "a tensor", value);
+  if (dtype && value.dtype !== dtype) {
+    throw new ShapeError(`${op}: ${name} must be ${dtype}, got ${value}`);
+  }
 }
 
 /** Throws unless each value of `data`, argument `name` of `op`, is one of `limit` indices. */
@@ -196,10 +232,13 @@ export function checkBelow(op: string, name: string, data: TensorData, limit: nu
   );
 }
 
-/** A node of `op` over `inputs`; the shape is checked here. */
+/**
+ * A node of `op` over `inputs`; the shape is checked here.
+ *
+ * @throws {ArgumentError} where op, inputs or attributes are none.
+ * @throws {ShapeError} what the op's shape rule throws, and for a result that has no shape.
+ */
 export function apply<A extends Attrs>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
-  if (typeof op?.shape !== "function") refuse("apply", "op", "an op with a shape rule", op);
-  checkList("apply", "inputs", inputs);
   return new Tensor(op, inputs, attrs);
 }
 
@@ -245,14 +284,14 @@ export function tensor(
 ): Tensor {
   if (ArrayBuffer.isView(data)) {
     const copy = copyOf(data);
-    return constant(copy, shape ?? [copy.length]);
+    return constant(copy, shape === undefined ? [copy.length] : shape);
   }
   if (typeof data !== "number" && !Array.isArray(data)) {
     refuse("tensor", "data", "numbers, lists of them or a typed array", data);
   }
   const values: number[] = [], own: number[] = [];
   unnest(data, values, own, 0, "data");
-  return constant(new Float32Array(values), shape ?? own);
+  return constant(new Float32Array(values), shape === undefined ? own : shape);
 }
 
 /** A constant tensor of `data` itself: whoever has the array must not change it any more. */
@@ -314,6 +353,7 @@ function ragged(path: string, what: string, wanted: number | undefined): never {
 
 /** The values of a {@link tensor} leaf, or undefined for any other node. */
 export function constantData(node: Tensor): TensorData | undefined {
+  checkTensor("constantData", "node", node);
   return node.op === ConstantOp ? node.attrs["data"] as TensorData : undefined;
 }
 
@@ -323,22 +363,38 @@ const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
   dtype: (_, { dtype }) => dtype,
 };
 
-/** A placeholder: its values are given to each run of a plan under `name`. */
+/**
+ * A placeholder: its values are given to each run of a plan under `name`.
+ *
+ * @throws {ArgumentError} where name or element type are none.
+ * @throws {ShapeError} where the shape is none.
+ */
 export function input(name: string, shape: Shape, dtype: DType = "f32"): Tensor {
-  if (typeof name !== "string") refuse("input", "name", "a string", name);
-  if (!DTYPES.includes(dtype)) refuse("input", "dtype", `one of ${DTYPES.join(", ")}`, dtype);
+  checkString("input", "name", name);
+  checkDType("input", dtype);
   return apply(InputOp, [], { shape, dtype, name });
 }
 
 /** The name of an {@link input} leaf, or undefined for any other node. */
 export function inputName(node: Tensor): string | undefined {
+  checkTensor("inputName", "node", node);
   return node.op === InputOp ? node.attrs["name"] as string : undefined;
 }
 
 const VariableOp: Op<{ shape: Shape }> = {
   name: "variable",
-  shape: (_, { shape }) => (checkShape("variable", shape), shape),
+  shape: (_, { shape }) => (checkVariable("variable", shape), shape),
 };
+
+/** Elements that no device holds of one variable. */
+const TOO_MANY = 2 ** 32;
+
+/** Throws unless `op` can make a variable of `shape`. */
+export function checkVariable(op: string, shape: Shape): void {
+  checkShape(op, shape);
+  if (sizeOf(shape) < TOO_MANY) return;
+  throw new ShapeError(`${op}: ${formatShape(shape)} has more elements than any device holds`);
+}
 
 /** Where a variable's elements live on a device; replaced, never changed, when they move. */
 export interface VariableStorage {
@@ -377,6 +433,9 @@ export class Variable extends Tensor {
    * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
    * function is called when the values are first needed. With `order`, axis `order[i]` is the `i`-th
    * in memory; for everybody but the planner that makes no difference.
+   *
+   * @throws {ArgumentError} for initial values that are no numbers, or no order.
+   * @throws {ShapeError} where the shape is none, or other than that of the values.
    */
   constructor(
     shape: Shape,
@@ -387,7 +446,8 @@ export class Variable extends Tensor {
     const given = initial === undefined || typeof initial === "function"
       ? initial
       : fillOf(this, toFloats("variable", "initial", initial));
-    if (order) {
+    if (order !== undefined) {
+      checkOrder("variable", "order", order, shape.length);
       const values = given &&
         (() => reorder(typeof given === "function" ? given() : given, shape, order));
       this.stored = new Variable(order.map((axis) => shape[axis]!), values);
@@ -409,6 +469,17 @@ function fillOf(
   );
 }
 
+/** Whether `order` has each of `rank` axes once. */
+export function isOrder(order: readonly number[], rank: number): boolean {
+  return order.length === rank && Array.from(order.keys()).every((axis) => order.includes(axis));
+}
+
+/** Throws unless argument `name` of `op` is an order of `rank` axes. */
+export function checkOrder(op: string, name: string, order: readonly number[], rank: number): void {
+  checkList(op, name, order);
+  if (!isOrder(order, rank)) refuse(op, name, `an order of ${rank} axes`, order);
+}
+
 /** The order of axes that undoes `order`. */
 export function inverseOrder(order: readonly number[]): number[] {
   return order.map((_, axis) => order.indexOf(axis));
@@ -426,7 +497,8 @@ export function reorder(
   let at = 0;
   const fill = (axis: number, from: number) => {
     const size = sizes[axis]!, step = steps[axis]!;
-    if (axis === sizes.length - 1) {
+    if (axis === sizes.length) out[at++] = values[from]!; // A scalar.
+    else if (axis === sizes.length - 1) {
       for (let i = 0; i < size; i++) out[at++] = values[from + i * step]!;
     } else {
       for (let i = 0; i < size; i++) fill(axis + 1, from + i * step);
@@ -444,8 +516,11 @@ const PACK_LIMIT = 2 ** 25;
 /**
  * Lays variables one after the other in as few large ones as possible, so that one kernel can update
  * all of them. Their values move along; they stay usable as before.
+ *
+ * @throws {ArgumentError} for what is no list of variables.
  */
 export function packVariables(variables: readonly Variable[]): Variable[] {
+  checkVariables("packVariables", variables);
   const groups: { parts: Variable[]; offsets: number[]; size: number }[] = [];
   for (const variable of variables.map((v) => v.stored ?? v)) {
     const size = Math.ceil(variable.size / PACK_ALIGNMENT) * PACK_ALIGNMENT;
@@ -479,8 +554,33 @@ export interface Update {
   readonly kernels?: (target: Target) => KernelSpec[];
 }
 
-/** The values a variable has before any device holds it; made, where there is a recipe for them. */
+/** Throws unless argument `name` of `op` is an update of variables. */
+export function checkUpdate(op: string, name: string, update: Update): void {
+  checkObject(op, name, update);
+  const { targets, value, reads = [], kernels } = update;
+  checkList(op, `${name}.targets`, targets);
+  targets.forEach((x) => checkInstance(op, `${name}.targets`, x, Variable));
+  checkList(op, `${name}.reads`, reads);
+  reads.forEach((x) => checkTensor(op, `${name}.reads`, x));
+  if (value !== undefined) checkTensor(op, `${name}.value`, value);
+  else checkFunction(op, `${name}.kernels`, kernels);
+  if (targets.length === 0) refuse(op, `${name}.targets`, "one variable or more", targets);
+}
+
+/** Throws unless `variables` is a list of variables. */
+export function checkVariables(op: string, variables: unknown): asserts variables is Variable[] {
+  checkList(op, "variables", variables);
+  variables.forEach((x, i) => checkInstance(op, `variables[${i}]`, x, Variable));
+}
+
+/**
+ * The values a variable has before any device holds it; made, where there is a recipe for them.
+ *
+ * @throws {ArgumentError} where that makes something else than f32 values.
+ * @throws {ShapeError} where it makes more or fewer of them.
+ */
 export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
+  checkInstance("initialValues", "variable", variable, Variable);
   const { initial } = variable;
   if (typeof initial !== "function") return initial ?? new Float32Array(variable.size);
   const values = initial();
@@ -488,7 +588,12 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
   return fillOf(variable, values);
 }
 
-/** An update that sets `target` to `value`, of the same shape. */
+/**
+ * An update that sets `target` to `value`, of the same shape.
+ *
+ * @throws {ArgumentError} where they are no variable and no tensor.
+ * @throws {ShapeError} where they differ in shape.
+ */
 export function assign(target: Variable, value: Tensor): Update {
   checkInstance("assign", "target", target, Variable);
   checkTensor("assign", "value", value);

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { checkNumber } from "./check.ts";
 import type { Device } from "./device.ts";
 
 /** The middle one of `values`, or the mean of the two middle ones. */
@@ -44,6 +45,15 @@ export interface TimingOptions {
   /** Measurements; 3 by default. */
   readonly runs?: number;
 }
+
+/** Throws unless `options` of `op` say how thoroughly to time. */
+export function checkTiming(op: string, { enough, runs }: TimingOptions): void {
+  if (enough !== undefined) checkNumber(op, "enough", enough, { min: 0, max: LONGEST });
+  if (runs !== undefined) checkNumber(op, "runs", runs, { integer: true, min: 1, max: MOST_RUNS });
+}
+
+/** The longest measurement, in milliseconds, and the most of them. */
+const LONGEST = 600_000, MOST_RUNS = 10_000;
 
 /**
  * Milliseconds that the device takes for each of the `times` that `submit` submits the same work: a

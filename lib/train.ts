@@ -7,11 +7,16 @@
 
 import { BatchPlans, Pace, Rate } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "./buffers.ts";
-import { type Checkpoint, CheckpointError, type RunState } from "./checkpoint.ts";
+import {
+  checkedCheckpoint,
+  type Checkpoint,
+  CheckpointError,
+  type RunState,
+} from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
-import { checkInstance, checkOptions } from "./check.ts";
+import { checkInstance, checkNumber, checkOptions } from "./check.ts";
 import { defaultDevice, Device } from "./device.ts";
-import { checkOutputs, DeviceDataset, Evaluator, type Watch } from "./evaluate.ts";
+import { checkOutputs, checkWatch, DeviceDataset, Evaluator, type Watch } from "./evaluate.ts";
 import { grad } from "./grad.ts";
 import { manualSeed } from "./nn/init.ts";
 import { collectUpdates, Module, training } from "./nn/module.ts";
@@ -180,6 +185,7 @@ export class Trainer implements Disposable {
 
   /** A step with `size` images: inputs are their `indices`, `augment`, and the optimizer's numbers. */
   updates(size: number): Update[] {
+    checkNumber("Trainer.updates", "size", size, { integer: true, min: 1, max: 2 ** 31 });
     const { config, train } = this;
     const indices = input("indices", [size], "u32");
     const { x, labels } = train.batch(indices, config.resize, augmentation(config, size));
@@ -208,6 +214,7 @@ export class Trainer implements Disposable {
    */
   async epoch(watch: Watch = {}): Promise<EpochResult | undefined> {
     this.#check("epoch", { idle: true });
+    checkWatch("Trainer.epoch", watch);
     this.#running = true;
     try {
       await this.prepare();
@@ -355,8 +362,9 @@ export class Trainer implements Disposable {
    * @throws {Error} when it is of another run; the message says what differs. Nothing is changed then.
    * Nor may it be called while an epoch runs.
    */
-  restore({ run, model, optimizer }: Checkpoint): void {
+  restore(checkpoint: Checkpoint): void {
     this.#check("restore", { idle: true });
+    const { run, model, optimizer } = checkedCheckpoint("Trainer.restore", checkpoint);
     const { config, train, test, net } = this;
     const differs = CONFIG_NAMES
       .filter((name) => name !== "epochs" && config[name] !== run.config[name])

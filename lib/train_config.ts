@@ -6,7 +6,7 @@
  */
 
 import { resnet101, resnet152, resnet18, resnet34, resnet50 } from "./models/resnet.ts";
-import { checkOptions } from "./check.ts";
+import { checkNumber, checkObject, checkOptions, shown } from "./check.ts";
 import type { Module } from "./nn/module.ts";
 
 /** The library's version, written into checkpoints. */
@@ -206,7 +206,7 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
   for (const name of CONFIG_NAMES) {
     const { words, wanted, allows } = CONFIG_FIELDS[name];
     if (!allows(config[name])) {
-      throw new ConfigError(`the ${words} must be ${wanted}, got ${config[name]}`);
+      throw new ConfigError(`the ${words} must be ${wanted}, got ${shown(config[name])}`);
     }
   }
   return config;
@@ -230,6 +230,8 @@ export interface EpochResult {
  * An epoch in the notebook's words. The loss is the mean over this epoch's batches; the notebook
  * divides by a batch count that it never resets, so that its second epoch's 0.1235 is really 0.247.
  *
+ * @throws {ArgumentError} where it is no result, or a number of it none.
+ *
  * @example
  * ```ts
  * import { formatEpoch } from "@resnette/resnette";
@@ -246,7 +248,12 @@ export interface EpochResult {
  * ```
  */
 export function formatEpoch(result: EpochResult): string {
+  checkObject("formatEpoch", "result", result);
   const { epoch, loss, trainAccuracy, testAccuracy, seconds } = result;
+  for (const [name, value] of Object.entries({ loss, trainAccuracy, testAccuracy, seconds })) {
+    checkNumber("formatEpoch", `result.${name}`, value);
+  }
+  checkNumber("formatEpoch", "result.epoch", epoch, { integer: true, min: 1 });
   return `epoch ${epoch}, loss ${loss.toFixed(4)}, train acc ${trainAccuracy.toFixed(3)}, ` +
     `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
 }

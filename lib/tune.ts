@@ -8,9 +8,10 @@
  */
 
 import { freeVariables } from "./buffers.ts";
-import { type Device, DeviceError } from "./device.ts";
+import { checkFunction, checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { Device, DeviceError } from "./device.ts";
 import { grad } from "./grad.ts";
-import { collectUpdates, type Module, training } from "./nn/module.ts";
+import { collectUpdates, Module, training } from "./nn/module.ts";
 import { crossEntropy } from "./ops/loss.ts";
 import { Plan, PlanError } from "./plan.ts";
 import { graphOf, problemsOf } from "./problems.ts";
@@ -23,8 +24,8 @@ import {
   problemFlops,
   winogradCost,
 } from "./schedule.ts";
-import type { Shape } from "./shape.ts";
-import { input, type Tensor } from "./tensor.ts";
+import { checkList, checkShape, type Shape, ShapeError } from "./shape.ts";
+import { checkTensor, input, type Tensor } from "./tensor.ts";
 import { type Contender, contest, passTimes, timings } from "./timing.ts";
 
 /** How far tuning has come. */
@@ -73,8 +74,16 @@ export interface Tuning {
   readonly skipped: ReadonlyMap<string, string>;
 }
 
-/** Loss and gradients of a classifier, as training computes them: what to tune for it. */
+/**
+ * Loss and gradients of a classifier, as training computes them: what to tune for it.
+ *
+ * @throws {ArgumentError} where `net` is no module or `shape` no list.
+ * @throws {ShapeError} where the shape does not fit the network, or that gives no logits.
+ */
 export function trainingGraph(net: Module, shape: Shape): Tensor[] {
+  checkInstance("trainingGraph", "net", net, Module);
+  checkShape("trainingGraph", shape);
+  if (shape.length === 0) throw new ShapeError("trainingGraph: shape must be [N, …], got []");
   const x = input("x", shape), labels = input("labels", [shape[0]!], "u32");
   const { result: logits } = training(net, () => collectUpdates(() => net.call(x)));
   const loss = crossEntropy(logits, labels);
@@ -86,6 +95,9 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
  * to `device.tuned` that are clearly faster than the rule's choice: plans compiled from then on use
  * them. They are worth keeping, for {@link Device.request}. Problems that the budget does not reach
  * are left as they are, to the table that there is, or to the rules.
+ *
+ * @throws {ArgumentError} where an argument or option is of another kind.
+ * @throws {DeviceError} where the device is bound to a schedule, or lost.
  *
  * @example
  * ```ts
@@ -103,6 +115,14 @@ export async function tune(
   roots: readonly Tensor[],
   options: TuneOptions = {},
 ): Promise<Tuning[]> {
+  checkInstance("tune", "device", device, Device);
+  checkList("tune", "roots", roots);
+  roots.forEach((x, i) => checkTensor("tune", `roots[${i}]`, x));
+  checkOptions("tune", options, ["budget", "onProgress", "signal"]);
+  const { budget = 0, onProgress, signal } = options;
+  if (budget !== Infinity) checkNumber("tune", "budget", budget, { min: 0 });
+  if (onProgress !== undefined) checkFunction("tune", "onProgress", onProgress);
+  if (signal !== undefined) checkInstance("tune", "signal", signal, AbortSignal);
   if (device.target.schedule !== "auto") {
     throw new DeviceError(
       `tune: this device is bound to the schedule "${device.target.schedule}"; request one with "auto"`,

@@ -198,3 +198,28 @@ Deno.test("a state dict is taken whole or not at all, and may hold lists of numb
   net.loadStateDict(state([1, 2], [3]));
   assertEquals(await values(), [[1, 2], [3]]);
 });
+
+Deno.test("what the door's fuzzer found silently wrong is right, or refused", async () => {
+  const scalar = new R.Variable([], [-1], []);
+  assertEquals([...(await R.readVariables([scalar]))[0]!], [-1]);
+  const labels = R.tensor(new Uint32Array([7]), [1]);
+  assertEquals([...await R.evaluate(R.broadcastTo(labels, [2, 4]))], new Array(8).fill(7));
+  const x = R.input("x", [1, 1, 4, 4]), p = new R.Parameter([2]);
+  refused([
+    [() => new R.Variable([2, 2], [1, 2, 3, 4], [0, 0]), "variable: order", "2 axes"],
+    [() => R.sum(x, [0], any(new Map([["keepDims", true]]))), "sum: options", "a Map"],
+    [() => R.avgPool2d(x, any({ kernelSize: 2, stride: null })), "avgPool2d: stride", "null"],
+    [() => R.maxPool2d(x, { kernelSize: 2, stride: 2 ** 32 }), "maxPool2d: stride", "4294967296"],
+    [() => R.tensor([1, 2], any(null)), "tensor: shape", "null"],
+    [() => R.resizeBilinear(R.tensor([0.5], [1, 1, 1, 1]), 2), "resizeBilinear: x", "0.5"],
+    [() => R.resizeBilinear(x, 2 ** 20), "resizeBilinear:", "32768 pixels"],
+    [() => R.softmax(labels), "softmax: x must be f32"],
+    [() => new R.BatchNorm2d(2 ** 32), "BatchNorm2d:", "4294967296"],
+    [() => R.resnetBlock(4, 4, 2 ** 31), "resnetBlock: numResiduals", "2147483648"],
+    [() => new R.SGD([p]).updates([R.tensor([1, 2, 3])]), "SGD: grads[0]", "[3]", "[2]"],
+    [() => R.learningRate(any({ ...R.trainConfig(), schedule: "x" }), 0, 1), "config.schedule"],
+    [() => R.confusionMatrix([0], [0], 2 ** 31), "confusionMatrix: classes", "2147483648"],
+    [() => R.bytesOf("f32", -2.5), "bytesOf: size", "-2.5"],
+    [() => R.manualSeed(-1), "manualSeed: seed", "-1"],
+  ]);
+});

@@ -7,10 +7,20 @@
  * @module
  */
 
+import {
+  checkChoice,
+  checkInstance,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  checkString,
+  refuse,
+  shown,
+} from "../check.ts";
 import { checkLabels, type ImageDataset } from "./dataset.ts";
 import { DataError } from "./error.ts";
 import { findFile, openFile } from "./files.ts";
-import type { ByteStream } from "./gzip.ts";
+import { type ByteStream, checkSource } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
 
 export type { ImageDataset };
@@ -95,6 +105,12 @@ export interface ReadOptions {
   limit?: number;
 }
 
+/** Throws unless `classes`, an option of `op`, is a list of names. */
+function checkClasses(op: string, classes: unknown): asserts classes is readonly string[] {
+  if (!Array.isArray(classes)) refuse(op, "classes", "a list of names", classes);
+  classes.forEach((name, i) => checkString(op, `classes[${i}]`, name));
+}
+
 /**
  * Reads images and labels concurrently, and resolves when both files have ended cleanly and agree.
  * How many there are is the files' own claim.
@@ -105,6 +121,7 @@ export interface ReadOptions {
  * @returns the data set
  * @throws DataError any that `readIdx` gives; `count-mismatch`; `label-range`. Both sources have
  * been closed then.
+ * @throws {ArgumentError} where an argument or option is of another kind
  * @throws RangeError where `limit` is not a positive integer
  *
  * @example Two images of one pixel
@@ -130,10 +147,28 @@ export async function readImageDataset(
   labels: NamedStream,
   options: ReadOptions,
 ): Promise<ImageDataset> {
-  const { classes, limit, most = Infinity, size = [undefined, undefined] } = options;
-  if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1)) {
+  const op = "readImageDataset";
+  for (const [what, given] of Object.entries({ images, labels })) {
+    checkObject(op, what, given);
+    checkInstance(op, `${what}.stream`, given.stream, ReadableStream);
+  }
+  const { classes, limit, most = Infinity, size = [undefined, undefined] } = options ?? {};
+  try {
+    checkSource(op, images.stream, images.name);
+    checkSource(op, labels.stream, labels.name);
+    checkOptions(op, options, ["classes", "size", "most", "limit"]);
+    checkClasses(op, classes);
+    if (!Array.isArray(size) || size.length !== 2) refuse(op, "size", "[height, width]", size);
+    size.forEach((side) => {
+      if (side !== undefined) checkNumber(op, "size", side, { integer: true, min: 1 });
+    });
+    if (most !== Infinity) checkNumber(op, "most", most, { integer: true, min: 0 });
+    if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1)) {
+      throw new RangeError(`${images.name}: limit is ${shown(limit)}; give a positive integer`);
+    }
+  } catch (error) {
     await Promise.allSettled([images.stream.cancel(), labels.stream.cancel()]);
-    throw new RangeError(`${images.name}: limit is ${limit}; give a positive integer`);
+    throw error;
   }
   const [pixels, marks] = await both(
     readIdx(images.stream, images.name, { most, shape: [undefined, ...size] }),
@@ -182,6 +217,9 @@ export async function loadFashionMnist(
   split: Split,
   options: { limit?: number } = {},
 ): Promise<ImageDataset> {
+  checkString("loadFashionMnist", "dir", dir);
+  checkChoice("loadFashionMnist", "split", split, Object.keys(FASHION_MNIST_FILES));
+  checkOptions("loadFashionMnist", options, ["limit"]);
   const files = FASHION_MNIST_FILES[split];
   const open = async ({ name }: DataFile): Promise<NamedStream> => {
     const path = await findFile(dir, name);

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { checkFunction, checkInstance, checkString, refuse } from "../check.ts";
 import { DataError, FETCH_AGAIN } from "./error.ts";
 
 /** A stream of bytes as files, `fetch` and `Blob` hand it out. */
@@ -35,6 +36,19 @@ const CLOSE_LOOK = 64;
 /** How Deno, Chrome, Firefox and Node word "bytes after the end of the stream". */
 const TRAILING = /whole buffer|junk|trailing|after the end/i;
 
+/** Throws unless `source` is a stream of bytes that nobody reads, and `name` a name. */
+export function checkSource(
+  op: string,
+  source: unknown,
+  name: unknown,
+  size: unknown = () => undefined,
+): void {
+  checkInstance(op, "source", source, ReadableStream);
+  if (source.locked) refuse(op, "source", "a stream that nobody reads yet", source);
+  checkString(op, "name", name);
+  checkFunction(op, "size", size);
+}
+
 /**
  * Decompresses a gzip stream, as it is read: one member, or several one after the other, and zeros
  * after the last one.
@@ -49,6 +63,7 @@ const TRAILING = /whole buffer|junk|trailing|after the end/i;
  * then. It helps to tell a truncated file from a corrupt one.
  * @returns decompressed bytes. The stream fails with a {@linkcode DataError}: `not-gzip`,
  * `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, or `read-failed` where the source itself failed.
+ * @throws {ArgumentError} where the source is no stream, or one that is being read
  *
  * @example
  * ```ts
@@ -65,6 +80,7 @@ export function gunzip(
   name: string,
   size: () => number | undefined = () => undefined,
 ): ByteStream {
+  checkSource("gunzip", source, name, size);
   const input = new Input(source, name);
   return streamOf(input, new Gunzip(input, name, size).members());
 }

@@ -15,9 +15,10 @@
  */
 
 import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
+import { checkNumber, checkNumbers, checkOptions, shown } from "../check.ts";
 import { brief } from "./brief.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
-import { type ByteStream, unpacked } from "./gzip.ts";
+import { type ByteStream, checkSource, unpacked } from "./gzip.ts";
 
 /** IDX type codes; only the first is read, the others are named in the refusal. */
 const TYPES: Record<number, string> = {
@@ -110,7 +111,9 @@ export class IdxStream {
    */
   batches(size: number): ByteStream {
     if (!Number.isInteger(size) || size < 1) {
-      throw new RangeError(`${this.name}: batches of ${size} records; give a positive integer`);
+      throw new RangeError(
+        `${this.name}: batches of ${shown(size)} records; give a positive integer`,
+      );
     }
     const bytes = Math.min(size, this.count) * this.recordBytes;
     return this.chunks().pipeThrough(new FixedChunkStream(bytes)) as ByteStream;
@@ -126,7 +129,7 @@ export class IdxStream {
    */
   async bytes(limit: number = this.count): Promise<Uint8Array<ArrayBuffer>> {
     if (!Number.isInteger(limit) || limit < 1) {
-      throw new RangeError(`${this.name}: limit is ${limit}; give a positive integer`);
+      throw new RangeError(`${this.name}: limit is ${shown(limit)}; give a positive integer`);
     }
     this.#take();
     const wanted = Math.min(limit, this.count) * this.recordBytes;
@@ -215,6 +218,7 @@ export class IdxStream {
  * @param name the file's name, for errors
  * @param options the dimensions to expect
  * @returns the header, and the payload to be read
+ * @throws {ArgumentError} where an argument or option is of another kind; the source stays open
  * @throws DataError `not-gzip`, `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, `read-failed`,
  * `wrong-magic`, `unsupported-type`, `wrong-shape`, `too-large`, `header-truncated`; and when the
  * payload is read, the first five, `payload-short`, `payload-long`, `payload-trailing`. The source
@@ -238,6 +242,19 @@ export async function readIdx(
   name: string,
   options: IdxOptions = {},
 ): Promise<IdxStream> {
+  checkSource("readIdx", source, name);
+  checkOptions("readIdx", options, ["shape", "most"]);
+  if (options.shape !== undefined) {
+    checkNumbers(
+      "readIdx",
+      "shape",
+      Array.isArray(options.shape) ? options.shape.map((size) => size ?? 1) : options.shape,
+      { integer: true, min: 0 },
+    );
+  }
+  if (options.most !== undefined && options.most !== Infinity) {
+    checkNumber("readIdx", "most", options.most, { integer: true, min: 0 });
+  }
   let size: number | undefined; // of the whole file, as the header claims
   const reader = unpacked(source, name, () => size).getReader();
   try {

@@ -8,6 +8,14 @@
  * @module
  */
 
+import {
+  checkChoice,
+  checkInstance,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  refuse,
+} from "../check.ts";
 import { resizeBilinear } from "./resize.ts";
 
 /** Rows and columns of the data set's images. */
@@ -54,6 +62,7 @@ export interface Box {
  * @param image grey pixels `[height, width]`
  * @param options whether it is inverted
  * @returns 28×28 pixels
+ * @throws {ArgumentError} where the image is not what its sizes say, or an option cannot be
  *
  * @example
  * ```ts
@@ -68,13 +77,24 @@ export interface Box {
  * ```
  */
 export function prepareGarment(
-  { pixels, width, height }: {
+  image: {
     readonly pixels: Uint8Array;
     readonly width: number;
     readonly height: number;
   },
-  { invert = "auto" }: { invert?: Invert } = {},
+  options: { invert?: Invert } = {},
 ): Garment {
+  checkObject("prepareGarment", "image", image);
+  const { pixels, width, height } = image;
+  checkNumber("prepareGarment", "image.width", width, { integer: true, min: 1 });
+  checkNumber("prepareGarment", "image.height", height, { integer: true, min: 1 });
+  checkInstance("prepareGarment", "image.pixels", pixels, Uint8Array);
+  if (pixels.length !== width * height) {
+    refuse("prepareGarment", "image.pixels", `${height} × ${width} bytes`, pixels);
+  }
+  checkOptions("prepareGarment", options, ["invert"]);
+  const { invert = "auto" } = options;
+  checkChoice("prepareGarment", "invert", invert, ["auto", "yes", "no"]);
   const border = backgroundOf(pixels, width, height);
   const inverted = invert === "auto" ? border >= 128 : invert === "yes";
   const level = inverted ? 255 - border : border;

@@ -29,11 +29,20 @@ export interface BlockOptions {
   readonly stride?: number;
 }
 
+/** The most channels, classes and blocks: more than any network has. */
+const MOST_CHANNELS = 2 ** 16, MOST_CLASSES = 2 ** 20, MOST_BLOCKS = 1024;
+
+function checkChannels(op: string, inChannels: number, outChannels: number): void {
+  const wanted = { integer: true, min: 1, max: MOST_CHANNELS };
+  checkNumber(op, "inChannels", inChannels, wanted);
+  checkNumber(op, "outChannels", outChannels, wanted);
+}
+
 function blockOptions(name: string, options: BlockOptions): Required<BlockOptions> {
   checkOptions(name, options, ["use1x1conv", "stride"]);
   const { use1x1conv = false, stride = 1 } = options;
   checkBoolean(name, "use1x1conv", use1x1conv);
-  checkNumber(name, "stride", stride, { integer: true, min: 1 });
+  checkNumber(name, "stride", stride, { integer: true, min: 1, max: MOST_CHANNELS });
   return { use1x1conv, stride };
 }
 
@@ -72,6 +81,7 @@ export class Residual extends Module {
     options: BlockOptions = {},
   ) {
     super();
+    checkChannels("Residual", inChannels, outChannels);
     const { use1x1conv, stride } = blockOptions("Residual", options);
     this.conv1 = new Conv2d(inChannels, outChannels, { kernelSize: 3, padding: 1, stride });
     this.conv2 = new Conv2d(outChannels, outChannels, { kernelSize: 3, padding: 1 });
@@ -130,6 +140,7 @@ export class Bottleneck extends Module {
     options: BlockOptions = {},
   ) {
     super();
+    checkChannels("Bottleneck", inChannels, outChannels);
     const { use1x1conv, stride } = blockOptions("Bottleneck", options);
     checkNumber("Bottleneck", "outChannels", outChannels, { integer: true, min: 1 });
     const channels = outChannels / Bottleneck.expansion;
@@ -164,17 +175,26 @@ export function resnetBlock(
   numResiduals: number,
   options: { firstBlock?: boolean; kind?: typeof Residual | typeof Bottleneck } = {},
 ): Sequential {
-  checkNumber("resnetBlock", "numResiduals", numResiduals, { integer: true, min: 1 });
+  checkChannels("resnetBlock", inChannels, outChannels);
+  checkNumber("resnetBlock", "numResiduals", numResiduals, {
+    integer: true,
+    min: 1,
+    max: MOST_BLOCKS,
+  });
   checkOptions("resnetBlock", options, ["firstBlock", "kind"]);
   const { firstBlock = false, kind = Residual } = options;
   checkBoolean("resnetBlock", "firstBlock", firstBlock);
   if (kind !== Residual && kind !== Bottleneck) {
     refuse("resnetBlock", "kind", "Residual or Bottleneck", kind);
   }
+  if (kind === Bottleneck && outChannels % Bottleneck.expansion !== 0) {
+    refuse("resnetBlock", "outChannels", `a multiple of ${Bottleneck.expansion}`, outChannels);
+  }
   const widens = inChannels !== outChannels;
   if (firstBlock && widens && kind === Residual) {
     throw new ArgumentError(
-      `resnetBlock: the first block keeps its channels, got ${inChannels} in and ${outChannels} out`,
+      `resnetBlock: the first block keeps its channels, got ${inChannels} in and ${outChannels} ` +
+        "out; inChannels and outChannels must be equal",
     );
   }
   const block = new Sequential();
@@ -208,6 +228,12 @@ export interface ResNetOptions {
 function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Sequential {
   checkOptions(`resnet${depth}`, options, ["inChannels", "numClasses"]);
   const { inChannels = 1, numClasses = 10 } = options;
+  checkChannels(`resnet${depth}`, inChannels, 64);
+  checkNumber(`resnet${depth}`, "numClasses", numClasses, {
+    integer: true,
+    min: 1,
+    max: MOST_CLASSES,
+  });
   const { kind, counts } = TABLE_1[depth];
   const net = new Sequential(
     new Conv2d(inChannels, 64, { kernelSize: 7, stride: 2, padding: 3 }),

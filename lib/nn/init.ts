@@ -8,13 +8,19 @@
 import { checkNumber } from "../check.ts";
 import { Random } from "../random.ts";
 import type { Shape } from "../shape.ts";
-import { checkShape, sizeOf } from "../shape.ts";
+import { sizeOf } from "../shape.ts";
+import { checkOrder, checkVariable } from "../tensor.ts";
 import { Parameter } from "./module.ts";
 
 let generator = new Random(0);
 
-/** Seeds the generator that layers draw their weights from; until then the seed is 0. */
+/**
+ * Seeds the generator that layers draw their weights from; until then the seed is 0.
+ *
+ * @throws {ArgumentError} where the seed is no integer in 0..2^53-1.
+ */
 export function manualSeed(seed: number): void {
+  checkNumber("manualSeed", "seed", seed, { integer: true, min: 0 });
   generator = new Random(seed);
 }
 
@@ -22,14 +28,18 @@ export function manualSeed(seed: number): void {
  * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
  * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed. `order` is
  * that of the axes in memory (see {@link Variable}).
+ *
+ * @throws {ArgumentError} where `fanIn` is less than 1, or `order` no order of the axes.
+ * @throws {ShapeError} where the shape is none.
  */
 export function uniformParameter(
   shape: Shape,
   fanIn: number,
   order?: readonly number[],
 ): Parameter {
-  checkShape("uniformParameter", shape);
-  checkNumber("uniformParameter", "fanIn", fanIn, { min: 0 });
+  checkVariable("uniformParameter", shape);
+  checkNumber("uniformParameter", "fanIn", fanIn, { min: 1 });
+  if (order !== undefined) checkOrder("uniformParameter", "order", order, shape.length);
   const { state } = generator;
   generator.position += sizeOf(shape);
   const bound = 1 / Math.sqrt(fanIn);
@@ -40,8 +50,14 @@ export function uniformParameter(
   );
 }
 
-/** A parameter filled with `value`. */
+/**
+ * A parameter filled with `value`.
+ *
+ * @throws {ArgumentError} where the value is not finite.
+ * @throws {ShapeError} where the shape is none.
+ */
 export function constantParameter(shape: Shape, value: number): Parameter {
+  checkVariable("constantParameter", shape);
   checkNumber("constantParameter", "value", value);
   return new Parameter(shape, () => new Float32Array(sizeOf(shape)).fill(value));
 }

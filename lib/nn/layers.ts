@@ -10,6 +10,7 @@ import {
   checkInstance,
   checkNumber,
   checkOptions,
+  checkString,
   refuse,
 } from "../check.ts";
 import { conv2d, CONV_WEIGHT_ORDER } from "../ops/conv.ts";
@@ -19,7 +20,7 @@ import { batchNorm, normalize } from "../ops/norm.ts";
 import { checkPool, globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
 import { flatten, select } from "../ops/view.ts";
 import { type Pair, pair } from "../shape.ts";
-import { type Tensor, Variable } from "../tensor.ts";
+import { checkVariable, type Tensor, Variable } from "../tensor.ts";
 import { constantParameter, uniformParameter } from "./init.ts";
 import { Module, noteRunning, type Parameter } from "./module.ts";
 
@@ -51,7 +52,12 @@ export class Conv2d extends Module {
   /** Zeros added above and below, left and right. */
   readonly padding: readonly [number, number];
 
-  /** Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels · R · S. */
+  /**
+   * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels · R · S.
+   *
+   * @throws {ArgumentError} for channels or an option that cannot be.
+   * @throws {ShapeError} for a kernel, stride or padding that is none.
+   */
   constructor(
     readonly inChannels: number,
     readonly outChannels: number,
@@ -68,6 +74,7 @@ export class Conv2d extends Module {
     this.padding = pair("Conv2d", "padding", padding, 0);
     const fanIn = inChannels * this.kernelSize[0] * this.kernelSize[1];
     const shape = [outChannels, inChannels, ...this.kernelSize];
+    checkVariable("Conv2d", shape);
     this.weight = uniformParameter(shape, fanIn, CONV_WEIGHT_ORDER);
     this.bias = bias ? uniformParameter([outChannels], fanIn) : undefined;
   }
@@ -103,13 +110,18 @@ export class BatchNorm2d extends Module {
   /** Share of a batch in the running statistics. */
   readonly momentum: number;
 
-  /** γ = 1, β = 0, running mean 0 and variance 1. */
+  /**
+   * γ = 1, β = 0, running mean 0 and variance 1.
+   *
+   * @throws {ArgumentError} for a number of features or an option that cannot be.
+   */
   constructor(
     readonly numFeatures: number,
     options: BatchNorm2dOptions = {},
   ) {
     super();
     checkNumber("BatchNorm2d", "numFeatures", numFeatures, COUNT);
+    checkVariable("BatchNorm2d", [numFeatures]);
     checkOptions("BatchNorm2d", options, ["eps", "momentum"]);
     const { eps = 1e-5, momentum = 0.1 } = options;
     checkNumber("BatchNorm2d", "eps", eps, { min: 0 });
@@ -117,7 +129,7 @@ export class BatchNorm2d extends Module {
     this.weight = constantParameter([numFeatures], 1);
     this.bias = constantParameter([numFeatures], 0);
     this.runningMean = new Variable([numFeatures]);
-    this.runningVar = new Variable([numFeatures], new Float32Array(numFeatures).fill(1));
+    this.runningVar = new Variable([numFeatures], () => new Float32Array(numFeatures).fill(1));
     this.numBatchesTracked = new Variable([]);
     this.eps = eps;
     this.momentum = momentum;
@@ -157,7 +169,11 @@ export class Linear extends Module {
   /** `[outFeatures]`, unless switched off. */
   readonly bias: Parameter | undefined;
 
-  /** Weights and bias drawn from U(-1/√inFeatures, 1/√inFeatures). */
+  /**
+   * Weights and bias drawn from U(-1/√inFeatures, 1/√inFeatures).
+   *
+   * @throws {ArgumentError} for features or an option that cannot be.
+   */
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
@@ -166,6 +182,7 @@ export class Linear extends Module {
     super();
     checkNumber("Linear", "inFeatures", inFeatures, COUNT);
     checkNumber("Linear", "outFeatures", outFeatures, COUNT);
+    checkVariable("Linear", [outFeatures, inFeatures]);
     checkOptions("Linear", options, ["bias"]);
     const { bias = true } = options;
     checkBoolean("Linear", "bias", bias);
@@ -229,6 +246,7 @@ export class Sequential extends Module {
 
   /** Appends a layer, named by its position by default (PyTorch's `add_module`). */
   add(layer: Module, name: string = String(this.#children.size)): this {
+    checkString("Sequential", "a layer's name", name);
     checkInstance("Sequential", `layer ${name}`, layer, Module);
     if (name === "" || name.includes(".")) {
       refuse("Sequential", "a layer's name", "a word without dots", name);

@@ -9,8 +9,11 @@ import { readVariables, setVariable } from "../buffers.ts";
 import {
   ArgumentError,
   checkBoolean,
+  checkFunction,
   checkInstance,
+  checkNumber,
   checkOptions,
+  checkString,
   refuse,
   toFloats,
 } from "../check.ts";
@@ -18,6 +21,7 @@ import { checkList, formatShape, sameShape, type Shape } from "../shape.ts";
 import {
   assign,
   checkTensor,
+  checkUpdate,
   currentScope,
   type Tensor,
   type Update,
@@ -52,6 +56,7 @@ let collector: Update[] | undefined;
  * ```
  */
 export function collectUpdates<T>(body: () => T): { result: T; updates: Update[] } {
+  checkFunction("collectUpdates", "body", body);
   const outer = collector;
   const updates: Update[] = collector = [];
   try {
@@ -61,8 +66,13 @@ export function collectUpdates<T>(body: () => T): { result: T; updates: Update[]
   }
 }
 
-/** Notes an update for the enclosing {@link collectUpdates}; outside of one it is not made. */
+/**
+ * Notes an update for the enclosing {@link collectUpdates}; outside of one it is not made.
+ *
+ * @throws {ArgumentError} where it is none.
+ */
 export function noteUpdate(update: Update): void {
+  checkUpdate("noteUpdate", "update", update);
   collector?.push(update);
 }
 
@@ -97,6 +107,7 @@ let caller: Module | undefined;
 
 /** Runs `body` and returns what it returns together with the module calls that it made. */
 export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[] } {
+  checkFunction("collectCalls", "body", body);
   const outer = calling;
   const calls: ModuleCall[] = calling = [];
   try {
@@ -185,6 +196,7 @@ export abstract class Module {
    * another one under each of its names, as PyTorch's state dict has it.
    */
   namedVariables(prefix = ""): [string, Variable][] {
+    checkString("namedVariables", "prefix", prefix);
     return this.#variables(prefix, []);
   }
 
@@ -253,6 +265,7 @@ export abstract class Module {
     const { strict = true } = options;
     checkBoolean("loadStateDict", "strict", strict);
     checkInstance("loadStateDict", "state", state, Map);
+    for (const key of state.keys()) checkString("loadStateDict", "a key of state", key);
     const own = new Map(this.namedVariables());
     const missing = [...own.keys()].filter((key) => !state.has(key));
     const unexpected = [...state.keys()].filter((key) => !own.has(key));
@@ -367,6 +380,7 @@ export class ModuleList extends Module {
 
   /** The module at an index, counted from the end where it is negative; undefined for none. */
   at(index: number): Module | undefined {
+    checkNumber("ModuleList", "index", index, { integer: true });
     return this.#members.at(index);
   }
 

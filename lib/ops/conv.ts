@@ -363,9 +363,9 @@ export function conv2d(
   bias?: Tensor,
   options: { stride?: Pair; padding?: Pair } = {},
 ): Tensor {
-  checkTensor("conv2d", "x", x);
-  checkTensor("conv2d", "weight", weight);
-  if (bias !== undefined) checkTensor("conv2d", "bias", bias);
+  checkTensor("conv2d", "x", x, "f32");
+  checkTensor("conv2d", "weight", weight, "f32");
+  if (bias !== undefined) checkTensor("conv2d", "bias", bias, "f32");
   checkOptions("conv2d", options, ["stride", "padding"]);
   const { stride = 1, padding = 0 } = options;
   const shapes = `${formatShape(x.shape)} * ${formatShape(weight.shape)}`;

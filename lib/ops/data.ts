@@ -9,7 +9,16 @@ import { resampleTable } from "../data/resize.ts";
 import { checkNumber, refuse } from "../check.ts";
 import { arrays, perThread } from "../kernel.ts";
 import { formatShape, type Pair, pair, sameShape, ShapeError } from "../shape.ts";
-import { apply, checkTensor, constant, type DType, type Op, type Tensor } from "../tensor.ts";
+import {
+  apply,
+  checkBelow,
+  checkTensor,
+  constant,
+  constantData,
+  type DType,
+  type Op,
+  type Tensor,
+} from "../tensor.ts";
 
 const Gather: Op<{ dtype: "f32" | "u32" }> = {
   name: "gather",
@@ -50,9 +59,11 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
  * gives NaN, or 2³² - 1.
  */
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
-  checkTensor("gather", "records", records);
-  checkTensor("gather", "indices", indices);
+  checkTensor("gather", "records", records, "u8");
+  checkTensor("gather", "indices", indices, "u32");
   if (dtype !== "f32" && dtype !== "u32") refuse("gather", "dtype", "f32 or u32", dtype);
+  const data = constantData(indices);
+  if (data && records.rank > 0) checkBelow("gather", "indices", data, records.shape[0]!);
   return apply(Gather, [records, indices], { dtype });
 }
 
@@ -87,8 +98,8 @@ const CropFlip: Op<{ padding: number }> = {
  * and `RandomHorizontalFlip` do once they have drawn.
  */
 export function cropFlip(x: Tensor, draws: Tensor, padding: number): Tensor {
-  checkTensor("cropFlip", "x", x);
-  checkTensor("cropFlip", "draws", draws);
+  checkTensor("cropFlip", "x", x, "f32");
+  checkTensor("cropFlip", "draws", draws, "u32");
   if (x.rank !== 4 || !sameShape(draws.shape, [x.shape[0]!, 3])) {
     throw new ShapeError(
       `cropFlip: wants [N, C, H, W] and draws [N, 3], got ${formatShape(x.shape)} and ${
@@ -133,6 +144,9 @@ const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, numb
   },
 };
 
+/** The longest side of an image that is resized: where the table of a pass is still a small one. */
+export const MOST_PIXELS = 2 ** 15;
+
 /** One pass as a u32 tensor `[out, 1 + taps]`. An unchanged size has weight 1 on each pixel. */
 function table(inSize: number, outSize: number): { taps: number; rows: Tensor } {
   const { starts, taps, coefficients } = resampleTable(inSize, outSize);
@@ -150,11 +164,22 @@ function table(inSize: number, outSize: number): { taps: number; rows: Tensor } 
  * ({@link https://pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html | torchvision}).
  */
 export function resizeBilinear(x: Tensor, size: Pair): Tensor {
-  checkTensor("resizeBilinear", "x", x);
+  checkTensor("resizeBilinear", "x", x, "f32");
   if (x.rank !== 4) {
     throw new ShapeError(`resizeBilinear: wants [N, C, H, W], got ${formatShape(x.shape)}`);
   }
+  const at = constantData(x)?.findIndex((v) => !Number.isInteger(v) || v < 0 || v > 255) ?? -1;
+  if (at >= 0) {
+    refuse("resizeBilinear", `x, value ${at},`, "a pixel, 0 to 255", constantData(x)![at]);
+  }
   const out = pair("resizeBilinear", "size", size, 1);
+  const sides = [...x.shape.slice(2), ...out];
+  if (sides.some((side) => side > MOST_PIXELS)) {
+    throw new ShapeError(
+      `resizeBilinear: from ${formatShape(x.shape)} to size ${formatShape(out)}: a side can have ` +
+        `${MOST_PIXELS} pixels at most`,
+    );
+  }
   const rows = table(x.shape[2]!, out[0]), columns = table(x.shape[3]!, out[1]);
   return apply(Resize, [x, rows.rows, columns.rows], {
     size: out,

@@ -1,5 +1,6 @@
 /**
- * Elementwise operations with NumPy broadcasting. Each is one WGSL expression, so that the planner
+ * Elementwise operations with NumPy broadcasting. All throw an ArgumentError for what is no operand,
+ * and a ShapeError for one that is not f32 or does not broadcast. Each is one WGSL expression, so that the planner
  * can fuse a chain of them by substitution; `T` stands for `f32` or `vec4f`.
  *
  * @module
@@ -7,7 +8,7 @@
 
 import { refuse } from "../check.ts";
 import { broadcastShapes } from "../shape.ts";
-import { apply, type Op, Tensor, tensor } from "../tensor.ts";
+import { apply, checkTensor, type Op, Tensor, tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 
 /** A tensor, or a number standing for a scalar tensor. */
@@ -16,7 +17,15 @@ export type Operand = Tensor | number;
 /** Argument `name` of `op` as a tensor. */
 function lift(op: string, name: string, x: Operand): Tensor {
   if (typeof x === "number") return tensor(x);
-  return x instanceof Tensor ? x : refuse(op, name, "a tensor or a number", x);
+  if (!(x instanceof Tensor)) refuse(op, name, "a tensor or a number", x);
+  checkTensor(op, name, x, "f32");
+  return x;
+}
+
+/** A node of an op of one operand. */
+function unary(op: Op, x: Tensor): Tensor {
+  checkTensor(op.name, "x", x, "f32");
+  return apply(op, [x], {});
 }
 
 /** A node of an op of two operands. */
@@ -101,27 +110,27 @@ export function div(a: Operand, b: Operand): Tensor {
 
 /** `-x`, elementwise; any shape. */
 export function neg(x: Tensor): Tensor {
-  return apply(Neg, [x], {});
+  return unary(Neg, x);
 }
 
 /** `e^x`, elementwise; any shape. */
 export function exp(x: Tensor): Tensor {
-  return apply(Exp, [x], {});
+  return unary(Exp, x);
 }
 
 /** Natural logarithm, elementwise; any shape. */
 export function log(x: Tensor): Tensor {
-  return apply(Log, [x], {});
+  return unary(Log, x);
 }
 
 /** Square root, elementwise; any shape. */
 export function sqrt(x: Tensor): Tensor {
-  return apply(Sqrt, [x], {});
+  return unary(Sqrt, x);
 }
 
 /** `x²`, elementwise; any shape. */
 export function square(x: Tensor): Tensor {
-  return apply(Square, [x], {});
+  return unary(Square, x);
 }
 
 /**
@@ -138,16 +147,17 @@ export function square(x: Tensor): Tensor {
  * ```
  */
 export function relu(x: Tensor): Tensor {
-  return apply(Relu, [x], {});
+  return unary(Relu, x);
 }
 
 /** 1 where `x` is finite, 0 where it is infinite or NaN; no gradient. */
 export function isFinite(x: Tensor): Tensor {
-  return apply(IsFinite, [x], {});
+  return unary(IsFinite, x);
 }
 
 /** `yes` where `condition` is not 0, else `no`; broadcasts. No gradient for the condition. */
 export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
+  checkTensor("where", "condition", condition, "f32");
   return apply(Where, [condition, lift("where", "yes", yes), lift("where", "no", no)], {});
 }
 

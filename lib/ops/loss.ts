@@ -38,17 +38,21 @@ ${
   vjp: (g, y) => [sub(g, mul(exp(y), sum(g, [-1], { keepDims: true })))],
 };
 
+/** {@link logSoftmax}, for the function `op`. */
+function logSoftmaxOf(op: string, x: Tensor): Tensor {
+  checkTensor(op, "x", x, "f32");
+  if (x.rank < 1) throw new ShapeError(`${op}: needs at least one dimension, got a scalar`);
+  return apply(LogSoftmax, [x], {});
+}
+
 /** `log(softmax(x))` over the last axis; does not overflow. */
 export function logSoftmax(x: Tensor): Tensor {
-  checkTensor("logSoftmax", "x", x);
-  if (x.rank < 1) throw new ShapeError("logSoftmax: needs at least one dimension, got a scalar");
-  return apply(LogSoftmax, [x], {});
+  return logSoftmaxOf("logSoftmax", x);
 }
 
 /** Probabilities over the last axis. */
 export function softmax(x: Tensor): Tensor {
-  checkTensor("softmax", "x", x);
-  return exp(logSoftmax(x));
+  return exp(logSoftmaxOf("softmax", x));
 }
 
 const OneHot: Op<{ classes: number }> = {
@@ -77,15 +81,17 @@ const OneHot: Op<{ classes: number }> = {
  * gives NaN.
  */
 export function oneHot(labels: Tensor, classes: number): Tensor {
-  checkTensor("oneHot", "labels", labels);
+  checkTensor("oneHot", "labels", labels, "u32");
   checkNumber("oneHot", "classes", classes, { integer: true, min: 1 });
+  const data = constantData(labels);
+  if (data) checkBelow("oneHot", "labels", data, classes);
   return apply(OneHot, [labels], { classes });
 }
 
 /** Throws unless logits are `[N, classes]`, and labels `[N]` of these classes as far as is known. */
 function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
-  checkTensor(op, "logits", logits);
-  checkTensor(op, "labels", labels);
+  checkTensor(op, "logits", logits, "f32");
+  checkTensor(op, "labels", labels, "u32");
   if (logits.rank !== 2 || labels.rank !== 1 || logits.shape[0] !== labels.shape[0]) {
     throw new ShapeError(
       `${op}: wants logits [N, classes] and labels [N], got ${formatShape(logits.shape)} and ${
@@ -171,7 +177,7 @@ export const argmaxOf = (row: string, count: number) =>
  * any number ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}).
  */
 export function argmax(x: Tensor): Tensor {
-  checkTensor("argmax", "x", x);
+  checkTensor("argmax", "x", x, "f32");
   if (x.rank < 1) throw new ShapeError("argmax: needs at least one dimension, got a scalar");
   return apply(Argmax, [x], {});
 }

@@ -193,8 +193,8 @@ export function matmul(
   b: Tensor,
   options: { transposeA?: boolean; transposeB?: boolean } = {},
 ): Tensor {
-  checkTensor("matmul", "a", a);
-  checkTensor("matmul", "b", b);
+  checkTensor("matmul", "a", a, "f32");
+  checkTensor("matmul", "b", b, "f32");
   checkOptions("matmul", options, ["transposeA", "transposeB"]);
   const { transposeA = false, transposeB = false } = options;
   checkBoolean("matmul", "transposeA", transposeA);
@@ -229,8 +229,8 @@ export function matmul(
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.linear.html | PyTorch}).
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  checkTensor("linear", "x", x);
-  checkTensor("linear", "weight", weight);
+  checkTensor("linear", "x", x, "f32");
+  checkTensor("linear", "weight", weight, "f32");
   if (x.rank !== 2 || weight.rank !== 2 || x.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
       `linear: input ${formatShape(x.shape)} does not fit weight ${formatShape(weight.shape)}`,
@@ -238,7 +238,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   }
   const y = matmul(x, weight, { transposeB: true });
   if (bias === undefined) return y;
-  checkTensor("linear", "bias", bias);
+  checkTensor("linear", "bias", bias, "f32");
   if (bias.rank !== 1 || bias.size !== weight.shape[0]) {
     throw new ShapeError(
       `linear: bias ${formatShape(bias.shape)} does not fit weight ${formatShape(weight.shape)}`,

@@ -159,8 +159,8 @@ function checkChannels(
   vectors: Readonly<Record<string, Tensor>>,
   eps: number,
 ): void {
-  checkTensor(op, "x", x);
-  Object.entries(vectors).forEach(([name, vector]) => checkTensor(op, name, vector));
+  checkTensor(op, "x", x, "f32");
+  Object.entries(vectors).forEach(([name, vector]) => checkTensor(op, name, vector, "f32"));
   checkNumber(op, "eps", eps, { min: 0 });
   if (x.rank < 2) throw new ShapeError(`${op}: input needs a channel axis, got ${x}`);
   for (const [name, vector] of Object.entries(vectors)) {

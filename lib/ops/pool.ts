@@ -283,16 +283,17 @@ export interface PoolOptions {
 /** The window of a pooling op, checked, as `[height, width]` each. */
 export function checkPool(name: string, options: PoolOptions): PoolAttrs {
   checkOptions(name, options, ["kernelSize", "stride", "padding"]);
-  const kernel = pair(name, "kernelSize", options.kernelSize, 1);
-  const padding = pair(name, "padding", options.padding ?? 0, 0);
+  const { kernelSize, stride = kernelSize, padding: around = 0 } = options;
+  const kernel = pair(name, "kernelSize", kernelSize, 1);
+  const padding = pair(name, "padding", around, 0);
   if (padding.some((p, i) => 2 * p > kernel[i]!)) {
     throw new ShapeError(`${name}: padding ${padding} is more than half the kernel size ${kernel}`);
   }
-  return { kernel, padding, stride: pair(name, "stride", options.stride ?? kernel, 1) };
+  return { kernel, padding, stride: pair(name, "stride", stride, 1) };
 }
 
 function pool(name: string, op: Op<PoolAttrs>, x: Tensor, options: PoolOptions): Tensor {
-  checkTensor(name, "x", x);
+  checkTensor(name, "x", x, "f32");
   const attrs = checkPool(name, options);
   if (x.rank !== 4) {
     throw new ShapeError(`${name}: input must have 4 dimensions, got ${formatShape(x.shape)}`);
@@ -319,7 +320,7 @@ export function avgPool2d(x: Tensor, options: PoolOptions): Tensor {
 
 /** Mean over all pixels, `[N, C, H, W]` → `[N, C, 1, 1]`. */
 export function globalAvgPool2d(x: Tensor): Tensor {
-  checkTensor("globalAvgPool2d", "x", x);
+  checkTensor("globalAvgPool2d", "x", x, "f32");
   if (x.rank !== 4) {
     throw new ShapeError(
       `globalAvgPool2d: input must have 4 dimensions, got ${formatShape(x.shape)}`,

@@ -120,7 +120,7 @@ function total(
   axes: readonly number[] | undefined,
   options: { keepDims?: boolean },
 ): Tensor {
-  checkTensor(op, "x", x);
+  checkTensor(op, "x", x, "f32");
   checkOptions(op, options, ["keepDims"]);
   const { keepDims = false } = options;
   checkBoolean(op, "keepDims", keepDims);
@@ -141,7 +141,7 @@ export function mean(
 
 /** `x` summed over the axes along which `shape` was broadcast to it. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
-  checkTensor("sumTo", "x", x);
+  checkTensor("sumTo", "x", x, "f32");
   checkShape("sumTo", shape);
   if (sameShape(x.shape, shape)) return x;
   const lead = x.rank - shape.length;

@@ -22,6 +22,7 @@ import {
   checkTensor,
   type DType,
   inverseOrder,
+  isOrder,
   type Op,
   type StridedView,
   type Tensor,
@@ -63,14 +64,15 @@ export const Reshape: Op<{ shape: Shape }> = {
 export function reshape(x: Tensor, shape: Shape): Tensor {
   checkTensor("reshape", "x", x);
   checkList("reshape", "shape", shape);
-  const known = sizeOf(shape.filter((dim) => dim !== -1));
-  const full = shape.map((dim) => dim === -1 ? x.size / known : dim);
-  if (shape.filter((dim) => dim === -1).length > 1 || sizeOf(full) !== x.size) {
+  const known = shape.filter((dim) => dim !== -1);
+  checkShape("reshape", known);
+  const full = shape.map((dim) => dim === -1 ? x.size / sizeOf(known) : dim);
+  const fits = full.every(Number.isInteger) && sizeOf(full) === x.size;
+  if (shape.length > known.length + 1 || !fits) {
     throw new ShapeError(
-      `reshape: ${formatShape(x.shape)} does not fit into [${shape.map(shown).join(", ")}]`,
+      `reshape: ${formatShape(x.shape)} does not fit into ${formatShape(shape)}`,
     );
   }
-  checkShape("reshape", full);
   return sameShape(full, x.shape) ? x : apply(Reshape, [x], { shape: full });
 }
 
@@ -85,11 +87,9 @@ const Permute: Op<{ order: readonly number[] }> = {
   name: "permute",
   dtype: ([x]) => wordType("permute", x!),
   shape: ([x], { order }) => {
-    if (!sameShape([...order].sort((a, b) => a - b), x!.shape.map((_, i) => i))) {
+    if (!isOrder(order, x!.rank)) {
       throw new ShapeError(
-        `permute: [${order.map(shown).join(", ")}] is no order of the axes of ${
-          formatShape(x!.shape)
-        }`,
+        `permute: ${formatShape(order)} is no order of the axes of ${formatShape(x!.shape)}`,
       );
     }
     return order.map((axis) => x!.shape[axis]!);
@@ -143,6 +143,7 @@ export const BroadcastTo: Op<{ shape: Shape }> = {
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   checkTensor("broadcastTo", "x", x);
   checkShape("broadcastTo", shape);
+  wordType("broadcastTo", x);
   return sameShape(x.shape, shape) ? x : apply(BroadcastTo, [x], { shape });
 }
 
@@ -182,6 +183,7 @@ export function narrow(x: Tensor, shape: Shape): Tensor {
 
 /** The `index`-th slice along the first axis: `[K, …]` → `[…]`. */
 export function select(x: Tensor, index: number): Tensor {
+  checkTensor("select", "x", x);
   return apply(Select, [x], { index });
 }
 

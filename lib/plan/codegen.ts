@@ -173,7 +173,7 @@ class Loads {
 
   /** WGSL line that loads operand `i` at the given WGSL index of each axis. */
   load(i: number, index: readonly string[]): string {
-    const { offset } = this.operands[i]!;
+    const { base, offset } = this.operands[i]!;
     const unit = this.#vector(i) ? 4 : 1;
     const terms = this.axes.flatMap(({ steps }, axis) => {
       const step = steps[i]! / (axis === this.axes.length - 1 ? 1 : unit);
@@ -183,7 +183,8 @@ class Loads {
     if (offset > 0) terms.push(this.numbers.take(offset / unit));
     if (terms.length === 0) terms.push("0u");
     const value = `${this.#names[i]}[${terms.join(" + ")}]`;
-    return `let x${i} = ${this.width === 4 && unit === 1 ? `T(${value})` : value};`;
+    const repeated = this.width === 4 && unit === 1;
+    return `let x${i} = ${repeated ? `${elementType(base.dtype, true)}(${value})` : value};`;
   }
 }
 
