@@ -1,0 +1,1623 @@
+/**
+ * Calls for the fuzzer of the door: for each public function, class and method, arguments that it takes,
+ * what float64 makes of them, and how to spoil them. Not a test.
+ */
+
+import * as R from "@resnette/resnette";
+import * as N from "../ops/nd.ts";
+import type { Nd } from "../ops/nd.ts";
+import * as reference from "../ops/reference.ts";
+import { resizeBilinear } from "../../lib/data/resize.ts";
+import { pick } from "../mutants.ts";
+
+// deno-lint-ignore no-explicit-any -- arguments of any function, right ones and wrong ones
+export type Any = any;
+type Draw = R.Random;
+
+/** A tensor as float64 numbers that know their element type. */
+export interface Known extends Nd {
+  readonly dtype: R.DType;
+}
+
+/** How something public is called. */
+export interface Entry {
+  /** Names of the arguments, as messages have them. */
+  readonly names: readonly string[];
+  /** Arguments that it takes. */
+  readonly args: (random: Draw) => Any[];
+  /** The call, where it is not simply that of the export. */
+  readonly call?: (...args: Any[]) => unknown;
+  /** What messages may call it, where not by its name. */
+  readonly says?: readonly string[];
+  /** The result in float64; throws for arguments that are wrong. Tensors come as {@link Known}. */
+  readonly reference?: (...args: Any[]) => Nd | readonly Nd[];
+  /** Throws where a result that is no tensor cannot be; may return tensors in it and their values. */
+  readonly check?: (result: Any, args: readonly Any[]) => unknown;
+  /** Whether numbers of the result may be NaN. */
+  readonly mayBeNaN?: boolean;
+  /** Share of the calls that others get, for what is slow. */
+  readonly share?: number;
+  /** Arguments that it takes, but for which there is neither time nor memory. */
+  readonly skip?: (...args: Any[]) => boolean;
+  /** Of what takes long: is called with spoilt arguments only. */
+  readonly spoiltOnly?: boolean;
+}
+
+// What is drawn.
+
+const range = (length: number) => Array.from({ length }, (_, i) => i);
+const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
+/** A size. */
+const some = (random: Draw, most = 4) => 1 + random.below(most);
+const shapeOf = (random: Draw, least = 0, most = 4) =>
+  range(least + random.below(most - least + 1)).map(() => some(random));
+const coin = (random: Draw) => random.below(2) === 0;
+/** Some members of an object. */
+const partOf = (random: Draw, options: object): Any =>
+  Object.fromEntries(Object.entries(options).filter(() => coin(random)));
+
+/** An f32 tensor. */
+const floats = (random: Draw, ...shape: number[]) =>
+  R.tensor(random.uniform(new Float32Array(product(shape)), -2, 2), shape);
+const positive = (random: Draw, ...shape: number[]) =>
+  R.tensor(random.uniform(new Float32Array(product(shape)), 0.5, 2), shape);
+/** Indices below `limit`. */
+const indices = (random: Draw, limit: number, ...shape: number[]) =>
+  R.tensor(Uint32Array.from(range(product(shape)), () => random.below(limit)), shape);
+const bytes = (random: Draw, ...shape: number[]) =>
+  R.tensor(Uint8Array.from(range(product(shape)), () => random.below(256)), shape);
+const grey = (random: Draw, ...shape: number[]) =>
+  R.tensor(Float32Array.from(range(product(shape)), () => random.below(256)), shape);
+/** A shape that broadcasts to `shape`. */
+const within = (random: Draw, shape: readonly number[]) =>
+  shape.slice(random.below(shape.length + 1)).map((size) => coin(random) ? 1 : size);
+const shuffled = (random: Draw, size: number) => [...random.permutation(size)];
+const pairOf = (random: Draw, least: number, most: number): R.Pair => {
+  const one = () => least + random.below(most - least + 1);
+  return coin(random) ? one() : [one(), one()];
+};
+
+// What is wrong.
+
+/** Sizes that are none, or too large, or nearly right. */
+const NUMBERS = [
+  ...[0, -0, -1, 0.5, -2.5, NaN, Infinity, -Infinity, 2 ** 31, 2 ** 32, 2 ** 53, 1e300],
+  ...[1, 2, 3, 5, 255, 5e-324],
+];
+
+/** Values of every kind. */
+const VALUES: readonly ((random: Draw) => unknown)[] = [
+  ...NUMBERS.map((value) => () => value),
+  ...[undefined, null, "", "3", "f32", "__proto__", true, false, 3n, Symbol("s")].map(
+    (value) => () => value,
+  ),
+  () => () => 3,
+  () => Math.max,
+  () => ({}),
+  () => ({ length: 2, 0: 1, 1: 2 }),
+  () => ({ shape: [2], dtype: "f32", size: 2, rank: 1, op: {}, inputs: [] }),
+  () => Object.create(null),
+  () => [],
+  () => [1],
+  () => [1, 2, 3],
+  () => [[1, 2], [3]],
+  () => [[1, 2], [3, 4]],
+  () => [1, , 3],
+  () => ["1", "2"],
+  () => [NaN, 1],
+  () => [undefined],
+  () => [Symbol("in a list")],
+  () => [Object.create(null)],
+  () => [-1],
+  () => [2 ** 40, 2 ** 40],
+  ...[
+    ...[Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array],
+    ...[Uint32Array, Float32Array, Float64Array, Float16Array],
+  ].map((kind) => (random: Draw) => new kind(random.below(4)).fill(random.below(4))),
+  () => new BigInt64Array(2),
+  () => new BigUint64Array(2),
+  () => new DataView(new ArrayBuffer(4)),
+  () => new ArrayBuffer(8),
+  () => new SharedArrayBuffer(8),
+  () => new Map([["a", 1]]),
+  () => new Set([1]),
+  () => new WeakMap(),
+  () => new Date(NaN),
+  () => /x/,
+  () => new Error("an error"),
+  () => Promise.resolve(3),
+  () => new Proxy({}, {}),
+  () => new Proxy([2, 3], {}),
+  () => new Proxy(function () {}, {}),
+  () => new R.ReLU(),
+];
+
+/** Any value. */
+const anything = (random: Draw) => pick(random, VALUES)(random);
+
+/** Any tensor. */
+function anyTensor(random: Draw): R.Tensor {
+  const shape = shapeOf(random, 0, 5);
+  if (random.below(8) === 0) return R.input("any", shape);
+  return pick(random, [
+    () => floats(random, ...shape),
+    () => indices(random, 300, ...shape),
+    () => bytes(random, ...shape),
+  ])();
+}
+
+const isPlain = (x: unknown): x is Record<string, unknown> =>
+  typeof x === "object" && x !== null && Object.getPrototypeOf(x) === Object.prototype;
+
+/** A copy of `value` with something in it that is likely wrong. */
+function spoilt(random: Draw, value: unknown, depth = 0): unknown {
+  if (random.below(3) === 0) return anything(random);
+  if (value instanceof R.Tensor && random.below(2) === 0) return anyTensor(random);
+  if (typeof value === "number") return pick(random, NUMBERS);
+  if (Array.isArray(value) && depth < 3) {
+    const list = [...value], at = random.below(list.length + 1);
+    return pick(
+      random,
+      [
+        () => list.toSpliced(at, 0, list.length > 0 ? pick(random, list) : 1),
+        () => list.toSpliced(at, 1),
+        () => list.with(Math.min(at, list.length - 1), spoilt(random, list[at], depth + 1)),
+        () => list.with(Math.min(at, list.length - 1), pick(random, NUMBERS)),
+      ].slice(0, list.length > 0 ? 4 : 1),
+    )();
+  }
+  if (isPlain(value) && depth < 3) {
+    const keys = Object.keys(value);
+    const key = keys.length > 0 ? pick(random, keys) : "more";
+    return pick(random, [
+      () => ({ ...value, [pick(random, [`${key}s`, key.toUpperCase(), "x"])]: 1 }),
+      () => Object.fromEntries(Object.entries(value).filter(([name]) => name !== key)),
+      () => ({ ...value, [key]: spoilt(random, value[key], depth + 1) }),
+      () => ({ ...value, [key]: spoilt(random, value[key], depth + 1) }),
+    ])();
+  }
+  return anything(random);
+}
+
+/** Arguments of which one is spoilt or missing, or there is one more. */
+export function spoil(random: Draw, args: readonly Any[]): Any[] {
+  if (args.length === 0) return [anything(random)];
+  const at = random.below(args.length);
+  if (random.below(12) === 0) return args.slice(0, at);
+  return args.with(at, spoilt(random, args[at]));
+}
+
+// What is right.
+
+/** That arguments are wrong, as the reference sees it. */
+class Wrong extends Error {}
+
+function must(holds: unknown, what: string): asserts holds {
+  if (!holds) throw new Wrong(what);
+}
+
+const isKnown = (x: Any): x is Known => x?.data instanceof Float64Array;
+function f32(x: Any): Known {
+  must(isKnown(x) && x.dtype === "f32", "an f32 tensor");
+  return x;
+}
+function u32(x: Any): Known {
+  must(isKnown(x) && x.dtype === "u32", "a u32 tensor");
+  return x;
+}
+const word = (x: Any): Known => x?.dtype === "u32" ? u32(x) : f32(x);
+function shaped(x: Nd, rank: number): readonly number[] {
+  must(x.shape.length === rank, `rank ${rank}`);
+  return x.shape;
+}
+/** A number as the device has it, or a tensor. */
+const operand = (x: Any): Nd => typeof x === "number" ? N.scalar(Math.fround(x)) : f32(x);
+function whole(x: Any, least: number, most = Number.MAX_SAFE_INTEGER): number {
+  must(Number.isSafeInteger(x) && x >= least && x <= most, "an integer");
+  return x;
+}
+function two(x: Any, least: number): [number, number] {
+  if (!Array.isArray(x)) return [whole(x, least), whole(x, least)];
+  must(x.length === 2, "two of them");
+  return [whole(x[0], least), whole(x[1], least)];
+}
+function settings(options: Any, keys: readonly string[]): Any {
+  must(Object.prototype.toString.call(options) === "[object Object]", "options");
+  must(Object.keys(options).every((key) => keys.includes(key)), "an option that is there");
+  return options;
+}
+function list(x: Any): number[] {
+  must(Array.isArray(x), "a list");
+  return [...x];
+}
+function sizes(x: Any): number[] {
+  return list(x).map((size) => whole(size, 1));
+}
+/** Throws unless the shapes broadcast. */
+function together(...shapes: (readonly number[])[]): void {
+  const rank = Math.max(...shapes.map((shape) => shape.length));
+  for (let i = 1; i <= rank; i++) {
+    const found = new Set(shapes.map((shape) => shape.at(-i) ?? 1).filter((size) => size !== 1));
+    must(found.size < 2, "shapes that broadcast");
+  }
+}
+function mapped(f: (...values: number[]) => number, ...xs: Nd[]): Nd {
+  together(...xs.map((x) => x.shape));
+  return N.map(f, ...xs);
+}
+function axes(x: Nd, given: Any): number[] {
+  if (given === undefined) return N.axesOf(x);
+  const rank = x.shape.length;
+  const found = list(given).map((axis) => whole(axis, -rank, rank - 1))
+    .map((axis) => axis < 0 ? axis + rank : axis);
+  must(new Set(found).size === found.length, "axes once");
+  return found;
+}
+
+// The entries.
+
+type Table = Record<string, Entry>;
+
+const unary = (f: (x: number) => number, draw = floats): Entry => ({
+  names: ["x"],
+  args: (random) => [draw(random, ...shapeOf(random))],
+  reference: (x) => N.map(f, f32(x)),
+});
+const binary = (f: (a: number, b: number) => number): Entry => ({
+  names: ["a", "b"],
+  args: (random) => {
+    const shape = shapeOf(random);
+    const other = coin(random) ? floats(random, ...within(random, shape)) : random.below(9) - 4.5;
+    const both = [floats(random, ...shape), other];
+    return coin(random) ? both : both.reverse();
+  },
+  reference: (a, b) => mapped(f, operand(a), operand(b)),
+});
+
+const reduction = (f: typeof N.sum): Entry => ({
+  names: ["x", "axes", "options", "keepDims"],
+  args: (random) => {
+    const x = floats(random, ...shapeOf(random));
+    const chosen = range(x.rank).filter(() => coin(random))
+      .map((axis) => coin(random) ? axis : axis - x.rank);
+    return [x, coin(random) ? undefined : chosen, partOf(random, { keepDims: coin(random) })];
+  },
+  reference: (x, over, options = {}) => {
+    const { keepDims = false } = settings(options, ["keepDims"]);
+    must(typeof keepDims === "boolean", "true or false");
+    return f(f32(x), axes(x, over), keepDims);
+  },
+});
+
+const image = (random: Draw) =>
+  floats(random, some(random, 2), some(random), ...[6, 7].map((most) => 3 + random.below(most)));
+
+const pooling = (reduce: (values: number[], area: number) => number): Entry => ({
+  names: ["x", "options", "kernelSize", "stride", "padding"],
+  args: (random) => [
+    image(random),
+    {
+      kernelSize: pairOf(random, 2, 3),
+      ...partOf(random, { stride: pairOf(random, 1, 3), padding: pairOf(random, 0, 1) }),
+    },
+  ],
+  reference: (x, options) => {
+    const { kernelSize, stride = kernelSize, padding = 0 } = settings(options, [
+      "kernelSize",
+      "stride",
+      "padding",
+    ]);
+    const kernel = two(kernelSize, 1),
+      window = { stride: two(stride, 1), padding: two(padding, 0) };
+    must(window.padding.every((size, i) => 2 * size <= kernel[i]!), "padding");
+    const shape = shaped(f32(x), 4);
+    must(kernel.every((size, i) => size <= shape[2 + i]! + 2 * window.padding[i]!), "a window");
+    return reference.pool(x, kernel, window, (values) => reduce(values, kernel[0] * kernel[1]));
+  },
+});
+
+function convolved(x: Any, w: Any, b: Any, options: Any = {}): Nd {
+  const { stride = 1, padding = 0 } = settings(options, ["stride", "padding"]);
+  const window = { stride: two(stride, 1), padding: two(padding, 0) };
+  const [, c, ...pixels] = shaped(f32(x), 4), [o, ofC, ...kernel] = shaped(f32(w), 4);
+  must(c === ofC, "channels");
+  must(kernel.every((size, i) => size <= pixels[i]! + 2 * window.padding[i]!), "a window");
+  if (b !== undefined) must(shaped(f32(b), 1)[0] === o, "a bias");
+  return reference.conv2d(x, w, b, window);
+}
+
+function multiplied(a: Any, b: Any, options: Any = {}): Nd {
+  const { transposeA = false, transposeB = false } = settings(options, [
+    "transposeA",
+    "transposeB",
+  ]);
+  must([transposeA, transposeB].every((x) => typeof x === "boolean"), "true or false");
+  must(f32(a).shape.length > 0 && f32(b).shape.length > 0, "no scalars");
+  must(!transposeA || a.shape.length > 1, "a matrix");
+  must(!transposeB || b.shape.length > 1, "a matrix");
+  const p = transposeA ? reference.transpose(a) : a, q = transposeB ? reference.transpose(b) : b;
+  must(p.shape.at(-1) === (q.shape.length > 1 ? q.shape.at(-2) : q.shape[0]), "an inner size");
+  together(p.shape.slice(0, -2), q.shape.slice(0, -2));
+  return reference.matmul(p, q);
+}
+
+function vectors(x: Any, eps: Any, ...rest: Any[]): void {
+  must(f32(x).shape.length >= 2, "channels");
+  rest.forEach((vector) => must(shaped(f32(vector), 1)[0] === x.shape[1], "a vector"));
+  must(typeof eps === "number" && eps >= 0 && eps < Infinity, "eps");
+}
+
+function classified(logits: Any, labels: Any): void {
+  const [n, k] = shaped(f32(logits), 2);
+  must(shaped(u32(labels), 1)[0] === n, "labels");
+  must(labels.data.every((label: number) => label < k!), "labels of the classes");
+}
+
+const logitsAndLabels = (random: Draw) => {
+  const n = some(random), k = some(random);
+  return [floats(random, n, k), indices(random, k, n)];
+};
+
+const rows = (f: (x: Nd) => Nd, least = 1): Entry => ({
+  names: ["x"],
+  args: (random) => [floats(random, ...shapeOf(random, least, 3))],
+  reference: (x) => {
+    must(f32(x).shape.length >= least, "an axis");
+    return f(x);
+  },
+});
+
+/** Ops: what they return is computed and compared. */
+const OPS: Table = {
+  add: binary((a, b) => a + b),
+  sub: binary((a, b) => a - b),
+  mul: binary((a, b) => a * b),
+  div: binary((a, b) => a / b),
+  neg: unary((x) => -x),
+  exp: unary(Math.exp),
+  log: unary(Math.log, positive),
+  sqrt: unary(Math.sqrt, positive),
+  square: unary((x) => x * x),
+  relu: unary((x) => Math.max(x, 0)),
+  isFinite: unary((x) => Number.isFinite(x) ? 1 : 0),
+  where: {
+    names: ["condition", "yes", "no"],
+    args: (random) => {
+      const shape = shapeOf(random);
+      const other = () => coin(random) ? floats(random, ...within(random, shape)) : random.below(3);
+      return [floats(random, ...shape), other(), other()];
+    },
+    reference: (c, a, b) => mapped((x, yes, no) => x ? yes : no, f32(c), operand(a), operand(b)),
+  },
+  reshape: {
+    names: ["x", "shape"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random, 1));
+      const shape = shuffled(random, x.rank).map((axis) => x.shape[axis]!);
+      return [x, coin(random) ? shape : shape.with(random.below(shape.length), -1)];
+    },
+    reference: (x, shape) => {
+      must(isKnown(x), "a tensor");
+      const rest = x.data.length / product(list(shape).filter((size) => size !== -1));
+      const full = shape.map((size: number) => whole(size === -1 ? rest : size, 1));
+      must(shape.filter((size: number) => size === -1).length < 2, "one that is inferred");
+      must(product(full) === x.data.length, "as many elements");
+      return N.reshape(x, full);
+    },
+  },
+  flatten: {
+    names: ["x"],
+    args: (random) => [floats(random, ...shapeOf(random, 1))],
+    reference: (x) => {
+      must(isKnown(x) && x.shape.length > 0, "an axis");
+      return N.reshape(x, [x.shape[0]!, product(x.shape.slice(1))]);
+    },
+  },
+  permute: {
+    names: ["x", "order"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random));
+      return [x, shuffled(random, x.rank)];
+    },
+    reference: (x, order) => {
+      must(`${list(order).sort()}` === `${N.axesOf(word(x))}`, "an order");
+      return N.permute(x, order);
+    },
+  },
+  broadcastTo: {
+    names: ["x", "shape"],
+    args: (random) => {
+      const shape = shapeOf(random);
+      return [floats(random, ...within(random, shape)), shape];
+    },
+    reference: (x, shape) => {
+      together(word(x).shape, sizes(shape));
+      must(x.shape.length <= shape.length, "fewer axes");
+      x.shape.forEach((size: number, i: number) =>
+        must(size === 1 || size === shape.at(i - x.shape.length), "a size")
+      );
+      return N.broadcastTo(x, shape);
+    },
+  },
+  select: {
+    names: ["x", "index"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random, 1));
+      return [x, random.below(x.shape[0]!)];
+    },
+    reference: (x, index) => {
+      must(word(x).shape.length > 0, "an axis");
+      return N.select(x, whole(index, 0, x.shape[0]! - 1));
+    },
+  },
+  sum: reduction(N.sum),
+  mean: reduction(N.mean),
+  sumTo: {
+    names: ["x", "shape"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random));
+      return [x, within(random, x.shape)];
+    },
+    reference: (x, shape) => {
+      const lead = f32(x).shape.length - sizes(shape).length;
+      must(lead >= 0, "fewer axes");
+      shape.forEach((size: number, i: number) =>
+        must(size === 1 || size === x.shape[i + lead], "a size")
+      );
+      const over = N.axesOf(x).filter((axis) => axis < lead || shape[axis - lead] === 1);
+      return N.reshape(N.sum(x, over), shape);
+    },
+  },
+  matmul: {
+    names: ["a", "b", "options", "transposeA", "transposeB"],
+    args: (random) => {
+      const [m, k, n] = range(3).map(() => some(random, 6)) as [number, number, number];
+      const lead = shapeOf(random, 0, 2), [transposeA, transposeB] = [coin(random), coin(random)];
+      const a = floats(random, ...lead, ...transposeA ? [k, m] : [m, k]);
+      const b = floats(random, ...within(random, lead), ...transposeB ? [n, k] : [k, n]);
+      const named = { ...transposeA && { transposeA }, ...transposeB && { transposeB } };
+      return Object.keys(named).length > 0 ? [a, b, named] : [a, b];
+    },
+    reference: multiplied,
+  },
+  linear: {
+    names: ["x", "weight", "bias"],
+    args: (random) => {
+      const [n, k, o] = [some(random), some(random), some(random)];
+      const bias = coin(random) ? [floats(random, o)] : [];
+      return [floats(random, n, k), floats(random, o, k), ...bias];
+    },
+    reference: (x, w, b) => {
+      must(shaped(f32(x), 2)[1] === shaped(f32(w), 2)[1], "features");
+      const y = reference.matmul(x, reference.transpose(w));
+      if (b === undefined) return y;
+      must(shaped(f32(b), 1)[0] === w.shape[0], "a bias");
+      return mapped((v, u) => v + u, y, b);
+    },
+  },
+  conv2d: {
+    names: ["x", "weight", "bias", "options", "stride", "padding"],
+    args: (random) => {
+      const x = image(random), o = some(random);
+      const w = floats(random, o, x.shape[1]!, some(random, 3), some(random, 3));
+      const options = { stride: pairOf(random, 1, 3), padding: pairOf(random, 0, 2) };
+      return [x, w, coin(random) ? floats(random, o) : undefined, partOf(random, options)];
+    },
+    reference: convolved,
+  },
+  maxPool2d: pooling((values) => Math.max(...values)),
+  avgPool2d: pooling((values, area) => values.reduce((a, b) => a + b, 0) / area),
+  globalAvgPool2d: {
+    names: ["x"],
+    args: (random) => [image(random)],
+    reference: (x) => {
+      shaped(f32(x), 4);
+      return N.mean(x, [2, 3], true);
+    },
+  },
+  channelMoments: rows(reference.channelMoments, 2),
+  normalize: {
+    names: ["x", "mean", "variance", "gamma", "beta", "eps"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random, 2)), c = x.shape[1]!;
+      const [m, gamma, beta] = range(3).map(() => floats(random, c));
+      return [x, m, positive(random, c), gamma, beta, ...coin(random) ? [1e-3] : []];
+    },
+    reference: (x, m, v, gamma, beta, eps = 1e-5) => {
+      vectors(x, eps, m, v, gamma, beta);
+      return reference.normalize(x, m, v, gamma, beta, eps);
+    },
+  },
+  batchNorm: {
+    names: ["x", "gamma", "beta", "eps"],
+    args: (random) => {
+      const x = floats(random, 1 + some(random), some(random), ...shapeOf(random, 1, 2));
+      const [gamma, beta] = range(2).map(() => floats(random, x.shape[1]!));
+      return [x, gamma, beta, ...coin(random) ? [1e-2] : []];
+    },
+    call: (...args: Parameters<typeof R.batchNorm>) => {
+      const { y, moments } = R.batchNorm(...args);
+      return [y, moments];
+    },
+    reference: (x, gamma, beta, eps = 1e-5) => {
+      vectors(x, eps, gamma, beta);
+      must(x.data.length > x.shape[1], "more than one value");
+      return [reference.batchNorm(x, gamma, beta, eps), reference.channelMoments(x)];
+    },
+  },
+  logSoftmax: rows(reference.logSoftmax),
+  softmax: rows(reference.softmax),
+  argmax: rows(reference.argmax),
+  oneHot: {
+    names: ["labels", "classes"],
+    args: (random) => {
+      const k = some(random);
+      return [indices(random, k, ...shapeOf(random, 0, 3)), k];
+    },
+    reference: (labels, k) => {
+      must(u32(labels).data.every((label) => label < whole(k, 1)), "labels of the classes");
+      return reference.oneHot(labels, k);
+    },
+  },
+  crossEntropy: {
+    names: ["logits", "labels", "options", "labelSmoothing"],
+    args: (random) => [
+      ...logitsAndLabels(random),
+      partOf(random, { labelSmoothing: random.below(3) / 4 }),
+    ],
+    reference: (logits, labels, options = {}) => {
+      classified(logits, labels);
+      const { labelSmoothing = 0 } = settings(options, ["labelSmoothing"]);
+      must(labelSmoothing >= 0 && labelSmoothing <= 1, "smoothing");
+      return reference.crossEntropy(logits, labels, labelSmoothing);
+    },
+  },
+  correctCount: {
+    names: ["logits", "labels"],
+    args: logitsAndLabels,
+    reference: (logits, labels) => {
+      classified(logits, labels);
+      return reference.correctCount(logits, labels);
+    },
+  },
+  gather: {
+    names: ["records", "indices", "dtype"],
+    args: (random) => {
+      const records = bytes(random, ...shapeOf(random, 1, 3));
+      const chosen = indices(random, records.shape[0]!, some(random));
+      return [records, chosen, ...coin(random) ? [pick(random, ["f32", "u32"])] : []];
+    },
+    reference: (records, chosen, dtype = "f32") => {
+      must(isKnown(records) && records.dtype === "u8" && records.shape.length > 0, "records");
+      must(["f32", "u32"].includes(dtype), "a dtype");
+      must(u32(chosen).data.every((index) => index < records.shape[0]!), "indices");
+      return reference.gather(records, chosen);
+    },
+  },
+  cropFlip: {
+    names: ["x", "draws", "padding"],
+    args: (random) => {
+      const x = image(random), padding = random.below(3);
+      return [x, indices(random, 2 * padding + 1, x.shape[0]!, 3), padding];
+    },
+    reference: (x, draws, padding) => {
+      const [n] = shaped(f32(x), 4);
+      must(`${u32(draws).shape}` === `${[n, 3]}`, "draws");
+      // A flip is a bit, and any other number than 0 is one.
+      const crops = N.map((draw) => draw, draws);
+      return reference.cropFlip(x, crops, whole(padding, 0, 2 ** 30));
+    },
+  },
+  resizeBilinear: {
+    names: ["x", "size"],
+    args: (random) => [
+      grey(random, some(random, 2), some(random, 2), some(random, 8), some(random, 8)),
+      pairOf(random, 1, 9),
+    ],
+    reference: (x, size) => {
+      const [n, c, h, w] = shaped(f32(x), 4) as [number, number, number, number];
+      must(x.data.every((v: number) => Number.isInteger(v) && v >= 0 && v < 256), "pixels");
+      const out = two(size, 1);
+      return N.nd([n, c, ...out], resizeBilinear(Uint8Array.from(x.data), n * c, h, w, ...out));
+    },
+  },
+  tensor: {
+    names: ["data", "shape"],
+    args: (random) => {
+      const shape = shapeOf(random);
+      const data = random.uniform(new Float32Array(product(shape)), -1, 1);
+      return pick(random, [
+        () => [data, shape],
+        () => [[...data], shape],
+        () => [random.below(5)],
+        () => [[[1, 2, 3], [4, 5, 6]]],
+        () => [new Uint8Array(3)],
+      ])();
+    },
+    reference: (data, shape) => {
+      const flat = (x: Any): number[] =>
+        Array.isArray(x) || ArrayBuffer.isView(x)
+          ? [...x as Any].flatMap(flat)
+          : (must(typeof x === "number", "a number"), [x]);
+      const shapeIn = (x: Any): number[] =>
+        Array.isArray(x) || ArrayBuffer.isView(x)
+          ? [(x as Any).length, ...shapeIn((x as Any)[0])]
+          : [];
+      const numbers = flat(data).map(Math.fround), own = shapeIn(data);
+      must(product(own) === numbers.length, "no ragged lists");
+      const wanted = shape === undefined ? own.map((size) => whole(size, 1)) : sizes(shape);
+      must(product(wanted) === numbers.length, "as many");
+      return N.nd(wanted, numbers);
+    },
+  },
+  grad: {
+    names: ["y", "wrt", "seed"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random));
+      const y = R.square(x);
+      return coin(random) ? [R.sum(y), [x]] : [y, [x], floats(random, ...x.shape)];
+    },
+    check: (found: R.Tensor[], [y, wrt, seed]) => {
+      must(found.length === wrt.length, "a gradient for each");
+      // Of the sum of squares, or of squares with weights.
+      const squares = y.op.name === "square" ? y : y.inputs[0]?.inputs[0] ?? y;
+      const x = squares.op.name === "square" ? squares.inputs[0] : undefined;
+      return found.flatMap((g, i) => {
+        must(`${g.shape}` === `${wrt[i].shape}`, "its shape");
+        const zeros = N.nd(g.shape, () => 0);
+        if (wrt[i] !== x) return { y: g, expected: zeros };
+        const weight = seed ? known(seed) as Nd | undefined : N.nd(g.shape, () => 1);
+        return weight
+          ? [{ y: g, expected: N.map((v, w) => 2 * v * w, known(x) as Nd, weight) }]
+          : [];
+      });
+    },
+  },
+};
+
+// The rest: what they return is looked at.
+
+const isA = (kind: Any) => (result: unknown) => must(result instanceof kind, `a ${kind.name}`);
+const layer = (
+  name: string,
+  names: string[],
+  args: Entry["args"],
+): Entry => ({
+  names,
+  args,
+  call: (...given) => Reflect.construct((R as Any)[name], given),
+  check: isA((R as Any)[name]),
+});
+
+/** The ops that layers consist of. */
+const OPS_OF: Readonly<Record<string, readonly string[]>> = {
+  BatchNorm2d: ["normalize"],
+  Bottleneck: ["Conv2d", "conv2d", "add"],
+  Conv2d: ["conv2d"],
+  Flatten: ["flatten"],
+  GlobalAvgPool2d: ["globalAvgPool2d"],
+  Linear: ["linear"],
+  MaxPool2d: ["maxPool2d"],
+  ReLU: ["relu"],
+  Residual: ["Conv2d", "conv2d", "add"],
+  Sequential: ["Flatten", "flatten", "Linear", "linear"],
+};
+
+/** An op of one's own. */
+const Double: R.Op = {
+  name: "double",
+  shape: ([x]) => x?.shape ?? [],
+  expression: () => "a + a",
+};
+
+const FORWARDS: Record<string, (random: Draw) => [R.Module, R.Tensor]> = {
+  BatchNorm2d: (random) => {
+    return [new R.BatchNorm2d(3).eval(), floats(random, some(random), 3, 2, 2)];
+  },
+  Bottleneck: (random) => [new R.Bottleneck(4, 4).eval(), floats(random, 1, 4, 3, 3)],
+  Conv2d: (random) => [new R.Conv2d(2, 3, { kernelSize: 2 }), floats(random, 2, 2, 4, 4)],
+  Flatten: (random) => [new R.Flatten(), floats(random, ...shapeOf(random, 1))],
+  GlobalAvgPool2d: (random) => [new R.GlobalAvgPool2d(), image(random)],
+  Linear: (random) => [new R.Linear(3, 2), floats(random, some(random), 3)],
+  MaxPool2d: (random) => [new R.MaxPool2d({ kernelSize: 2 }), image(random)],
+  ReLU: (random) => [new R.ReLU(), floats(random, ...shapeOf(random))],
+  Residual: (random) => [new R.Residual(2, 2).eval(), floats(random, 1, 2, 3, 3)],
+  Sequential: (random) => [
+    new R.Sequential(new R.Flatten(), new R.Linear(12, 2)),
+    floats(random, some(random), 3, 4),
+  ],
+};
+
+const device = await R.defaultDevice();
+const net = () => new R.Sequential(new R.Flatten(), new R.Linear(4, 2));
+const dataset = (random: Draw) => {
+  const images = Uint8Array.from(range(12), () => random.below(256));
+  const labels = Uint8Array.from(range(3), () => random.below(2));
+  return { images, labels, count: 3, height: 2, width: 2, classes: ["a", "b"] };
+};
+const stream = (...of: number[]) => new Blob([new Uint8Array(of)]).stream();
+const IDX = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 10, 20];
+const LABELS = [0, 0, 8, 1, 0, 0, 0, 2, 1, 0];
+const state = (random: Draw): R.StateDict =>
+  new Map([["weight", { shape: [2], data: random.uniform(new Float32Array(2)) }]]);
+const checkpoint = (random: Draw): R.Checkpoint => ({
+  run: {
+    ...{ version: "0.1.0", adapter: "a GPU", config: R.trainConfig(), history: [] },
+    images: { train: 60, test: 10 },
+    ...{ step: 1, steps: 1, seconds: 2 },
+    shuffle: { seed: 0, stream: 1, position: 0 },
+    sums: { loss: 5.5, correct: 1 },
+  },
+  model: state(random),
+  optimizer: new Map(),
+});
+const FILES = await R.encodeCheckpoint(checkpoint(new R.Random(1)));
+const x44 = R.input("x", [4, 4]);
+const PLAN = await R.Plan.compile({ outputs: [R.matmul(x44, R.exp(x44))], device });
+const { steps: STEPS } = await R.profilePlan(PLAN, { x: new Float32Array(16) }, {
+  enough: 1,
+  runs: 1,
+});
+const stepOf = ({ name, layer, pass, shape, milliseconds, flops, bytes }: R.StepProfile) => ({
+  name,
+  layer,
+  pass,
+  shape: [...shape],
+  milliseconds,
+  flops,
+  bytes,
+});
+const count = (result: Any) => must(Number.isSafeInteger(result) && result >= 0, "a count");
+const optimizer = (options: object): Entry["args"] => (random) => [
+  [new R.Parameter([2]), new R.Parameter([3])],
+  partOf(random, options),
+];
+const ADAM = { lr: 0.1, betas: [0.9, 0.99], eps: 1e-6, weightDecay: 0.1 };
+const parameters = () => [new R.Parameter([2]), new R.Parameter([3])];
+const resnet = (name: "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resnet152"): Entry => ({
+  names: ["options", "inChannels", "numClasses"],
+  args: (random) => [{ inChannels: some(random), numClasses: some(random) }],
+  call: (...args) => R[name](...args as []),
+  check: isA(R.Sequential),
+  share: name === "resnet18" ? 0.2 : 0.04,
+});
+const shapeNames = ["shape"];
+const random32 = () => new R.Random(5, 6);
+const onRandom = (
+  method: "below" | "uniform" | "normal" | "permutation",
+  names: string[],
+  args: Entry["args"],
+  check: Entry["check"],
+): Entry => ({
+  names,
+  args,
+  call: (...given) => (random32()[method] as Any)(...given),
+  says: ["Random"],
+  skip: (n) => method === "permutation" && typeof n === "number" && n > 1e6,
+  ...check && { check },
+});
+const shape: Entry["args"] = (random) => [shapeOf(random)];
+
+const REST: Table = {
+  // Layers and modules.
+  Conv2d: layer("Conv2d", [
+    "inChannels",
+    "outChannels",
+    "options",
+    "kernelSize",
+    "stride",
+    "padding",
+    "bias",
+  ], (random) => [
+    some(random),
+    some(random),
+    {
+      kernelSize: pairOf(random, 1, 3),
+      ...partOf(random, { stride: 2, padding: 1, bias: coin(random) }),
+    },
+  ]),
+  Linear: layer(
+    "Linear",
+    ["inFeatures", "outFeatures", "options", "bias"],
+    (random) => [some(random), some(random), partOf(random, { bias: coin(random) })],
+  ),
+  BatchNorm2d: layer(
+    "BatchNorm2d",
+    ["numFeatures", "options", "eps", "momentum"],
+    (random) => [some(random), partOf(random, { eps: 1e-3, momentum: 0.2 })],
+  ),
+  MaxPool2d: layer(
+    "MaxPool2d",
+    ["options", "kernelSize", "stride", "padding"],
+    (
+      random,
+    ) => [{ kernelSize: pairOf(random, 2, 3), ...partOf(random, { stride: 2, padding: 1 }) }],
+  ),
+  Residual: layer(
+    "Residual",
+    ["inChannels", "outChannels", "options", "use1x1conv", "stride"],
+    (
+      random,
+    ) => [some(random), some(random), partOf(random, { use1x1conv: coin(random), stride: 2 })],
+  ),
+  Bottleneck: layer(
+    "Bottleneck",
+    ["inChannels", "outChannels", "options", "use1x1conv", "stride"],
+    (
+      random,
+    ) => [some(random), 4 * some(random), partOf(random, { use1x1conv: coin(random), stride: 2 })],
+  ),
+  Sequential: layer(
+    "Sequential",
+    ["layer"],
+    (random) => range(some(random)).map(() => new R.ReLU()),
+  ),
+  ModuleList: layer(
+    "ModuleList",
+    ["modules", "module"],
+    (random) => [range(some(random)).map(() => new R.ReLU())],
+  ),
+  ...Object.fromEntries(
+    Object.entries(FORWARDS).flatMap(([name, draw]) => {
+      const forward = (method: "forward" | "call"): Entry => ({
+        names: ["x"],
+        args: (random) => [draw(random)[1]],
+        call: (x) => draw(new R.Random(3))[0][method](x),
+        check: isA(R.Tensor),
+        // The layer says what is wrong, or its op.
+        says: [name, ...OPS_OF[name]!],
+      });
+      return [[`${name}.forward`, forward("forward")], [`${name}.call`, forward("call")]];
+    }),
+  ),
+  "Sequential.add": {
+    names: ["layer", "name"],
+    args: () => [new R.ReLU(), "name"],
+    call: (...args) => (new R.Sequential().add as Any)(...args),
+    check: isA(R.Sequential),
+    says: ["Sequential"],
+  },
+  "ModuleList.append": {
+    names: ["module"],
+    args: () => [new R.ReLU()],
+    call: (...args) => (new R.ModuleList().append as Any)(...args),
+    check: isA(R.ModuleList),
+    says: ["ModuleList"],
+  },
+  "ModuleList.at": {
+    names: ["index"],
+    args: (random) => [random.below(2)],
+    call: (...args) => (new R.ModuleList([new R.ReLU(), new R.ReLU()]).at as Any)(...args),
+    says: ["ModuleList"],
+    check: (result) => must(result === undefined || result instanceof R.ReLU, "a module"),
+  },
+  "Module.train": {
+    names: ["mode"],
+    args: (random) => [coin(random)],
+    call: (...args) => net().train(...args as []),
+    check: isA(R.Module),
+  },
+  "Module.namedVariables": {
+    names: ["prefix"],
+    args: () => ["a."],
+    call: (...args) => net().namedVariables(...args as []),
+  },
+  "Module.loadStateDict": {
+    names: ["state", "options", "strict", "weight", "shape", "data", "values"],
+    args: (random) => [
+      { weight: { shape: [1, 2], data: [1, 2] }, bias: { shape: [1], data: [3] } },
+      partOf(random, { strict: coin(random) }),
+    ],
+    call: (given, ...rest) =>
+      new R.Linear(2, 1).loadStateDict(
+        isPlain(given) ? new Map(Object.entries(given)) as Any : given,
+        ...rest,
+      ),
+  },
+  collectCalls: {
+    names: ["body"],
+    args: () => [() => 3],
+    check: ({ calls }) => must(Array.isArray(calls), "calls"),
+  },
+  collectUpdates: {
+    names: ["body"],
+    args: () => [() => 3],
+    check: ({ updates }) => must(Array.isArray(updates), "updates"),
+  },
+  noteUpdate: {
+    names: ["update", "targets", "value", "reads", "kernels"],
+    args: () => [R.assign(new R.Variable([2]), R.tensor([1, 2]))],
+    call: (...args) => R.collectUpdates(() => (R.noteUpdate as Any)(...args)),
+    check: ({ updates }) => must(updates.length === 1, "noted"),
+  },
+  manualSeed: {
+    names: ["seed"],
+    args: (random) => [random.below(9)],
+    call: (...args) => {
+      try {
+        (R.manualSeed as Any)(...args);
+      } finally {
+        R.manualSeed(0);
+      }
+    },
+  },
+  uniformParameter: {
+    names: ["shape", "fanIn", "order"],
+    args: (random) => {
+      const shape = shapeOf(random);
+      return [shape, 1 + random.below(9), shuffled(random, shape.length)];
+    },
+    check: async (result: R.Parameter) =>
+      must(
+        result.size > 1e6 || (await R.readVariables([result]))[0]!.every(Number.isFinite),
+        "numbers",
+      ),
+  },
+  constantParameter: {
+    names: ["shape", "value"],
+    args: (random) => [shapeOf(random), 3],
+    check: isA(R.Parameter),
+  },
+  resnetBlock: {
+    names: ["inChannels", "outChannels", "numResiduals", "options", "firstBlock", "kind"],
+    args: (random) => {
+      const c = 4 * some(random, 2);
+      return [
+        c,
+        c,
+        some(random, 2),
+        partOf(random, {
+          firstBlock: coin(random),
+          kind: pick(random, [R.Residual, R.Bottleneck]),
+        }),
+      ];
+    },
+    check: isA(R.Sequential),
+  },
+  resnet18: resnet("resnet18"),
+  resnet34: resnet("resnet34"),
+  resnet50: resnet("resnet50"),
+  resnet101: resnet("resnet101"),
+  resnet152: resnet("resnet152"),
+
+  // Tensors, variables, optimizers.
+  Tensor: {
+    names: ["op", "input", "attrs", "shape"],
+    args: (random) => [{ ...Double }, [floats(random, 2)], {}],
+    call: (...args) => Reflect.construct(R.Tensor, args),
+    check: isA(R.Tensor),
+    says: ["apply", "double"],
+  },
+  apply: {
+    names: ["op", "input", "attrs", "shape"],
+    args: (random) => [{ ...Double }, [floats(random, 2)], {}],
+    check: isA(R.Tensor),
+    says: ["apply", "double"],
+  },
+  input: {
+    names: ["name", "shape", "dtype"],
+    args: (random) => ["x", shapeOf(random), pick(random, ["f32", "u32", "u8"])],
+    check: isA(R.Tensor),
+  },
+  Variable: {
+    says: ["variable"],
+    names: ["shape", "initial", "order"],
+    args: (random) => {
+      const shape = shapeOf(random);
+      return [
+        shape,
+        range(product(shape)),
+        ...coin(random) ? [shuffled(random, shape.length)] : [],
+      ];
+    },
+    call: (...args) => Reflect.construct(R.Variable, args),
+    check: async (result: R.Variable, [, initial]) => {
+      if (result.size > 1e6 || typeof initial === "function") return;
+      const [values] = await R.readVariables([result]);
+      if (Array.isArray(initial)) {
+        must(
+          values!.every((value, i) => Object.is(value, Math.fround(initial[i]))),
+          "its values",
+        );
+      }
+    },
+    mayBeNaN: true,
+  },
+  Parameter: {
+    names: ["shape", "initial", "order"],
+    args: (random) => [shapeOf(random), undefined],
+    call: (...args) => Reflect.construct(R.Parameter, args),
+    check: isA(R.Parameter),
+    says: ["variable"],
+  },
+  setVariable: {
+    names: ["variable", "values"],
+    args: (random) => [new R.Variable([2]), coin(random) ? [1, 2] : new Float32Array(2)],
+  },
+  readVariables: {
+    names: ["variables"],
+    args: () => [[new R.Variable([2])]],
+    check: (result) => result.forEach(isA(Float32Array)),
+  },
+  freeVariables: { names: ["variables"], args: () => [[new R.Variable([2])]] },
+  packVariables: {
+    names: ["variables"],
+    args: () => [[new R.Variable([2]), new R.Variable([3])]],
+    check: (result) => result.forEach(isA(R.Variable)),
+  },
+  assign: {
+    names: ["target", "value"],
+    args: (random) => {
+      const shape = shapeOf(random);
+      return [new R.Variable(shape), floats(random, ...shape)];
+    },
+    check: ({ targets, value }) => must(`${targets[0].shape}` === `${value.shape}`, "a shape"),
+  },
+  constantData: { names: ["node"], args: (random) => [anyTensor(random)] },
+  inputName: { names: ["node"], args: (random) => [anyTensor(random)] },
+  initialValues: {
+    names: ["variable"],
+    args: () => [new R.Variable([2])],
+    check: isA(Float32Array),
+  },
+  currentScope: {
+    names: [],
+    args: () => [],
+    check: ({ layer }) => must(typeof layer === "string", "a layer"),
+  },
+  withScope: {
+    names: ["inner", "body", "layer", "pass"],
+    args: () => [{ layer: "a", pass: "data" }, () => 3],
+  },
+  Adam: layer(
+    "Adam",
+    ["parameters", "options", "lr", "betas", "eps", "weightDecay"],
+    optimizer(ADAM),
+  ),
+  AdamW: layer(
+    "AdamW",
+    ["parameters", "options", "lr", "betas", "eps", "weightDecay"],
+    optimizer(ADAM),
+  ),
+  SGD: layer(
+    "SGD",
+    ["parameters", "options", "lr", "momentum", "weightDecay"],
+    optimizer({ lr: 0.1, momentum: 0.9, weightDecay: 0.1 }),
+  ),
+  "Optimizer.updates": {
+    names: ["grads", "gradients"],
+    args: (random) => [[floats(random, 2), floats(random, 3)]],
+    call: (...args) => (new R.SGD(parameters()).updates as Any)(...args),
+    says: ["SGD"],
+    check: (result) => result.forEach(({ targets }: R.Update) => targets.forEach(isA(R.Variable))),
+  },
+
+  // Plans.
+  evaluate: {
+    names: ["x", "outputs", "feeds", "device"],
+    args: (random) => {
+      const x = floats(random, ...shapeOf(random, 0, 2));
+      return [coin(random) ? x : [x], {}];
+    },
+    says: ["evaluate", "plan", "run"],
+    check: (found, [x]) =>
+      [x].flat().forEach((y: R.Tensor, i: number) => {
+        const values = x instanceof R.Tensor ? found : found[i];
+        must(`${values}` === `${R.constantData(y)}`, "its values");
+      }),
+    share: 0.1,
+  },
+  "Plan.compile": {
+    names: ["options", "outputs", "updates", "device", "targets", "value", "reads", "kernels"],
+    args: (
+      random,
+    ) => [{
+      outputs: [floats(random, 2)],
+      ...partOf(random, { updates: [R.assign(new R.Variable([2]), floats(random, 2))], device }),
+    }],
+    call: async (...args) => {
+      using plan = await (R.Plan.compile as Any)(...args);
+      return plan;
+    },
+    says: ["plan"],
+    check: isA(R.Plan),
+    share: 0.1,
+  },
+  "Plan.run": {
+    names: ["feeds", "x"],
+    args: (random) => [{ x: random.uniform(new Float32Array(16)) }],
+    call: (...args) => (PLAN.run as Any)(...args),
+    says: ["run"],
+    share: 0.5,
+  },
+  profilePlan: {
+    names: ["plan", "feeds", "options", "clock", "enough", "runs", "x"],
+    args: () => [PLAN, { x: new Float32Array(16) }, { clock: "submits", enough: 1, runs: 1 }],
+    says: ["profilePlan", "run"],
+    share: 0.1,
+    check: ({ steps }) => must(steps.length === PLAN.steps.length, "steps"),
+  },
+  costsBy: {
+    names: ["steps", "key"],
+    args: () => [STEPS.map(stepOf), ({ pass }: R.StepProfile) => pass],
+    check: isA(Map),
+  },
+  chromeTrace: {
+    names: ["steps"],
+    args: () => [STEPS.map(stepOf)],
+    check: ({ traceEvents }) => must(Array.isArray(traceEvents), "events"),
+  },
+  trainingGraph: {
+    names: ["net", "shape"],
+    args: (random) => [net(), [some(random), 4]],
+    check: (result) => result.forEach(isA(R.Tensor)),
+    says: ["trainingGraph", "linear", "crossEntropy", "flatten"],
+  },
+  tune: {
+    names: ["device", "roots", "options", "budget", "onProgress", "signal"],
+    args: () => [device, [R.relu(x44)], { budget: 0.001 }],
+    check: (result) => must(Array.isArray(result), "a list"),
+    share: 0.5,
+  },
+  measureCeiling: { names: ["device"], args: () => [device], spoiltOnly: true },
+  "Device.request": {
+    names: ["options", "schedule", "tuned"],
+    args: (random) => [partOf(random, { schedule: "naive", tuned: new Map([["a", "b"]]) })],
+    call: async (...args) => {
+      using made = await (R.Device.request as Any)(...args);
+      return made;
+    },
+    says: ["Device"],
+    check: isA(R.Device),
+    share: 0.15,
+  },
+  createBuffer: {
+    names: ["device", "bytes", "label"],
+    args: () => [device, 16, "a"],
+    call: (...args) => {
+      const buffer = (R.createBuffer as Any)(...args);
+      buffer.destroy();
+      return buffer.size;
+    },
+    check: count,
+  },
+  bytesOf: {
+    names: ["dtype", "size"],
+    args: (random) => [pick(random, ["f32", "u32", "u8"]), random.below(9)],
+    check: count,
+  },
+  arrays: {
+    names: ["types"],
+    args: () => [{ x: "f32", y: "vec4f" }],
+    check: (result, [types]) => must(result.length === Object.keys(types).length, "bindings"),
+  },
+  perThread: {
+    names: [
+      "bindings",
+      "threads",
+      "target",
+      "statements",
+      "options",
+      "declarations",
+      "sizes",
+      "numbers",
+    ],
+    args: (
+      random,
+    ) => [
+      R.arrays({ x: "f32", y: "f32" }),
+      1 + random.below(1000),
+      { ...device.target },
+      "  y[i] = x[i];",
+      partOf(random, { declarations: "", sizes: { n: 3 }, numbers: { k: 2.5 } }),
+    ],
+    check: ({ workgroups }) =>
+      must(workgroups.every((n: number) => Number.isSafeInteger(n) && n > 0), "a grid"),
+  },
+
+  // Shapes.
+  sizeOf: {
+    names: shapeNames,
+    args: shape,
+    check: (result) => must(Number.isInteger(result), "an integer"),
+  },
+  formatShape: {
+    names: shapeNames,
+    args: shape,
+    check: (result) => must(/^\[.*\]$/.test(result), "a shape"),
+  },
+
+  // Random numbers and metrics.
+  Random: {
+    names: ["seed", "stream"],
+    args: (random) => [random.below(99), random.below(9)],
+    call: (...args) => Reflect.construct(R.Random, args).nextUint32(),
+    check: count,
+  },
+  "Random.fromState": {
+    names: ["state", "seed", "stream", "position"],
+    args: () => [{ seed: 1, stream: 2, position: 3 }],
+    call: (...args) => (R.Random.fromState as Any)(...args).nextUint32(),
+    says: ["Random"],
+    check: count,
+  },
+  "Random.below": onRandom(
+    "below",
+    ["bound"],
+    (random) => [1 + random.below(9)],
+    (result, [bound]) => must(result >= 0 && result < bound && Number.isInteger(result), "less"),
+  ),
+  "Random.uniform": onRandom(
+    "uniform",
+    ["out", "low", "high", "bounds"],
+    () => [new Float32Array(3), -1, 1],
+    isA(Float32Array),
+  ),
+  "Random.normal": onRandom(
+    "normal",
+    ["out", "mean", "std"],
+    () => [new Float32Array(3), 1, 2],
+    isA(Float32Array),
+  ),
+  "Random.permutation": onRandom(
+    "permutation",
+    ["n", "length"],
+    (random) => [random.below(9)],
+    (result, [n]) => must(`${result.toSorted()}` === `${range(n)}`, "each once"),
+  ),
+  philox4x32: {
+    names: ["counter", "key"],
+    args: () => [[1, 2, 3, 4], [5, 6]],
+    check: (result) => result.forEach(count),
+  },
+  confusionMatrix: {
+    names: ["labels", "predicted", "predictions", "classes", "image"],
+    args: (random) => [range(4).map(() => random.below(3)), range(4).map(() => random.below(3)), 3],
+    check: (result, [labels]) =>
+      must(
+        product([]) && result.flat().reduce((a: number, b: number) => a + b, 0) === labels.length,
+        "each counted",
+      ),
+  },
+  classMetrics: {
+    names: ["matrix"],
+    args: () => [[[1, 2], [3, 4]]],
+    mayBeNaN: true,
+    check: (result) =>
+      result.forEach(({ precision, images }: R.ClassMetrics) => {
+        count(images);
+        must(Number.isNaN(precision) || precision >= 0 && precision <= 1, "a share");
+      }),
+  },
+  confidentMistakes: {
+    names: ["labels", "predictions", "predicted", "probability", "most"],
+    args: () => [[0, 1, 1], { predicted: [1, 1, 0], probability: [0.6, 0.9, 0.8] }, 2],
+    check: (result) => result.forEach(count),
+  },
+  likeliest: {
+    names: ["probabilities", "classes", "count"],
+    args: () => [new Float32Array([0.25, 0.75]), ["a", "b"], 1],
+    check: (result) => must(Array.isArray(result), "a list"),
+  },
+
+  // Networks and their data.
+  summarize: {
+    names: ["net", "shape"],
+    args: () => [net(), [2, 4]],
+    says: ["summarize", "linear", "flatten"],
+    check: ({ parameters }) => count(parameters),
+  },
+  formatSummary: {
+    names: ["summary", "layers", "parameters", "macs", "activationBytes"],
+    args: () => [R.summarize(net(), [2, 4])],
+    check: (result) => must(!/NaN|undefined/.test(result), "numbers"),
+  },
+  runLayers: {
+    names: ["net", "x", "device"],
+    args: (random) => [net(), floats(random, 2, 4)],
+    call: (...args) => Array.fromAsync((R.runLayers as Any)(...args)),
+    says: ["runLayers", "Flatten", "Linear", "linear", "flatten"],
+    share: 0.05,
+  },
+  encodeOnnx: {
+    names: ["net", "options", "shape", "images", "metadata", "version"],
+    args: (
+      random,
+    ) => [new R.Sequential(new R.Flatten(), new R.Linear(4, 2)), {
+      shape: [1, 2, 2],
+      ...partOf(random, { metadata: { a: "b" } }),
+    }],
+    says: ["encodeOnnx", "onnx", "linear"],
+    check: isA(Uint8Array),
+  },
+  predict: {
+    names: ["net", "data", "images", "count", "height", "width", "options", "resize", "device"],
+    args: (random) => {
+      const { images, count, height, width } = dataset(random);
+      return [net(), { images, count, height, width }, {
+        resize: 2,
+        ...partOf(random, { device }),
+      }];
+    },
+    says: ["predict", "linear"],
+    share: 0.1,
+    check: (result) =>
+      result.forEach((row: Float32Array) =>
+        must(Math.abs(row.reduce((a, b) => a + b) - 1) < 1e-5, "probabilities")
+      ),
+  },
+  evaluateAccuracy: {
+    names: [
+      "net",
+      "data",
+      "images",
+      "labels",
+      "count",
+      "height",
+      "width",
+      "classes",
+      "options",
+      "batchSize",
+      "resize",
+      "device",
+    ],
+    args: (random) => [net(), dataset(random), { batchSize: 2, resize: 2 }],
+    says: ["evaluateAccuracy", "linear"],
+    share: 0.05,
+    check: (result) => must(result >= 0 && result <= 1, "a share"),
+  },
+  DeviceDataset: {
+    names: ["data", "name", "images", "labels", "count", "height", "width", "classes"],
+    args: (random) => [dataset(random), "DeviceDataset: data"],
+    call: (...args) => Reflect.construct(R.DeviceDataset, args),
+    says: ["DeviceDataset"],
+    check: isA(R.DeviceDataset),
+  },
+  "DeviceDataset.batch": {
+    names: ["indices", "size", "augment"],
+    args: (random) => [indices(random, 3, 2), 2],
+    call: (...args) => {
+      const { x, labels } = (new R.DeviceDataset(dataset(new R.Random(1))).batch as Any)(...args);
+      return [x, labels];
+    },
+    says: ["batch"],
+    check: (result) => result.forEach(isA(R.Tensor)),
+  },
+  "Trainer.create": {
+    names: [
+      "options",
+      "config",
+      "train",
+      "test",
+      "device",
+      "net",
+      "images",
+      "labels",
+      "count",
+      "height",
+      "width",
+      "classes",
+      ...R.CONFIG_NAMES,
+    ],
+    args: (
+      random,
+    ) => [{
+      config: { ...R.trainConfig({ batchSize: 2, resize: 2 }) },
+      train: dataset(random),
+      test: dataset(random),
+      net: net(),
+    }],
+    call: async (...args) => {
+      using trainer = await (R.Trainer.create as Any)(...args);
+      return trainer;
+    },
+    says: ["Trainer.create", "the ", "trainConfig"],
+    share: 0.5,
+    check: isA(R.Trainer),
+  },
+  trainConfig: {
+    names: ["given", ...R.CONFIG_NAMES],
+    args: () => [{ batchSize: 3, lr: 0.1, schedule: "cosine" }],
+    says: ["trainConfig", "the "],
+    check: (result, [given]) =>
+      Object.entries(given ?? {}).forEach(([name, value]) => must(result[name] === value, name)),
+  },
+  learningRate: {
+    names: ["config", "step", "stepsPerEpoch"],
+    args: (
+      random,
+    ) => [
+      R.trainConfig({ schedule: pick(random, R.SCHEDULES), warmup: random.below(3) }),
+      random.below(9),
+      3,
+    ],
+    check: (result) => must(Number.isFinite(result), "a rate"),
+  },
+  formatEpoch: {
+    names: ["result", "epoch", "loss", "trainAccuracy", "testAccuracy", "seconds"],
+    args: () => [{ epoch: 1, loss: 0.5, trainAccuracy: 0.5, testAccuracy: 0.5, seconds: 3 }],
+    check: (result) => must(!/undefined/.test(result), "numbers"),
+  },
+  prepareGarment: {
+    names: ["image", "pixels", "width", "height", "options", "invert"],
+    args: (
+      random,
+    ) => [
+      { pixels: Uint8Array.from(range(12), () => random.below(256)), width: 3, height: 4 },
+      partOf(random, { invert: pick(random, ["auto", "yes", "no"]) }),
+    ],
+    check: ({ pixels }) => must(pixels.length === 784, "28×28 pixels"),
+  },
+
+  // Files.
+  parseSafetensors: {
+    names: ["bytes", "name"],
+    args: () => [FILES["model.safetensors"], "a file"],
+    says: ["parseSafetensors", "a file"],
+    check: ({ tensors }) => must(tensors instanceof Map, "tensors"),
+  },
+  serializeSafetensors: {
+    names: ["tensors", "tensor", "metadata", "name", "shape", "data", "dtype"],
+    args: (
+      random,
+    ) => [
+      [["a", { dtype: "F32", shape: [2], data: new Float32Array(2) }]],
+      partOf(random, { a: "b" }),
+    ],
+    check: isA(Uint8Array),
+  },
+  asFloat32Array: {
+    names: ["tensor", "name", "dtype", "data"],
+    args: () => [{ dtype: "F32", shape: [1], data: new Uint8Array(4) }, "a tensor"],
+    says: ["asFloat32Array", "a tensor"],
+    check: isA(Float32Array),
+  },
+  encodeStateDict: {
+    names: ["state", "tensor", "shape", "data"],
+    args: (random) => [state(random)],
+    says: ["encodeStateDict"],
+    check: isA(Uint8Array),
+  },
+  decodeStateDict: {
+    names: ["bytes", "name"],
+    args: () => [FILES["model.safetensors"], "a file"],
+    says: ["decodeStateDict", "a file"],
+    check: isA(Map),
+  },
+  encodeCheckpoint: {
+    names: ["checkpoint", "run", "model", "optimizer", "state"],
+    args: (random) => [checkpoint(random)],
+    says: ["encodeCheckpoint"],
+    check: (files) => R.CHECKPOINT_FILES.forEach((name) => isA(Uint8Array)(files[name])),
+  },
+  decodeCheckpoint: {
+    names: ["files", "folder", ...R.CHECKPOINT_FILES],
+    args: () => [{ ...FILES }, "a folder"],
+    says: ["decodeCheckpoint", "a folder"],
+    check: ({ model }) => must(model instanceof Map, "a model"),
+  },
+  gunzip: {
+    names: ["source", "name", "size"],
+    args: () => [stream(1, 2).pipeThrough(new CompressionStream("gzip")), "a.gz"],
+    call: (...args) => new Response((R.gunzip as Any)(...args)).bytes(),
+    says: ["gunzip", "a.gz"],
+    check: isA(Uint8Array),
+  },
+  readIdx: {
+    names: ["source", "name", "options", "shape", "most"],
+    args: (
+      random,
+    ) => [stream(...IDX), "a file", partOf(random, { shape: [undefined, 1, 1], most: 2 })],
+    call: async (...args) => await (await (R.readIdx as Any)(...args)).bytes(),
+    says: ["readIdx", "a file"],
+    check: isA(Uint8Array),
+  },
+  "IdxStream.batches": {
+    names: ["size", "batches"],
+    args: (random) => [some(random)],
+    call: async (...args) =>
+      await Array.fromAsync((await R.readIdx(stream(...IDX), "IdxStream") as Any).batches(...args)),
+    says: ["IdxStream"],
+    check: (result) => result.forEach(isA(Uint8Array)),
+  },
+  "IdxStream.bytes": {
+    names: ["limit"],
+    args: (random) => [some(random)],
+    call: async (...args) =>
+      await (await R.readIdx(stream(...IDX), "IdxStream") as Any).bytes(...args),
+    says: ["IdxStream"],
+    check: isA(Uint8Array),
+  },
+  readImageDataset: {
+    names: ["images", "labels", "stream", "name", "options", "classes", "size", "most", "limit"],
+    args: (
+      random,
+    ) => [
+      { stream: stream(...IDX), name: "images" },
+      { stream: stream(...LABELS), name: "labels" },
+      { classes: ["a", "b"], ...partOf(random, { size: [1, 1], most: 2, limit: 1 }) },
+    ],
+    says: ["readImageDataset", "images", "labels"],
+    check: ({ labels }) => isA(Uint8Array)(labels),
+  },
+  loadFashionMnist: {
+    names: ["dir", "split", "options", "limit"],
+    args: () => ["data/fashion-mnist", "test", { limit: 2 }],
+    says: ["loadFashionMnist", "data/fashion-mnist"],
+    share: 0.1,
+    check: (result) => count(result.count),
+  },
+};
+
+/** A trainer of two steps an epoch, for a call. */
+async function withTrainer(body: (trainer: R.Trainer) => unknown): Promise<unknown> {
+  const data = dataset(new R.Random(1));
+  const config = R.trainConfig({ batchSize: 2, resize: 2, optimizer: "sgd" });
+  using trainer = await R.Trainer.create({ config, train: data, test: data, net: net() });
+  return await body(trainer);
+}
+
+const TRAINING: Table = {
+  "Trainer.updates": {
+    says: ["Trainer.updates"],
+    names: ["size"],
+    args: (random) => [1 + random.below(2)],
+    call: (...args) => withTrainer((trainer) => (trainer.updates as Any)(...args)),
+    check: (result) => must(Array.isArray(result), "a list"),
+    share: 0.2,
+  },
+  "Trainer.epoch": {
+    says: ["Trainer.epoch"],
+    names: ["watch", "onProgress", "onTested", "signal"],
+    args: () => [{ onProgress: () => {} }],
+    call: (...args) => withTrainer((trainer) => (trainer.epoch as Any)(...args)),
+    share: 0.05,
+  },
+  "Trainer.restore": {
+    says: ["Trainer.restore"],
+    names: ["checkpoint", "run", "model", "optimizer"],
+    args: () => [{ ...CHECKPOINT }],
+    call: (...args) => withTrainer((trainer) => (trainer.restore as Any)(...args)),
+    share: 0.2,
+  },
+};
+const CHECKPOINT = await withTrainer((trainer) => trainer.checkpoint()) as R.Checkpoint;
+
+/** Everything that is called, by name. */
+export const ENTRIES: Readonly<Table> = { ...OPS, ...REST, ...TRAINING };
+
+const because = (why: string, names: readonly string[]) =>
+  Object.fromEntries(names.map((name) => [name, why]));
+
+/** What is not called, and why. */
+export const EXEMPT: Readonly<Record<string, string>> = {
+  ...because("is called under the name of its classes", ["Module", "Optimizer"]),
+  ...because("takes no arguments; its layers are called", [
+    ...["Flatten", "GlobalAvgPool2d", "ReLU", "ModuleList.forward", "Module.call"],
+    ...["Module.namedChildren", "ModuleList.namedChildren", "Sequential.namedChildren"],
+    ...["Module.modules", "Module.namedParameters", "Module.parameters", "Module.eval"],
+    "Module.stateDict",
+  ]),
+  ...because("takes no arguments", [
+    ...["defaultDevice", "Device.finished", "Device.check", "Plan.read", "Plan.finished"],
+    ...["Optimizer.nextStep", "Random.nextUint32", "IdxStream.chunks", "Trainer.prepare"],
+    "Trainer.checkpoint",
+  ]),
+  ...because("has no public constructor", ["Device", "IdxStream", "Plan", "Trainer"]),
+  ...because("takes any reason", ["IdxStream.cancel"]),
+  ...because("takes WebGPU's own objects, and what is done with them, from plans and profiles", [
+    ...["Device.pipeline", "Device.createBuffer", "Device.made", "Device.checked"],
+    ...["Device.settled", "Plan.encode"],
+  ]),
+  ...because("is protected", [
+    ...["Adam.numbers", "Adam.rule", "AdamW.numbers", "SGD.numbers", "SGD.rule"],
+  ]),
+};
+
+/** A tensor as the reference takes it; undefined where its values are not known. Others as they are. */
+export function known(x: unknown): unknown {
+  if (!(x instanceof R.Tensor)) return x;
+  const data = R.constantData(x);
+  if (!data) return undefined;
+  return { ...N.nd(x.shape, Float64Array.from(data)), dtype: x.dtype };
+}
