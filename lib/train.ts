@@ -14,7 +14,7 @@ import {
   type RunState,
 } from "./checkpoint.ts";
 import type { ImageDataset } from "./data/fashion_mnist.ts";
-import { checkInstance, checkNumber, checkOptions } from "./check.ts";
+import { checkInstance, checkNumber, checkOptions, refuse } from "./check.ts";
 import { defaultDevice, Device } from "./device.ts";
 import { checkOutputs, checkWatch, DeviceDataset, Evaluator, type Watch } from "./evaluate.ts";
 import { grad } from "./grad.ts";
@@ -148,7 +148,12 @@ export class Trainer implements Disposable {
     checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net"]);
     const { train, test, device = await defaultDevice() } = options;
     checkInstance("Trainer.create", "device", device, Device);
-    if (options.net !== undefined) checkInstance("Trainer.create", "net", options.net, Module);
+    if (options.net !== undefined) {
+      checkInstance("Trainer.create", "net", options.net, Module);
+      if (options.net.parameters().length === 0) {
+        refuse("Trainer.create", "net", "a module with parameters to train", options.net);
+      }
+    }
     const config = trainConfig(options.config);
     const trainSet = new DeviceDataset(train, "Trainer.create: train");
     const testSet = new DeviceDataset(test, "Trainer.create: test");

@@ -218,6 +218,7 @@ export async function loadFashionMnist(
   options: { limit?: number } = {},
 ): Promise<ImageDataset> {
   checkString("loadFashionMnist", "dir", dir);
+  if (dir === "") refuse("loadFashionMnist", "dir", "a folder's path", dir);
   checkChoice("loadFashionMnist", "split", split, Object.keys(FASHION_MNIST_FILES));
   checkOptions("loadFashionMnist", options, ["limit"]);
   const files = FASHION_MNIST_FILES[split];

@@ -1192,6 +1192,7 @@ const REST: Table = {
     check: (result, [types]) => must(result.length === Object.keys(types).length, "bindings"),
   },
   perThread: {
+    mayBeNaN: true,
     names: [
       "bindings",
       "threads",
@@ -1316,7 +1317,7 @@ const REST: Table = {
     names: ["net", "x", "device"],
     args: (random) => [net(), floats(random, 2, 4)],
     call: (...args) => Array.fromAsync((R.runLayers as Any)(...args)),
-    says: ["runLayers", "Flatten", "Linear", "linear", "flatten"],
+    says: ["runLayers", "Flatten", "Linear", "linear", "flatten", "run"],
     share: 0.05,
   },
   encodeOnnx: {
