@@ -23,7 +23,7 @@ const TOLERANCE = 1e-5;
 /** Elements of the largest result that is computed, and results of a plan. */
 const MOST = 4096, OF_A_PLAN = 50;
 /** Milliseconds that a call may take. */
-const SLOW = 1000;
+const SLOW = 5000;
 
 /** Arguments in a few words. */
 function words(value: unknown, depth = 0): string {
