@@ -18,7 +18,7 @@ const OWN: (new (...args: Any[]) => Error)[] = Object.values<Any>(R).filter((x) 
 /** What only the inside of an engine, a driver or the library says; or lists of what is undefined. */
 const INSIDE =
   /wgsl|shader|undefined is not|reading '|not a function|not iterable|cannot convert|call stack|\bundefined\b.*\bundefined\b|validation/i;
-/** Largest difference of a result from float64, relative to the largest value; as in `ops_test.ts`. */
+/** Largest difference of a result from float64, relative to the largest value, its own or its inputs'. */
 const TOLERANCE = 1e-5;
 /** Elements of the largest result that is computed, and results of a plan. */
 const MOST = 4096, OF_A_PLAN = 50;
@@ -87,6 +87,13 @@ interface Pending {
   readonly what: string;
   readonly y: R.Tensor;
   readonly expected: Nd;
+  /** The largest value of its inputs: sums of such may cancel out, and their errors do not. */
+  readonly scale?: number;
+}
+
+/** The largest finite value, without its sign. */
+function largest(values: ArrayLike<number>): number {
+  return Array.from(values, Math.abs).filter(Number.isFinite).reduce((a, b) => Math.max(a, b), 0);
 }
 
 /** Computes results, many in a plan; what is wrong with them. */
@@ -96,8 +103,10 @@ async function compare(pending: readonly Pending[], each = OF_A_PLAN): Promise<s
     const some = pending.slice(i, i + each);
     try {
       const found = await R.evaluate(some.map(({ y }) => y));
-      some.forEach(({ what, expected }, k) => {
-        const off = difference(found[k]!, expected.data);
+      some.forEach(({ what, expected, scale = 0 }, k) => {
+        const own = largest(expected.data);
+        const relative = difference(found[k]!, expected.data);
+        const off = scale > own ? relative * Math.max(own, 1e-30) / scale : relative;
         if (!(off < TOLERANCE)) faults.push(`${what}: is off by ${off}`);
       });
     } catch (error) {
@@ -182,12 +191,13 @@ Deno.test("whatever arguments are, a call gives an error in words or what float6
         if (found.some(({ size }) => size > MOST)) continue;
         if (args.some((x) => x instanceof R.Tensor && !R.constantData(x))) continue;
         const expected = [entry.reference(...args.map(known))].flat() as Nd[];
+        const scales = args.map((x) => x instanceof R.Tensor ? largest(R.constantData(x)!) : 0);
         found.forEach((y, i) => {
           assertEquals(y.shape, expected[i]!.shape);
           candidates++;
           if (taken < most / 40) {
             taken++;
-            pending.push({ what, y, expected: expected[i]! });
+            pending.push({ what, y, expected: expected[i]!, scale: Math.max(...scales) });
           }
         });
       } catch (error) {
