@@ -23,10 +23,10 @@ import {
   constant,
   constantData,
   input,
+  inScope,
   type Tensor,
   type Update,
   Variable,
-  withScope,
 } from "./tensor.ts";
 
 /** How far an epoch has come; counts and means are those of the epoch so far. */
@@ -103,7 +103,7 @@ export function batchImages(
   size: number,
   augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
 ): Tensor {
-  return withScope({ layer: "", pass: "data" }, () => {
+  return inScope({ layer: "", pass: "data" }, () => {
     const pixels = augment(gather(images, indices));
     const [, , height, width] = pixels.shape;
     const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
@@ -159,7 +159,7 @@ export class DeviceDataset {
     if (chosen) checkBelow("batch", "indices", chosen, this.count);
     if (augment !== undefined) checkFunction("batch", "augment", augment);
     const x = batchImages(this.images, indices, size, augment);
-    return withScope({ layer: "", pass: "data" }, () => {
+    return inScope({ layer: "", pass: "data" }, () => {
       return { x, labels: gather(this.labels, indices, "u32") };
     });
   }

@@ -7,7 +7,7 @@
 
 import { ArgumentError } from "./check.ts";
 import { checkList, sameShape, ShapeError } from "./shape.ts";
-import { checkTensor, type Tensor, tensor, withScope } from "./tensor.ts";
+import { checkTensor, inScope, type Tensor, tensor } from "./tensor.ts";
 import { add } from "./ops/elementwise.ts";
 import { broadcastTo } from "./ops/view.ts";
 
@@ -63,7 +63,7 @@ export function grad(y: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[]
     const g = grads.get(node);
     if (!g || !node.inputs.some((x) => needed.has(x))) continue;
     if (!node.op.vjp) throw new ArgumentError(`grad: ${node.op.name} has no gradient`);
-    withScope(
+    inScope(
       { layer: node.scope.layer, pass: "backward" },
       () =>
         node.op.vjp!(g, node, node.inputs, node.attrs).forEach((gx, i) => {

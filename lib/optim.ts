@@ -14,12 +14,12 @@ import { checkList, formatShape, sameShape, type Shape, ShapeError } from "./sha
 import {
   checkTensor,
   input,
+  inScope,
   packVariables,
   type Scope,
   type Tensor,
   type Update,
   Variable,
-  withScope,
 } from "./tensor.ts";
 
 /** Name of the plan input that carries the numbers of a step. */
@@ -103,7 +103,7 @@ export abstract class Optimizer {
       return {
         name: this.constructor.name,
         targets: [whole, ...states],
-        reads: [withScope(SCOPE, () => pack(parts, whole)), h],
+        reads: [inScope(SCOPE, () => pack(parts, whole)), h],
         kernels: (target: Target) => [this.#kernel(whole.size, states.length, target)],
       };
     });

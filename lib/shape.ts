@@ -46,17 +46,22 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }
 
-/** Throws unless `shape` is a list of positive integers, whose product can be counted. */
-export function checkShape(op: string, shape: Shape): void {
+/** Throws unless `shape` is a list of positive integers, whose product can be counted: that product. */
+export function checkShape(op: string, shape: Shape): number {
   checkList(op, "shape", shape);
-  if (!shape.every((dim) => Number.isSafeInteger(dim) && dim > 0)) {
-    throw new ShapeError(
-      `${op}: every dimension must be a positive integer, got ${formatShape(shape)}`,
-    );
+  let size = 1;
+  for (const dim of shape as Shape) {
+    if (!Number.isSafeInteger(dim) || dim <= 0) {
+      throw new ShapeError(
+        `${op}: every dimension must be a positive integer, got ${formatShape(shape)}`,
+      );
+    }
+    size *= dim;
   }
-  if (!Number.isSafeInteger(sizeOf(shape))) {
+  if (!Number.isSafeInteger(size)) {
     throw new ShapeError(`${op}: ${formatShape(shape)} has more elements than can be counted`);
   }
+  return size;
 }
 
 /** Throws unless argument `name` of `op` is a list, without holes. */

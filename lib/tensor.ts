@@ -144,6 +144,11 @@ export function withScope<T>(inner: Scope, body: () => T): T {
   checkString("withScope", "inner.layer", inner.layer);
   checkChoice("withScope", "inner.pass", inner.pass, PASSES);
   checkFunction("withScope", "body", body);
+  return inScope(inner, body);
+}
+
+/** {@link withScope} for whoever knows what a scope is. */
+export function inScope<T>(inner: Scope, body: () => T): T {
   const outer = scope;
   scope = inner;
   try {
@@ -161,6 +166,8 @@ export class Tensor {
   readonly id: number = nextId++;
   /** Dimension sizes. */
   readonly shape: Shape;
+  /** Number of elements. */
+  readonly size: number;
   /** Element type. */
   readonly dtype: DType;
   /** Where it comes from: see {@link withScope}. */
@@ -176,22 +183,17 @@ export class Tensor {
       refuse("apply", "op", "an op with a name and a shape rule", op);
     }
     checkList("apply", "inputs", inputs);
-    checkObject("apply", "attrs", attrs);
+    if (typeof attrs !== "object" || !attrs) refuse("apply", "attrs", "an object", attrs);
     inputs.forEach((x, i) => {
       checkTensor(op.name, `input ${i}`, x, op.view ? undefined : op.accepts?.[i] ?? "f32");
     });
     this.shape = op.shape(inputs, attrs);
-    checkShape(op.name, this.shape);
+    this.size = checkShape(op.name, this.shape);
     this.dtype = op.dtype?.(inputs, attrs) ?? "f32";
     op.below?.(this).forEach((limit, i) => {
       const data = limit === undefined ? undefined : constantData(inputs[i]!);
       if (data) checkBelow(op.name, `input ${i}`, data, limit!);
     });
-  }
-
-  /** Number of elements. */
-  get size(): number {
-    return sizeOf(this.shape);
   }
 
   /** Number of dimensions. */
@@ -471,7 +473,9 @@ function fillOf(
 
 /** Whether `order` has each of `rank` axes once. */
 export function isOrder(order: readonly number[], rank: number): boolean {
-  return order.length === rank && Array.from(order.keys()).every((axis) => order.includes(axis));
+  if (order.length !== rank) return false;
+  for (let axis = 0; axis < rank; axis++) if (!order.includes(axis)) return false;
+  return true;
 }
 
 /** Throws unless argument `name` of `op` is an order of `rank` axes. */

@@ -23,10 +23,10 @@ import {
   checkTensor,
   checkUpdate,
   currentScope,
+  inScope,
   type Tensor,
   type Update,
   Variable,
-  withScope,
 } from "../tensor.ts";
 
 /** A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained. */
@@ -139,7 +139,7 @@ export abstract class Module {
     const path = outer ? `${layer && `${layer}.`}${outer.#nameOf(this)}` : layer;
     caller = this;
     try {
-      return withScope({ layer: path, pass }, () => this.#noted(x));
+      return inScope({ layer: path, pass }, () => this.#noted(x));
     } finally {
       caller = outer;
     }

@@ -44,8 +44,17 @@ const POINTS: Readonly<Record<number, readonly number[]>> = {
   6: [0, 1, -1, 2, -2, 0.5, -0.5],
 };
 
-/** The transforms of F(m, 3) by the Toom–Cook construction, for the m of {@link POINTS}. */
+const matrices = new Map<number, WinogradMatrices>();
+
+/** The transforms of F(m, 3), made once for each m of {@link POINTS}. */
 export function winogradMatrices(m: number): WinogradMatrices {
+  const known = matrices.get(m) ?? toomCook(m);
+  matrices.set(m, known);
+  return known;
+}
+
+/** The transforms of F(m, 3) by the Toom–Cook construction. */
+function toomCook(m: number): WinogradMatrices {
   const points = POINTS[m]!;
   /** Coefficients, lowest first, of the product of (x - p) over `roots`. */
   const polynomial = (roots: readonly number[]) =>
@@ -140,8 +149,25 @@ function product(l: Matrix, x: readonly string[], name: string): { lines: string
   return { lines, y };
 }
 
-/** WGSL lines for `out = L · in · Lᵀ`; `store` gets the value's place and its name. */
+/** WGSL of {@link sandwich} by kernel: layers have few different ones, and a plan asks for many. */
+const sandwiches = new Map<string, string>();
+
+/**
+ * WGSL lines for `out = L · in · Lᵀ`; `store` gets the value's place and its name. All three are those
+ * of the kernel that is called `key`.
+ */
 function sandwich(
+  key: string,
+  l: Matrix,
+  load: (i: number, j: number) => string,
+  store: (i: number, j: number, value: string) => string,
+): string {
+  const known = sandwiches.get(key) ?? makeSandwich(l, load, store);
+  sandwiches.set(key, known);
+  return known;
+}
+
+function makeSandwich(
   l: Matrix,
   load: (i: number, j: number) => string,
   store: (i: number, j: number, value: string) => string,
@@ -212,6 +238,7 @@ ${axis("w", "q", "z.left", "z.w", "z.channels")}
   let first = n * z.h * z.w * z.channels + c;
 ${
       sandwich(
+        `${node.op.name} ${m}`,
         matrix,
         (i, j) => `select(0.0, x[first + hat${i} + wat${j}], hin${i} & win${j})`,
         (i, j, value) => `  y[${i * n + j}u * z.count + i] = ${value};`,
@@ -274,6 +301,7 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
   let first = (n * z.h + u32(p)) * z.w + u32(q);
 ${
         sandwich(
+          `winogradOutput ${m} ${whole}`,
           at,
           (i, j) => `x[${i * n + j}u * z.count + i]`,
           (i, j, value) => {
@@ -324,6 +352,7 @@ const WinogradKernel: Op<KernelAttrs> = {
       target,
       `  let at = i / z.columns * z.down + i % z.columns * z.across;
 ` + sandwich(
+        `winogradKernel ${m}`,
         winogradMatrices(m).g,
         (i, j) => `x[(z.last + ${i * R + j}u * z.step) * z.count + at]`,
         (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + i] = ${value};`,
@@ -345,6 +374,7 @@ const WinogradKernelGrad: Op<{ m: number }> = {
       each,
       target,
       sandwich(
+        `winogradKernelGrad ${m}`,
         transposed(winogradMatrices(m).g),
         (i, j) => `x[${i * (m + 2) + j}u * z.count + i]`,
         (i, j, value) => `  y[${i * R + j}u * z.count + i] = ${value};`,

@@ -11,7 +11,55 @@ import { topological } from "../grad.ts";
 import type { Target } from "../kernel.ts";
 import { BroadcastTo, permute, permuteOrder, Reshape, reshape } from "../ops/view.ts";
 import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
-import { apply, constantData, inverseOrder, type Tensor, Variable, withScope } from "../tensor.ts";
+import {
+  apply,
+  type Attrs,
+  constantData,
+  inScope,
+  inverseOrder,
+  type Tensor,
+  Variable,
+} from "../tensor.ts";
+
+/** Texts that tell ops and attributes apart, for one rewriting. */
+class Keys {
+  readonly #identities = new Map<unknown, number>();
+  /** Of attributes, which never change. */
+  readonly #known = new Map<Attrs, string>();
+
+  /** A number for an op, a function or an object, which is equal to itself only. */
+  identity(of: unknown): number {
+    const known = this.#identities.get(of) ?? this.#identities.size;
+    this.#identities.set(of, known);
+    return known;
+  }
+
+  /** A text that two sets of attributes share only where they are equal to the bit. */
+  of(attrs: Attrs): string {
+    let key = this.#known.get(attrs);
+    if (key === undefined) this.#known.set(attrs, key = this.#value(attrs));
+    return key;
+  }
+
+  #value(value: unknown): string {
+    if (typeof value === "number") return Object.is(value, -0) ? "-0" : `${value}`;
+    if (typeof value === "string") return JSON.stringify(value);
+    if (value === null || typeof value === "boolean" || value === undefined) return `${value}`;
+    if (Array.isArray(value)) {
+      let key = "[";
+      for (const item of value) key += `${this.#value(item)},`;
+      return `${key}]`;
+    }
+    if (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
+      let key = "{";
+      for (const [name, item] of Object.entries(value)) {
+        key += `${JSON.stringify(name)}:${this.#value(item)},`;
+      }
+      return `${key}}`;
+    }
+    return `#${this.identity(value)}`;
+  }
+}
 
 /**
  * Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. What replaces a
@@ -20,25 +68,7 @@ import { apply, constantData, inverseOrder, type Tensor, Variable, withScope } f
 export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   const known = new Map<string, Tensor>();
-  const identities = new Map<unknown, number>();
-  /** A number for an op, a function or an object, which is equal to itself only. */
-  function identity(of: unknown): number {
-    const known = identities.get(of) ?? identities.size;
-    identities.set(of, known);
-    return known;
-  }
-
-  /** A text that two attributes share only where they are equal to the bit. */
-  function keyOf(value: unknown): string {
-    if (typeof value === "string") return JSON.stringify(value);
-    if (typeof value === "number") return Object.is(value, -0) ? "-0" : `${value}`;
-    if (Array.isArray(value)) return `[${Array.from(value, keyOf)}]`;
-    if (typeof value === "object" && value && Object.getPrototypeOf(value) === Object.prototype) {
-      return `{${Object.entries(value).map(([key, x]) => `${JSON.stringify(key)}:${keyOf(x)}`)}}`;
-    }
-    const isPlain = value === null || ["boolean", "undefined"].includes(typeof value);
-    return isPlain ? `${value}` : `#${identity(value)}`;
-  }
+  const keys = new Keys();
 
   /** The first node seen that has this op, attributes and inputs. */
   function intern(node: Tensor): Tensor {
@@ -48,7 +78,7 @@ export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
       (data instanceof Float32Array ? new Uint32Array(data.slice().buffer)[0] : data[0]);
     const key = data
       ? `${node.dtype} ${node.shape} ${value}`
-      : `#${identity(node.op)} ${keyOf(node.attrs)} ${node.inputs.map((x) => x.id)}`;
+      : `#${keys.identity(node.op)} ${keys.of(node.attrs)} ${node.inputs.map((x) => x.id)}`;
     const same = known.get(key);
     if (!same) known.set(key, node);
     return same ?? node;
@@ -60,9 +90,9 @@ export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
     const inputs = node.inputs.map(visit);
     const moved = inputs.some((x, i) => x !== node.inputs[i]);
     const fresh = intern(
-      moved ? withScope(node.scope, () => apply(node.op, inputs, node.attrs)) : node,
+      moved ? inScope(node.scope, () => apply(node.op, inputs, node.attrs)) : node,
     );
-    const next = done.get(fresh) ?? withScope(fresh.scope, () => simpler(fresh, target));
+    const next = done.get(fresh) ?? inScope(fresh.scope, () => simpler(fresh, target));
     const result = next === fresh ? fresh : visit(next);
     done.set(node, result);
     done.set(fresh, result);

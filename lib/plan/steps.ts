@@ -10,12 +10,12 @@ import { isContiguous, permute } from "../ops/view.ts";
 import {
   apply,
   inputName,
+  inScope,
   type Op,
   type Scope,
   type Tensor,
   type Update,
   Variable,
-  withScope,
 } from "../tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
 import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
@@ -73,7 +73,7 @@ export interface Schedule {
 function storedUpdate(update: Update): Update {
   const stored = update.value && update.targets[0]!.stored;
   if (!stored) return update;
-  const value = withScope(update.value!.scope, () => permute(update.value!, stored.order!));
+  const value = inScope(update.value!.scope, () => permute(update.value!, stored.order!));
   return { targets: [stored], value };
 }
 
@@ -82,7 +82,7 @@ const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
 
 /** The value of an assignment, so that its kernel writes to the variable. */
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
-const copyOf = (x: Tensor) => withScope(x.scope, () => apply(Assign, [x], {}));
+const copyOf = (x: Tensor) => inScope(x.scope, () => apply(Assign, [x], {}));
 
 /** Throws where two updates write the same memory: one of them would be lost. */
 function checkTargets(updates: readonly Update[]): void {
@@ -226,7 +226,7 @@ function stepsOf(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
   if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
-  return withScope(scope, () => node.op.kernels!(node, target)).map((spec) => ({
+  return inScope(scope, () => node.op.kernels!(node, target)).map((spec) => ({
     name: node.op.name,
     node,
     scope,
