@@ -132,7 +132,7 @@ const NO_FILES = Object.fromEntries(
 
 /**
  * A state dict as a safetensors file that PyTorch's `load_state_dict` takes as it is: f32, but
- * `num_batches_tracked`, which is an i64 there.
+ * `num_batches_tracked`, which is an i64 there. What a net has under two names is written under both.
  *
  * @throws {ArgumentError} where it is no state dict, or a count no integer.
  *
