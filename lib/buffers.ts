@@ -88,7 +88,7 @@ export function holdConstant(device: Device, node: Tensor): GPUBuffer {
   return constant.buffer;
 }
 
-/** Says that a plan needs a constant no more; with the last one that holds it, its buffer goes. */
+/** Releases a plan's hold on a constant; the last release frees it. */
 export function releaseConstant(device: Device, node: Tensor): void {
   const uploaded = constants.get(device), constant = uploaded?.get(node);
   if (!constant || --constant.holders > 0) return;

@@ -51,7 +51,7 @@ export interface Progress {
   readonly imagesPerSecond: number;
 }
 
-/** Whom to tell, and who may stop it. */
+/** Callbacks and an abort signal. */
 export interface Watch {
   /** Told about every second, whenever results have been read. */
   readonly onProgress?: (progress: Progress) => void | Promise<void>;

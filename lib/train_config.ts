@@ -61,9 +61,9 @@ export interface TrainConfig {
    * of the last epoch; `step`, by {@link TrainConfig.gamma} every {@link TrainConfig.stepSize} epochs.
    */
   readonly schedule: typeof SCHEDULES[number];
-  /** Epochs between two falls of the schedule `step`. */
+  /** Epochs between drops of the schedule `step`. */
   readonly stepSize: number;
-  /** Factor of each fall of the schedule `step`. */
+  /** Factor of each drop of the schedule `step`. */
   readonly gamma: number;
   /** Steps of linear warm-up; step k of them, counted from 1, has k / (warmup + 1) of the rate. */
   readonly warmup: number;

@@ -49,9 +49,9 @@ The data are fetched the first time. Results go to stdout, one line an epoch; al
   --momentum X      of sgd (${momentum})
   --weight-decay X  an L2 penalty for adam and sgd, decoupled for adamw (0; adamw: 0.01)
   --schedule NAME   ${SCHEDULES.join(", ")} (${DEFAULT_CONFIG.schedule}): cosine falls with
-                    every step, to 0 at the end of the last epoch; step falls now and then
-  --step-size N     epochs from one fall of step to the next (${stepSize})
-  --gamma X         factor of each fall of step (${gamma})
+                    every step, to 0 at the end of the last epoch; step drops now and then
+  --step-size N     epochs between drops of step (${stepSize})
+  --gamma X         factor of each drop of step (${gamma})
   --warmup N        steps of linear warm-up before the schedule begins (${warmup})
   --label-smoothing X
                     share of each label that is spread over all classes (${labelSmoothing})
