@@ -1575,7 +1575,7 @@ const TRAINING: Table = {
     share: 0.05,
   },
   "Trainer.restore": {
-    says: ["Trainer.restore"],
+    says: ["Trainer.restore", "the checkpoint is of another run"],
     names: ["checkpoint", "run", "model", "optimizer"],
     args: () => [{ ...CHECKPOINT }],
     call: (...args) => withTrainer((trainer) => (trainer.restore as Any)(...args)),
