@@ -7,7 +7,7 @@
  * @module
  */
 
-import { checkInstance, checkNumber, checkString, refuse, toFloats } from "./check.ts";
+import { checkInstance, checkIterable, checkNumber, checkString, toFloats } from "./check.ts";
 import { Device } from "./device.ts";
 import {
   checkDType,
@@ -185,11 +185,9 @@ export function setVariable(
  * @throws {ArgumentError} where one is no variable; then none is freed.
  */
 export function freeVariables(variables: Iterable<Variable>): void {
-  if (typeof variables?.[Symbol.iterator] !== "function") {
-    refuse("freeVariables", "variables", "a list of variables", variables);
-  }
+  checkIterable("freeVariables", "variables", variables, "a list of variables");
   const all = [...variables];
-  checkVariables("freeVariables", all);
+  checkVariables("freeVariables", "variables", all);
   for (const variable of all) {
     const own = variable.stored ?? variable;
     for (const { storage } of [own, own.home?.whole ?? own]) {
@@ -208,7 +206,7 @@ export function freeVariables(variables: Iterable<Variable>): void {
 export async function readVariables(
   variables: readonly Variable[],
 ): Promise<Float32Array<ArrayBuffer>[]> {
-  checkVariables("readVariables", variables);
+  checkVariables("readVariables", "variables", variables);
   const sources = variables.map((v) => v.stored ?? v);
   const stored = sources.filter((v) => v.storage);
   const device = stored[0] && ownerOf(stored[0]);

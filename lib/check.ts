@@ -25,16 +25,15 @@ export function shown(value: unknown): string {
     case "object": {
       if (value === null) return "null";
       if (Array.isArray(value)) return `an array of ${value.length}`;
-      const name = kindOf(value), article = /^[aeiou]/i.test(name) ? "an" : "a";
-      if (ArrayBuffer.isView(value) && "length" in value) {
-        return `${article} ${name} of ${value.length}`;
-      }
-      return `${article} ${name}`;
+      const kind = withArticle(kindOf(value));
+      return ArrayBuffer.isView(value) && "length" in value ? `${kind} of ${value.length}` : kind;
     }
     default:
       return String(value);
   }
 }
+
+const withArticle = (name: string) => `${/^[aeiou]/i.test(name) ? "an" : "a"} ${name}`;
 
 /** The class of an object, in a word. */
 function kindOf(value: object): string {
@@ -114,6 +113,12 @@ export function checkFunction(op: string, name: string, value: unknown): void {
   if (typeof value !== "function") refuse(op, name, "a function", value);
 }
 
+/** Throws unless argument `name` of `op`, which must be `wanted`, can be gone through. */
+export function checkIterable(op: string, name: string, value: unknown, wanted: string): void {
+  const isIterable = typeof (value as Iterable<unknown>)?.[Symbol.iterator] === "function";
+  if (!isIterable) refuse(op, name, wanted, value);
+}
+
 /** Throws unless argument `name` of `op` is an object, of whatever keys. */
 export function checkObject(op: string, name: string, value: unknown): asserts value is object {
   if (!isRecord(value)) refuse(op, name, "an object", value);
@@ -164,7 +169,7 @@ export function checkInstance<T>(
 ): asserts value is T {
   // Classes with private constructors have no type that says so.
   if (value instanceof (kind as unknown as typeof Object)) return;
-  refuse(op, name, /^[aeiou]/i.test(kind.name) ? `an ${kind.name}` : `a ${kind.name}`, value);
+  refuse(op, name, withArticle(kind.name), value);
 }
 
 /**
@@ -172,15 +177,8 @@ export function checkInstance<T>(
  * from a list of numbers, which are rounded.
  */
 export function toFloats(op: string, name: string, values: unknown): Float32Array<ArrayBuffer> {
-  if (Array.isArray(values)) {
-    for (let i = 0; i < values.length; i++) {
-      if (typeof values[i] !== "number") refuse(op, `${name}[${i}]`, "a number", values[i]);
-    }
-    return new Float32Array(values);
-  }
-  if (!isExactInF32(values)) {
-    refuse(op, name, "a Float32Array or a list of numbers", values);
-  }
+  if (Array.isArray(values)) checkNumbers(op, name, values);
+  else if (!isExactInF32(values)) refuse(op, name, "a Float32Array or a list of numbers", values);
   return new Float32Array(values);
 }
 

@@ -148,6 +148,11 @@ const NO_FILES = Object.fromEntries(
  */
 export function encodeStateDict(state: StateDict): Uint8Array<ArrayBuffer> {
   checkState("encodeStateDict", "state", state);
+  return bytesOfState(state);
+}
+
+/** {@link encodeStateDict} of what is one. */
+function bytesOfState(state: StateDict): Uint8Array<ArrayBuffer> {
   return serializeSafetensors(
     [...state].map(([key, { shape, data }]): [string, SafetensorsInput] => [
       key,
@@ -207,8 +212,8 @@ function counts(
 export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<CheckpointFiles> {
   const { run, model, optimizer } = checkedCheckpoint("encodeCheckpoint", checkpoint);
   const files = {
-    "model.safetensors": encodeStateDict(model),
-    "optimizer.safetensors": encodeStateDict(optimizer),
+    "model.safetensors": bytesOfState(model),
+    "optimizer.safetensors": bytesOfState(optimizer),
   };
   const sha256 = {
     "model.safetensors": await sha256Of(files["model.safetensors"]),

@@ -5,7 +5,8 @@
  */
 
 import { checkChoice, checkInstance, checkOptions, checkString } from "./check.ts";
-import { type KernelSpec, type Schedule, SCHEDULES, type Target, wgsl } from "./kernel.ts";
+import { type KernelSpec, type Schedule, type Target, wgsl } from "./kernel.ts";
+import { SCHEDULES } from "./schedule.ts";
 
 /** No adapter, a lost device, or a command that the device refused; the message says what to do. */
 export class DeviceError extends Error {

@@ -18,12 +18,12 @@ import { argmaxOf, correctCount } from "./ops/loss.ts";
 import { formatShape, ShapeError } from "./shape.ts";
 import {
   assign,
-  checkBelow,
+  checkIndices,
   checkTensor,
   constant,
-  constantData,
   input,
   inScope,
+  type Scope,
   type Tensor,
   type Update,
   Variable,
@@ -96,6 +96,9 @@ export function checkOutputs(
   }
 }
 
+/** Where the nodes of a batch come from. */
+const DATA: Scope = { layer: "", pass: "data" };
+
 /** Images `[N, 1, size, size]` from 0 to 1: those at `indices` of u8 images `[count, 1, H, W]`. */
 export function batchImages(
   images: Tensor,
@@ -103,7 +106,7 @@ export function batchImages(
   size: number,
   augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
 ): Tensor {
-  return inScope({ layer: "", pass: "data" }, () => {
+  return inScope(DATA, () => {
     const pixels = augment(gather(images, indices));
     const [, , height, width] = pixels.shape;
     const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
@@ -155,13 +158,11 @@ export class DeviceDataset {
     checkTensor("batch", "indices", indices, "u32");
     if (indices.rank !== 1) throw new ShapeError(`batch: indices must be [N], got ${indices}`);
     checkNumber("batch", "size", size, { integer: true, min: 1, max: MOST_PIXELS });
-    const chosen = constantData(indices);
-    if (chosen) checkBelow("batch", "indices", chosen, this.count);
+    checkIndices("batch", "indices", indices, this.count);
     if (augment !== undefined) checkFunction("batch", "augment", augment);
     const x = batchImages(this.images, indices, size, augment);
-    return inScope({ layer: "", pass: "data" }, () => {
-      return { x, labels: gather(this.labels, indices, "u32") };
-    });
+    const labels = inScope(DATA, () => gather(this.labels, indices, "u32"));
+    return { x, labels };
   }
 }
 

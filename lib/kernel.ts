@@ -17,11 +17,6 @@ import {
 /** Names of the ways to compute a product; `auto` picks by adapter and shape (`schedule.ts`). */
 export type Schedule = "auto" | "naive" | "register" | "subgroup" | "workgroup" | "winograd";
 
-/** All {@link Schedule}s. */
-export const SCHEDULES: readonly Schedule[] = [
-  ...["auto", "naive", "register", "subgroup", "workgroup", "winograd"] as const,
-];
-
 /** Names of schedules by the keys of the problems that they were measured to be best for. */
 export type Tuned = Pick<ReadonlyMap<string, string>, "get">;
 
@@ -161,9 +156,12 @@ ${loop(levels)}
   ${levels === 0 ? "" : each((s) => `${s} = ${name(s, levels)};`)}`;
 }
 
+/** WGSL types of the bits of floats; `T` and `U` are those of an elementwise expression. */
+const BITS = { f32: "u32", vec4f: "vec4u", T: "U" } as const;
+
 /** WGSL: whether `v`, of type `type`, is NaN; by its bits, since drivers fold `v != v` away. */
-export function isNaNOf(v: string, type: "f32" | "vec4f" = "f32"): string {
-  const bits = type === "f32" ? "u32" : "vec4u";
+export function isNaNOf(v: string, type: keyof typeof BITS = "f32"): string {
+  const bits = BITS[type];
   return `((bitcast<${bits}>(${v}) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
 }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ArgumentError, checkInstance, checkNumber, checkOptions, refuse } from "./check.ts";
+import { ArgumentError, checkNumber, checkOptions, refuse } from "./check.ts";
 import type { KernelSpec, Target } from "./kernel.ts";
 import { perThread } from "./kernel.ts";
 import { pack } from "./ops/pack.ts";
@@ -13,6 +13,7 @@ import type { Feeds } from "./plan.ts";
 import { checkList, formatShape, sameShape, type Shape, ShapeError } from "./shape.ts";
 import {
   checkTensor,
+  checkVariables,
   input,
   inScope,
   packVariables,
@@ -43,8 +44,7 @@ export abstract class Optimizer {
   protected constructor(parameters: readonly Variable[], lr: number, names: readonly string[]) {
     const { name } = this.constructor;
     checkNumber(name, "lr", lr, { min: 0 });
-    checkList(name, "parameters", parameters);
-    parameters.forEach((x, i) => checkInstance(name, `parameters[${i}]`, x, Variable));
+    checkVariables(name, "parameters", parameters);
     if (parameters.length === 0) {
       throw new ArgumentError(
         `${name}: no parameters: a module finds those in its properties, in Sequential and in ` +
@@ -148,6 +148,9 @@ export interface AdamOptions {
   readonly weightDecay?: number;
 }
 
+/** The keys of {@link AdamOptions}. */
+const ADAM_OPTIONS: readonly (keyof AdamOptions)[] = ["lr", "betas", "eps", "weightDecay"];
+
 /** Adam (Kingma & Ba 2014; {@link https://pytorch.org/docs/stable/generated/torch.optim.Adam.html | PyTorch}). */
 export class Adam extends Optimizer {
   /** Decay of the running mean and square of the gradients. */
@@ -162,7 +165,7 @@ export class Adam extends Optimizer {
     parameters: readonly Variable[],
     options: AdamOptions = {},
   ) {
-    checkOptions(new.target.name, options, ["lr", "betas", "eps", "weightDecay"]);
+    checkOptions(new.target.name, options, ADAM_OPTIONS);
     const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0 } = options;
     checkList(new.target.name, "betas", betas);
     [0, 1].forEach((i) =>
@@ -201,7 +204,7 @@ export class Adam extends Optimizer {
 export class AdamW extends Adam {
   /** An optimizer for `parameters`; the weight decay is 0.01 by default. */
   constructor(parameters: readonly Variable[], options: AdamOptions = {}) {
-    checkOptions("AdamW", options, ["lr", "betas", "eps", "weightDecay"]);
+    checkOptions("AdamW", options, ADAM_OPTIONS);
     super(parameters, { weightDecay: 0.01, ...options });
   }
 

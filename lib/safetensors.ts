@@ -13,7 +13,14 @@
  * (F4, F6_*), and to run on a big-endian machine's byte order: bytes are taken as they are.
  */
 
-import { checkInstance, checkNumbers, checkObject, checkString, refuse } from "./check.ts";
+import {
+  checkInstance,
+  checkIterable,
+  checkNumbers,
+  checkObject,
+  checkString,
+  refuse,
+} from "./check.ts";
 import { quote } from "./data/brief.ts";
 import { FORBIDDEN, foreignFormat, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
 
@@ -233,9 +240,7 @@ export function serializeSafetensors(
   tensors: Iterable<readonly [string, SafetensorsInput]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  if (typeof tensors?.[Symbol.iterator] !== "function") {
-    refuse("serializeSafetensors", "tensors", "pairs of name and tensor", tensors);
-  }
+  checkIterable("serializeSafetensors", "tensors", tensors, "pairs of name and tensor");
   checkObject("serializeSafetensors", "metadata", metadata);
   const list = Array.from(tensors, (pair, i) => {
     if (!Array.isArray(pair)) {

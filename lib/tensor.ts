@@ -191,8 +191,7 @@ export class Tensor {
     this.size = checkShape(op.name, this.shape);
     this.dtype = op.dtype?.(inputs, attrs) ?? "f32";
     op.below?.(this).forEach((limit, i) => {
-      const data = limit === undefined ? undefined : constantData(inputs[i]!);
-      if (data) checkBelow(op.name, `input ${i}`, data, limit!);
+      if (limit !== undefined) checkIndices(op.name, `input ${i}`, inputs[i]!, limit);
     });
   }
 
@@ -232,6 +231,12 @@ export function checkBelow(op: string, name: string, data: TensorData, limit: nu
   throw new ArgumentError(
     `${op}: ${name} has ${data[at]} at ${at}, and there are ${limit}: 0 to ${limit - 1}`,
   );
+}
+
+/** Throws where the host knows a value of `x`, argument `name` of `op`, that is none of `limit` indices. */
+export function checkIndices(op: string, name: string, x: Tensor, limit: number): void {
+  const data = constantData(x);
+  if (data) checkBelow(op, name, data, limit);
 }
 
 /**
@@ -524,7 +529,7 @@ const PACK_LIMIT = 2 ** 25;
  * @throws {ArgumentError} for what is no list of variables.
  */
 export function packVariables(variables: readonly Variable[]): Variable[] {
-  checkVariables("packVariables", variables);
+  checkVariables("packVariables", "variables", variables);
   const groups: { parts: Variable[]; offsets: number[]; size: number }[] = [];
   for (const variable of variables.map((v) => v.stored ?? v)) {
     const size = Math.ceil(variable.size / PACK_ALIGNMENT) * PACK_ALIGNMENT;
@@ -562,8 +567,7 @@ export interface Update {
 export function checkUpdate(op: string, name: string, update: Update): void {
   checkObject(op, name, update);
   const { targets, value, reads = [], kernels } = update;
-  checkList(op, `${name}.targets`, targets);
-  targets.forEach((x) => checkInstance(op, `${name}.targets`, x, Variable));
+  checkVariables(op, `${name}.targets`, targets);
   checkList(op, `${name}.reads`, reads);
   reads.forEach((x) => checkTensor(op, `${name}.reads`, x));
   if (value !== undefined) checkTensor(op, `${name}.value`, value);
@@ -571,10 +575,14 @@ export function checkUpdate(op: string, name: string, update: Update): void {
   if (targets.length === 0) refuse(op, `${name}.targets`, "one variable or more", targets);
 }
 
-/** Throws unless `variables` is a list of variables. */
-export function checkVariables(op: string, variables: unknown): asserts variables is Variable[] {
-  checkList(op, "variables", variables);
-  variables.forEach((x, i) => checkInstance(op, `variables[${i}]`, x, Variable));
+/** Throws unless argument `name` of `op` is a list of variables. */
+export function checkVariables(
+  op: string,
+  name: string,
+  variables: unknown,
+): asserts variables is Variable[] {
+  checkList(op, name, variables);
+  variables.forEach((x, i) => checkInstance(op, `${name}[${i}]`, x, Variable));
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 
 import { shown } from "../check.ts";
+import { formatShape, sizeOf } from "../shape.ts";
 import { brief } from "./brief.ts";
 import { DataError, type DataErrorCode } from "./error.ts";
 
@@ -82,7 +83,7 @@ export const listed = (classes: readonly string[]): string => brief(classes.join
 
 /** Refuses what is no Uint8Array with an element for each of `shape`. */
 function checkBytes(name: string, bytes: unknown, shape: readonly number[], code: DataErrorCode) {
-  const size = shape.reduce((a, b) => a * b, 1), wanted = `[${shape.join(", ")}]`;
+  const size = sizeOf(shape), wanted = formatShape(shape);
   if (!(bytes instanceof Uint8Array)) {
     const what = `is ${shown(bytes)}; give a Uint8Array of ${wanted}`;
     throw new DataError("unsupported-type", name, what);

@@ -189,7 +189,8 @@ export async function readImageDataset(
 
 /**
  * Loads one split of Fashion-MNIST from its files, gzipped as they are published or unpacked (without
- * the `.gz` in their names) as torchvision leaves them. Deno only (it opens files). Resolves only after both files have ended cleanly; the 60,000 training images take about a quarter of a second.
+ * the `.gz` in their names) as torchvision leaves them. Deno only (it opens files). Resolves only after
+ * both files have ended cleanly; the 60,000 training images take about a quarter of a second.
  *
  * The images must be 28×28 and the labels 0 to 9; their number is the files' own, up to the published
  * one, so that a small set of the same form can be used in tests. `ensureFashionMnist` with `verify`

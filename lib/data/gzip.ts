@@ -97,9 +97,11 @@ export function gunzip(
  * @example
  * ```ts
  * import { unpacked } from "./gzip.ts";
+ * import { assertEquals } from "@std/assert";
+ *
  * const bare = new Blob([new Uint8Array([0, 0, 8, 1])]).stream();
  * const bytes = await new Response(unpacked(bare, "labels")).bytes();
- * if (bytes.length !== 4) throw new Error("not as it is");
+ * assertEquals(bytes, new Uint8Array([0, 0, 8, 1]));
  * ```
  */
 export function unpacked(

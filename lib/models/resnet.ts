@@ -142,7 +142,6 @@ export class Bottleneck extends Module {
     super();
     checkChannels("Bottleneck", inChannels, outChannels);
     const { use1x1conv, stride } = blockOptions("Bottleneck", options);
-    checkNumber("Bottleneck", "outChannels", outChannels, { integer: true, min: 1 });
     const channels = outChannels / Bottleneck.expansion;
     if (!Number.isInteger(channels)) {
       refuse("Bottleneck", "outChannels", "a multiple of 4", outChannels);

@@ -11,10 +11,10 @@ import {
   checkBoolean,
   checkFunction,
   checkInstance,
+  checkIterable,
   checkNumber,
   checkOptions,
   checkString,
-  refuse,
   toFloats,
 } from "../check.ts";
 import { checkList, formatShape, sameShape, type Shape } from "../shape.ts";
@@ -360,9 +360,7 @@ export class ModuleList extends Module {
   /** The modules in order. */
   constructor(modules: Iterable<Module> = []) {
     super();
-    if (typeof modules?.[Symbol.iterator] !== "function") {
-      refuse("ModuleList", "modules", "a list of modules", modules);
-    }
+    checkIterable("ModuleList", "modules", modules, "a list of modules");
     for (const module of modules) this.append(module);
   }
 

@@ -11,7 +11,7 @@ import { arrays, perThread } from "../kernel.ts";
 import { formatShape, type Pair, pair, sameShape, ShapeError } from "../shape.ts";
 import {
   apply,
-  checkBelow,
+  checkIndices,
   checkTensor,
   constant,
   constantData,
@@ -62,8 +62,7 @@ export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = 
   checkTensor("gather", "records", records, "u8");
   checkTensor("gather", "indices", indices, "u32");
   if (dtype !== "f32" && dtype !== "u32") refuse("gather", "dtype", "f32 or u32", dtype);
-  const data = constantData(indices);
-  if (data && records.rank > 0) checkBelow("gather", "indices", data, records.shape[0]!);
+  if (records.rank > 0) checkIndices("gather", "indices", indices, records.shape[0]!);
   return apply(Gather, [records, indices], { dtype });
 }
 
@@ -168,10 +167,9 @@ export function resizeBilinear(x: Tensor, size: Pair): Tensor {
   if (x.rank !== 4) {
     throw new ShapeError(`resizeBilinear: wants [N, C, H, W], got ${formatShape(x.shape)}`);
   }
-  const at = constantData(x)?.findIndex((v) => !Number.isInteger(v) || v < 0 || v > 255) ?? -1;
-  if (at >= 0) {
-    refuse("resizeBilinear", `x, value ${at},`, "a pixel, 0 to 255", constantData(x)![at]);
-  }
+  const pixels = constantData(x) ?? new Float32Array();
+  const at = pixels.findIndex((v) => !Number.isInteger(v) || v < 0 || v > 255);
+  if (at >= 0) refuse("resizeBilinear", `x, value ${at},`, "a pixel, 0 to 255", pixels[at]);
   const out = pair("resizeBilinear", "size", size, 1);
   const sides = [...x.shape.slice(2), ...out];
   if (sides.some((side) => side > MOST_PIXELS)) {

@@ -1,12 +1,14 @@
 /**
  * Elementwise operations with NumPy broadcasting. All throw an ArgumentError for what is no operand,
- * and a ShapeError for one that is not f32 or does not broadcast. Each is one WGSL expression, so that the planner
- * can fuse a chain of them by substitution; `T` stands for `f32` or `vec4f`.
+ * and a ShapeError for one that is not f32 or does not broadcast. Each is one WGSL expression, so that
+ * the planner can fuse a chain of them by substitution; `T` stands for `f32` or `vec4f`, `U` for the
+ * type of its bits.
  *
  * @module
  */
 
 import { refuse } from "../check.ts";
+import { isNaNOf } from "../kernel.ts";
 import { broadcastShapes } from "../shape.ts";
 import { apply, checkTensor, type Op, Tensor, tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
@@ -84,7 +86,7 @@ const Where = elementwise(
 /** `b`, or `a` where that is NaN. */
 const OrNaN = elementwise(
   "orNaN",
-  "select(b, a, (bitcast<U>(a) & U(0x7fffffffu)) > U(0x7f800000u))",
+  `select(b, a, ${isNaNOf("a", "T")})`,
   (g, _, [a]) => [null, apply(OrNaN, [a!, g], {})],
 );
 

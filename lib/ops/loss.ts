@@ -7,7 +7,7 @@
 import { checkNumber, checkOptions } from "../check.ts";
 import { arrays, isNaNOf, perThread, summing } from "../kernel.ts";
 import { formatShape, ShapeError } from "../shape.ts";
-import { apply, checkBelow, checkTensor, constantData, type Op, type Tensor } from "../tensor.ts";
+import { apply, checkIndices, checkTensor, type Op, type Tensor } from "../tensor.ts";
 import { exp, mul, neg, orNaN, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 
@@ -83,8 +83,7 @@ const OneHot: Op<{ classes: number }> = {
 export function oneHot(labels: Tensor, classes: number): Tensor {
   checkTensor("oneHot", "labels", labels, "u32");
   checkNumber("oneHot", "classes", classes, { integer: true, min: 1 });
-  const data = constantData(labels);
-  if (data) checkBelow("oneHot", "labels", data, classes);
+  checkIndices("oneHot", "labels", labels, classes);
   return apply(OneHot, [labels], { classes });
 }
 
@@ -99,8 +98,7 @@ function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
       }`,
     );
   }
-  const data = constantData(labels);
-  if (data) checkBelow(op, "labels", data, logits.shape[1]!);
+  checkIndices(op, "labels", labels, logits.shape[1]!);
 }
 
 /** Settings of {@link crossEntropy}. */

@@ -153,15 +153,9 @@ const BatchNorm: Op<{ eps: number }> = {
   },
 };
 
-function checkChannels(
-  op: string,
-  x: Tensor,
-  vectors: Readonly<Record<string, Tensor>>,
-  eps: number,
-): void {
+function checkChannels(op: string, x: Tensor, vectors: Readonly<Record<string, Tensor>>): void {
   checkTensor(op, "x", x, "f32");
   Object.entries(vectors).forEach(([name, vector]) => checkTensor(op, name, vector, "f32"));
-  checkNumber(op, "eps", eps, { min: 0 });
   if (x.rank < 2) throw new ShapeError(`${op}: input needs a channel axis, got ${x}`);
   for (const [name, vector] of Object.entries(vectors)) {
     if (vector.rank !== 1 || vector.size !== x.shape[1]) {
@@ -176,7 +170,7 @@ function checkChannels(
 
 /** Mean and biased variance of each channel, `[N, C, …]` → `[2, C]`. */
 export function channelMoments(x: Tensor): Tensor {
-  checkChannels("channelMoments", x, {}, 0);
+  checkChannels("channelMoments", x, {});
   return apply(ChannelMoments, [x], { axis: 1 });
 }
 
@@ -189,7 +183,8 @@ export function normalize(
   beta: Tensor,
   eps = 1e-5,
 ): Tensor {
-  checkChannels("normalize", x, { mean, variance, gamma, beta }, eps);
+  checkChannels("normalize", x, { mean, variance, gamma, beta });
+  checkNumber("normalize", "eps", eps, { min: 0 });
   const scale = div(gamma, sqrt(add(variance, eps)));
   return add(mul(sub(x, along(x, 1, mean)), along(x, 1, scale)), along(x, 1, beta));
 }
@@ -206,7 +201,8 @@ export function batchNorm(
   beta: Tensor,
   eps = 1e-5,
 ): { y: Tensor; moments: Tensor } {
-  checkChannels("batchNorm", x, { gamma, beta }, eps);
+  checkChannels("batchNorm", x, { gamma, beta });
+  checkNumber("batchNorm", "eps", eps, { min: 0 });
   if (count(x, 1) < 2) {
     throw new ShapeError(
       `batchNorm: training needs more than 1 value per channel, got ${formatShape(x.shape)}; ` +
