@@ -17,19 +17,25 @@
  * @module
  */
 
-export { ArgumentError } from "./lib/check.ts";
-export { formatShape, type Pair, type Shape, ShapeError, sizeOf } from "./lib/shape.ts";
-export * from "./lib/device.ts";
-export { bytesOf, createBuffer, freeVariables, readVariables, setVariable } from "./lib/buffers.ts";
+export { ArgumentError } from "./lib/check/arguments.ts";
+export { formatShape, type Pair, type Shape, ShapeError, sizeOf } from "./lib/graph/shape.ts";
+export * from "./lib/device/device.ts";
+export {
+  bytesOf,
+  createBuffer,
+  freeVariables,
+  readVariables,
+  setVariable,
+} from "./lib/device/buffers.ts";
 export {
   arrays,
   type Binding,
+  type KernelChoice,
   type KernelSpec,
   perThread,
-  type Schedule,
   type Target,
   type Tuned,
-} from "./lib/kernel.ts";
+} from "./lib/kernels/kernel.ts";
 export {
   apply,
   assign,
@@ -54,7 +60,7 @@ export {
   Variable,
   type VariableStorage,
   withScope,
-} from "./lib/tensor.ts";
+} from "./lib/graph/tensor.ts";
 export {
   add,
   div,
@@ -86,18 +92,24 @@ export {
   softmax,
 } from "./lib/ops/loss.ts";
 export { cropFlip, gather, resizeBilinear } from "./lib/ops/data.ts";
-export { grad } from "./lib/grad.ts";
-export { evaluate, type Feeds, Plan, PlanError, type PlanOptions } from "./lib/plan.ts";
+export { grad } from "./lib/ops/grad.ts";
+export { evaluate, type Feeds, Plan, PlanError, type PlanOptions } from "./lib/plan/plan.ts";
 export type { Part, Step } from "./lib/plan/steps.ts";
-export type { Convolution, Problem, Product } from "./lib/schedule.ts";
-export * from "./lib/random.ts";
-export * from "./lib/metrics.ts";
-export * from "./lib/safetensors.ts";
+export type { Convolution, Problem, Product } from "./lib/kernels/choice.ts";
+export * from "./lib/graph/random.ts";
+export * from "./lib/train/metrics.ts";
+export * from "./lib/formats/safetensors.ts";
 export * from "./lib/data/error.ts";
 export { type ByteStream, gunzip } from "./lib/data/gzip.ts";
 export * from "./lib/data/idx.ts";
 export * from "./lib/data/fashion_mnist.ts";
-export * from "./lib/data/photo.ts";
+export {
+  type ImageDataset,
+  type NamedStream,
+  readImageDataset,
+  type ReadOptions,
+} from "./lib/data/dataset.ts";
+export * from "./lib/files/fashion_mnist.ts";
 export {
   collectCalls,
   collectUpdates,
@@ -110,19 +122,24 @@ export {
 } from "./lib/nn/module.ts";
 export * from "./lib/nn/init.ts";
 export * from "./lib/nn/layers.ts";
-export * from "./lib/models/resnet.ts";
-export * from "./lib/optim.ts";
-export * from "./lib/summary.ts";
-export * from "./lib/onnx.ts";
-export { DeviceDataset, evaluateAccuracy, type Progress, type Watch } from "./lib/evaluate.ts";
-export * from "./lib/predict.ts";
-export * from "./lib/train_config.ts";
-export { learningRate } from "./lib/recipe.ts";
-export * from "./lib/tune.ts";
-export type { TimingOptions } from "./lib/timing.ts";
-export * from "./lib/ceiling.ts";
-export * from "./lib/profile.ts";
-export * from "./lib/train.ts";
+export * from "./lib/nn/resnet.ts";
+export * from "./lib/nn/optim.ts";
+export * from "./lib/nn/summary.ts";
+export * from "./lib/formats/onnx.ts";
+export {
+  DeviceDataset,
+  evaluateAccuracy,
+  type Progress,
+  type Watch,
+} from "./lib/train/evaluator.ts";
+export * from "./lib/train/predict.ts";
+export * from "./lib/train/config.ts";
+export { learningRate } from "./lib/train/recipe.ts";
+export * from "./lib/measure/tune.ts";
+export type { TimingOptions } from "./lib/measure/timing.ts";
+export * from "./lib/measure/ceiling.ts";
+export * from "./lib/measure/profile.ts";
+export * from "./lib/train/trainer.ts";
 export {
   type Checkpoint,
   CHECKPOINT_FILES,
@@ -135,4 +152,4 @@ export {
   MAX_RUN_BYTES,
   MAX_TENSOR_BYTES,
   type RunState,
-} from "./lib/checkpoint.ts";
+} from "./lib/train/checkpoint.ts";

@@ -6,6 +6,6 @@
  * @module
  */
 
-import { cacheFolder } from "../lib/tune_cache.ts";
+import { cacheFolder } from "../lib/files/tuned.ts";
 
 console.log(cacheFolder() ?? "runs/no-cache");

@@ -6,13 +6,13 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
-import { CheckpointError } from "../lib/checkpoint.ts";
+import { CheckpointError } from "../lib/train/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
-import { DeviceError } from "../lib/device.ts";
-import { PlanError } from "../lib/plan.ts";
-import { SafetensorsError } from "../lib/safetensors.ts";
-import { ShapeError } from "../lib/shape.ts";
-import { CONFIG_FIELDS, DEFAULT_CONFIG, type TrainConfig } from "../lib/train_config.ts";
+import { DeviceError } from "../lib/device/device.ts";
+import { PlanError } from "../lib/plan/plan.ts";
+import { SafetensorsError } from "../lib/formats/safetensors.ts";
+import { ShapeError } from "../lib/graph/shape.ts";
+import { CONFIG_FIELDS, DEFAULT_CONFIG, type TrainConfig } from "../lib/train/config.ts";
 
 /** A wrong command line. */
 export class UsageError extends Error {

@@ -1,10 +1,10 @@
 /**
- * `deno task data`: gets Fashion-MNIST. Parse, call, print; the work is in `lib/data/download.ts`.
+ * `deno task data`: gets Fashion-MNIST. Parse, call, print; the work is in `lib/files/download.ts`.
  *
  * @module
  */
 
-import { ensureFashionMnist, type EnsureOptions } from "../lib/data/download.ts";
+import { ensureFashionMnist, type EnsureOptions } from "../lib/files/download.ts";
 import { type Flags, runCommand } from "./cli.ts";
 import { TrainReporter } from "./train_reporter.ts";
 

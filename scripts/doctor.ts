@@ -1,12 +1,12 @@
 /**
  * `deno task doctor`: whether this machine can train. Parse, call, print; the work is in
- * `lib/doctor.ts`.
+ * `scripts/doctor/look.ts`.
  *
  * @module
  */
 
-import { type DoctorOptions, examine, type Finding } from "../lib/doctor.ts";
-import { VERSION } from "../lib/train_config.ts";
+import { type DoctorOptions, examine, type Finding } from "./doctor/look.ts";
+import { VERSION } from "../lib/train/config.ts";
 import { runCommand } from "./cli.ts";
 
 const usage = () =>

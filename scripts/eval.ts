@@ -1,16 +1,16 @@
 /**
  * `deno task eval`: how well a trained network does on the test images. Parse, call, print; the work
- * is in `lib/evaluate.ts` and `lib/metrics.ts`.
+ * is in `lib/train/evaluator.ts` and `lib/train/metrics.ts`.
  *
  * @module
  */
 
-import { loadFashionMnist } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice } from "../lib/device.ts";
-import { DeviceDataset, Evaluator } from "../lib/evaluate.ts";
-import { classMetrics, confusionMatrix, type Predictions } from "../lib/metrics.ts";
-import { DEFAULT_CONFIG } from "../lib/train_config.ts";
-import { loadTrained } from "../lib/trained.ts";
+import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
+import { defaultDevice } from "../lib/device/device.ts";
+import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
+import { classMetrics, confusionMatrix, type Predictions } from "../lib/train/metrics.ts";
+import { DEFAULT_CONFIG } from "../lib/train/config.ts";
+import { loadTrained } from "../lib/files/trained.ts";
 import { type Flags, runCommand, setting, table } from "./cli.ts";
 import { TrainReporter } from "./train_reporter.ts";
 

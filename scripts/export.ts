@@ -1,17 +1,17 @@
 /**
  * `deno task export`: a trained network as a file for other programs. Parse, call, print; the work is
- * in `lib/onnx.ts` and `lib/checkpoint.ts`.
+ * in `lib/formats/onnx.ts` and `lib/train/checkpoint.ts`.
  *
  * @module
  */
 
 import { resolve } from "node:path";
-import { encodeStateDict } from "../lib/checkpoint.ts";
+import { encodeStateDict } from "../lib/train/checkpoint.ts";
 import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
-import { encodeOnnx, OnnxError } from "../lib/onnx.ts";
-import { writeFileWhole } from "../lib/run_files.ts";
-import { DEFAULT_CONFIG, VERSION } from "../lib/train_config.ts";
-import { loadTrained, type Trained } from "../lib/trained.ts";
+import { encodeOnnx, OnnxError } from "../lib/formats/onnx.ts";
+import { writeFileWhole } from "../lib/files/write.ts";
+import { DEFAULT_CONFIG, VERSION } from "../lib/train/config.ts";
+import { loadTrained, type Trained } from "../lib/files/trained.ts";
 import { choice, type Flags, runCommand, setting, UsageError } from "./cli.ts";
 
 const FORMATS = ["safetensors", "onnx"] as const;

@@ -1,6 +1,6 @@
 /**
  * `deno task predict`: what garments are on pictures. Parse, call, print; the work is in
- * `lib/data/image_file.ts`, `lib/data/photo.ts` and `lib/predict.ts`.
+ * `scripts/predict/image_file.ts`, `scripts/predict/photo.ts` and `lib/train/predict.ts`.
  *
  * @module
  */
@@ -12,12 +12,12 @@ import {
   MAX_IMAGE_BYTES,
   MAX_IMAGE_PIXELS,
   readImageBytes,
-} from "../lib/data/image_file.ts";
-import { type Garment, prepareGarment } from "../lib/data/photo.ts";
-import { Device } from "../lib/device.ts";
-import { likeliest, predict } from "../lib/predict.ts";
-import { DEFAULT_CONFIG } from "../lib/train_config.ts";
-import { loadTrained } from "../lib/trained.ts";
+} from "./predict/image_file.ts";
+import { type Garment, prepareGarment } from "./predict/photo.ts";
+import { Device } from "../lib/device/device.ts";
+import { likeliest, predict } from "../lib/train/predict.ts";
+import { DEFAULT_CONFIG } from "../lib/train/config.ts";
+import { loadTrained } from "../lib/files/trained.ts";
 import { choice, type Flags, runCommand, setting, UsageError } from "./cli.ts";
 
 /** Classes that are named for an image. */
@@ -86,7 +86,7 @@ async function run({ values, on, words }: Flags<"invert" | "resize", "json">): P
   const all: Read[] = [];
   for (const image of images) all.push(await read(image, invert));
   const garments = all.flatMap((one) => "garment" in one ? [one.garment] : []);
-  using device = await Device.request({ schedule: garments.length < MANY ? "naive" : "auto" });
+  using device = await Device.request({ choice: garments.length < MANY ? "naive" : "auto" });
   const pixels = new Uint8Array(garments.length * 28 * 28);
   garments.forEach((garment, i) => pixels.set(garment.pixels, i * 28 * 28));
   const set = { images: pixels, count: garments.length, height: 28, width: 28 };

@@ -1,21 +1,28 @@
 /**
  * `deno task profile`: where the time of a training step goes. Parse, call, print; the work is in
- * `lib/profile.ts`.
+ * `lib/measure/profile.ts`.
  *
  * @module
  */
 
-import { type Ceiling, measureCeiling } from "../lib/ceiling.ts";
-import { FASHION_MNIST_CLASSES, type ImageDataset } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice, type Device } from "../lib/device.ts";
-import { DeviceDataset } from "../lib/evaluate.ts";
-import { type Feeds, Plan } from "../lib/plan.ts";
-import { chromeTrace, type Cost, costsBy, type Profile, profilePlan } from "../lib/profile.ts";
-import { Random } from "../lib/random.ts";
-import { formatShape } from "../lib/shape.ts";
-import { input } from "../lib/tensor.ts";
-import { Trainer } from "../lib/train.ts";
-import { DEFAULT_CONFIG, MODELS, trainConfig } from "../lib/train_config.ts";
+import { type Ceiling, measureCeiling } from "../lib/measure/ceiling.ts";
+import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
+import type { ImageDataset } from "../lib/data/dataset.ts";
+import { defaultDevice, type Device } from "../lib/device/device.ts";
+import { DeviceDataset } from "../lib/train/evaluator.ts";
+import { type Feeds, Plan } from "../lib/plan/plan.ts";
+import {
+  chromeTrace,
+  type Cost,
+  costsBy,
+  type Profile,
+  profilePlan,
+} from "../lib/measure/profile.ts";
+import { Random } from "../lib/graph/random.ts";
+import { formatShape } from "../lib/graph/shape.ts";
+import { input } from "../lib/graph/tensor.ts";
+import { Trainer } from "../lib/train/trainer.ts";
+import { DEFAULT_CONFIG, MODELS, trainConfig } from "../lib/train/config.ts";
 import { type Flags, modelName, runCommand, setting, table } from "./cli.ts";
 
 const { batchSize, resize, model } = DEFAULT_CONFIG;

@@ -6,10 +6,11 @@
  */
 
 import { DataError } from "../lib/data/error.ts";
-import { type ImageDataset, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice } from "../lib/device.ts";
-import { DeviceDataset, Evaluator } from "../lib/evaluate.ts";
-import { loadTrained } from "../lib/trained.ts";
+import type { ImageDataset } from "../lib/data/dataset.ts";
+import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
+import { defaultDevice } from "../lib/device/device.ts";
+import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
+import { loadTrained } from "../lib/files/trained.ts";
 import { runCommand, UsageError } from "./cli.ts";
 import { latestRun, readRun, type Reported, saveTested } from "./report/run.ts";
 import { TrainReporter } from "./train_reporter.ts";

@@ -1,16 +1,16 @@
 /**
  * `deno task shapes`: the notebook's trace of shapes. Parse, call, print; the work is in
- * `lib/summary.ts`.
+ * `lib/nn/summary.ts`.
  *
  * @module
  */
 
-import { Device, DeviceError } from "../lib/device.ts";
-import { Random } from "../lib/random.ts";
-import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/shape.ts";
-import { formatSummary, runLayers, summarize } from "../lib/summary.ts";
-import { input, tensor } from "../lib/tensor.ts";
-import { DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
+import { Device, DeviceError } from "../lib/device/device.ts";
+import { Random } from "../lib/graph/random.ts";
+import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/graph/shape.ts";
+import { formatSummary, runLayers, summarize } from "../lib/nn/summary.ts";
+import { input, tensor } from "../lib/graph/tensor.ts";
+import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
 import { type Flags, modelName, runCommand, UsageError } from "./cli.ts";
 import { networkMermaid } from "./report/network.ts";
 
@@ -111,7 +111,7 @@ export async function main(args: string[]): Promise<number> {
 async function findDevice(): Promise<Device | undefined> {
   try {
     // For one pass, the kernels that compile fastest: the fast ones take a software adapter longer.
-    return await Device.request({ schedule: "naive" });
+    return await Device.request({ choice: "naive" });
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
     console.error("no WebGPU adapter here: the shapes are inferred, the layers do not run");

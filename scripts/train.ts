@@ -1,19 +1,20 @@
 /**
  * `deno task train`: trains a ResNet on Fashion-MNIST. Parse, call, print; the work is in
- * `lib/train.ts`, the files are `lib/run_dir.ts`'s.
+ * `lib/train/trainer.ts`, the files are `lib/files/run.ts`'s.
  *
  * @module
  */
 
-import type { Checkpoint } from "../lib/checkpoint.ts";
-import { ensureFashionMnist } from "../lib/data/download.ts";
-import { type ImageDataset, loadFashionMnist } from "../lib/data/fashion_mnist.ts";
-import { defaultDevice, type Device } from "../lib/device.ts";
-import { PlanError } from "../lib/plan.ts";
-import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/run_dir.ts";
-import { WriteError } from "../lib/run_files.ts";
-import { tunedDigest } from "../lib/schedule.ts";
-import { NonFiniteError, SingleImageError, Trainer } from "../lib/train.ts";
+import type { Checkpoint } from "../lib/train/checkpoint.ts";
+import { ensureFashionMnist } from "../lib/files/download.ts";
+import type { ImageDataset } from "../lib/data/dataset.ts";
+import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
+import { defaultDevice, type Device } from "../lib/device/device.ts";
+import { PlanError } from "../lib/plan/plan.ts";
+import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/files/run.ts";
+import { WriteError } from "../lib/files/write.ts";
+import { tunedDigest } from "../lib/kernels/choice.ts";
+import { NonFiniteError, SingleImageError, Trainer } from "../lib/train/trainer.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -25,8 +26,8 @@ import {
   SCHEDULES,
   type TrainConfig,
   trainConfig,
-} from "../lib/train_config.ts";
-import { readTuned } from "../lib/tune_cache.ts";
+} from "../lib/train/config.ts";
+import { readTuned } from "../lib/files/tuned.ts";
 import { type Command, type Flags, isKnown, runCommand, UsageError } from "./cli.ts";
 import { RunRecorder } from "./report/recorder.ts";
 import { Stop } from "./stop.ts";
@@ -66,7 +67,7 @@ The data are fetched the first time. Results go to stdout, one line an epoch; al
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
                     run's own, and only --epochs and --out may change; a cosine then
                     reaches to the new end
-  --no-tuned        do without the schedules that deno task tune found to be fastest here
+  --no-tuned        do without the kernels that deno task tune found to be fastest here
   -h, --help        this text
 
 The loss is the mean over the epoch's batches. (The notebook divides by a count of batches that it
@@ -168,12 +169,12 @@ interface GoOn {
   command: string;
 }
 
-/** Lets a device use the schedules that were measured on it, if there are any. */
+/** Lets a device use the kernels that were measured best on it, if there are any. */
 async function useTuned(device: Device, reporter: TrainReporter): Promise<void> {
   try {
     const tuned = await readTuned(device);
     tuned.forEach((choice, key) => device.tuned.set(key, choice));
-    if (tuned.size > 0) await reporter.say(`${tuned.size} schedules by \`deno task tune\``);
+    if (tuned.size > 0) await reporter.say(`${tuned.size} choices by \`deno task tune\``);
   } catch (error) {
     await reporter.say(`warning: ${(error as Error).message}`);
   }
@@ -226,9 +227,9 @@ async function train(
       `note: the run was on ${before.adapter}; on another adapter the last bits may differ`,
     );
   }
-  if (before && before.schedules !== await tunedDigest(device.tuned)) {
+  if (before && before.tuned !== await tunedDigest(device.tuned)) {
     await reporter.say(
-      "note: the run used other schedules than `deno task tune` has found here by now; the last " +
+      "note: the run used other kernels than `deno task tune` has found here by now; the last " +
         "bits may differ",
     );
   }

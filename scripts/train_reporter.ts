@@ -6,9 +6,9 @@
  */
 
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
-import type { Progress as Download } from "../lib/data/download.ts";
-import type { Progress } from "../lib/evaluate.ts";
-import type { TuneProgress } from "../lib/tune.ts";
+import type { Progress as Download } from "../lib/files/download.ts";
+import type { Progress } from "../lib/train/evaluator.ts";
+import type { TuneProgress } from "../lib/measure/tune.ts";
 
 /** Seconds between two lines of a log. */
 const LOG_INTERVAL = 30;

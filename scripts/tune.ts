@@ -1,16 +1,16 @@
 /**
- * `deno task tune`: measures the schedules on this adapter and keeps the winners for training. Parse,
- * call, print; the work is in `lib/tune.ts`, the file is `lib/tune_cache.ts`'s.
+ * `deno task tune`: measures which kernels are fastest on this adapter, for training. Parse,
+ * call, print; the work is in `lib/measure/tune.ts`, the file is `lib/files/tuned.ts`'s.
  *
  * @module
  */
 
-import { type Ceiling, measureCeiling } from "../lib/ceiling.ts";
-import { Device } from "../lib/device.ts";
-import { problemFlops, problemKey } from "../lib/schedule.ts";
-import { DEFAULT_CONFIG, MODELS } from "../lib/train_config.ts";
-import { trainingGraph, tune, type Tuning } from "../lib/tune.ts";
-import { cacheFolder, readTuned, writeTuned } from "../lib/tune_cache.ts";
+import { type Ceiling, measureCeiling } from "../lib/measure/ceiling.ts";
+import { Device } from "../lib/device/device.ts";
+import { problemFlops, problemKey } from "../lib/kernels/choice.ts";
+import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
+import { trainingGraph, tune, type Tuning } from "../lib/measure/tune.ts";
+import { cacheFolder, readTuned, writeTuned } from "../lib/files/tuned.ts";
 import { type Flags, modelName, runCommand, setting, table, UsageError } from "./cli.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
@@ -21,7 +21,7 @@ const BUDGET = 120;
 const usage = () =>
   `usage: deno task tune [--budget SECONDS] [--batch-size N] [--resize N] [--model NAME] [--json]
 
-Measures which schedules compute a training step's convolutions and matrix products fastest on this
+Measures which kernels compute a training step's convolutions and matrix products fastest on this
 adapter, the most expensive first, and keeps those that are clearly faster than what rules choose:
 deno task train uses them from then on. What the budget does not reach stays as it was. Nothing else
 should run meanwhile.
@@ -30,12 +30,12 @@ should run meanwhile.
   --batch-size N    images of a step (${batchSize})
   --resize N        size of the images (${resize})
   --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
-  --json            print one JSON object instead of the table, with all times, and which schedules
+  --json            print one JSON object instead of the table, with all times, and which kernels
                     were refused by compiler or device, or skipped as hopeless, and why
   -h, --help        this text
 
 Winners hold for one batch size and image size; tune for others too, all are kept. The table goes
-to stdout, all else to stderr, also a line for each schedule that was refused. GFLOP/s are those of
+to stdout, all else to stderr, also a line for each kernel that was refused. GFLOP/s are those of
 the direct computation, so Winograd's may exceed the measured ceiling: what multiply-adds reach that
 never leave the registers.
 
@@ -73,8 +73,8 @@ function settingsOf(
 }
 
 /** 10⁹ operations per second of a problem's direct computation; undefined where it was not timed. */
-function gflops({ problem, schedule, milliseconds }: Tuning): number | undefined {
-  const ms = milliseconds.get(schedule);
+function gflops({ problem, choice, milliseconds }: Tuning): number | undefined {
+  const ms = milliseconds.get(choice);
   return ms && problemFlops(problem) / ms / 1e6;
 }
 
@@ -84,18 +84,18 @@ const layersOf = ({ layers: [first, ...more] }: Tuning) =>
 
 /** The table of results, and what they come to. */
 export function formatTunings(tunings: readonly Tuning[], { gflops: most }: Ceiling): string {
-  const rows = [["layer", "pass", "schedule", "ms", "GFLOP/s", "of ceiling", "by rule"]];
+  const rows = [["layer", "pass", "kernel", "ms", "GFLOP/s", "of ceiling", "by rule"]];
   for (const tuning of tunings) {
-    const { problem, schedule, rule, milliseconds } = tuning;
-    const speed = gflops(tuning), ms = milliseconds.get(schedule), before = milliseconds.get(rule);
+    const { problem, choice, rule, milliseconds } = tuning;
+    const speed = gflops(tuning), ms = milliseconds.get(choice), before = milliseconds.get(rule);
     rows.push([
       layersOf(tuning),
       problem.kind,
-      speed === undefined ? `${schedule} (not measured)` : schedule,
+      speed === undefined ? `${choice} (not measured)` : choice,
       ms?.toFixed(2) ?? "",
       speed?.toFixed(1) ?? "",
       speed === undefined ? "" : `${(100 * speed / most).toFixed(0)}%`,
-      rule === schedule || before === undefined ? "" : `${rule}, ${before.toFixed(2)} ms`,
+      rule === choice || before === undefined ? "" : `${rule}, ${before.toFixed(2)} ms`,
     ]);
   }
   const measured = tunings.filter((tuning) => gflops(tuning) !== undefined);
@@ -105,15 +105,15 @@ export function formatTunings(tunings: readonly Tuning[], { gflops: most }: Ceil
   return [
     table(rows, (column) => column > 2 && column < 6),
     `ceiling: ${most.toFixed(0)} GFLOP/s of multiply-adds in registers`,
-    `the ${measured.length} measured take ${sum((x) => x.milliseconds.get(x.schedule)!)} ms of a ` +
+    `the ${measured.length} measured take ${sum((x) => x.milliseconds.get(x.choice)!)} ms of a ` +
     `step, and by the rules ${
-      sum((x) => x.milliseconds.get(x.rule) ?? x.milliseconds.get(x.schedule)!)
+      sum((x) => x.milliseconds.get(x.rule) ?? x.milliseconds.get(x.choice)!)
     } ms`,
     ...left > 0 ? [`${left} are not measured: a larger --budget would reach them`] : [],
   ].join("\n");
 }
 
-/** A line for each schedule that cannot be run here: layer, pass, schedule, and the reason. */
+/** A line for each candidate that cannot be run here: layer, pass, candidate, and the reason. */
 export function formatRefused(tunings: readonly Tuning[]): string[] {
   return tunings.flatMap((tuning) =>
     [...tuning.refused].map(([name, why]) =>
@@ -171,7 +171,7 @@ function report(tunings: readonly Tuning[], device: Device, ceiling: Ceiling, se
     problems: tunings.map((tuning) => ({
       problem: problemKey(tuning.problem),
       layers: tuning.layers,
-      schedule: tuning.schedule,
+      choice: tuning.choice,
       rule: tuning.rule,
       milliseconds: Object.fromEntries(tuning.milliseconds),
       refused: Object.fromEntries(tuning.refused),

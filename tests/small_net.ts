@@ -18,7 +18,7 @@ import {
   trainConfig,
   Trainer,
 } from "@resnette/resnette";
-import { RunDirectory } from "../lib/run_dir.ts";
+import { RunDirectory } from "../lib/files/run.ts";
 import { main as evaluate } from "../scripts/eval.ts";
 import { main as exportNet } from "../scripts/export.ts";
 import { main as predict } from "../scripts/predict.ts";

@@ -1,14 +1,24 @@
 /**
- * A data set in memory, and what it must be: looked at once, where it enters, for what does not fit
- * trains as well as what does.
+ * A data set in memory, how it is read from files of images and labels, and what it must be: looked at
+ * once, where it enters, for what does not fit trains as well as what does.
  *
  * @module
  */
 
-import { shown } from "../check.ts";
-import { formatShape, sizeOf } from "../shape.ts";
-import { brief } from "./brief.ts";
+import {
+  checkInstance,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  checkString,
+  refuse,
+  shown,
+} from "../check/arguments.ts";
+import { brief } from "../check/brief.ts";
+import { formatShape, sizeOf } from "../graph/shape.ts";
 import { DataError, type DataErrorCode } from "./error.ts";
+import { type ByteStream, checkSource } from "./gzip.ts";
+import { type IdxStream, readIdx } from "./idx.ts";
 
 /** Grey images and their labels, in memory. */
 export interface ImageDataset {
@@ -91,4 +101,125 @@ function checkBytes(name: string, bytes: unknown, shape: readonly number[], code
   if (bytes.length !== size) {
     throw new DataError(code, name, `has ${bytes.length} values; ${wanted} needs ${size}`);
   }
+}
+
+/** One of the two files of a data set: its bytes, and its name for errors. */
+export interface NamedStream {
+  /** The IDX file, gzipped or not. */
+  stream: ByteStream;
+  /** The file's name. */
+  name: string;
+}
+
+/** How {@linkcode readImageDataset} is to read. */
+export interface ReadOptions {
+  /** The classes' names; a label must be less than their number. */
+  classes: readonly string[];
+  /** `[height, width]` the images must have; any where it is left out. */
+  size?: readonly [number, number];
+  /** The most images there can be; any number where it is left out. */
+  most?: number;
+  /** Keep only the first `limit` images (the files are read to their ends, and checked, all the same). */
+  limit?: number;
+}
+
+/** Throws unless `classes`, an option of `op`, is a list of names. */
+function checkClasses(op: string, classes: unknown): asserts classes is readonly string[] {
+  if (!Array.isArray(classes)) refuse(op, "classes", "a list of names", classes);
+  classes.forEach((name, i) => checkString(op, `classes[${i}]`, name));
+}
+
+/**
+ * Reads images and labels concurrently, and resolves when both files have ended cleanly and agree.
+ * How many there are is the files' own claim.
+ *
+ * @param images IDX of `[count, height, width]` unsigned bytes, gzipped or not
+ * @param labels IDX of `[count]` unsigned bytes, gzipped or not
+ * @param options classes, size and limit
+ * @returns the data set
+ * @throws DataError any that `readIdx` gives; `count-mismatch`; `label-range`. Both sources have
+ * been closed then.
+ * @throws {ArgumentError} where an argument or option is of another kind
+ * @throws RangeError where `limit` is not a positive integer
+ *
+ * @example Two images of one pixel
+ * ```ts
+ * import { readImageDataset } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const gzip = (...bytes: number[]) =>
+ *   new Blob([new Uint8Array(bytes)]).stream().pipeThrough(new CompressionStream("gzip"));
+ * const images = gzip(0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 10, 20);
+ * const labels = gzip(0, 0, 8, 1, 0, 0, 0, 2, 1, 0);
+ * const data = await readImageDataset(
+ *   { stream: images, name: "images.gz" },
+ *   { stream: labels, name: "labels.gz" },
+ *   { classes: ["shirt", "bag"] },
+ * );
+ * assertEquals(data.images, new Uint8Array([10, 20]));
+ * assertEquals(data.classes[data.labels[0]!], "bag");
+ * ```
+ */
+export async function readImageDataset(
+  images: NamedStream,
+  labels: NamedStream,
+  options: ReadOptions,
+): Promise<ImageDataset> {
+  const op = "readImageDataset";
+  for (const [what, given] of Object.entries({ images, labels })) {
+    checkObject(op, what, given);
+    checkInstance(op, `${what}.stream`, given.stream, ReadableStream);
+  }
+  const { classes, limit, most = Infinity, size = [undefined, undefined] } = options ?? {};
+  try {
+    checkSource(op, images.stream, images.name);
+    checkSource(op, labels.stream, labels.name);
+    checkOptions(op, options, ["classes", "size", "most", "limit"]);
+    checkClasses(op, classes);
+    if (!Array.isArray(size) || size.length !== 2) refuse(op, "size", "[height, width]", size);
+    size.forEach((side) => {
+      if (side !== undefined) checkNumber(op, "size", side, { integer: true, min: 1 });
+    });
+    if (most !== Infinity) checkNumber(op, "most", most, { integer: true, min: 0 });
+    if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1)) {
+      throw new RangeError(`${images.name}: limit is ${shown(limit)}; give a positive integer`);
+    }
+  } catch (error) {
+    await Promise.allSettled([images.stream.cancel(), labels.stream.cancel()]);
+    throw error;
+  }
+  const [pixels, marks] = await both(
+    readIdx(images.stream, images.name, { most, shape: [undefined, ...size] }),
+    readIdx(labels.stream, labels.name, { most, shape: [undefined] }),
+    (idx: IdxStream) => idx.cancel(),
+  );
+  if (pixels.count !== marks.count) {
+    await Promise.all([pixels.cancel(), marks.cancel()]);
+    const what = `holds ${marks.count} labels for the ${pixels.count} images of ${images.name}; ` +
+      "take both files from the same set";
+    throw new DataError("count-mismatch", labels.name, what);
+  }
+  const [pixelBytes, markBytes] = await both(pixels.bytes(limit), marks.bytes(limit));
+  checkLabels(labels.name, markBytes, classes);
+  const [, height = 0, width = 0] = pixels.shape;
+  return { images: pixelBytes, labels: markBytes, count: markBytes.length, height, width, classes };
+}
+
+/**
+ * Awaits two at once. Where one fails, the other is awaited as well and given up, so that no file
+ * stays open behind an error; the first one's error is the one reported.
+ */
+async function both<A, B>(
+  a: Promise<A>,
+  b: Promise<B>,
+  giveUp?: (value: A | B) => Promise<void>,
+): Promise<[A, B]> {
+  const [first, second] = await Promise.allSettled([a, b]);
+  if (first.status === "fulfilled" && second.status === "fulfilled") {
+    return [first.value, second.value];
+  }
+  for (const result of [first, second]) {
+    if (result.status === "fulfilled") await giveUp?.(result.value);
+  }
+  throw first.status === "rejected" ? first.reason : (second as PromiseRejectedResult).reason;
 }

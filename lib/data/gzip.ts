@@ -9,7 +9,7 @@
  * @module
  */
 
-import { checkFunction, checkInstance, checkString, refuse } from "../check.ts";
+import { checkFunction, checkInstance, checkString, refuse } from "../check/arguments.ts";
 import { DataError, FETCH_AGAIN } from "./error.ts";
 
 /** A stream of bytes as files, `fetch` and `Blob` hand it out. */

@@ -15,8 +15,8 @@
  */
 
 import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
-import { checkNumber, checkNumbers, checkOptions, shown } from "../check.ts";
-import { brief } from "./brief.ts";
+import { checkNumber, checkNumbers, checkOptions, shown } from "../check/arguments.ts";
+import { brief } from "../check/brief.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
 import { type ByteStream, checkSource, unpacked } from "./gzip.ts";
 

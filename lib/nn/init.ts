@@ -5,11 +5,11 @@
  * @module
  */
 
-import { checkNumber } from "../check.ts";
-import { Random } from "../random.ts";
-import type { Shape } from "../shape.ts";
-import { sizeOf } from "../shape.ts";
-import { checkOrder, checkVariable } from "../tensor.ts";
+import { checkNumber } from "../check/arguments.ts";
+import { Random } from "../graph/random.ts";
+import type { Shape } from "../graph/shape.ts";
+import { sizeOf } from "../graph/shape.ts";
+import { checkOrder, checkVariable } from "../graph/tensor.ts";
 import { Parameter } from "./module.ts";
 
 let generator = new Random(0);

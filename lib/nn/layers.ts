@@ -12,15 +12,15 @@ import {
   checkOptions,
   checkString,
   refuse,
-} from "../check.ts";
+} from "../check/arguments.ts";
 import { conv2d, CONV_WEIGHT_ORDER } from "../ops/conv.ts";
 import { add, mul, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/matmul.ts";
 import { batchNorm, normalize } from "../ops/norm.ts";
 import { checkPool, globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
 import { flatten, select } from "../ops/view.ts";
-import { type Pair, pair } from "../shape.ts";
-import { checkVariable, type Tensor, Variable } from "../tensor.ts";
+import { type Pair, pair } from "../graph/shape.ts";
+import { checkVariable, type Tensor, Variable } from "../graph/tensor.ts";
 import { constantParameter, uniformParameter } from "./init.ts";
 import { Module, noteRunning, type Parameter } from "./module.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { readVariables, setVariable } from "../buffers.ts";
+import { readVariables, setVariable } from "../device/buffers.ts";
 import {
   ArgumentError,
   checkBoolean,
@@ -16,8 +16,8 @@ import {
   checkOptions,
   checkString,
   toFloats,
-} from "../check.ts";
-import { checkList, formatShape, sameShape, type Shape } from "../shape.ts";
+} from "../check/arguments.ts";
+import { checkList, formatShape, sameShape, type Shape } from "../graph/shape.ts";
 import {
   assign,
   checkTensor,
@@ -27,7 +27,7 @@ import {
   type Tensor,
   type Update,
   Variable,
-} from "../tensor.ts";
+} from "../graph/tensor.ts";
 
 /** A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained. */
 export class Parameter extends Variable {}

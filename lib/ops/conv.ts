@@ -11,13 +11,13 @@
  * @module
  */
 
-import { checkOptions } from "../check.ts";
-import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../schedule.ts";
-import { ceil4, formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
-import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { checkOptions } from "../check/arguments.ts";
+import { arrays, type KernelSpec, perThread, type Target } from "../kernels/kernel.ts";
+import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../kernels/choice.ts";
+import { ceil4, formatShape, type Pair, pair, ShapeError, windowCount } from "../graph/shape.ts";
+import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
-import { columnTile, rowTile, type Windows } from "./gemm.ts";
+import { columnTile, rowTile, type Windows } from "../kernels/gemm.ts";
 import { splitCount } from "./matmul.ts";
 import { patches, unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
@@ -44,7 +44,7 @@ function windows(x: Four, y: Four, taps: Two, { stride, padding }: ConvAttrs): W
   return { n, h, w, c, p: y[1], q: y[2], stride, origin, taps, direction: 1 };
 }
 
-/** A pass of the convolution from x `[N, H, W, C]` to `o` channels, as schedules are chosen for it. */
+/** A pass of the convolution from x `[N, H, W, C]` to `o` channels, as a kernel is chosen for it. */
 function passOf(
   kind: Convolution["kind"],
   x: Tensor,

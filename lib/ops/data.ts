@@ -5,10 +5,10 @@
  * @module
  */
 
-import { resampleTable } from "../data/resize.ts";
-import { checkNumber, refuse } from "../check.ts";
-import { arrays, perThread } from "../kernel.ts";
-import { formatShape, type Pair, pair, sameShape, ShapeError } from "../shape.ts";
+import { resampleTable } from "./resize.ts";
+import { checkNumber, refuse } from "../check/arguments.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import { formatShape, type Pair, pair, sameShape, ShapeError } from "../graph/shape.ts";
 import {
   apply,
   checkIndices,
@@ -18,7 +18,7 @@ import {
   type DType,
   type Op,
   type Tensor,
-} from "../tensor.ts";
+} from "../graph/tensor.ts";
 
 const Gather: Op<{ dtype: "f32" | "u32" }> = {
   name: "gather",

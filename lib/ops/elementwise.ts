@@ -7,10 +7,10 @@
  * @module
  */
 
-import { refuse } from "../check.ts";
-import { isNaNOf } from "../kernel.ts";
-import { broadcastShapes } from "../shape.ts";
-import { apply, checkTensor, type Op, Tensor, tensor } from "../tensor.ts";
+import { refuse } from "../check/arguments.ts";
+import { isNaNOf } from "../kernels/kernel.ts";
+import { broadcastShapes } from "../graph/shape.ts";
+import { apply, checkTensor, type Op, Tensor, tensor } from "../graph/tensor.ts";
 import { sumTo } from "./reduce.ts";
 
 /** A tensor, or a number standing for a scalar tensor. */

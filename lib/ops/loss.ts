@@ -4,10 +4,10 @@
  * @module
  */
 
-import { checkNumber, checkOptions } from "../check.ts";
-import { arrays, isNaNOf, perThread, summing } from "../kernel.ts";
-import { formatShape, ShapeError } from "../shape.ts";
-import { apply, checkIndices, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { checkNumber, checkOptions } from "../check/arguments.ts";
+import { arrays, isNaNOf, perThread, summing } from "../kernels/kernel.ts";
+import { formatShape, ShapeError } from "../graph/shape.ts";
+import { apply, checkIndices, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { exp, mul, neg, orNaN, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 

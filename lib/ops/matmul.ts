@@ -4,9 +4,9 @@
  * @module
  */
 
-import { checkBoolean, checkOptions } from "../check.ts";
-import { arrays, type KernelSpec, perThread, summing, type Target } from "../kernel.ts";
-import { chooseTile, type Product } from "../schedule.ts";
+import { checkBoolean, checkOptions } from "../check/arguments.ts";
+import { arrays, type KernelSpec, perThread, summing, type Target } from "../kernels/kernel.ts";
+import { chooseTile, type Product } from "../kernels/choice.ts";
 import {
   broadcastShapes,
   ceil4,
@@ -14,9 +14,9 @@ import {
   sameShape,
   type Shape,
   ShapeError,
-} from "../shape.ts";
-import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
-import { columnTile, rowTile, type Windows } from "./gemm.ts";
+} from "../graph/shape.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import { columnTile, rowTile, type Windows } from "../kernels/gemm.ts";
 import { add, mul } from "./elementwise.ts";
 import { unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";

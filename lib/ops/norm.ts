@@ -5,10 +5,10 @@
  * @module
  */
 
-import { checkNumber } from "../check.ts";
-import { arrays, perThread } from "../kernel.ts";
-import { formatShape, ShapeError } from "../shape.ts";
-import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { checkNumber } from "../check/arguments.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import { formatShape, ShapeError } from "../graph/shape.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, div, mul, sqrt, sub } from "./elementwise.ts";
 import { reductionChunks, sum } from "./reduce.ts";
 import { permute, reshape, select } from "./view.ts";

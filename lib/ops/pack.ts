@@ -5,8 +5,8 @@
  * @module
  */
 
-import { ShapeError } from "../shape.ts";
-import { apply, type Op, type Tensor, type Variable } from "../tensor.ts";
+import { ShapeError } from "../graph/shape.ts";
+import { apply, type Op, type Tensor, type Variable } from "../graph/tensor.ts";
 import { permute } from "./view.ts";
 
 const Pack: Op<{ size: number; offsets: readonly number[] }> = {

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { arrays, perThread } from "../kernel.ts";
-import { ceil4, sizeOf } from "../shape.ts";
-import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import { ceil4, sizeOf } from "../graph/shape.ts";
+import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { narrow, reshape } from "./view.ts";
 
 type Two = readonly [number, number];

@@ -5,10 +5,16 @@
  * @module
  */
 
-import { checkOptions } from "../check.ts";
-import { type Binding, isNaNOf, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { formatShape, type Pair, pair, ShapeError, windowCount } from "../shape.ts";
-import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../tensor.ts";
+import { checkOptions } from "../check/arguments.ts";
+import {
+  type Binding,
+  isNaNOf,
+  type KernelSpec,
+  perThread,
+  type Target,
+} from "../kernels/kernel.ts";
+import { formatShape, type Pair, pair, ShapeError, windowCount } from "../graph/shape.ts";
+import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { mean } from "./reduce.ts";
 import { permute } from "./view.ts";
 

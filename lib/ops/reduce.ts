@@ -5,7 +5,7 @@
  * @module
  */
 
-import { checkBoolean, checkOptions } from "../check.ts";
+import { checkBoolean, checkOptions } from "../check/arguments.ts";
 import {
   checkShape,
   formatShape,
@@ -14,8 +14,8 @@ import {
   sameShape,
   type Shape,
   ShapeError,
-} from "../shape.ts";
-import { apply, checkTensor, type Op, type Tensor } from "../tensor.ts";
+} from "../graph/shape.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { Mul, mul, Neg, neg } from "./elementwise.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
 

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { arrays, perThread } from "../kernel.ts";
-import { shown } from "../check.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import { shown } from "../check/arguments.ts";
 import {
   checkList,
   checkShape,
@@ -16,7 +16,7 @@ import {
   ShapeError,
   sizeOf,
   stridesOf,
-} from "../shape.ts";
+} from "../graph/shape.ts";
 import {
   apply,
   checkTensor,
@@ -26,7 +26,7 @@ import {
   type Op,
   type StridedView,
   type Tensor,
-} from "../tensor.ts";
+} from "../graph/tensor.ts";
 import { sumTo } from "./reduce.ts";
 
 /** Whether `view` reads the elements of `shape` in row-major order. */

@@ -9,9 +9,9 @@
  * @module
  */
 
-import { arrays, type KernelSpec, perThread, type Target } from "../kernel.ts";
-import { sameShape } from "../shape.ts";
-import { apply, type Attrs, type Op, type Tensor } from "../tensor.ts";
+import { arrays, type KernelSpec, perThread, type Target } from "../kernels/kernel.ts";
+import { sameShape } from "../graph/shape.ts";
+import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { matmul } from "./matmul.ts";
 import { permuteOrder } from "./view.ts";
 

@@ -6,9 +6,15 @@
  * @module
  */
 
-import { type Binding, type KernelSpec, perThread, summing, type Target } from "../kernel.ts";
-import { type Shape, sizeOf, stridesOf } from "../shape.ts";
-import type { DType, Tensor } from "../tensor.ts";
+import {
+  type Binding,
+  type KernelSpec,
+  perThread,
+  summing,
+  type Target,
+} from "../kernels/kernel.ts";
+import { type Shape, sizeOf, stridesOf } from "../graph/shape.ts";
+import type { DType, Tensor } from "../graph/tensor.ts";
 import { type InlinedNodes, scalar, type Strided, strided } from "./fuse.ts";
 
 /** An axis of a collapsed iteration space, with the step of each operand along it. */

@@ -6,10 +6,10 @@
  * @module
  */
 
-import { topological } from "../grad.ts";
+import { topological } from "../ops/grad.ts";
 import { isContiguous } from "../ops/view.ts";
-import { sameShape, stridesOf } from "../shape.ts";
-import { constantData, type StridedView, type Tensor, Variable } from "../tensor.ts";
+import { sameShape, stridesOf } from "../graph/shape.ts";
+import { constantData, type StridedView, type Tensor, Variable } from "../graph/tensor.ts";
 
 /** A node seen as strides over a tensor that has memory. */
 export interface Strided extends StridedView {

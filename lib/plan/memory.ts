@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Tensor } from "../tensor.ts";
+import type { Tensor } from "../graph/tensor.ts";
 
 /** What a step reads and writes, as far as memory is concerned. */
 export interface Access {

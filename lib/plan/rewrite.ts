@@ -7,10 +7,10 @@
  * @module
  */
 
-import { topological } from "../grad.ts";
-import type { Target } from "../kernel.ts";
+import { topological } from "../ops/grad.ts";
+import type { Target } from "../kernels/kernel.ts";
 import { BroadcastTo, permute, permuteOrder, Reshape, reshape } from "../ops/view.ts";
-import { broadcastShapes, sameShape, sizeOf } from "../shape.ts";
+import { broadcastShapes, sameShape, sizeOf } from "../graph/shape.ts";
 import {
   apply,
   type Attrs,
@@ -19,7 +19,7 @@ import {
   inverseOrder,
   type Tensor,
   Variable,
-} from "../tensor.ts";
+} from "../graph/tensor.ts";
 
 /** Texts that tell ops and attributes apart, for one rewriting. */
 class Keys {

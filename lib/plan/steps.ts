@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { KernelSpec, Target } from "../kernel.ts";
+import type { KernelSpec, Target } from "../kernels/kernel.ts";
 import { packOffsets } from "../ops/pack.ts";
 import { isContiguous, permute } from "../ops/view.ts";
 import {
@@ -16,7 +16,7 @@ import {
   type Tensor,
   type Update,
   Variable,
-} from "../tensor.ts";
+} from "../graph/tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
 import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
 import { rewrite } from "./rewrite.ts";
@@ -60,7 +60,7 @@ export interface Part {
 }
 
 /** All that is needed to lay out memory and compile pipelines. */
-export interface Schedule {
+export interface Steps {
   /** Dispatches, in order; updates last. */
   readonly steps: readonly Step[];
   /** For each output asked for, the tensor in memory that holds it. */
@@ -100,11 +100,11 @@ function checkTargets(updates: readonly Update[]): void {
 }
 
 /** Orders the computation of `outputs` and `updates`. */
-export function schedule(
+export function stepsOf(
   outputs: readonly Tensor[],
   updates: readonly Update[],
   target: Target,
-): Schedule {
+): Steps {
   updates = updates.map(storedUpdate);
   checkTargets(updates);
   if (updates.length > 0) {
@@ -158,7 +158,7 @@ export function schedule(
     steps.push(
       ...offsets
         ? packSteps(node, offsets, { steps, pinned, parts, target })
-        : stepsOf(node, fusion.inlined, target),
+        : nodeSteps(node, fusion.inlined, target),
     );
   }
   updates.forEach((update, i) => {
@@ -218,7 +218,7 @@ function packSteps(
   });
 }
 
-function stepsOf(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
+function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
   const { scope } = node;
   if (node.op.reduction || node.op.expression || node.op.view) {
     const generate = node.op.reduction ? reductionKernel : elementwiseKernel;

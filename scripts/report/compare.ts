@@ -4,7 +4,7 @@
  * @module
  */
 
-import { classMetrics, confusionMatrix } from "../../lib/metrics.ts";
+import { classMetrics, confusionMatrix } from "../../lib/train/metrics.ts";
 import { lineChart } from "./charts.ts";
 import type { Block } from "./document.ts";
 import { notes, valueOf, wordsOf } from "./one.ts";

@@ -7,7 +7,7 @@
 
 import { CSS, render } from "@deno/gfm";
 import { join } from "node:path";
-import { writeFileWhole } from "../../lib/run_files.ts";
+import { writeFileWhole } from "../../lib/files/write.ts";
 import { xml } from "./text.ts";
 
 /** A picture of a document. */

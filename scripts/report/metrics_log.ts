@@ -12,10 +12,10 @@
  */
 
 import { join } from "node:path";
-import type { Progress } from "../../lib/evaluate.ts";
-import type { RunState } from "../../lib/checkpoint.ts";
-import { WriteError, writeFileWhole } from "../../lib/run_files.ts";
-import type { EpochResult } from "../../lib/train_config.ts";
+import type { Progress } from "../../lib/train/evaluator.ts";
+import type { RunState } from "../../lib/train/checkpoint.ts";
+import { WriteError, writeFileWhole } from "../../lib/files/write.ts";
+import type { EpochResult } from "../../lib/train/config.ts";
 
 /** The file's name in a run's folder. */
 const METRICS_FILE = "metrics.jsonl";

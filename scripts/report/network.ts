@@ -5,8 +5,8 @@
  * @module
  */
 
-import { formatShape } from "../../lib/shape.ts";
-import type { LayerSummary } from "../../lib/summary.ts";
+import { formatShape } from "../../lib/graph/shape.ts";
+import type { LayerSummary } from "../../lib/nn/summary.ts";
 import { plain, whole, xml } from "./text.ts";
 
 /** Whether a layer is drawn as a frame around those it calls, which run one after the other. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { classMetrics, confidentMistakes, confusionMatrix } from "../../lib/metrics.ts";
-import { formatShape } from "../../lib/shape.ts";
-import { summarize } from "../../lib/summary.ts";
-import { CONFIG_FIELDS, MODELS } from "../../lib/train_config.ts";
+import { classMetrics, confidentMistakes, confusionMatrix } from "../../lib/train/metrics.ts";
+import { formatShape } from "../../lib/graph/shape.ts";
+import { summarize } from "../../lib/nn/summary.ts";
+import { CONFIG_FIELDS, MODELS } from "../../lib/train/config.ts";
 import { heatMap, lineChart } from "./charts.ts";
 import type { Block } from "./document.ts";
 import { gallery } from "./gallery.ts";
@@ -215,9 +215,7 @@ function settings(run: Reported): Block[] {
   ]);
   rows.push(
     ["adapter", markdown(about.adapter)],
-    ...run.state?.schedules === undefined
-      ? []
-      : [["measured schedules", markdown(run.state.schedules)]],
+    ...run.state?.tuned === undefined ? [] : [["measured choices", markdown(run.state.tuned)]],
     ["version of Resnette", markdown(about.version)],
   );
   return ["## Configuration", table(["setting", "value"], rows, 2)];

@@ -7,12 +7,12 @@
  */
 
 import { basename, dirname } from "node:path";
-import type { RunState } from "../../lib/checkpoint.ts";
-import type { ImageDataset } from "../../lib/data/fashion_mnist.ts";
-import type { Progress } from "../../lib/evaluate.ts";
-import type { Predictions } from "../../lib/metrics.ts";
-import type { Trainer } from "../../lib/train.ts";
-import { type EpochResult, VERSION } from "../../lib/train_config.ts";
+import type { RunState } from "../../lib/train/checkpoint.ts";
+import type { ImageDataset } from "../../lib/data/dataset.ts";
+import type { Progress } from "../../lib/train/evaluator.ts";
+import type { Predictions } from "../../lib/train/metrics.ts";
+import type { Trainer } from "../../lib/train/trainer.ts";
+import { type EpochResult, VERSION } from "../../lib/train/config.ts";
 import { MetricsLog, readMetrics } from "./metrics_log.ts";
 import { nameOf, readTested, saveTested } from "./run.ts";
 

@@ -6,12 +6,12 @@
  */
 
 import { basename, dirname, join } from "node:path";
-import { CheckpointError, type RunState } from "../../lib/checkpoint.ts";
-import type { ImageDataset } from "../../lib/data/fashion_mnist.ts";
-import type { Predictions } from "../../lib/metrics.ts";
-import { kindOf, loadCheckpoint } from "../../lib/run_dir.ts";
-import { writeFileWhole } from "../../lib/run_files.ts";
-import type { EpochResult } from "../../lib/train_config.ts";
+import { CheckpointError, type RunState } from "../../lib/train/checkpoint.ts";
+import type { ImageDataset } from "../../lib/data/dataset.ts";
+import type { Predictions } from "../../lib/train/metrics.ts";
+import { kindOf, loadCheckpoint } from "../../lib/files/run.ts";
+import { writeFileWhole } from "../../lib/files/write.ts";
+import type { EpochResult } from "../../lib/train/config.ts";
 import { type Metrics, readMetrics } from "./metrics_log.ts";
 
 /** Predictions for the test images, and when they were made. */

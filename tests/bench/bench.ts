@@ -41,9 +41,9 @@ import {
   Trainer,
   Variable,
 } from "@resnette/resnette";
-import { type Ceiling, measureCeiling } from "../../lib/ceiling.ts";
-import { schedule } from "../../lib/plan/steps.ts";
-import { median, type TimingOptions, timings, waitFor } from "../../lib/timing.ts";
+import { type Ceiling, measureCeiling } from "../../lib/measure/ceiling.ts";
+import { stepsOf } from "../../lib/plan/steps.ts";
+import { median, type TimingOptions, timings, waitFor } from "../../lib/measure/timing.ts";
 import { runCommand } from "../../scripts/cli.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 
@@ -56,7 +56,7 @@ training step, the host's part of that, planning, and reading the data set. Imag
 ${DATA}, or made-up ones. A line for each: milliseconds, rate, share of the adapter's
 ceiling.
 
-  --quick          batches of 8 at 32×32 instead of 128 at 96×96, and less time for each
+  --quick          batches of 16 at 32×32 instead of 128 at 96×96, and less time for each
   --filter TEXT    only those whose name contains TEXT
   --json           print one JSON object instead
   -h, --help       this text
@@ -212,9 +212,9 @@ function network(setting: Setting): Bench[] {
     {
       name: "resnet18 training step, the host's part of it",
       run: async () => {
-        using run = await trainer(madeUpImages(1), 1, 32);
-        using plan = await Plan.compile({ updates: run.updates(1), device });
-        const feeds = { indices: Uint32Array.of(0), ...run.optimizer.nextStep() };
+        using run = await trainer(madeUpImages(2), 2, 32);
+        using plan = await Plan.compile({ updates: run.updates(2), device });
+        const feeds = { indices: Uint32Array.of(0, 1), ...run.optimizer.nextStep() };
         const found: number[] = [];
         for (let i = 0; i < 10; i++) {
           await waitFor(device, () => {
@@ -271,7 +271,7 @@ function planning({ device }: Setting): Bench {
         const x = input("x", [16, 1, 96, 96]);
         const { result: loss, updates } = collectUpdates(() => sum(net.call(x)));
         const optimizing = adam.updates(grad(loss, net.parameters()));
-        schedule([], [...updates, ...optimizing], device.target);
+        stepsOf([], [...updates, ...optimizing], device.target);
       };
       return { ms: await timeHost(plan) };
     },
@@ -328,7 +328,7 @@ async function bench(
 ): Promise<void> {
   const device = await defaultDevice();
   const setting: Setting = quick
-    ? { device, batchSize: 8, resize: 32, timing: { enough: 30 } }
+    ? { device, batchSize: 16, resize: 32, timing: { enough: 30 } }
     : { device, batchSize: 128, resize: 96, timing: {} };
   const benches = [
     product([], 1024, 1024, 1024, setting),

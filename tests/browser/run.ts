@@ -1,5 +1,5 @@
 /**
- * `deno task test:browser [FILE…]`: the tests of ops, schedules and plans, and those against PyTorch,
+ * `deno task test:browser [FILE…]`: the tests of ops, choices and plans, and those against PyTorch,
  * in a browser, whose shader compiler refuses what Deno's lets pass. The files are those that `deno task
  * test` runs; a FILE (`ops`) takes that one alone. All that the shader compiler says, error
  * or warning, and all that the page's console says but a log, fails the test.
@@ -24,15 +24,15 @@ export interface Report {
 
 /** Files of `tests/` that need only what the page has of Deno, `_test.ts` left out. */
 const FILES = [
-  "graph",
-  "random_graphs",
-  "plan_memory",
-  "plan_updates",
-  "ops",
-  "golden_ops",
-  "golden_optim",
-  "golden_resnet",
-  "schedules",
+  "graph/tensor",
+  "plan/random_graphs",
+  "plan/memory",
+  "plan/updates",
+  "ops/ops",
+  "ops/golden",
+  "nn/optim_golden",
+  "nn/resnet_golden",
+  "kernels/choice",
 ];
 
 const CHROMIUM = "/usr/lib/chromium/chromium";

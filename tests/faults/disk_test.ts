@@ -10,7 +10,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { CHECKPOINT_FILES } from "@resnette/resnette";
-import { loadCheckpoint } from "../../lib/run_dir.ts";
+import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import type { Ended } from "../call.ts";
 import { inFolder } from "../folder.ts";
@@ -179,7 +179,7 @@ Deno.test("a file that the kernel cuts short makes no checkpoint", () =>
     await trainWhole(`${SETTINGS} --epochs 1 --out ${run}`);
     const code = `
       import "./tests/tiny_train.ts";
-      import { loadCheckpoint, RunDirectory } from "./lib/run_dir.ts";
+      import { loadCheckpoint, RunDirectory } from "./lib/files/run.ts";
       const { checkpoint } = await loadCheckpoint(Deno.args[0]);
       using run = await RunDirectory.open(Deno.args[0], { fresh: false });
       const steps = checkpoint.run.steps + 1;

@@ -7,7 +7,7 @@ import * as R from "@resnette/resnette";
 import * as N from "../ops/nd.ts";
 import type { Nd } from "../ops/nd.ts";
 import * as reference from "../ops/reference.ts";
-import { resizeBilinear } from "../../lib/data/resize.ts";
+import { resizeBilinear } from "../../lib/ops/resize.ts";
 import { pick } from "../mutants.ts";
 
 // deno-lint-ignore no-explicit-any -- arguments of any function, right ones and wrong ones
@@ -738,6 +738,7 @@ const dataset = (random: Draw) => {
 const stream = (...of: number[]) => new Blob([new Uint8Array(of)]).stream();
 const IDX = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 10, 20];
 const LABELS = [0, 0, 8, 1, 0, 0, 0, 2, 1, 0];
+const GARMENT = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28, ...new Array(784).fill(0)];
 const state = (random: Draw): R.StateDict =>
   new Map([["weight", { shape: [2], data: random.uniform(new Float32Array(2)) }]]);
 const checkpoint = (random: Draw): R.Checkpoint => ({
@@ -1161,8 +1162,8 @@ const REST: Table = {
   },
   measureCeiling: { names: ["device"], args: () => [device], spoiltOnly: true },
   "Device.request": {
-    names: ["options", "schedule", "tuned"],
-    args: (random) => [partOf(random, { schedule: "naive", tuned: new Map([["a", "b"]]) })],
+    names: ["options", "choice", "tuned"],
+    args: (random) => [partOf(random, { choice: "naive", tuned: new Map([["a", "b"]]) })],
     call: async (...args) => {
       using made = await (R.Device.request as Any)(...args);
       return made;
@@ -1439,16 +1440,6 @@ const REST: Table = {
     args: () => [{ epoch: 1, loss: 0.5, trainAccuracy: 0.5, testAccuracy: 0.5, seconds: 3 }],
     check: (result) => must(!/undefined/.test(result), "numbers"),
   },
-  prepareGarment: {
-    names: ["image", "pixels", "width", "height", "options", "invert"],
-    args: (
-      random,
-    ) => [
-      { pixels: Uint8Array.from(range(12), () => random.below(256)), width: 3, height: 4 },
-      partOf(random, { invert: pick(random, ["auto", "yes", "no"]) }),
-    ],
-    check: ({ pixels }) => must(pixels.length === 784, "28×28 pixels"),
-  },
 
   // Files.
   parseSafetensors: {
@@ -1539,6 +1530,17 @@ const REST: Table = {
       { classes: ["a", "b"], ...partOf(random, { size: [1, 1], most: 2, limit: 1 }) },
     ],
     says: ["readImageDataset", "images", "labels"],
+    check: ({ labels }) => isA(Uint8Array)(labels),
+  },
+  readFashionMnist: {
+    names: ["split", "images", "labels", "stream", "name", "options", "limit"],
+    args: (random) => [
+      pick(random, ["train", "test"]),
+      { stream: stream(...GARMENT), name: "images" },
+      { stream: stream(...LABELS.slice(0, 7), 1, 9), name: "labels" },
+      partOf(random, { limit: 1 }),
+    ],
+    says: ["readFashionMnist", "readImageDataset", "images", "labels"],
     check: ({ labels }) => isA(Uint8Array)(labels),
   },
   loadFashionMnist: {

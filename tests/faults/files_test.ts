@@ -1,5 +1,5 @@
 /**
- * Files of a run that are damaged or lie: safetensors, checkpoints and measured schedules. Mutants,
+ * Files of a run that are damaged or lie: safetensors, checkpoints and measured choices. Mutants,
  * 58,000 in a soak, are read where all that they say fits together, or else refused in words.
  */
 
@@ -21,10 +21,10 @@ import {
   serializeSafetensors,
   trainConfig,
 } from "@resnette/resnette";
-import { parseJson } from "../../lib/data/json.ts";
-import { loadCheckpoint } from "../../lib/run_dir.ts";
-import { loadTrained } from "../../lib/trained.ts";
-import { readTuned, writeTuned } from "../../lib/tune_cache.ts";
+import { parseJson } from "../../lib/check/json.ts";
+import { loadCheckpoint } from "../../lib/files/run.ts";
+import { loadTrained } from "../../lib/files/trained.ts";
+import { readTuned, writeTuned } from "../../lib/files/tuned.ts";
 import { inFolder } from "../folder.ts";
 import {
   type Bytes,
@@ -95,7 +95,7 @@ const CHECKPOINT: Checkpoint = {
   run: {
     version: "0.1.0",
     adapter: "an adapter",
-    schedules: "0123456789abcdef",
+    tuned: "0123456789abcdef",
     config: trainConfig({ model: "tiny", batchSize: 24, epochs: 5, limit: 64 }),
     images: { train: 64, test: 32 },
     history: [{ epoch: 1, loss: 0.5, trainAccuracy: 0.5, testAccuracy: 1, seconds: 1.25 }],
@@ -181,7 +181,7 @@ Deno.test("mutants of checkpoints on the disk are a network that can be, or are 
 
 // Measured schedules.
 
-Deno.test("mutants of measured schedules are a table of short words, or refused", () =>
+Deno.test("mutants of measured choices are a table of short words, or refused", () =>
   inFolder(async (folder) => {
     const tuned = new Map([["product 1 16x32x64", "register 4x1"], ["b", "c"], ["d", "e"]]);
     using device = await Device.request({ tuned });
@@ -196,7 +196,7 @@ Deno.test("mutants of measured schedules are a table of short words, or refused"
         assert([...read].flat().every((word) => typeof word === "string" && word.length <= 200));
         return undefined;
       } catch (error) {
-        return reasonOf(error, [Error], `${path}: not a table of schedules, so it is ignored: `);
+        return reasonOf(error, [Error], `${path}: not a table of choices, so it is ignored: `);
       }
     });
   }));

@@ -5,18 +5,14 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { Random } from "@resnette/resnette";
-import { verifyFile } from "../../lib/data/download.ts";
+import { verifyFile } from "../../lib/files/download.ts";
 import { DataError } from "../../lib/data/error.ts";
-import {
-  FASHION_MNIST_FILES,
-  type ImageDataset,
-  loadFashionMnist,
-  readImageDataset,
-  type Split,
-} from "../../lib/data/fashion_mnist.ts";
+import { FASHION_MNIST_FILES, type Split } from "../../lib/data/fashion_mnist.ts";
+import { type ImageDataset, readImageDataset } from "../../lib/data/dataset.ts";
+import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import type { ByteStream } from "../../lib/data/gzip.ts";
-import { decodeGrey, ImageError } from "../../lib/data/image_file.ts";
-import { prepareGarment } from "../../lib/data/photo.ts";
+import { decodeGrey, ImageError } from "../../scripts/predict/image_file.ts";
+import { prepareGarment } from "../../scripts/predict/photo.ts";
 import { inFolder } from "../folder.ts";
 import { type Bytes, collectGarbage, concat, damage, fuzz, pick, reasonOf } from "../mutants.ts";
 import { rounds } from "../soak.ts";

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { Random } from "@resnette/resnette";
-import { loadCheckpoint } from "../../lib/run_dir.ts";
+import { loadCheckpoint } from "../../lib/files/run.ts";
 import { inFolder } from "../folder.ts";
 import { draws, report, rounds } from "../soak.ts";
 import {

@@ -24,8 +24,8 @@ import {
   Trainer,
   Variable,
 } from "@resnette/resnette";
-import { loadFashionMnist } from "../../lib/data/fashion_mnist.ts";
-import { timings } from "../../lib/timing.ts";
+import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
+import { timings } from "../../lib/measure/timing.ts";
 import { inFolder } from "../folder.ts";
 import { draws, report, rounds } from "../soak.ts";
 import { tinyNet } from "../tiny_train.ts";

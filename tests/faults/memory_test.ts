@@ -32,7 +32,7 @@ import {
   tune,
   Variable,
 } from "@resnette/resnette";
-import { median } from "../../lib/timing.ts";
+import { median } from "../../lib/measure/timing.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 import { smallNet } from "../small_net.ts";
 import { draws, report, rounds } from "../soak.ts";

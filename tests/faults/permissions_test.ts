@@ -4,7 +4,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { FASHION_MNIST_URLS } from "../../lib/data/download.ts";
+import { FASHION_MNIST_URLS } from "../../lib/files/download.ts";
 import type { Ended } from "../call.ts";
 import { draws, report, rounds } from "../soak.ts";
 import { type Config, inProject, type Permissions, type Project, readConfig } from "./project.ts";
@@ -91,7 +91,7 @@ async function whole({ folder, run }: Project, config: Config, task: string, row
   assertMatch(textOf(ended), row.says, task);
   if (task === "train") await Deno.rename(`${folder}/runs/new`, `${folder}/runs/first`);
   if (task !== "tune") return;
-  // Two schedules, wherever a variable says that they are.
+  // Two choices, wherever a variable says that they are.
   const [, path] = ended.err.match(/^saved (.*)$/m)!;
   const file = JSON.parse(await Deno.readTextFile(path!));
   const choices = { "product 1 16x32x64": "register 4x1", "product 1 1x1x1": "of no use" };

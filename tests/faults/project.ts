@@ -18,7 +18,7 @@ const MORE = [
   "tests/tiny_train.ts",
   "tests/bench",
   "tests/browser",
-  "tests/graph_test.ts",
+  "tests/graph/tensor_test.ts",
   "tests/ops",
 ];
 
@@ -63,7 +63,10 @@ export async function readConfig(): Promise<Config> {
 }
 
 async function copy(from: string, to: string): Promise<void> {
-  if ((await Deno.stat(from)).isFile) return await Deno.copyFile(from, to);
+  if ((await Deno.stat(from)).isFile) {
+    await Deno.mkdir(to.slice(0, to.lastIndexOf("/")), { recursive: true });
+    return await Deno.copyFile(from, to);
+  }
   await Deno.mkdir(to, { recursive: true });
   for await (const { name } of Deno.readDir(from)) {
     if (name !== "node_modules") await copy(`${from}/${name}`, `${to}/${name}`);
@@ -115,7 +118,7 @@ export async function inProject(use: (project: Project) => Promise<void>): Promi
       `${ROOT}${DATA}/t10k-images-idx3-ubyte.gz`,
       `${folder}/${DATA}/t10k-images-idx3-ubyte.gz`,
     );
-    const download = `${folder}/lib/data/download.ts`;
+    const download = `${folder}/lib/files/download.ts`;
     const source = await Deno.readTextFile(download);
     await Deno.writeTextFile(download, source.replace(DEBIAN, folder + DEBIAN));
 

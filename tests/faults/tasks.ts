@@ -109,11 +109,11 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     cases: {
       "read data/fashion-mnist": {},
       "read runs": {},
-      "read $CACHE": { with: /^2 schedules by/m, codes: [0, 0] },
+      "read $CACHE": { with: /^2 choices by/m, codes: [0, 0] },
       "write data/fashion-mnist": { lacksData: true },
       "write runs": {},
       ...DOWNLOADS,
-      ...cacheCases({ with: /^2 schedules by/m, codes: [0, 0] }),
+      ...cacheCases({ with: /^2 choices by/m, codes: [0, 0] }),
       ...colorCases({
         codes: [0, 0],
         with: /^(?![^]*no report)[^]*^saved/m,

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { MODELS } from "@resnette/resnette";
-import { loadCheckpoint } from "../../lib/run_dir.ts";
+import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { main } from "../../scripts/train.ts";
 import { call, type Ended as Called } from "../call.ts";

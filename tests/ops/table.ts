@@ -6,7 +6,7 @@
 import * as R from "@resnette/resnette";
 import { orNaN } from "../../lib/ops/elementwise.ts";
 import { pack } from "../../lib/ops/pack.ts";
-import { resizeBilinear } from "../../lib/data/resize.ts";
+import { resizeBilinear } from "../../lib/ops/resize.ts";
 import type { Tensor } from "@resnette/resnette";
 import {
   apart,

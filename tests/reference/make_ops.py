@@ -351,7 +351,7 @@ def crop_flip(x, draws, padding):
 
 
 def draws(epoch, n):
-    """The first n of an epoch, as lib/recipe.ts draws them."""
+    """The first n of an epoch, as lib/train/recipe.ts draws them."""
     words = philox_u32(SEED, 2**31 + epoch, 3 * n).astype(np.uint64).reshape(n, 3)
     return (words * np.array([9, 9, 2], np.uint64) >> np.uint64(32)).astype(np.int32)
 

@@ -1,4 +1,4 @@
-"""Philox4x32-10 in numpy: the same numbers as lib/random.ts, bit for bit.
+"""Philox4x32-10 in numpy: the same numbers as lib/graph/random.ts, bit for bit.
 
 A sequence is named by (seed, stream).  Its u32 values are the four words of block 0, then those of
 block 1, and so on, where block b is Philox4x32-10 of

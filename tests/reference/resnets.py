@@ -1,4 +1,4 @@
-"""The five ResNets of lib/models/resnet.ts as PyTorch modules: the notebook's, and deeper ones in its definition.
+"""The five ResNets of lib/nn/resnet.ts as PyTorch modules: the notebook's, and deeper ones in its definition.
 
     python resnets.py        # prints the parameters of each
 

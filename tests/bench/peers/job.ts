@@ -7,7 +7,7 @@
  */
 
 import process from "node:process";
-import { asFloat32Array, parseSafetensors } from "../../../lib/safetensors.ts";
+import { asFloat32Array, parseSafetensors } from "../../../lib/formats/safetensors.ts";
 
 /** A training step, or a pass forward in eval mode; each runs in a process of its own. */
 export type Phase = "train" | "forward";

@@ -14,7 +14,7 @@ import {
   resnet18,
   serializeSafetensors,
 } from "@resnette/resnette";
-import { resizeBilinear } from "../../../lib/data/resize.ts";
+import { resizeBilinear } from "../../../lib/ops/resize.ts";
 import { FILES } from "./job.ts";
 
 const DATA = "data/fashion-mnist";

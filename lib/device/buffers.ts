@@ -1,0 +1,298 @@
+/**
+ * Memory on the device: uploading leaves, storing variables, sharing a workspace, reading back.
+ *
+ * WebGPU in Deno dies, uncaught, of a `writeBuffer` of nothing or past the end; so every write of
+ * the library goes through here.
+ *
+ * @module
+ */
+
+import {
+  checkInstance,
+  checkIterable,
+  checkNumber,
+  checkString,
+  toFloats,
+} from "../check/arguments.ts";
+import { Device } from "./device.ts";
+import {
+  checkDType,
+  checkVariables,
+  constantData,
+  type DType,
+  initialValues,
+  inverseOrder,
+  reorder,
+  type Tensor,
+  type TensorData,
+  Variable,
+  type VariableStorage,
+} from "../graph/tensor.ts";
+
+/**
+ * Bytes of `size` elements, rounded up to whole words.
+ *
+ * @throws {ArgumentError} where there is no such element type or size.
+ */
+export function bytesOf(dtype: DType, size: number): number {
+  checkDType("bytesOf", dtype);
+  checkNumber("bytesOf", "size", size, { integer: true, min: 0 });
+  return dtype === "u8" ? Math.ceil(size / 4) * 4 : size * 4;
+}
+
+/**
+ * A storage buffer that can be copied from and to; zeros.
+ *
+ * @throws {ArgumentError} where the device is none, or has no buffers of so many bytes.
+ */
+export function createBuffer(device: Device, bytes: number, label: string): GPUBuffer {
+  checkInstance("createBuffer", "device", device, Device);
+  const max = device.gpu.limits.maxBufferSize;
+  checkNumber("createBuffer", "bytes", bytes, { integer: true, min: 0, max });
+  checkString("createBuffer", "label", label);
+  const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
+  return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
+}
+
+/** Writes `data` at byte `offset` of `buffer`; a last word of bytes is padded with zeros. */
+export function write(device: Device, buffer: GPUBuffer, offset: number, data: TensorData): void {
+  if (data.byteLength === 0) return;
+  if (offset % 4 !== 0 || offset + Math.ceil(data.byteLength / 4) * 4 > buffer.size) {
+    throw new RangeError(
+      `write: ${data.byteLength} bytes at ${offset} do not fit ${buffer.label}, ${buffer.size} bytes`,
+    );
+  }
+  const whole = data.byteLength - data.byteLength % 4;
+  if (whole > 0) device.gpu.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, whole);
+  if (whole < data.byteLength) {
+    const last = new Uint8Array(4);
+    last.set(new Uint8Array(data.buffer, data.byteOffset + whole));
+    device.gpu.queue.writeBuffer(buffer, offset + whole, last);
+  }
+}
+
+/** A constant's buffer and how many plans hold it. */
+interface Constant {
+  readonly buffer: GPUBuffer;
+  holders: number;
+}
+
+const constants = new WeakMap<Device, Map<Tensor, Constant>>();
+
+/** The buffer of a constant tensor, for one plan more: the first one uploads it. */
+export function holdConstant(device: Device, node: Tensor): GPUBuffer {
+  const uploaded = constants.get(device) ?? new Map<Tensor, Constant>();
+  constants.set(device, uploaded);
+  let constant = uploaded.get(node);
+  if (!constant) {
+    const buffer = createBuffer(device, bytesOf(node.dtype, node.size), `${node}`);
+    write(device, buffer, 0, constantData(node)!);
+    uploaded.set(node, constant = { buffer, holders: 0 });
+  }
+  constant.holders++;
+  device.made({ refused: () => releaseConstant(device, node) });
+  return constant.buffer;
+}
+
+/** Releases a plan's hold on a constant; the last release frees it. */
+export function releaseConstant(device: Device, node: Tensor): void {
+  const uploaded = constants.get(device), constant = uploaded?.get(node);
+  if (!constant || --constant.holders > 0) return;
+  constant.buffer.destroy();
+  uploaded!.delete(node);
+}
+
+const owners = new WeakMap<GPUBuffer, Device>();
+
+/** The device that has a variable's values. */
+function ownerOf(variable: Variable): Device {
+  const device = owners.get(variable.storage!.buffer);
+  if (!device) throw new Error(`${variable} was freed; make a new one`);
+  device.check();
+  return device;
+}
+
+/** Throws where another device has a variable's values. */
+function checkOwner(device: Device, variable: Variable): void {
+  if (ownerOf(variable) !== device) {
+    throw new Error(`${variable} lives on another device; make a new one from its values`);
+  }
+}
+
+/** Where a variable's values are on `device`; they move there if they are not yet. */
+export function variableStorage(device: Device, variable: Variable): VariableStorage {
+  if (variable.home) {
+    variableStorage(device, variable.home.whole);
+  } else if (!variable.storage) {
+    const { initial } = variable;
+    const buffer = createBuffer(device, variable.size * 4, `${variable}`);
+    owners.set(buffer, device);
+    device.made({ refused: () => Object.assign(variable, { initial, storage: undefined }) });
+    if (initial) write(device, buffer, 0, initialValues(variable));
+    variable.parts.forEach((part) => adopt(device, part, buffer));
+    variable.initial = undefined;
+    variable.storage = { buffer, offset: 0, exclusive: true };
+  }
+  const { storage } = variable;
+  if (!storage || variable.parts.some((part) => part.home!.whole !== variable)) {
+    throw new Error(
+      "these parameters were taken over by another optimizer; use that one's updates",
+    );
+  }
+  checkOwner(device, variable);
+  return storage;
+}
+
+/** Moves a part's values, wherever they are, to its place in the packed variable's buffer. */
+function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
+  const offset = part.home!.offset * 4;
+  const { storage, initial } = part;
+  if (storage) {
+    checkOwner(device, part);
+    const encoder = device.gpu.createCommandEncoder();
+    encoder.copyBufferToBuffer(storage.buffer, storage.offset, buffer, offset, part.size * 4);
+    device.gpu.queue.submit([encoder.finish()]);
+  } else if (initial) {
+    write(device, buffer, offset, initialValues(part));
+  }
+  device.made({
+    kept: () => storage?.exclusive && storage.buffer.destroy(),
+    refused: () => Object.assign(part, { initial, storage }),
+  });
+  part.initial = undefined;
+  part.storage = { buffer, offset, exclusive: false };
+}
+
+/**
+ * Sets a variable's values, on the device if they are there already; they are copied.
+ *
+ * @throws {ArgumentError} where it is no variable, or its values no numbers.
+ * @throws {RangeError} where they are more or fewer than it has elements.
+ */
+export function setVariable(
+  variable: Variable,
+  values: Float32Array<ArrayBuffer> | readonly number[],
+): void {
+  checkInstance("setVariable", "variable", variable, Variable);
+  if (!(values instanceof Float32Array)) values = toFloats("setVariable", "values", values);
+  if (values.length !== variable.size) {
+    throw new RangeError(`setVariable: ${values.length} values do not fill ${variable}`);
+  }
+  const { storage, stored, shape } = variable;
+  if (stored) setVariable(stored, reorder(values, shape, stored.order!));
+  else if (!storage) variable.initial = values.slice();
+  else write(ownerOf(variable), storage.buffer, storage.offset, values);
+}
+
+/**
+ * Frees the memory that variables have on a device, and with a part of a packed variable all of that.
+ * Their values are gone, and plans that use them cannot run any more.
+ *
+ * @throws {ArgumentError} where one is no variable; then none is freed.
+ */
+export function freeVariables(variables: Iterable<Variable>): void {
+  checkIterable("freeVariables", "variables", variables, "a list of variables");
+  const all = [...variables];
+  checkVariables("freeVariables", "variables", all);
+  for (const variable of all) {
+    const own = variable.stored ?? variable;
+    for (const { storage } of [own, own.home?.whole ?? own]) {
+      if (!storage) continue;
+      storage.buffer.destroy();
+      owners.delete(storage.buffer);
+    }
+  }
+}
+
+/**
+ * Values of variables, in order; one wait for all that are on the device.
+ *
+ * @throws {ArgumentError} where one is no variable.
+ */
+export async function readVariables(
+  variables: readonly Variable[],
+): Promise<Float32Array<ArrayBuffer>[]> {
+  checkVariables("readVariables", "variables", variables);
+  const sources = variables.map((v) => v.stored ?? v);
+  const stored = sources.filter((v) => v.storage);
+  const device = stored[0] && ownerOf(stored[0]);
+  const read = device
+    ? await readBuffers(device, stored.map((v) => ({ ...v.storage!, bytes: v.size * 4 })))
+    : [];
+  return sources.map((v) => {
+    const values = v.storage
+      ? new Float32Array(read[stored.indexOf(v)]!)
+      : initialValues(v).slice();
+    return v.order ? reorder(values, v.shape, inverseOrder(v.order)) : values;
+  });
+}
+
+/** A range of a buffer. */
+export interface BufferRange {
+  /** The buffer. */
+  readonly buffer: GPUBuffer;
+  /** Offset of the first element, in bytes. */
+  readonly offset: number;
+  /** Length in bytes. */
+  readonly bytes: number;
+}
+
+/** Contents of buffer ranges, in order: one copy, one wait. */
+export async function readBuffers(
+  device: Device,
+  ranges: readonly BufferRange[],
+): Promise<ArrayBuffer[]> {
+  // Each range has a place in one of as few staging buffers as hold them all.
+  const sizes: number[] = [];
+  const places = ranges.map(({ bytes }) => {
+    if (sizes.length === 0 || sizes.at(-1)! + bytes > device.gpu.limits.maxBufferSize) {
+      sizes.push(0);
+    }
+    const stage = sizes.length - 1, start = sizes[stage]!;
+    sizes[stage] = start + bytes;
+    return { stage, start };
+  });
+  const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+  const staging = await device.checked("read back", () => {
+    const staging = sizes.map((size) =>
+      device.createBuffer({ size, usage, label: "what is read" })
+    );
+    const encoder = device.gpu.createCommandEncoder();
+    ranges.forEach(({ buffer, offset, bytes }, i) =>
+      encoder.copyBufferToBuffer(
+        buffer,
+        offset,
+        staging[places[i]!.stage]!,
+        places[i]!.start,
+        bytes,
+      )
+    );
+    device.gpu.queue.submit([encoder.finish()]);
+    return staging;
+  });
+  try {
+    const wait = () => Promise.all(staging.map((buffer) => buffer.mapAsync(GPUMapMode.READ)));
+    await device.settled("read back", wait);
+    const mapped = staging.map((buffer) => buffer.getMappedRange());
+    return ranges.map(({ bytes }, i) => {
+      const { stage, start } = places[i]!;
+      return mapped[stage]!.slice(start, start + bytes);
+    });
+  } finally {
+    staging.forEach((buffer) => buffer.destroy());
+  }
+}
+
+/**
+ * Makes the device's shared workspace hold buffers of at least these sizes. Plans run one after the
+ * other and keep nothing in it between runs, so all of them use the same.
+ */
+export function growWorkspace(device: Device, sizes: readonly number[]): void {
+  sizes.forEach((size, i) => {
+    const old = device.workspace[i];
+    if (old && old.size >= size) return;
+    old?.buffer.destroy();
+    device.made({ refused: () => delete device.workspace[i] });
+    device.workspace[i] = { buffer: createBuffer(device, size, `workspace ${i}`), size };
+  });
+}

@@ -1,0 +1,410 @@
+/**
+ * The device: an adapter asked for, its limits taken over whole, its quirks found by trying.
+ *
+ * @module
+ */
+
+import { checkChoice, checkInstance, checkOptions, checkString } from "../check/arguments.ts";
+import { type KernelChoice, type KernelSpec, type Target, wgsl } from "../kernels/kernel.ts";
+import { CHOICES } from "../kernels/choice.ts";
+
+/** No adapter, a lost device, or a command that the device refused; the message says what to do. */
+export class DeviceError extends Error {
+  /** `"DeviceError"`. */
+  override name = "DeviceError";
+}
+
+/**
+ * Limits a plan can profit from, and the least that the kernels need; where that is 0, a plan says
+ * whether there is enough for it. Deno's devices have the defaults unless each is asked for.
+ */
+const LIMITS = {
+  maxStorageBufferBindingSize: 0,
+  maxBufferSize: 0,
+  /** Adam's kernel: gradients, numbers, parameters and two states. */
+  maxStorageBuffersPerShaderStage: 5,
+  /** Two blocks of 256 vectors (`kernels/gemm_workgroup.ts`). */
+  maxComputeWorkgroupStorageSize: 8192,
+  maxComputeInvocationsPerWorkgroup: 64,
+  maxComputeWorkgroupSizeX: 64,
+  maxComputeWorkgroupsPerDimension: 0,
+} as const;
+const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
+
+/** Pipelines that are kept for plans to come: two networks' worth, at a fifth of a MB each. */
+const PIPELINES = 256;
+
+/** What is caught of errors: WebGPU tells nobody of those outside a scope. */
+const SCOPES = ["out-of-memory", "internal", "validation"] as const;
+
+/** Something that was done for the work in hand. */
+export interface Made {
+  /** What is to be done where the device accepts the work … */
+  readonly kept?: () => void;
+  /** … and how to take it back where not. */
+  readonly refused?: () => void;
+  /** A buffer, and whether there was no memory for it. */
+  readonly memory?: { readonly buffer: GPUBuffer; readonly error: Promise<GPUError | null> };
+}
+
+/** What to change about a device. */
+export interface DeviceOptions {
+  /** How matrix products are computed; `auto` suits the adapter. */
+  readonly choice?: KernelChoice;
+  /** Choices measured earlier (`tune.ts`), used with the choice `auto`. */
+  readonly tuned?: ReadonlyMap<string, string>;
+}
+
+/** A WebGPU device, its facts, and the pipelines compiled for it. */
+export class Device {
+  /** What kernels may rely on. */
+  readonly target: Target;
+  /** Buffers that plans share for intermediate values; see `buffers.ts`. */
+  readonly workspace: ({ buffer: GPUBuffer; size: number } | undefined)[] = [];
+  /** By their source, the latest used last. */
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  /** What was made for the work in hand. */
+  #made: Made[] | undefined;
+  /** Those who wait for the device. */
+  readonly #waiting = new Set<(why: DeviceError) => void>();
+  #lost: string | undefined;
+
+  private constructor(
+    /** The WebGPU device. */
+    readonly gpu: GPUDevice,
+    /** The adapter it came from. */
+    readonly info: GPUAdapterInfo,
+    target: Target,
+    /** Choices that the plans compiled from now on use, by problem: `tune` adds to them. */
+    readonly tuned: Map<string, string>,
+  ) {
+    this.target = { ...target, tuned };
+    gpu.lost.then(({ reason, message }) => this.#lose(`${reason || "unknown"}: ${message}`));
+    this.#watch();
+  }
+
+  /**
+   * Asks for an adapter and a device on it, with the adapter's full limits.
+   *
+   * @throws {ArgumentError} for an option that cannot be.
+   * @throws {DeviceError} when there is none, or none that can run the kernels.
+   */
+  static async request(options: DeviceOptions = {}): Promise<Device> {
+    checkOptions("Device.request", options, ["choice", "tuned"]);
+    const { choice = "auto", tuned } = options;
+    checkChoice("Device.request", "choice", choice, CHOICES);
+    if (tuned !== undefined) {
+      checkInstance("Device.request", "tuned", tuned, Map);
+      for (const word of [...tuned].flat()) checkString("Device.request", "tuned", word);
+    }
+    const adapter = await requestAdapter();
+    checkLimits(adapter);
+    let gpu: GPUDevice | undefined;
+    try {
+      gpu = await requestDevice(adapter);
+      const { limits } = gpu;
+      const target: Target = {
+        choice,
+        subgroupSize: 1,
+        subgroupsDirective: false,
+        maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+        maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
+        maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+        ...await findSubgroups(gpu, adapter.info),
+      };
+      return new Device(gpu, adapter.info, target, new Map(tuned));
+    } catch (cause) {
+      gpu?.destroy();
+      throw new DeviceError(
+        `${nameOf(adapter.info)} gives no device: ${(cause as Error).message}; ${other()}`,
+        { cause },
+      );
+    }
+  }
+
+  /** Whether the adapter computes on the CPU. */
+  get software(): boolean {
+    return this.info.isFallbackAdapter || /llvmpipe|swiftshader|lavapipe/i.test(this.description);
+  }
+
+  /** The adapter's name for itself. */
+  get description(): string {
+    return nameOf(this.info);
+  }
+
+  /** The adapter in words: `llvmpipe (LLVM 15.0.6, 256 bits), a software adapter, …`. */
+  toString(): string {
+    const { subgroupSize, maxBindingBytes } = this.target;
+    return [
+      this.description,
+      this.software ? "a software adapter (it computes on the CPU)" : "a GPU",
+      subgroupSize > 1 ? `subgroups of ${subgroupSize}` : "no subgroups",
+      `${Math.floor(maxBindingBytes / 2 ** 20)} MiB per buffer`,
+    ].join(", ");
+  }
+
+  /** The compute pipeline of a kernel; `label` stands in the driver's error messages. */
+  pipeline(spec: KernelSpec, label: string): GPUComputePipeline {
+    const code = wgsl(spec, this.target), known = this.#pipelines;
+    const pipeline = known.get(code) ?? this.gpu.createComputePipeline({
+      label,
+      layout: "auto",
+      compute: { module: this.gpu.createShaderModule({ label, code }), entryPoint: "main" },
+    });
+    if (!known.delete(code)) this.made({ refused: () => known.delete(code) });
+    known.set(code, pipeline);
+    if (known.size > PIPELINES) known.delete(known.keys().next().value!);
+    return pipeline;
+  }
+
+  /** A buffer; it is destroyed again where the device refuses the work that it is made for. */
+  createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer {
+    if (!this.#made) return this.gpu.createBuffer(descriptor);
+    this.gpu.pushErrorScope("out-of-memory");
+    const buffer = this.gpu.createBuffer(descriptor);
+    const error = popScope(this.gpu);
+    this.made({ memory: { buffer, error }, refused: () => buffer.destroy() });
+    return buffer;
+  }
+
+  /** Notes what the work in hand has changed: `checked` says whether the device accepts it. */
+  made(change: Made): void {
+    if (this.#made) this.#made.push(change);
+    else change.kept?.();
+  }
+
+  /**
+   * Runs `body` and throws what the device refused meanwhile, or since the last such look: Deno
+   * reports such errors nowhere else. All that was made then is taken back. `what` names the work in
+   * the message.
+   */
+  async checked<T>(what: string, body: () => T): Promise<T> {
+    this.check();
+    const before = this.#caught();
+    const made: Made[] = this.#made = [];
+    const takeBack = () => made.reverse().forEach(({ refused }) => refused?.());
+    let result: T;
+    let meanwhile: Promise<(GPUError | null)[]>;
+    this.#watch();
+    try {
+      result = body();
+    } catch (error) {
+      takeBack();
+      throw error;
+    } finally {
+      this.#made = undefined;
+      meanwhile = this.#caught();
+      this.#watch();
+    }
+    try {
+      await outOfMemory(what, made);
+      refuse(what, await meanwhile);
+      refuse(`${what}, of what was submitted before`, await before);
+      this.check();
+    } catch (error) {
+      takeBack();
+      await this.#hear();
+      throw error;
+    }
+    made.forEach(({ kept }) => kept?.());
+    return result;
+  }
+
+  /** What `work` comes to. A lost device may never finish it; then this throws. */
+  async settled<T>(what: string, work: () => Promise<T>): Promise<T> {
+    this.check();
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.#waiting.add(reject);
+    try {
+      return await Promise.race([work(), promise]);
+    } catch (cause) {
+      await this.#hear();
+      throw new DeviceError(`${what}: ${(cause as Error).message}`, { cause });
+    } finally {
+      this.#waiting.delete(reject);
+    }
+  }
+
+  /** Resolves when all that was submitted has run; throws what was refused of it. */
+  async finished(): Promise<void> {
+    await this.settled("run", () => this.gpu.queue.onSubmittedWorkDone());
+    await this.checked("run", () => {});
+  }
+
+  /** Throws when the device was lost. */
+  check(): void {
+    if (this.#lost) throw new DeviceError(this.#lost);
+  }
+
+  /** Frees everything the device holds. */
+  [Symbol.dispose](): void {
+    this.#lose("destroyed: it was disposed of");
+    this.gpu.destroy();
+    this.#pipelines.clear();
+    this.workspace.length = 0;
+  }
+
+  #lose(why: string): void {
+    this.#lost ??=
+      `the device was lost (${why}), and with it all that was on it; request another ` +
+      "one, and go on there from a checkpoint or anew";
+    this.#waiting.forEach((reject) => reject(new DeviceError(this.#lost)));
+  }
+
+  /** Throws if the device was lost: that is heard of some time after what it lets fail. */
+  async #hear(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, 50);
+    await Promise.race([this.gpu.lost, promise]);
+    clearTimeout(timer);
+    this.check();
+  }
+
+  /** Begins to catch errors. That goes on all the time, as work is submitted at any time. */
+  #watch(): void {
+    SCOPES.forEach((scope) => this.gpu.pushErrorScope(scope));
+  }
+
+  /** The errors since `#watch`, by scope. */
+  async #caught(): Promise<(GPUError | null)[]> {
+    return (await Promise.all(SCOPES.map(() => popScope(this.gpu)))).reverse();
+  }
+}
+
+/** The error of the innermost scope. Of a lost device there is none to be had. */
+async function popScope(gpu: GPUDevice): Promise<GPUError | null> {
+  return await gpu.popErrorScope().catch(() => null);
+}
+
+/** What to do where memory is short. */
+const LESS = "take a smaller batch or smaller images, or dispose of what is not needed any more";
+
+/** Throws for the first buffer that there was no memory for. */
+async function outOfMemory(what: string, made: readonly Made[]): Promise<void> {
+  let before = 0;
+  for (const { buffer: { label, size }, error } of made.flatMap(({ memory }) => memory ?? [])) {
+    if (await error) {
+      const others = before > 0 ? `, after ${before} for what comes before it` : "";
+      throw new DeviceError(
+        `${what}: the device is out of memory: it has no ${size} bytes for ${label}${others}; ${LESS}`,
+      );
+    }
+    before += size;
+  }
+}
+
+/** Throws the first of the errors of a look, by scope. */
+function refuse(what: string, [memory, internal, invalid]: readonly (GPUError | null)[]): void {
+  if (memory) throw new DeviceError(`${what}: the device is out of memory; ${LESS}`);
+  if (invalid) throw new DeviceError(`${what}: ${invalid.message}`);
+  if (internal) throw new DeviceError(`${what}: the driver failed: ${internal.message || "?"}`);
+}
+
+/** The name of an adapter. */
+function nameOf({ description, vendor, architecture, device }: GPUAdapterInfo): string {
+  return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed";
+}
+
+/** What to do where an adapter is missing or of no use, in Deno or in a browser. */
+const advice = (inDeno: string) =>
+  navigator.userAgent.startsWith("Deno/") ? inDeno : "take another browser, or update this one";
+
+/** The same where there is one. */
+const other = () =>
+  advice(
+    "install its newest driver, or choose another adapter (on Linux, VK_DRIVER_FILES names the " +
+      "Vulkan driver; without one, Deno takes OpenGL)",
+  );
+
+async function requestAdapter(): Promise<GPUAdapter> {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (adapter) return adapter;
+  const what = "install a Vulkan driver (on Debian, the software one: " +
+    "apt-get install mesa-vulkan-drivers) or run `sh scripts/bootstrap.sh TASK`";
+  throw new DeviceError(`no WebGPU adapter: ${advice(what)}`);
+}
+
+/** Throws when the kernels cannot run within an adapter's limits. */
+function checkLimits({ limits, info }: GPUAdapter): void {
+  const short = LIMIT_NAMES.filter((name) => limits[name] < LIMITS[name])
+    .map((name) => `its ${name} is ${limits[name]}, and ${LIMITS[name]} is needed`);
+  if (short.length === 0) return;
+  throw new DeviceError(`${nameOf(info)} cannot run the kernels: ${short.join("; ")}; ${other()}`);
+}
+
+/** A device with all of the adapter's limits, and with subgroups and timestamps where it has them. */
+async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+  const { limits, features } = adapter;
+  const requiredLimits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limits[name]]));
+  const timestamps: GPUFeatureName[] = features.has("timestamp-query") ? ["timestamp-query"] : [];
+  const ask = (from: GPUAdapter, ...more: GPUFeatureName[]) =>
+    from.requestDevice({ requiredLimits, requiredFeatures: [...timestamps, ...more] });
+  // Deno grants subgroups without listing them; so ask, and ask again without.
+  return await ask(adapter, "subgroups" as GPUFeatureName)
+    .catch(async () => ask(await requestAdapter()));
+}
+
+/**
+ * Size of a subgroup, when it is the same for all kernels and numbers its lanes in the order of the
+ * threads; and whether shaders say `enable subgroups;`, which WebGPU wants and Deno refuses. Found by
+ * running a kernel, since adapters do not tell all of that; where they tell that the size varies from
+ * kernel to kernel, as on Intel's, there is none to rely on.
+ */
+async function findSubgroups(
+  gpu: GPUDevice,
+  info: GPUAdapterInfo,
+): Promise<Partial<Pick<Target, "subgroupSize" | "subgroupsDirective">>> {
+  if (!gpu.features.has("subgroups" as GPUFeatureName)) return {};
+  const { subgroupMinSize: least, subgroupMaxSize: most } = info as Partial<GPUAdapterInfo>;
+  if (least !== most) return {};
+  const threads = Math.min(128, gpu.limits.maxComputeInvocationsPerWorkgroup);
+  for (const subgroupsDirective of [true, false]) {
+    const code = `${subgroupsDirective ? "enable subgroups;" : ""}
+@group(0) @binding(0) var<storage, read_write> y: array<vec2u>;
+@compute @workgroup_size(${threads})
+fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u32,
+        @builtin(subgroup_invocation_id) lane: u32) {
+  y[i] = vec2u(size, subgroupBroadcast(lane, 0u) + lane);
+}`;
+    gpu.pushErrorScope("validation");
+    const compute = { module: gpu.createShaderModule({ code }), entryPoint: "main" };
+    const pipeline = gpu.createComputePipeline({ layout: "auto", compute });
+    if (await gpu.popErrorScope()) continue;
+    const { COPY_SRC, COPY_DST, MAP_READ, STORAGE } = GPUBufferUsage;
+    const y = gpu.createBuffer({ size: threads * 8, usage: STORAGE | COPY_SRC });
+    const copy = gpu.createBuffer({ size: threads * 8, usage: COPY_DST | MAP_READ });
+    const encoder = gpu.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    const layout = pipeline.getBindGroupLayout(0);
+    const entries = [{ binding: 0, resource: { buffer: y } }];
+    pass.setBindGroup(0, gpu.createBindGroup({ layout, entries }));
+    pass.dispatchWorkgroups(1);
+    pass.end();
+    encoder.copyBufferToBuffer(y, 0, copy, 0, threads * 8);
+    gpu.queue.submit([encoder.finish()]);
+    await copy.mapAsync(GPUMapMode.READ);
+    const values = new Uint32Array(copy.getMappedRange().slice(0));
+    y.destroy();
+    copy.destroy();
+    const size = values[0]!;
+    const regular = size <= threads &&
+      values.every((v, i) => v === (i % 2 === 0 ? size : (i >> 1) % size));
+    return regular ? { subgroupSize: size, subgroupsDirective } : {};
+  }
+  return {};
+}
+
+let shared: Promise<Device> | undefined;
+
+/** The device that everything uses unless told otherwise; requested once, and anew where it is lost. */
+export function defaultDevice(): Promise<Device> {
+  if (!shared) {
+    const asked = shared = Device.request();
+    const forget = () => {
+      if (shared === asked) shared = undefined;
+    };
+    asked.then(({ gpu }) => gpu.lost.then(forget), forget);
+  }
+  return shared;
+}

@@ -1,0 +1,61 @@
+/**
+ * Opening data files: what comes out is a stream, which `data/` reads.
+ *
+ * @module
+ */
+
+import { DataError } from "../data/error.ts";
+import type { ByteStream } from "../data/gzip.ts";
+
+/** Whether a file can be seen there; one that may not be looked at is as good as absent. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Where a file that is published as `NAME.gz` lies: as such, or else, where that is there, unpacked as
+ * `NAME` (torchvision keeps them so).
+ *
+ * @param dir the folder
+ * @param name the published name, with `.gz`
+ * @returns the path of the one, or else of the other; the former where neither is there
+ */
+export async function findFile(dir: string, name: string): Promise<string> {
+  const packed = `${dir}/${name}`, bare = packed.replace(/\.gz$/, "");
+  return !await isThere(packed) && await isThere(bare) ? bare : packed;
+}
+
+/**
+ * Opens a file for streaming. The file is closed when the stream ends, fails or is cancelled.
+ *
+ * @param path the file
+ * @returns its bytes
+ * @throws DataError `missing-file`, or `read-failed` for anything else (permissions, a directory)
+ *
+ * @example
+ * ```ts
+ * import { openFile } from "./open.ts";
+ * import { assertStringIncludes } from "@std/assert";
+ *
+ * const text = await new Response(await openFile("deno.json")).text();
+ * assertStringIncludes(text, "@resnette/resnette");
+ * ```
+ */
+export async function openFile(path: string): Promise<ByteStream> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path, { read: true });
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) {
+      const what = "there is no such file; get Fashion-MNIST with `deno task data`";
+      throw new DataError("missing-file", path, what, { cause });
+    }
+    const detail = cause instanceof Error ? cause.message : String(cause);
+    throw new DataError("read-failed", path, `cannot be opened: ${detail}`, { cause });
+  }
+  return file.readable;
+}

@@ -1,0 +1,322 @@
+/**
+ * The safetensors format: named tensors in one file, the form in which checkpoints are exchanged
+ * with PyTorch. Layout: u64 little-endian header length, a JSON header, then the tensors' bytes.
+ *
+ * Source: https://github.com/huggingface/safetensors ("Format" in its README, and the checks of
+ * `safetensors/src/tensor.rs`).
+ *
+ * A file may come from anywhere, so it is read as hostile: everything the format promises is
+ * checked, and time and memory stay proportional to the size of the input. The header's text is read
+ * by `safetensors_header.ts`; whether its numbers fit the file is checked here.
+ *
+ * It refuses to touch the file system, to convert between dtypes, to read the sub-byte dtypes
+ * (F4, F6_*), and to run on a big-endian machine's byte order: bytes are taken as they are.
+ */
+
+import {
+  checkInstance,
+  checkIterable,
+  checkNumbers,
+  checkObject,
+  checkString,
+  refuse,
+} from "../check/arguments.ts";
+import { quote } from "../check/brief.ts";
+import { FORBIDDEN, foreignFormat, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
+
+export { SafetensorsError };
+
+/** Bytes per element of each dtype the format names and this file reads. */
+const ITEM_BYTES: ReadonlyMap<string, number> = new Map([
+  ["BOOL", 1],
+  ["U8", 1],
+  ["I8", 1],
+  ["F8_E5M2", 1],
+  ["F8_E4M3", 1],
+  ["F8_E8M0", 1],
+  ["U16", 2],
+  ["I16", 2],
+  ["F16", 2],
+  ["BF16", 2],
+  ["U32", 4],
+  ["I32", 4],
+  ["F32", 4],
+  ["U64", 8],
+  ["I64", 8],
+  ["F64", 8],
+  ["C64", 8],
+]);
+
+/** The reference implementation's bound, so that what is written here can be read there. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+/** One tensor of a file. */
+export interface SafetensorsTensor {
+  /** The element type as the file names it: `"F32"`, `"I64"`, … */
+  dtype: string;
+  /** Sizes, outermost first; `[]` is a scalar. */
+  shape: number[];
+  /** The elements' bytes, little-endian, row-major: a view of the parsed bytes, at any alignment. */
+  data: Uint8Array<ArrayBuffer>;
+}
+
+/** What a safetensors file holds. */
+export interface SafetensorsFile {
+  /** By name, in the header's order. */
+  tensors: Map<string, SafetensorsTensor>;
+  /** The header's `__metadata__`; empty where it has none. No prototype: any key is only a key. */
+  metadata: Record<string, string>;
+}
+
+/** A tensor to write: `data` is taken as bytes and must be exactly as long as `shape` says. */
+export interface SafetensorsInput {
+  /** The element type. */
+  dtype: "F32" | "U8" | "I64" | "I32" | "U32";
+  /** Sizes, outermost first; `[]` is a scalar. */
+  shape: readonly number[];
+  /** The elements, row-major, of `dtype`. */
+  data: ArrayBufferView;
+}
+
+/** The tensor's size in bytes, or what is wrong with its dtype or shape. */
+function byteLength(dtype: string, shape: readonly number[]): number | string {
+  const itemBytes = ITEM_BYTES.get(dtype);
+  if (itemBytes === undefined) return `unknown dtype ${quote(dtype)}`;
+  let size = itemBytes;
+  for (const length of shape) {
+    if (!Number.isSafeInteger(length) || length < 0) {
+      return `shape has ${length}, which is not a size`;
+    }
+    size *= length;
+    if (!Number.isSafeInteger(size)) return `shape is too large to count`;
+  }
+  return size;
+}
+
+/**
+ * Reads a safetensors file. Nothing is copied: the tensors are views of `bytes`.
+ *
+ * ```ts
+ * import { parseSafetensors, serializeSafetensors } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const bytes = serializeSafetensors([
+ *   ["fc.bias", { dtype: "F32", shape: [2], data: new Float32Array([1, 2]) }],
+ * ]);
+ * const file = parseSafetensors(bytes, "checkpoint.safetensors");
+ * assertEquals(file.tensors.get("fc.bias")?.shape, [2]);
+ * ```
+ *
+ * @param bytes The whole file.
+ * @param name What error messages call it, such as its path.
+ * @throws {ArgumentError} If `bytes` are none.
+ * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
+ * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
+ */
+export function parseSafetensors(
+  bytes: Uint8Array<ArrayBuffer>,
+  name = "safetensors",
+): SafetensorsFile {
+  checkInstance("parseSafetensors", "bytes", bytes, Uint8Array);
+  checkString("parseSafetensors", "name", name);
+  const fail = (what: string): never => {
+    throw new SafetensorsError(`${name}: ${what}`);
+  };
+  const foreign = foreignFormat(bytes);
+  if (foreign !== undefined) fail(foreign);
+  if (bytes.length < 8) fail(`${bytes.length} bytes are too few for a header length`);
+  const lengthField = new DataView(bytes.buffer, bytes.byteOffset, 8);
+  const headerBytes = Number(lengthField.getBigUint64(0, true));
+  if (headerBytes > MAX_HEADER_BYTES) {
+    fail(`header length ${headerBytes} exceeds the format's ${MAX_HEADER_BYTES}`);
+  }
+  if (headerBytes > bytes.length - 8) {
+    fail(`header length ${headerBytes} exceeds the file's ${bytes.length} bytes`);
+  }
+  let text = "";
+  try {
+    // ignoreBOM keeps a byte-order mark in the text, where the header reader refuses it.
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+      .decode(bytes.subarray(8, 8 + headerBytes));
+  } catch {
+    fail("header is not UTF-8");
+  }
+  const { entries, metadata } = new HeaderReader(text, name).read();
+  const section = bytes.subarray(8 + headerBytes);
+
+  for (const { name: tensor, dtype, shape, begin, end } of entries) {
+    const failTensor = (what: string) => fail(`tensor ${quote(tensor)}: ${what}`);
+    if (begin > end) failTensor(`data_offsets ${begin} > ${end}`);
+    if (end > section.length) {
+      failTensor(`data_offsets end at ${end}, beyond the data's ${section.length} bytes`);
+    }
+    const size = byteLength(dtype, shape);
+    if (typeof size === "string") failTensor(size);
+    if (size !== end - begin) {
+      failTensor(`data_offsets span ${end - begin} bytes, its shape and ${dtype} need ${size}`);
+    }
+  }
+  // Laid end to end, tensors have neither overlaps nor holes, and no byte is unaccounted for.
+  let covered = 0;
+  for (const entry of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    if (entry.begin !== covered) {
+      const what = entry.begin < covered ? "overlaps the one before it" : "follows a hole";
+      fail(`tensor ${quote(entry.name)}: ${what} (begins at ${entry.begin}, not ${covered})`);
+    }
+    covered = entry.end;
+  }
+  if (covered !== section.length) {
+    fail(`data has ${section.length} bytes, tensors cover only ${covered}`);
+  }
+
+  const tensors = new Map<string, SafetensorsTensor>();
+  for (const { name: tensor, dtype, shape, begin, end } of entries) {
+    tensors.set(tensor, { dtype, shape, data: section.subarray(begin, end) });
+  }
+  return { tensors, metadata };
+}
+
+/**
+ * The elements of an F32 tensor: a view of its bytes where they are aligned to 4, a copy elsewhere
+ * (so do not write to it).
+ *
+ * ```ts
+ * import { asFloat32Array } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const data = new Uint8Array(new Float32Array([1.5]).buffer);
+ * const values = asFloat32Array({ dtype: "F32", shape: [1], data });
+ * assertEquals(values, new Float32Array([1.5]));
+ * ```
+ *
+ * @param tensor A tensor of {@linkcode parseSafetensors}.
+ * @param name What the error message calls it.
+ * @throws {ArgumentError} If it is no tensor.
+ * @throws {SafetensorsError} If its dtype is not F32.
+ */
+export function asFloat32Array(
+  tensor: SafetensorsTensor,
+  name = "tensor",
+): Float32Array<ArrayBuffer> {
+  checkString("asFloat32Array", "name", name);
+  checkObject("asFloat32Array", "tensor", tensor);
+  checkString("asFloat32Array", "tensor.dtype", tensor.dtype);
+  checkInstance("asFloat32Array", "tensor.data", tensor.data, Uint8Array);
+  if (tensor.data.length % 4 !== 0) {
+    refuse("asFloat32Array", "tensor.data", "4 bytes for each element", tensor.data);
+  }
+  if (tensor.dtype !== "F32") {
+    throw new SafetensorsError(`${name}: dtype is ${quote(tensor.dtype)}, expected "F32"`);
+  }
+  const data = tensor.data.byteOffset % 4 === 0 ? tensor.data : tensor.data.slice();
+  return new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4);
+}
+
+/**
+ * Writes a safetensors file that this module, and Python's `safetensors`, read back.
+ *
+ * The header keeps the order given and is padded with spaces to 8 bytes. In the data section the
+ * dtypes with larger elements come first, otherwise in the order given: so every tensor is aligned
+ * to its element size, without which PyTorch cannot view it.
+ *
+ * ```ts
+ * import { serializeSafetensors } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const bytes = serializeSafetensors(
+ *   [["step", { dtype: "U32", shape: [], data: new Uint32Array([7]) }]],
+ *   { format: "pt" },
+ * );
+ * assertEquals(bytes.length % 4, 0);
+ * ```
+ *
+ * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.
+ * @param metadata Strings for the header's `__metadata__`; left out where there are none.
+ * @throws {ArgumentError} If an argument or a part of one is of another kind.
+ * @throws {SafetensorsError} If a name, shape or size is not writable, or if the header would exceed
+ * the format's 100 MB.
+ */
+export function serializeSafetensors(
+  tensors: Iterable<readonly [string, SafetensorsInput]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  checkIterable("serializeSafetensors", "tensors", tensors, "pairs of name and tensor");
+  checkObject("serializeSafetensors", "metadata", metadata);
+  const list = Array.from(tensors, (pair, i) => {
+    if (!Array.isArray(pair)) {
+      refuse("serializeSafetensors", `tensors[${i}]`, "a pair of name and tensor", pair);
+    }
+    const [name, tensor] = pair as [string, SafetensorsInput];
+    checkString("serializeSafetensors", `tensors[${i}][0]`, name);
+    checkObject("serializeSafetensors", `tensors[${i}][1]`, tensor);
+    const { dtype, shape, data } = tensor;
+    checkString("serializeSafetensors", `tensors[${i}][1].dtype`, dtype);
+    checkNumbers("serializeSafetensors", `tensors[${i}][1].shape`, shape);
+    if (!ArrayBuffer.isView(data)) {
+      refuse("serializeSafetensors", `tensors[${i}][1].data`, "a typed array", data);
+    }
+    const fail = (what: string): never => {
+      throw new SafetensorsError(`serializeSafetensors: tensor ${quote(name)}: ${what}`);
+    };
+    if (name === "__metadata__" || name === FORBIDDEN) fail("the name is reserved");
+    if (!name.isWellFormed()) fail("the name has a lone surrogate");
+    const size = byteLength(dtype, shape);
+    if (typeof size === "string") return fail(size);
+    if (size !== data.byteLength) {
+      fail(`data has ${data.byteLength} bytes, shape [${shape}] of ${dtype} needs ${size}`);
+    }
+    return { name, dtype, shape: [...shape], data, begin: 0, itemBytes: ITEM_BYTES.get(dtype)! };
+  });
+
+  let dataBytes = 0;
+  for (const tensor of [...list].sort((a, b) => b.itemBytes - a.itemBytes)) {
+    tensor.begin = dataBytes;
+    dataBytes += tensor.data.byteLength;
+  }
+
+  // Written member by member, as a JavaScript object would reorder keys like "0".
+  const members: string[] = [];
+  const pairs = Object.entries(metadata);
+  for (const [key, value] of pairs) {
+    if (key === FORBIDDEN) {
+      throw new SafetensorsError(`serializeSafetensors: metadata may have no key ${quote(key)}`);
+    }
+    if (typeof value !== "string" || !key.isWellFormed() || !value.isWellFormed()) {
+      throw new SafetensorsError(
+        `serializeSafetensors: metadata ${quote(key)}: not a well-formed string`,
+      );
+    }
+  }
+  if (pairs.length > 0) {
+    const strings = pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+    members.push(`"__metadata__":{${strings}}`);
+  }
+  const names = new Set<string>();
+  for (const { name, dtype, shape, data, begin } of list) {
+    if (names.has(name)) {
+      throw new SafetensorsError(`serializeSafetensors: duplicate name ${quote(name)}`);
+    }
+    names.add(name);
+    const entry = { dtype, shape, data_offsets: [begin, begin + data.byteLength] };
+    members.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+  }
+  const header = new TextEncoder().encode(`{${members}}`);
+  const headerBytes = Math.ceil(header.length / 8) * 8;
+  if (headerBytes > MAX_HEADER_BYTES) {
+    throw new SafetensorsError(
+      `serializeSafetensors: header of ${headerBytes} bytes exceeds ${MAX_HEADER_BYTES}`,
+    );
+  }
+
+  const bytes = new Uint8Array(8 + headerBytes + dataBytes);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerBytes), true);
+  bytes.fill(0x20, 8, 8 + headerBytes);
+  bytes.set(header, 8);
+  for (const { data, begin } of list) {
+    bytes.set(
+      new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      8 + headerBytes + begin,
+    );
+  }
+  return bytes;
+}

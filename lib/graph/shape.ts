@@ -1,0 +1,164 @@
+/**
+ * Shapes: arithmetic on lists of dimension sizes, with no GPU and no tensors.
+ * Every shape error of the library is raised through {@link ShapeError}.
+ *
+ * @module
+ */
+
+import { refuse, shown } from "../check/arguments.ts";
+
+/** Dimension sizes, outermost first. `[]` is a scalar. */
+export type Shape = readonly number[];
+
+/** A shape, axis or size that does not fit the operation; the message names the op and the shapes. */
+export class ShapeError extends Error {
+  /** `"ShapeError"`. */
+  override name = "ShapeError";
+}
+
+/**
+ * Number of elements of `shape` (1 for a scalar).
+ *
+ * @throws {ArgumentError} where it is no list of sizes.
+ */
+export function sizeOf(shape: Shape): number {
+  if (!Array.isArray(shape)) refuse("sizeOf", "shape", "a list", shape);
+  let product = 1;
+  for (const dim of shape as Shape) {
+    if (!Number.isSafeInteger(dim) || dim < 0) refuse("sizeOf", "shape", "a list of sizes", shape);
+    product *= dim;
+  }
+  return product;
+}
+
+/**
+ * `[4, 3, 6, 6]`, as PyTorch prints it; of what is no size, what it is.
+ *
+ * @throws {ArgumentError} where it is no list.
+ */
+export function formatShape(shape: Shape): string {
+  if (!Array.isArray(shape)) refuse("formatShape", "shape", "a list", shape);
+  return `[${Array.from(shape as Shape, shown).join(", ")}]`;
+}
+
+/** Whether two shapes are equal, dimension by dimension. */
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((dim, i) => dim === b[i]);
+}
+
+/** Throws unless `shape` is a list of positive integers, whose product can be counted: that product. */
+export function checkShape(op: string, shape: Shape): number {
+  checkList(op, "shape", shape);
+  let size = 1;
+  for (const dim of shape as Shape) {
+    if (!Number.isSafeInteger(dim) || dim <= 0) {
+      throw new ShapeError(
+        `${op}: every dimension must be a positive integer, got ${formatShape(shape)}`,
+      );
+    }
+    size *= dim;
+  }
+  if (!Number.isSafeInteger(size)) {
+    throw new ShapeError(`${op}: ${formatShape(shape)} has more elements than can be counted`);
+  }
+  return size;
+}
+
+/** Throws unless argument `name` of `op` is a list, without holes. */
+export function checkList(op: string, name: string, list: unknown): asserts list is unknown[] {
+  if (!Array.isArray(list)) refuse(op, name, "a list", list);
+  for (let i = 0; i < list.length; i++) {
+    if (list[i] === undefined) refuse(op, `${name}[${i}]`, "given", undefined);
+  }
+}
+
+/** The shape that `a` and `b` broadcast to by NumPy's rule. */
+export function broadcastShapes(op: string, a: Shape, b: Shape): Shape {
+  const rank = Math.max(a.length, b.length);
+  const out: number[] = [];
+  for (let i = 0; i < rank; i++) {
+    const m = a[i - rank + a.length] ?? 1;
+    const n = b[i - rank + b.length] ?? 1;
+    if (m !== n && m !== 1 && n !== 1) {
+      throw new ShapeError(
+        `${op}: shapes ${formatShape(a)} and ${formatShape(b)} do not broadcast`,
+      );
+    }
+    out.push(m === 1 ? n : m);
+  }
+  return out;
+}
+
+/** Row-major strides, in elements. */
+export function stridesOf(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= shape[i]!;
+  }
+  return strides;
+}
+
+/** Sorted, non-negative, distinct axes; all axes when `axes` is undefined. */
+export function normalizeAxes(op: string, rank: number, axes?: readonly number[]): number[] {
+  if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
+  checkList(op, "axes", axes);
+  const fit = axes.every((axis) => Number.isInteger(axis) && axis >= -rank && axis < rank);
+  const out = fit ? axes.map((axis) => axis < 0 ? axis + rank : axis).sort((a, b) => a - b) : [];
+  if (!fit || out.some((axis, i) => axis === out[i - 1])) {
+    throw new ShapeError(
+      `${op}: axes ${formatShape(axes)} do not fit a tensor of rank ${rank}`,
+    );
+  }
+  return out;
+}
+
+/** `shape` with `axes` (sorted) dropped, or kept as 1. */
+export function reduceShape(shape: Shape, axes: readonly number[], keepDims: boolean): Shape {
+  return keepDims
+    ? shape.map((dim, i) => axes.includes(i) ? 1 : dim)
+    : shape.filter((_, i) => !axes.includes(i));
+}
+
+/** A size for height and width: one number for both, or `[height, width]`. */
+export type Pair = number | readonly [number, number];
+
+/** The most of a {@link Pair}: windows and their taps are counted in i32, and in f32. */
+const MOST = 2 ** 24;
+
+/** Both members of a {@link Pair}, checked to be integers of at least `least`, and that fit a kernel. */
+export function pair(op: string, what: string, value: Pair, least: number): [number, number] {
+  const [h, w, ...more] = Array.isArray(value) ? value as unknown[] : [value, value];
+  const fits = [h, w].every((x) =>
+    Number.isInteger(x) && x as number >= least && x as number <= MOST
+  );
+  if (!fits || more.length > 0) {
+    const got = Array.isArray(value) ? formatShape(value) : shown(value);
+    throw new ShapeError(
+      `${op}: ${what} must be an integer of at least ${least}, or two of them, and at most ${MOST}, got ` +
+        got,
+    );
+  }
+  return [h, w] as [number, number];
+}
+
+/** Length of a window sliding over `size` padded cells (floor mode, as PyTorch's default). */
+export function windowCount(
+  op: string,
+  size: number,
+  kernel: number,
+  stride: number,
+  padding: number,
+): number {
+  const count = Math.floor((size + 2 * padding - kernel) / stride) + 1;
+  if (count < 1) {
+    throw new ShapeError(
+      `${op}: a window of ${kernel} is larger than the padded input, ${size} + 2 × ${padding}`,
+    );
+  }
+  return count;
+}
+
+/** The next multiple of 4: what vectors of four cover n elements with. */
+export const ceil4 = (n: number): number => Math.ceil(n / 4) * 4;

@@ -1,0 +1,618 @@
+/**
+ * Tensors as graph nodes: a shape, an element type, an op and its inputs. Building one infers and
+ * checks its shape and touches no GPU; a plan (`plan.ts`) computes it.
+ *
+ * Not here: data. Only leaves carry any ({@link tensor}, {@link Variable}).
+ *
+ * @module
+ */
+
+import {
+  ArgumentError,
+  checkChoice,
+  checkFunction,
+  checkInstance,
+  checkObject,
+  checkString,
+  isExactInF32,
+  refuse,
+  shown,
+  toFloats,
+} from "../check/arguments.ts";
+import type { KernelSpec, Target } from "../kernels/kernel.ts";
+import {
+  checkList,
+  checkShape,
+  formatShape,
+  sameShape,
+  type Shape,
+  ShapeError,
+  sizeOf,
+  stridesOf,
+} from "./shape.ts";
+
+/** Element types. `u8` is storage for data sets only; `u32` serves indices and labels. */
+export type DType = "f32" | "u32" | "u8";
+
+/** Every element type. */
+const DTYPES: readonly DType[] = ["f32", "u32", "u8"];
+
+/** Throws unless `dtype`, an argument of `op`, is an element type. */
+export function checkDType(op: string, dtype: unknown): asserts dtype is DType {
+  checkChoice(op, "dtype", dtype, DTYPES);
+}
+
+/** The typed array of each element type. */
+export type TensorData =
+  | Float32Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | Uint8Array<ArrayBuffer>;
+
+/** Plain values an op is parametrised with; they are part of a node's identity. */
+export type Attrs = Readonly<Record<string, unknown>>;
+
+/** How an op reads its input through other strides, without moving data. */
+export interface StridedView {
+  /** First element, counted from the base tensor's start. */
+  readonly offset: number;
+  /** Step in elements of the base tensor for each dimension of the node's shape; 0 broadcasts. */
+  readonly strides: readonly number[];
+}
+
+/** What a reduction kernel computes; its one or two inputs may be expressions fused into it. */
+export interface ReductionSpec {
+  /** Axes of the input that are summed; neighbours of each other, but for axes of size 1. */
+  readonly axes: readonly number[];
+  /** Partial results for each result, each over ⌈length / chunks⌉ neighbours. */
+  readonly chunks: number;
+  /** Names of the sums that are taken, of type `T` (`f32` or `vec4f`); they begin at 0. */
+  readonly sums: readonly string[];
+  /** WGSL declarations of what else a thread keeps. */
+  readonly init?: string;
+  /** WGSL statement that takes up `v`, and `w` of a second input. */
+  readonly step: string;
+  /** WGSL expressions of the results, each written to its own plane of the output. */
+  readonly results: readonly string[];
+}
+
+/**
+ * An operation: shape rule, kernel and gradient in one place. One of `expression`, `view`,
+ * `reduction` and `kernels` says how it is computed, or `lower` does for the cases they leave out
+ * (leaves have none).
+ */
+// deno-lint-ignore no-explicit-any -- each op gives its own attrs type
+export interface Op<A extends Attrs = any> {
+  /** Name in error messages, plans and profiles. */
+  readonly name: string;
+  /** Output shape; throws a ShapeError that names the op and the shapes. */
+  shape(inputs: readonly Tensor[], attrs: A): Shape;
+  /** Element type that each input must have: f32 when absent. Views take what they get. */
+  readonly accepts?: readonly DType[];
+  /** Output element type; f32 when absent. */
+  dtype?(inputs: readonly Tensor[], attrs: A): DType;
+  /** Elementwise: a WGSL expression in `a`, `b`, … of type `T` (`f32` or `vec4f`). */
+  expression?(attrs: A): string;
+  /** A view: strides of the output over the input's base, or null where only a copy will do. */
+  view?(input: { shape: Shape } & StridedView, attrs: A): StridedView | null;
+  /** A reduction, whose input may be fused into its kernel. */
+  reduction?(node: Tensor): ReductionSpec;
+  /** Dispatches that compute the output from the inputs. */
+  kernels?(node: Tensor, target: Target): KernelSpec[];
+  /** The same value in terms of simpler ops, chosen when a plan is made. */
+  lower?(node: Tensor, target: Target): Tensor;
+  /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
+  sink?(x: Tensor, order: readonly number[], attrs: A): Tensor | null;
+  /**
+   * Of inputs that are indices: how many there are to choose from. Values from the host that are none
+   * of them are refused where they enter; on the device the op gives NaN for them, or 2³² - 1.
+   */
+  below?(node: Tensor): readonly (number | undefined)[];
+  /** Multiply-accumulates that computing the node takes; none when absent. */
+  macs?(node: Tensor): number;
+  /** Gradients for the inputs, as graph nodes; null where an input has none. */
+  vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
+}
+
+/** All {@link Pass}es. */
+const PASSES: readonly Pass[] = ["data", "forward", "backward", "optimizer"];
+
+/** The parts of a training step. */
+export type Pass = "data" | "forward" | "backward" | "optimizer";
+
+/** Where a node comes from, for profiles; it is no part of the node's identity. */
+export interface Scope {
+  /** Path of the module whose call built it, `resnet_block2.0.conv1`; empty for the network's own. */
+  readonly layer: string;
+  /** Its part of a training step. */
+  readonly pass: Pass;
+}
+
+let scope: Scope = { layer: "", pass: "forward" };
+
+/** Where the nodes that are built now come from. */
+export function currentScope(): Scope {
+  return scope;
+}
+
+/**
+ * Runs `body`, and returns what it returns; the nodes that it builds come from `inner`.
+ *
+ * @throws {ArgumentError} where `inner` is no scope or `body` no function.
+ */
+export function withScope<T>(inner: Scope, body: () => T): T {
+  checkObject("withScope", "inner", inner);
+  checkString("withScope", "inner.layer", inner.layer);
+  checkChoice("withScope", "inner.pass", inner.pass, PASSES);
+  checkFunction("withScope", "body", body);
+  return inScope(inner, body);
+}
+
+/** {@link withScope} for whoever knows what a scope is. */
+export function inScope<T>(inner: Scope, body: () => T): T {
+  const outer = scope;
+  scope = inner;
+  try {
+    return body();
+  } finally {
+    scope = outer;
+  }
+}
+
+let nextId = 0;
+
+/** An immutable node of a computation graph. Make one with an op, {@link tensor} or {@link input}. */
+export class Tensor {
+  /** Creation order; an input's id is always smaller than its user's. */
+  readonly id: number = nextId++;
+  /** Dimension sizes. */
+  readonly shape: Shape;
+  /** Number of elements. */
+  readonly size: number;
+  /** Element type. */
+  readonly dtype: DType;
+  /** Where it comes from: see {@link withScope}. */
+  readonly scope: Scope = scope;
+
+  /** Use an op's function instead. */
+  constructor(
+    readonly op: Op,
+    readonly inputs: readonly Tensor[],
+    readonly attrs: Attrs,
+  ) {
+    if (typeof op?.shape !== "function" || typeof op.name !== "string") {
+      refuse("apply", "op", "an op with a name and a shape rule", op);
+    }
+    checkList("apply", "inputs", inputs);
+    if (typeof attrs !== "object" || !attrs) refuse("apply", "attrs", "an object", attrs);
+    inputs.forEach((x, i) => {
+      checkTensor(op.name, `input ${i}`, x, op.view ? undefined : op.accepts?.[i] ?? "f32");
+    });
+    this.shape = op.shape(inputs, attrs);
+    this.size = checkShape(op.name, this.shape);
+    this.dtype = op.dtype?.(inputs, attrs) ?? "f32";
+    op.below?.(this).forEach((limit, i) => {
+      if (limit !== undefined) checkIndices(op.name, `input ${i}`, inputs[i]!, limit);
+    });
+  }
+
+  /** Number of dimensions. */
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** `Tensor relu [4, 6, 3, 3] f32`. */
+  toString(): string {
+    return `Tensor ${this.op.name} ${formatShape(this.shape)} ${this.dtype}`;
+  }
+
+  /** Shown by `console.log`. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+}
+
+/** Throws unless argument `name` of `op` is a tensor, of an element type where that is given. */
+export function checkTensor(
+  op: string,
+  name: string,
+  value: unknown,
+  dtype?: DType,
+): asserts value is Tensor {
+  if (!(value instanceof Tensor)) refuse(op, name, "a tensor", value);
+  if (dtype && value.dtype !== dtype) {
+    throw new ShapeError(`${op}: ${name} must be ${dtype}, got ${value}`);
+  }
+}
+
+/** Throws unless each value of `data`, argument `name` of `op`, is one of `limit` indices. */
+export function checkBelow(op: string, name: string, data: TensorData, limit: number): void {
+  const at = (data as Uint32Array).findIndex((index) => index >= limit);
+  if (at < 0) return;
+  throw new ArgumentError(
+    `${op}: ${name} has ${data[at]} at ${at}, and there are ${limit}: 0 to ${limit - 1}`,
+  );
+}
+
+/** Throws where the host knows a value of `x`, argument `name` of `op`, that is none of `limit` indices. */
+export function checkIndices(op: string, name: string, x: Tensor, limit: number): void {
+  const data = constantData(x);
+  if (data) checkBelow(op, name, data, limit);
+}
+
+/**
+ * A node of `op` over `inputs`; the shape is checked here.
+ *
+ * @throws {ArgumentError} where op, inputs or attributes are none.
+ * @throws {ShapeError} what the op's shape rule throws, and for a result that has no shape.
+ */
+export function apply<A extends Attrs>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
+  return new Tensor(op, inputs, attrs);
+}
+
+const ConstantOp: Op<{ shape: Shape; dtype: DType; data: TensorData }> = {
+  name: "constant",
+  shape: (_, { shape, data }) => {
+    checkShape("tensor", shape);
+    if (sizeOf(shape) !== data.length) {
+      throw new ShapeError(
+        `tensor: ${data.length} values do not fill the shape ${formatShape(shape)}`,
+      );
+    }
+    return shape;
+  },
+  dtype: (_, { dtype }) => dtype,
+};
+
+/** Numbers in lists in lists …, all of one length at each depth. */
+export type NestedNumbers = number | readonly NestedNumbers[];
+
+/**
+ * A constant tensor of the given values, which are copied. A typed array's type decides the element
+ * type: `Uint32Array` is u32, `Uint8Array` and `Uint8ClampedArray` are u8, and those whose values f32
+ * holds exactly are f32; others are refused. Plain numbers are rounded to f32.
+ *
+ * @param data a number, lists of numbers in lists to any depth, or a typed array, row-major
+ * @param shape dimension sizes; by default those of the lists, `[]` for a number
+ * @throws {ArgumentError} for anything else than numbers, naming where it is
+ * @throws {ShapeError} for lists of different lengths, or where the values do not fill the shape
+ *
+ * @example
+ * ```ts
+ * import { tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const x = tensor([1, 2, 3, 4, 5, 6], [2, 3]);
+ * assertEquals(x.shape, [2, 3]);
+ * ```
+ */
+export function tensor(
+  data: ArrayBufferView | NestedNumbers,
+  shape?: Shape,
+): Tensor {
+  if (ArrayBuffer.isView(data)) {
+    const copy = copyOf(data);
+    return constant(copy, shape === undefined ? [copy.length] : shape);
+  }
+  if (typeof data !== "number" && !Array.isArray(data)) {
+    refuse("tensor", "data", "numbers, lists of them or a typed array", data);
+  }
+  const values: number[] = [], own: number[] = [];
+  unnest(data, values, own, 0, "data");
+  return constant(new Float32Array(values), shape === undefined ? own : shape);
+}
+
+/** A constant tensor of `data` itself: whoever has the array must not change it any more. */
+export function constant(data: TensorData, shape: Shape): Tensor {
+  const dtype = data instanceof Float32Array ? "f32" : data instanceof Uint32Array ? "u32" : "u8";
+  return apply(ConstantOp, [], { shape, dtype, data });
+}
+
+/** A typed array as one of an element type, in memory of its own. */
+function copyOf(data: ArrayBufferView): TensorData {
+  if (data instanceof Uint32Array) return new Uint32Array(data);
+  if (data instanceof Uint8Array || data instanceof Uint8ClampedArray) return new Uint8Array(data);
+  if (isExactInF32(data)) return new Float32Array(data);
+  throw new ArgumentError(
+    `tensor: ${
+      shown(data)
+    } is neither f32, u32 nor u8; convert it: Float32Array.from(data, Number) ` +
+      "for values, Uint32Array.from(data, Number) for indices",
+  );
+}
+
+/** The most lists in each other that are read: a list may hold itself. */
+const MAX_DEPTH = 64;
+
+/** Puts the numbers of nested lists into `values`, and their sizes into `shape`. */
+function unnest(
+  list: unknown,
+  values: number[],
+  shape: number[],
+  depth: number,
+  path: string,
+): void {
+  const isList = Array.isArray(list) || ArrayBuffer.isView(list) && isExactInF32(list);
+  if (!isList) {
+    if (typeof list !== "number") refuse("tensor", path, "a number", list);
+    if (depth < shape.length) ragged(path, "a number", shape[depth]!);
+    values.push(list);
+    return;
+  }
+  if (depth === MAX_DEPTH) throw new ShapeError(`tensor: lists in each other, over ${depth} deep`);
+  const items = list as ArrayLike<unknown>;
+  // The first list of a depth says how long all of that depth are; before the first number.
+  if (depth === shape.length) {
+    if (values.length > 0) ragged(path, `${items.length} values`, undefined);
+    shape.push(items.length);
+  } else if (shape[depth] !== items.length) ragged(path, `${items.length} values`, shape[depth]!);
+  for (let i = 0; i < items.length; i++) {
+    unnest(items[i], values, shape, depth + 1, `${path}[${i}]`);
+  }
+}
+
+function ragged(path: string, what: string, wanted: number | undefined): never {
+  throw new ShapeError(
+    `tensor: lists must have one length at each depth: ${path} has ${what}, and others ${
+      wanted === undefined ? "are numbers" : `have ${wanted}`
+    }`,
+  );
+}
+
+/** The values of a {@link tensor} leaf, or undefined for any other node. */
+export function constantData(node: Tensor): TensorData | undefined {
+  checkTensor("constantData", "node", node);
+  return node.op === ConstantOp ? node.attrs["data"] as TensorData : undefined;
+}
+
+const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
+  name: "input",
+  shape: (_, { shape }) => (checkShape("input", shape), shape),
+  dtype: (_, { dtype }) => dtype,
+};
+
+/**
+ * A placeholder: its values are given to each run of a plan under `name`.
+ *
+ * @throws {ArgumentError} where name or element type are none.
+ * @throws {ShapeError} where the shape is none.
+ */
+export function input(name: string, shape: Shape, dtype: DType = "f32"): Tensor {
+  checkString("input", "name", name);
+  checkDType("input", dtype);
+  return apply(InputOp, [], { shape, dtype, name });
+}
+
+/** The name of an {@link input} leaf, or undefined for any other node. */
+export function inputName(node: Tensor): string | undefined {
+  checkTensor("inputName", "node", node);
+  return node.op === InputOp ? node.attrs["name"] as string : undefined;
+}
+
+const VariableOp: Op<{ shape: Shape }> = {
+  name: "variable",
+  shape: (_, { shape }) => (checkVariable("variable", shape), shape),
+};
+
+/** Elements that no device holds of one variable. */
+const TOO_MANY = 2 ** 32;
+
+/** Throws unless `op` can make a variable of `shape`. */
+export function checkVariable(op: string, shape: Shape): void {
+  checkShape(op, shape);
+  if (sizeOf(shape) < TOO_MANY) return;
+  throw new ShapeError(`${op}: ${formatShape(shape)} has more elements than any device holds`);
+}
+
+/** Where a variable's elements live on a device; replaced, never changed, when they move. */
+export interface VariableStorage {
+  /** The buffer, possibly shared with other variables. */
+  readonly buffer: GPUBuffer;
+  /** Offset of the first element, in bytes. */
+  readonly offset: number;
+  /** Whether the buffer holds nothing else. */
+  readonly exclusive: boolean;
+}
+
+/**
+ * A tensor whose values persist between runs: a parameter, a running statistic, optimizer state.
+ * f32. Plans read it like any tensor and change it only through their updates.
+ */
+export class Variable extends Tensor {
+  /** Values, or how to make them, until a device takes them over; absent means zeros. */
+  initial: Float32Array<ArrayBuffer> | (() => Float32Array<ArrayBuffer>) | undefined;
+  /** Where the values are once a device holds them. */
+  storage: VariableStorage | undefined;
+  /** The variable that this one is a part of, from element `offset` on; see {@link packVariables}. */
+  home: { readonly whole: Variable; readonly offset: number } | undefined;
+  /** The variables that are parts of this one. */
+  parts: readonly Variable[] = [];
+
+  /**
+   * The variable that really holds the values, with its axes in another order; undefined for a
+   * variable that holds them itself. Plans work on that one, so that a kernel that wants this order
+   * need not rearrange the values in every run.
+   */
+  readonly stored: Variable | undefined;
+  /** Of a variable that is the `stored` one of another: its axis `i` is the other's `order[i]`. */
+  order: readonly number[] | undefined;
+
+  /**
+   * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
+   * function is called when the values are first needed. With `order`, axis `order[i]` is the `i`-th
+   * in memory; for everybody but the planner that makes no difference.
+   *
+   * @throws {ArgumentError} for initial values that are no numbers, or no order.
+   * @throws {ShapeError} where the shape is none, or other than that of the values.
+   */
+  constructor(
+    shape: Shape,
+    initial?: Variable["initial"] | readonly number[],
+    order?: readonly number[],
+  ) {
+    super(VariableOp, [], { shape });
+    const given = initial === undefined || typeof initial === "function"
+      ? initial
+      : fillOf(this, toFloats("variable", "initial", initial));
+    if (order !== undefined) {
+      checkOrder("variable", "order", order, shape.length);
+      const values = given &&
+        (() => reorder(typeof given === "function" ? given() : given, shape, order));
+      this.stored = new Variable(order.map((axis) => shape[axis]!), values);
+      this.stored.order = order;
+    } else {
+      this.initial = given;
+    }
+  }
+}
+
+/** `values`, which must be as many as a variable has elements. */
+function fillOf(
+  variable: Variable,
+  values: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
+  if (values.length === variable.size) return values;
+  throw new ShapeError(
+    `variable: ${values.length} values do not fill the shape ${formatShape(variable.shape)}`,
+  );
+}
+
+/** Whether `order` has each of `rank` axes once. */
+export function isOrder(order: readonly number[], rank: number): boolean {
+  if (order.length !== rank) return false;
+  for (let axis = 0; axis < rank; axis++) if (!order.includes(axis)) return false;
+  return true;
+}
+
+/** Throws unless argument `name` of `op` is an order of `rank` axes. */
+export function checkOrder(op: string, name: string, order: readonly number[], rank: number): void {
+  checkList(op, name, order);
+  if (!isOrder(order, rank)) refuse(op, name, `an order of ${rank} axes`, order);
+}
+
+/** The order of axes that undoes `order`. */
+export function inverseOrder(order: readonly number[]): number[] {
+  return order.map((_, axis) => order.indexOf(axis));
+}
+
+/** Row-major `values` of `shape` as row-major values with the axes in the given order. */
+export function reorder(
+  values: Float32Array<ArrayBuffer>,
+  shape: Shape,
+  order: readonly number[],
+): Float32Array<ArrayBuffer> {
+  const strides = stridesOf(shape);
+  const sizes = order.map((axis) => shape[axis]!), steps = order.map((axis) => strides[axis]!);
+  const out = new Float32Array(values.length);
+  let at = 0;
+  const fill = (axis: number, from: number) => {
+    const size = sizes[axis]!, step = steps[axis]!;
+    if (axis === sizes.length) out[at++] = values[from]!; // A scalar.
+    else if (axis === sizes.length - 1) {
+      for (let i = 0; i < size; i++) out[at++] = values[from + i * step]!;
+    } else {
+      for (let i = 0; i < size; i++) fill(axis + 1, from + i * step);
+    }
+  };
+  fill(0, 0);
+  return out;
+}
+
+/** Elements that parts of a packed variable are aligned to: WebGPU's 256 bytes. */
+const PACK_ALIGNMENT = 64;
+/** Most elements of a packed variable: what one storage binding holds on every adapter, 128 MiB. */
+const PACK_LIMIT = 2 ** 25;
+
+/**
+ * Lays variables one after the other in as few large ones as possible, so that one kernel can update
+ * all of them. Their values move along; they stay usable as before.
+ *
+ * @throws {ArgumentError} for what is no list of variables.
+ */
+export function packVariables(variables: readonly Variable[]): Variable[] {
+  checkVariables("packVariables", "variables", variables);
+  const groups: { parts: Variable[]; offsets: number[]; size: number }[] = [];
+  for (const variable of variables.map((v) => v.stored ?? v)) {
+    const size = Math.ceil(variable.size / PACK_ALIGNMENT) * PACK_ALIGNMENT;
+    let group = groups.at(-1);
+    if (!group || group.size + size > PACK_LIMIT) {
+      groups.push(group = { parts: [], offsets: [], size: 0 });
+    }
+    group.parts.push(variable);
+    group.offsets.push(group.size);
+    group.size += size;
+  }
+  return groups.map(({ parts, offsets, size }) => {
+    const whole = new Variable([size]);
+    whole.parts = parts;
+    parts.forEach((part, i) => part.home = { whole, offset: offsets[i]! });
+    return whole;
+  });
+}
+
+/** An in-place change of variables, run after every reader of their old values. */
+export interface Update {
+  /** The variables that are written. */
+  readonly targets: readonly Variable[];
+  /** Computes the new values: either one tensor for one target … */
+  readonly value?: Tensor;
+  /** … or a kernel over `reads`, then `targets` bound for reading and writing. */
+  readonly reads?: readonly Tensor[];
+  /** Name in plans and profiles, for updates with a kernel. */
+  readonly name?: string;
+  /** The kernel of such an update. */
+  readonly kernels?: (target: Target) => KernelSpec[];
+}
+
+/** Throws unless argument `name` of `op` is an update of variables. */
+export function checkUpdate(op: string, name: string, update: Update): void {
+  checkObject(op, name, update);
+  const { targets, value, reads = [], kernels } = update;
+  checkVariables(op, `${name}.targets`, targets);
+  checkList(op, `${name}.reads`, reads);
+  reads.forEach((x) => checkTensor(op, `${name}.reads`, x));
+  if (value !== undefined) checkTensor(op, `${name}.value`, value);
+  else checkFunction(op, `${name}.kernels`, kernels);
+  if (targets.length === 0) refuse(op, `${name}.targets`, "one variable or more", targets);
+}
+
+/** Throws unless argument `name` of `op` is a list of variables. */
+export function checkVariables(
+  op: string,
+  name: string,
+  variables: unknown,
+): asserts variables is Variable[] {
+  checkList(op, name, variables);
+  variables.forEach((x, i) => checkInstance(op, `${name}[${i}]`, x, Variable));
+}
+
+/**
+ * The values a variable has before any device holds it; made, where there is a recipe for them.
+ *
+ * @throws {ArgumentError} where that makes something else than f32 values.
+ * @throws {ShapeError} where it makes more or fewer of them.
+ */
+export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
+  checkInstance("initialValues", "variable", variable, Variable);
+  const { initial } = variable;
+  if (typeof initial !== "function") return initial ?? new Float32Array(variable.size);
+  const values = initial();
+  checkInstance("variable", "what initial returns", values, Float32Array);
+  return fillOf(variable, values);
+}
+
+/**
+ * An update that sets `target` to `value`, of the same shape.
+ *
+ * @throws {ArgumentError} where they are no variable and no tensor.
+ * @throws {ShapeError} where they differ in shape.
+ */
+export function assign(target: Variable, value: Tensor): Update {
+  checkInstance("assign", "target", target, Variable);
+  checkTensor("assign", "value", value);
+  if (!sameShape(target.shape, value.shape) || value.dtype !== "f32") {
+    throw new ShapeError(
+      `assign: ${value} does not fit a variable of shape ${formatShape(target.shape)}`,
+    );
+  }
+  return { targets: [target], value };
+}

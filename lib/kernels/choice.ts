@@ -1,0 +1,290 @@
+/**
+ * Which kernel computes a product or a convolution, and with what tile: one place for every choice
+ * that depends on the adapter. A choice that was measured on it counts first (`measure/tune.ts`), if it is
+ * one of the {@link candidates}; else a rule decides. The naive kernel is the reference and serves
+ * the shapes no tile fits.
+ *
+ * @module
+ */
+
+import type { KernelChoice, Target } from "./kernel.ts";
+
+type Two = readonly [number, number];
+
+/** How a product's result is cut among threads. */
+export interface Tile {
+  /** Rows of the result that a group of lanes works on. */
+  readonly rows: number;
+  /** Lanes that share those rows by subgroup broadcast; 1 means each thread works alone. */
+  readonly lanes: number;
+  /** Four-column vectors of the result that each lane keeps, for every row. */
+  readonly vectors: number;
+  /** Whether a workgroup shares the tile through its memory; rows and vectors are then all of it. */
+  readonly workgroup?: boolean;
+}
+
+/** A batch of matrix products, `[rows, inner] @ [inner, columns]`. */
+export interface Product {
+  /** `productT` when the first matrix lies in memory transposed. */
+  readonly kind: "product" | "productT";
+  /** Independent products. */
+  readonly layers: number;
+  /** Rows of the result. */
+  readonly rows: number;
+  /** Length of the sums. */
+  readonly inner: number;
+  /** Columns of the result. */
+  readonly columns: number;
+}
+
+/** A pass of a convolution from x `[N, H, W, C]` to y `[N, P, Q, O]`. */
+export interface Convolution {
+  /** From x to y, and from y's gradient to those of x and of the kernel. */
+  readonly kind: "forward" | "inputGrad" | "weightGrad";
+  /** Images. */
+  readonly n: number;
+  /** Pixels H×W of x. */
+  readonly pixels: readonly [number, number];
+  /** Channels of x. */
+  readonly c: number;
+  /** Channels of y. */
+  readonly o: number;
+  /** Taps R×S. */
+  readonly kernel: readonly [number, number];
+  /** Pixels of x between neighbouring pixels of y. */
+  readonly stride: readonly [number, number];
+  /** Zeros around x. */
+  readonly padding: readonly [number, number];
+}
+
+/** What there are several kernels for. */
+export type Problem = Product | Convolution;
+
+/** Whether it is a product. */
+export function isProduct(x: Problem): x is Product {
+  return x.kind === "product" || x.kind === "productT";
+}
+
+/** Its name in a table of choices, `forward 32x24x24x64 3x3x64x64 stride 1x1 padding 1x1`. */
+export function problemKey(x: Problem): string {
+  if (isProduct(x)) return `${x.kind} ${x.layers} ${x.rows}x${x.inner}x${x.columns}`;
+  const { kind, n, pixels, c, o, kernel, stride, padding } = x;
+  return `${kind} ${[n, ...pixels, c].join("x")} ${[...kernel, c, o].join("x")} ` +
+    `stride ${stride.join("x")} padding ${padding.join("x")}`;
+}
+
+/** The problem that a key names. */
+export function parseProblem(key: string): Problem {
+  const kind = key.split(" ", 1)[0] as Problem["kind"];
+  const sizes = key.match(/\d+/g)!.map(Number);
+  if (kind === "product" || kind === "productT") {
+    const [layers, rows, inner, columns] = sizes as [number, number, number, number];
+    return { kind, layers, rows, inner, columns };
+  }
+  const [n, h, w, c, r, s, _, o, ...rest] = sizes as [
+    ...[number, number, number, number, number, number, number, number],
+    ...[number, number, number, number],
+  ];
+  const [sh, sw, ph, pw] = rest;
+  return { kind, n, pixels: [h, w], c, o, kernel: [r, s], stride: [sh, sw], padding: [ph, pw] };
+}
+
+/** Pixels P×Q of a convolution's result. */
+export function resultPixels({ pixels, kernel, stride, padding }: Convolution): Two {
+  const count = (axis: 0 | 1) =>
+    Math.floor((pixels[axis] + 2 * padding[axis] - kernel[axis]) / stride[axis]) + 1;
+  return [count(0), count(1)];
+}
+
+const area = ([a, b]: Two) => a * b;
+
+/** Floating-point operations of a problem; of a convolution, those of its direct computation. */
+export function problemFlops(x: Problem): number {
+  if (isProduct(x)) return 2 * x.layers * x.rows * x.inner * x.columns;
+  return 2 * x.n * area(resultPixels(x)) * x.o * area(x.kernel) * x.c;
+}
+
+/** What a device can be bound to, for tests and tuning. */
+export const CHOICES: readonly KernelChoice[] = [
+  "auto",
+  "naive",
+  "register",
+  "subgroup",
+  "workgroup",
+  "winograd",
+];
+
+/** Tiles worth trying, `[rows, vectors]`: those of single threads, and those of subgroups. */
+const REGISTER_TILES: readonly Two[] = [[8, 2], [8, 1], [4, 2], [4, 1]];
+const SUBGROUP_TILES: readonly Two[] = [[64, 2], [16, 1], [32, 2], [8, 1]];
+
+/** Columns of the result, and whether what a tile loads comes in whole vectors of four. */
+function tiling(x: Problem): { columns: number; whole: boolean } {
+  switch (x.kind) {
+    case "product":
+      return { columns: x.columns, whole: x.inner % 4 === 0 };
+    case "productT":
+      return { columns: x.columns, whole: x.rows % 4 === 0 };
+    case "inputGrad":
+      return { columns: x.c, whole: x.o % 4 === 0 };
+    default:
+      return { columns: x.o, whole: x.c % 4 === 0 };
+  }
+}
+
+/** The tile that a whole workgroup shares (`gemm_workgroup.ts`). */
+const WORKGROUP_TILE: Tile = { rows: 64, lanes: 1, vectors: 16, workgroup: true };
+
+/** A tile's name: `subgroup 16x1` has 16 rows and 1 vector. */
+const tileName = ({ rows, lanes, vectors, workgroup }: Tile) =>
+  `${workgroup ? "workgroup" : lanes > 1 ? "subgroup" : "register"} ${rows}x${vectors}`;
+
+/** The tiles that fit a problem, by name. */
+function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
+  const { subgroupSize } = target, { columns, whole } = tiling(problem);
+  const tiles = new Map<string, Tile>();
+  if (columns % 4 !== 0 || !whole) return tiles;
+  const add = (lanes: number) => ([rows, vectors]: Two) => {
+    const tile = { rows, lanes, vectors }, even = rows <= lanes || rows % lanes === 0;
+    if (even && 4 * vectors <= columns) tiles.set(tileName(tile), tile);
+  };
+  if (subgroupSize > 1) SUBGROUP_TILES.forEach(add(subgroupSize));
+  REGISTER_TILES.forEach(add(1));
+  tiles.set(tileName(WORKGROUP_TILE), WORKGROUP_TILE);
+  return tiles;
+}
+
+/**
+ * What can compute a problem on a target, by name: a tile (`subgroup 16x1`), and for a
+ * convolution `winograd 4`, `patches` (its windows written out) or `padded` (channels up to a
+ * multiple of 4, where that must be). Empty where there is no choice.
+ */
+export function candidates(target: Target, problem: Problem): string[] {
+  const tiles = [...tilesOf(target, problem).keys()];
+  if (isProduct(problem)) return problem.layers > target.maxWorkgroups ? [] : tiles;
+  const patches = patchesFit(target, problem) ? ["patches"] : [];
+  const padded = patches.length > 0 && tiles.length === 0 ? ["padded"] : [];
+  return [...winogradSizes(problem).map((m) => `winograd ${m}`), ...patches, ...padded, ...tiles];
+}
+
+/** What was measured to be best, if it can be. */
+function tuned(target: Target, problem: Problem): string | undefined {
+  if (target.choice !== "auto") return undefined;
+  const choice = target.tuned?.get(problemKey(problem));
+  return choice !== undefined && candidates(target, problem).includes(choice) ? choice : undefined;
+}
+
+/** Rows of the product that a problem is. */
+function rowsOf(x: Problem): number {
+  if (isProduct(x)) return x.rows;
+  if (x.kind === "weightGrad") return area(x.kernel) * x.c;
+  return x.n * area(x.kind === "forward" ? resultPixels(x) : x.pixels);
+}
+
+/** Whether a problem is just a product: no windows must be found. */
+function isPlain(x: Problem): boolean {
+  return isProduct(x) || area(x.kernel) * area(x.stride) === 1 && x.padding[0] + x.padding[1] === 0;
+}
+
+/**
+ * The tile for a problem, or null for the naive kernel; `layers` counts its products, parts of a
+ * split sum included.
+ *
+ * Broadcasting pays where a load costs more than the arithmetic it feeds, as on a software adapter
+ * (a load there is a loop over the lanes), and needs enough columns to occupy the lanes.
+ */
+export function chooseTile(target: Target, problem: Problem, layers = 1): Tile | null {
+  const { choice: forced, subgroupSize: lanes } = target, { columns } = tiling(problem);
+  if (forced === "naive" || columns % 4 !== 0 || layers > target.maxWorkgroups) return null;
+  const choice = tuned(target, problem);
+  const tile = choice && tilesOf(target, problem).get(choice);
+  if (tile) return tile;
+  // A large tile, for products: fewer loads for each multiplication, but four times as long to compile.
+  const large = isPlain(problem) && rowsOf(problem) >= 64 && columns >= 8 * lanes && lanes >= 8;
+  const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: large ? 2 : 1 };
+  if (forced === "subgroup" && lanes > 1) return subgroup;
+  const free = forced === "auto" || forced === "winograd";
+  if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
+  const fills = columns >= 4 * WORKGROUP_TILE.vectors && rowsOf(problem) >= WORKGROUP_TILE.rows;
+  if (forced === "workgroup" || free && fills) return WORKGROUP_TILE;
+  return { rows: 8, lanes: 1, vectors: columns >= 8 ? 2 : 1 };
+}
+
+/** Results per tile that Winograd's transforms are used with. */
+const WINOGRAD_SIZES = [2, 3, 4, 6] as const;
+
+/** The sizes of Winograd's tiles that a convolution can be computed with. */
+function winogradSizes({ kind, kernel, stride, padding, c, o }: Convolution): readonly number[] {
+  const applies = kernel.every((k) => k === 3) && stride.every((s) => s === 1) &&
+    c % 4 === 0 && o % 4 === 0 && (kind !== "inputGrad" || padding.every((p) => p <= 2));
+  return applies ? WINOGRAD_SIZES : [];
+}
+
+/** Multiplications of F(m×m, 3×3) in each layer, partial tiles at the edges included. */
+export function winogradCost(conv: Convolution, m: number): number {
+  const [h, w] = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
+  return Math.ceil(h / m) * Math.ceil(w / m) * (m + 2) ** 2;
+}
+
+/**
+ * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null where it does not apply or pay.
+ * Of the sizes, the one with the fewest multiplications.
+ */
+export function chooseWinograd(target: Target, conv: Convolution): number | null {
+  const sizes = winogradSizes(conv);
+  if (sizes.length === 0) return null;
+  const choice = tuned(target, conv);
+  if (choice) return sizes.find((m) => choice === `winograd ${m}`) ?? null;
+  if (target.choice !== "winograd") {
+    // Few channels make the transforms dear; of a tile, small images use a corner.
+    const pixels = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
+    const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...pixels) >= 3;
+    if (target.choice !== "auto" || !pays) return null;
+  }
+  // Rounding errors of m = 6 are five times those of the others: it must save a third of the work.
+  const cost = (m: number) => winogradCost(conv, m) * (m === 6 ? 1.5 : 1);
+  return sizes.reduce((best, m) => cost(m) <= cost(best) ? m : best);
+}
+
+/**
+ * Whether a convolution's windows can be written out: where there is a stride or an odd number of
+ * channels, and they take little more memory than x and y.
+ */
+function patchesFit(target: Target, conv: Convolution): boolean {
+  const { kind, n, pixels, c, o, kernel, stride } = conv;
+  if (kind === "inputGrad" || o % 4 !== 0 || (c % 4 === 0 && area(stride) === 1)) return false;
+  const size = resultPixels(conv);
+  const elements = n * area(size) * area(kernel) * c;
+  return elements <= 2.5 * n * Math.max(area(pixels) * c, area(size) * o) &&
+    4 * elements <= 0.9 * target.maxBindingBytes;
+}
+
+/** Whether a convolution is best taken as a product with its windows written out. */
+export function choosePatches(target: Target, conv: Convolution): boolean {
+  if (target.choice === "naive" || !patchesFit(target, conv)) return false;
+  const choice = tuned(target, conv);
+  return choice === undefined || choice === "patches";
+}
+
+/** What computes a problem on a target: one of {@link candidates}, or `naive`. */
+export function choiceFor(target: Target, problem: Problem): string {
+  if (!isProduct(problem)) {
+    const m = chooseWinograd(target, problem);
+    if (m) return `winograd ${m}`;
+    if (choosePatches(target, problem)) return "patches";
+  }
+  const tile = chooseTile(target, problem, isProduct(problem) ? problem.layers : 1);
+  if (!tile) return "naive";
+  if (tiling(problem).whole) return tileName(tile);
+  return problem.kind === "inputGrad" ? "naive" : "padded";
+}
+
+/** A digest of measured choices, for what must be told apart later; undefined for none. */
+export async function tunedDigest(
+  choices: ReadonlyMap<string, string>,
+): Promise<string | undefined> {
+  if (choices.size === 0) return undefined;
+  const text = [...choices].map(([key, choice]) => `${key}: ${choice}\n`).sort().join("");
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return new Uint8Array(digest, 0, 8).toHex();
+}

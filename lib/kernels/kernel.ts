@@ -1,0 +1,238 @@
+/**
+ * Kernels: a WGSL body with named bindings becomes a compute pipeline, cached by its source.
+ *
+ * @module
+ */
+
+import {
+  checkChoice,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  checkString,
+  checkValues,
+  refuse,
+} from "../check/arguments.ts";
+
+/** Kinds of kernels for products and convolutions; `auto` picks by adapter and shape (`choice.ts`). */
+export type KernelChoice = "auto" | "naive" | "register" | "subgroup" | "workgroup" | "winograd";
+
+/** Names of candidates by the keys of the problems that they were measured to be best for. */
+export type Tuned = Pick<ReadonlyMap<string, string>, "get">;
+
+/** What a kernel may rely on; taken from the device when a plan is compiled. */
+export interface Target {
+  /** Lanes of a subgroup when they are fixed and usable, else 1. */
+  readonly subgroupSize: number;
+  /** Whether the shader must say `enable subgroups;` (browsers) or must not (Deno). */
+  readonly subgroupsDirective: boolean;
+  /** How matrix products are computed. */
+  readonly choice: KernelChoice;
+  /** Choices that were measured, by the keys of their problems (`choice.ts`); rules decide the rest. */
+  readonly tuned?: Tuned;
+  /** Storage buffers one kernel can bind. */
+  readonly maxStorageBuffers: number;
+  /** Workgroups along one dimension of a dispatch. */
+  readonly maxWorkgroups: number;
+  /** Bytes of one storage binding. */
+  readonly maxBindingBytes: number;
+}
+
+/** One binding: a WGSL name and the element type of its runtime-sized array. */
+export interface Binding {
+  /** Name in the WGSL body. */
+  readonly name: string;
+  /** Element type of the array. */
+  readonly type: "f32" | "vec4f" | "u32" | "vec4u";
+  /** Whether the kernel writes it; the last binding always is. */
+  readonly write?: boolean;
+}
+
+/** The element types of bindings. */
+const TYPES: readonly Binding["type"][] = ["f32", "vec4f", "u32", "vec4u"];
+
+/**
+ * Bindings by name, in the order given; the last one is written.
+ *
+ * @throws {ArgumentError} for a type that there is not.
+ */
+export function arrays(types: Readonly<Record<string, Binding["type"]>>): Binding[] {
+  checkObject("arrays", "types", types);
+  const entries = Object.entries(types);
+  entries.forEach(([name, type]) => checkChoice("arrays", `types.${name}`, type, TYPES));
+  return entries.map(([name, type], i) => ({ name, type, write: i === entries.length - 1 }));
+}
+
+/** One dispatch: bindings are the op's inputs in order, then its output. */
+export interface KernelSpec {
+  /** Arrays the body uses: inputs, then outputs. */
+  readonly bindings: readonly Binding[];
+  /** WGSL without the binding declarations; its entry point is `main`. */
+  readonly body: string;
+  /** Integers that the body reads as `z.NAME`, u32: what differs between uses of one pipeline. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  /** Any numbers that it reads likewise, f32: so that none is ever part of the WGSL. */
+  readonly numbers?: Readonly<Record<string, number>>;
+  /** Grid of workgroups. */
+  readonly workgroups: readonly [number, number, number];
+  /** Whether the body uses subgroup functions. */
+  readonly subgroups?: boolean;
+  /** Floating-point operations, for plans and profiles. */
+  readonly flops?: number;
+}
+
+/** Words of the uniform `z`: the sizes, then the bits of the numbers. */
+export function uniformOf({ sizes = {}, numbers = {} }: KernelSpec): Uint32Array<ArrayBuffer> {
+  const floats = Object.values(numbers);
+  return Uint32Array.of(
+    ...Object.values(sizes),
+    ...new Uint32Array(Float32Array.from(floats).buffer),
+  );
+}
+
+/** The complete WGSL module of a kernel. */
+export function wgsl(spec: KernelSpec, target: Target): string {
+  const declarations = spec.bindings.map(({ name, type, write }, i) =>
+    `@group(0) @binding(${i}) var<storage, ${
+      write ? "read_write" : "read"
+    }> ${name}: array<${type}>;`
+  );
+  const { sizes = {}, numbers = {} } = spec;
+  const fields = [
+    ...Object.keys(sizes).map((name) => `${name}: u32`),
+    ...Object.keys(numbers).map((name) => `${name}: f32`),
+  ];
+  if (fields.length > 0) {
+    declarations.push(
+      `struct Sizes { ${fields.join(", ")} }`,
+      `@group(0) @binding(${spec.bindings.length}) var<uniform> z: Sizes;`,
+    );
+  }
+  const enable = spec.subgroups && target.subgroupsDirective ? "enable subgroups;\n" : "";
+  return `${enable}${declarations.join("\n")}\n${spec.body}`;
+}
+
+/** Terms that are added one after the other before their sum goes to the next level. */
+const RUN = 16;
+/** Sums that the last level may have to add one after the other, before there is another level. */
+const LAST_RUN = 80;
+
+/**
+ * WGSL of a loop over `index`, from `from` up to `end` (u32), which are at most `most` apart; its `body`
+ * adds to variables that are declared and 0, the `sums` of type `type`. Each {@link RUN} terms are
+ * summed on their own, each {@link RUN} of these sums again, and so on: so rounding errors hardly grow
+ * with the number of terms (pairwise summation; Higham 1993, "The accuracy of floating point
+ * summation").
+ */
+export function summing(
+  sums: readonly string[],
+  type: string,
+  { index, from, end, most }: { index: string; from: string; end: string; most: number },
+  body: string,
+): string {
+  let levels = 0;
+  while (most > LAST_RUN * RUN ** levels) levels++;
+  const each = (line: (sum: string) => string) => sums.map(line).join(" ");
+  const name = (of: string, level: number) => level === 0 ? of : `${of}_${level}`;
+  const loop = (level: number): string => {
+    if (level < 0) return body;
+    const i = name(index, level), above = name(index, level + 1), step = RUN ** level;
+    const [first, last] = level === levels
+      ? [from, end]
+      : [above, `min(${above} + ${RUN * step}u, ${end})`];
+    return `  for (var ${i} = ${first}; ${i} < ${last}; ${i} += ${step}u) {
+${loop(level - 1)}
+${
+      level === 0 ? "" : each((s) => {
+        const below = name(s, level - 1);
+        return `${name(s, level)} += ${below}; ${below} = ${type}(0.0);`;
+      })
+    }
+  }`;
+  };
+  const above = Array.from({ length: levels }, (_, k) => k + 1);
+  return `  ${each((s) => above.map((k) => `var ${name(s, k)} = ${type}(0.0);`).join(" "))}
+${loop(levels)}
+  ${levels === 0 ? "" : each((s) => `${s} = ${name(s, levels)};`)}`;
+}
+
+/** WGSL types of the bits of floats; `T` and `U` are those of an elementwise expression. */
+const BITS = { f32: "u32", vec4f: "vec4u", T: "U" } as const;
+
+/** WGSL: whether `v`, of type `type`, is NaN; by its bits, since drivers fold `v != v` away. */
+export function isNaNOf(v: string, type: keyof typeof BITS = "f32"): string {
+  const bits = BITS[type];
+  return `((bitcast<${bits}>(${v}) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
+}
+
+/** A word, as an unsigned integer or a signed one. */
+const WORD = { integer: true, min: -(2 ** 31), below: 2 ** 32 } as const;
+
+/** Threads of a workgroup in kernels with one thread per result. */
+const WORKGROUP = 64;
+
+/**
+ * A grid for `threads` threads in workgroups of {@link WORKGROUP}, folded into two dimensions where
+ * one is too short. The body gets its number from {@link THREAD_INDEX}.
+ */
+function grid(threads: number, target: Target): [number, number, number] {
+  const groups = Math.ceil(threads / WORKGROUP);
+  const x = Math.min(groups, target.maxWorkgroups);
+  return [x, Math.ceil(groups / x), 1];
+}
+
+/** WGSL parameters of `main` for {@link THREAD_INDEX}. */
+const THREAD_PARAMS = `@builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) local: u32`;
+
+/** WGSL expression: number of this thread in a {@link grid}. */
+const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
+
+/**
+ * A kernel with one thread for each of `threads` results, its number in `i`. With `sizes`, the number
+ * of threads is one of them, `z.count`, and the WGSL serves any.
+ *
+ * @throws {ArgumentError} for arguments of another kind, or a number of threads that is none.
+ */
+export function perThread(
+  bindings: readonly Binding[],
+  threads: number,
+  target: Target,
+  statements: string,
+  options: {
+    declarations?: string;
+    sizes?: Readonly<Record<string, number>>;
+    numbers?: Readonly<Record<string, number>>;
+  } = {},
+): KernelSpec {
+  if (!Array.isArray(bindings)) refuse("perThread", "bindings", "a list", bindings);
+  for (const binding of bindings as readonly Binding[]) {
+    checkObject("perThread", "bindings", binding as unknown);
+    checkString("perThread", "bindings.name", binding.name as unknown);
+    checkChoice("perThread", "bindings.type", binding.type, TYPES);
+  }
+  checkNumber("perThread", "threads", threads, { integer: true, min: 1 });
+  checkObject("perThread", "target", target);
+  const { maxWorkgroups } = target;
+  checkNumber("perThread", "target.maxWorkgroups", maxWorkgroups, { integer: true, min: 1 });
+  checkString("perThread", "statements", statements);
+  checkOptions("perThread", options, ["declarations", "sizes", "numbers"]);
+  const { declarations = "", sizes, numbers } = options;
+  checkString("perThread", "declarations", declarations);
+  if (sizes !== undefined) checkValues("perThread", "sizes", sizes, WORD);
+  if (numbers !== undefined) checkValues("perThread", "numbers", numbers);
+  const body = `${declarations}
+@compute @workgroup_size(${WORKGROUP})
+fn main(${THREAD_PARAMS}) {
+  let i = ${THREAD_INDEX};
+  if (i >= ${sizes ? "z.count" : `${threads}u`}) { return; }
+${statements}
+}`;
+  return {
+    bindings,
+    body,
+    workgroups: grid(threads, target),
+    ...sizes && { sizes: { count: threads, ...sizes } },
+    ...numbers && { numbers },
+  };
+}

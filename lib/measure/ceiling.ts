@@ -1,0 +1,89 @@
+/**
+ * What the adapter can do at best, to compare with: multiply-adds that never leave the registers,
+ * and a copy of memory. Measuring both takes about a second.
+ *
+ * @module
+ */
+
+import { createBuffer, freeVariables } from "../device/buffers.ts";
+import { checkInstance } from "../check/arguments.ts";
+import { Device } from "../device/device.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import { Plan } from "../plan/plan.ts";
+import { apply, type Op, Variable } from "../graph/tensor.ts";
+import { timings } from "./timing.ts";
+
+/** Rates that no kernel is expected to exceed. */
+export interface Ceiling {
+  /** Multiply-adds in registers: 10⁹ floating-point operations per second, two for each. */
+  readonly gflops: number;
+  /** A copy larger than the caches: 10⁹ bytes read and written per second. */
+  readonly gbs: number;
+}
+
+/** Chains of multiply-adds in a thread: enough to hide latency, few enough for the registers. */
+const CHAINS = 12;
+/** Multiply-adds of a chain in one round of the loop, and rounds. */
+const UNROLLED = 4, ROUNDS = 512;
+const times = (count: number, line: (k: number) => string) =>
+  Array.from({ length: count }, (_, k) => line(k)).join("\n");
+
+/**
+ * Chains differ in where they start, threads in their factor and summand, all read from memory: no
+ * compiler can fold the loop. If one did, the rate would exceed what the hardware has.
+ */
+const MultiplyAdd: Op = {
+  name: "multiplyAdd",
+  shape: ([x]) => x!.shape,
+  kernels: (node, target) => {
+    const spec = perThread(
+      arrays({ x: "f32", y: "f32" }),
+      node.size,
+      target,
+      `  let f = x[i]; let g = x[(i + 1u) % z.count];
+${times(CHAINS, (k) => `  var s${k} = x[(i + ${k + 2}u) % z.count];`)}
+  for (var r = 0u; r < z.rounds; r++) {
+${times(UNROLLED, () => times(CHAINS, (k) => `    s${k} = s${k} * f + g;`))}
+  }
+  y[i] = ${times(CHAINS, (k) => `s${k}`).replaceAll("\n", " + ")};`,
+      { sizes: { rounds: ROUNDS } },
+    );
+    return [{ ...spec, flops: 2 * CHAINS * UNROLLED * ROUNDS * node.size }];
+  },
+};
+
+async function multiplyAdds(device: Device): Promise<number> {
+  const values = Float32Array.from({ length: 2 ** 18 }, (_, i) => 1 - 0.5 * (i * 0.618034 % 1));
+  const x = new Variable([values.length], values), y = apply(MultiplyAdd, [x], {});
+  using stack = new DisposableStack();
+  stack.defer(() => freeVariables([x]));
+  using plan = await Plan.compile({ outputs: [y], device });
+  const ms = await timings(device, (times) => {
+    for (let i = 0; i < times; i++) plan.run();
+  });
+  return plan.flops / Math.min(...ms) / 1e6;
+}
+
+async function copies(device: Device): Promise<number> {
+  const bytes = Math.min(2 ** 26, device.target.maxBindingBytes);
+  using stack = new DisposableStack();
+  const [from, to] = ["from", "to"].map((label) =>
+    stack.adopt(createBuffer(device, bytes, label), (buffer) => buffer.destroy())
+  ) as [GPUBuffer, GPUBuffer];
+  const ms = await timings(device, (times) => {
+    const encoder = device.gpu.createCommandEncoder();
+    for (let i = 0; i < times; i++) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
+    device.gpu.queue.submit([encoder.finish()]);
+  });
+  return 2 * bytes / Math.min(...ms) / 1e6;
+}
+
+/**
+ * Measures both rates on a device.
+ *
+ * @throws {ArgumentError} where it is none.
+ */
+export async function measureCeiling(device: Device): Promise<Ceiling> {
+  checkInstance("measureCeiling", "device", device, Device);
+  return { gflops: await multiplyAdds(device), gbs: await copies(device) };
+}

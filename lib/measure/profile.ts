@@ -1,0 +1,206 @@
+/**
+ * Where the time of a plan goes, dispatch by dispatch.
+ *
+ * @module
+ */
+
+import { bytesOf } from "../device/buffers.ts";
+import {
+  checkChoice,
+  checkFunction,
+  checkInstance,
+  checkNumber,
+  checkObject,
+  checkOptions,
+  checkString,
+} from "../check/arguments.ts";
+import { type Feeds, Plan } from "../plan/plan.ts";
+import { checkList } from "../graph/shape.ts";
+import type { Shape } from "../graph/shape.ts";
+import type { Scope } from "../graph/tensor.ts";
+import { checkTiming, median, passTimes, type TimingOptions, timings } from "./timing.ts";
+
+/** Time and work of one or more dispatches. */
+export interface Cost {
+  /** Milliseconds. */
+  readonly milliseconds: number;
+  /** Floating-point operations that the kernels make, not those of the method they stand for. */
+  readonly flops: number;
+  /** Bytes of the tensors that are read and written, each counted once. */
+  readonly bytes: number;
+}
+
+/** One dispatch of a plan, timed. */
+export interface StepProfile extends Scope, Cost {
+  /** The op, with what is fused into its kernel. */
+  readonly name: string;
+  /** Shape of the result, as it lies in memory. */
+  readonly shape: Shape;
+}
+
+/** What {@link profilePlan} finds. */
+export interface Profile {
+  /** The dispatches in the order of the plan. */
+  readonly steps: readonly StepProfile[];
+  /** Milliseconds of a run of the plan as it always runs, in one submit, by the host's clock. */
+  readonly whole: number;
+  /** How the dispatches were timed. */
+  readonly clock: "timestamps" | "submits";
+}
+
+/** How to profile. */
+export interface ProfileOptions extends TimingOptions {
+  /** `submits` does without timestamps; they are used by default where they make sense. */
+  readonly clock?: Profile["clock"];
+}
+
+/**
+ * Times every step of a plan: by timestamps around each, in `runs` runs of the plan; where the device
+ * has none, or none that agree with the host's clock, each step over and over in submits of its own.
+ * Either way in the order of the plan, so that a step meets the values that it meets in a run.
+ *
+ * It runs the plan's updates many times with the same inputs: variables that they change are worth
+ * nothing afterwards. So profile a network made for it.
+ *
+ * @throws {ArgumentError} where the plan is none, or an option cannot be.
+ * @throws {PlanError} where inputs are missing, or are not as the plan wants them.
+ *
+ * @example
+ * ```ts
+ * import { input, matmul, Plan, profilePlan } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const x = input("x", [64, 64]);
+ * using plan = await Plan.compile({ outputs: [matmul(x, x)] });
+ * const { steps } = await profilePlan(plan, { x: new Float32Array(64 * 64) });
+ * assertEquals(steps.map(({ name, flops }) => [name, flops]), [["matmul", 2 * 64 ** 3]]);
+ * ```
+ */
+export async function profilePlan(
+  plan: Plan,
+  feeds: Feeds = {},
+  options: ProfileOptions = {},
+): Promise<Profile> {
+  checkInstance("profilePlan", "plan", plan, Plan);
+  checkOptions("profilePlan", options, ["clock", "enough", "runs"]);
+  checkTiming("profilePlan", options);
+  const { clock = "timestamps", enough, runs = 3 } = options;
+  checkChoice("profilePlan", "clock", clock, ["timestamps", "submits"]);
+  const whole = median(
+    await timings(plan.device, (times) => {
+      for (let i = 0; i < times; i++) plan.run(feeds);
+    }, { enough: enough ?? 150, runs }),
+  );
+  const stamped = clock === "timestamps" ? await byTimestamps(plan, runs) : undefined;
+  const times = stamped ?? await bySubmits(plan, enough ?? 60);
+  const steps = plan.steps.map(({ name, node, scope, spec, reads, writes }, i) => ({
+    name,
+    layer: scope.layer,
+    pass: scope.pass,
+    shape: node.shape,
+    milliseconds: times[i]!,
+    flops: spec.flops ?? 0,
+    bytes: [...new Set([...reads, ...writes])].reduce(
+      (sum, x) => sum + bytesOf(x.dtype, x.size),
+      0,
+    ),
+  }));
+  return { steps, whole, clock: stamped ? "timestamps" : "submits" };
+}
+
+/** Median milliseconds of each step; undefined where timestamps are missing or make no sense. */
+async function byTimestamps(plan: Plan, runs: number): Promise<number[] | undefined> {
+  const found: number[][] = [];
+  // A run may be disturbed, but not most of them.
+  for (let tries = 0; found.length < runs && tries < runs + 2; tries++) {
+    const times = await passTimes(
+      plan.device,
+      plan.steps.length,
+      (encoder, step, stamps) => plan.encode(encoder, { step, ...stamps }),
+    );
+    if (times) found.push(times);
+  }
+  if (found.length < runs) return undefined;
+  return plan.steps.map((_, i) => median(found.map((times) => times[i]!)));
+}
+
+/** Milliseconds of each step, repeated in submits of its own for `enough` milliseconds. */
+async function bySubmits(plan: Plan, enough: number): Promise<number[]> {
+  const { device, steps } = plan;
+  const found: number[] = [];
+  for (const step of steps.keys()) {
+    const submit = (times: number) => {
+      const encoder = device.gpu.createCommandEncoder();
+      plan.encode(encoder, { step, times });
+      device.gpu.queue.submit([encoder.finish()]);
+    };
+    const [ms] = await timings(device, submit, { enough, runs: 1 });
+    found.push(ms!);
+  }
+  return found;
+}
+
+/** Throws unless `steps`, an argument of `op`, is a list of timed dispatches. */
+function checkSteps(op: string, steps: readonly StepProfile[]): void {
+  checkList(op, "steps", steps);
+  steps.forEach((step, i) => {
+    checkObject(op, `steps[${i}]`, step);
+    for (const key of ["milliseconds", "flops", "bytes"] as const) {
+      checkNumber(op, `steps[${i}].${key}`, step[key], { min: 0 });
+    }
+    for (const key of ["name", "layer", "pass"] as const) {
+      checkString(op, `steps[${i}].${key}`, step[key]);
+    }
+    checkList(op, `steps[${i}].shape`, step.shape);
+  });
+}
+
+/**
+ * Costs summed by what `key` says of a step, in the order in which the keys come up.
+ *
+ * @throws {ArgumentError} where they are no steps of a {@link Profile}, or `key` no function.
+ */
+export function costsBy(
+  steps: readonly StepProfile[],
+  key: (step: StepProfile) => string,
+): Map<string, Cost & { readonly steps: number }> {
+  checkSteps("costsBy", steps);
+  checkFunction("costsBy", "key", key);
+  const groups = Map.groupBy(steps, key);
+  return new Map([...groups].map(([name, members]) => {
+    const sum = (of: keyof Cost) => members.reduce((total, step) => total + step[of], 0);
+    return [name, {
+      steps: members.length,
+      milliseconds: sum("milliseconds"),
+      flops: sum("flops"),
+      bytes: sum("bytes"),
+    }];
+  }));
+}
+
+/**
+ * The steps one after the other as a Chrome trace, a track for each pass: JSON for `chrome://tracing`
+ * or {@link https://ui.perfetto.dev | Perfetto}.
+ *
+ * @throws {ArgumentError} where they are no steps of a {@link Profile}.
+ */
+export function chromeTrace(steps: readonly StepProfile[]): { traceEvents: readonly unknown[] } {
+  checkSteps("chromeTrace", steps);
+  const passes = [...new Set(steps.map((step) => step.pass))];
+  const tracks = passes.map((name, tid) => ({
+    ph: "M",
+    name: "thread_name",
+    pid: 0,
+    tid,
+    args: { name },
+  }));
+  let ts = 0; // Microseconds, as durations.
+  const events = steps.map(({ name, layer, pass, shape, milliseconds, flops, bytes }) => {
+    const dur = 1000 * milliseconds;
+    const args = { layer, pass, shape, flops, bytes };
+    const event = { ph: "X", name, cat: pass, pid: 0, tid: passes.indexOf(pass), ts, dur, args };
+    ts += dur;
+    return event;
+  });
+  return { traceEvents: [...tracks, ...events] };
+}

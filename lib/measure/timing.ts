@@ -1,0 +1,174 @@
+/**
+ * How long work takes on the device, by its own clock (`passTimes`) or by the host's (`timings`).
+ * Waiting for a submit has a fixed cost (Deno looks every 10 ms whether it is done), so by the
+ * host's clock, short work is submitted many times over. And which of several is faster
+ * (`contest`).
+ *
+ * @module
+ */
+
+import { checkNumber } from "../check/arguments.ts";
+import type { Device } from "../device/device.ts";
+
+/** The middle one of `values`, or the mean of the two middle ones. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b), middle = sorted.length >> 1;
+  return sorted.length % 2 > 0 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Milliseconds until the device has done what `submit` submits. */
+export async function waitFor(device: Device, submit: () => void): Promise<number> {
+  const start = performance.now();
+  submit();
+  await device.finished();
+  return performance.now() - start;
+}
+
+const idle = new WeakMap<Device, number>();
+
+/** Milliseconds that waiting for a submit of nothing takes; measured once for a device. */
+export async function idleTime(device: Device): Promise<number> {
+  const { gpu } = device;
+  if (!idle.has(device)) {
+    const nothing = () => gpu.queue.submit([gpu.createCommandEncoder().finish()]);
+    const waits: number[] = [];
+    for (let i = 0; i < 7; i++) waits.push(await waitFor(device, nothing));
+    idle.set(device, median(waits));
+  }
+  return idle.get(device)!;
+}
+
+/** How thoroughly to time. */
+export interface TimingOptions {
+  /** Milliseconds that a measurement lasts at least; 150 by default. */
+  readonly enough?: number;
+  /** Measurements; 3 by default. */
+  readonly runs?: number;
+}
+
+/** Throws unless `options` of `op` say how thoroughly to time. */
+export function checkTiming(op: string, { enough, runs }: TimingOptions): void {
+  if (enough !== undefined) checkNumber(op, "enough", enough, { min: 0, max: LONGEST });
+  if (runs !== undefined) checkNumber(op, "runs", runs, { integer: true, min: 1, max: MOST_RUNS });
+}
+
+/** The longest measurement, in milliseconds, and the most of them. */
+const LONGEST = 600_000, MOST_RUNS = 10_000;
+
+/**
+ * Milliseconds that the device takes for each of the `times` that `submit` submits the same work: a
+ * value for each measurement. Before them come as many submits as it takes to know `times`; the
+ * first lets the driver compile what it has to.
+ */
+export async function timings(
+  device: Device,
+  submit: (times: number) => void,
+  { enough = 150, runs = 3 }: TimingOptions = {},
+): Promise<number[]> {
+  const fixed = await idleTime(device);
+  let times = 1;
+  const measure = async () => await waitFor(device, () => submit(times)) - fixed;
+  await measure();
+  let total = await measure();
+  while (total < enough) {
+    times *= Math.ceil(Math.min(16, 1.5 * enough / Math.max(total, 1)));
+    total = await measure();
+  }
+  const totals = [total];
+  while (totals.length < runs) totals.push(await measure());
+  return totals.map((ms) => ms / times);
+}
+
+/** Timestamps of one query set: WebGPU's most. */
+const SET = 4096;
+
+/**
+ * Milliseconds of each of some passes in one submit, by the device's own clock; undefined where it
+ * has none, or none that agrees with the host's. `encode` is told the pass that it is to encode, and
+ * with which timestamps: one at both ends, as WebGPU refuses a pass that is to write none.
+ */
+export async function passTimes(
+  device: Device,
+  passes: number,
+  encode: (encoder: GPUCommandEncoder, pass: number, stamps: GPUComputePassDescriptor) => void,
+): Promise<number[] | undefined> {
+  const { gpu } = device, count = 2 * passes;
+  if (!gpu.features.has("timestamp-query")) return undefined;
+  if (passes === 0) return [];
+  const fixed = await idleTime(device);
+  const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
+  using stack = new DisposableStack();
+  const own = <T extends { destroy(): void }>(x: T) => stack.adopt(x, (x) => x.destroy());
+  const sets = Array.from(
+    { length: Math.ceil(count / SET) },
+    (_, i) => own(gpu.createQuerySet({ type: "timestamp", count: Math.min(SET, count - i * SET) })),
+  );
+  const buffer = (usage: number, label: string) =>
+    own(device.createBuffer({ size: 8 * count, usage, label }));
+  const resolved = buffer(QUERY_RESOLVE | COPY_SRC, "timestamps");
+  const staging = buffer(COPY_DST | MAP_READ, "timestamps that are read");
+  const encoder = gpu.createCommandEncoder();
+  for (let pass = 0; pass < passes; pass++) {
+    const querySet = sets[Math.floor(2 * pass / SET)]!, first = 2 * pass % SET;
+    encode(encoder, pass, {
+      timestampWrites: {
+        querySet,
+        beginningOfPassWriteIndex: first,
+        endOfPassWriteIndex: first + 1,
+      },
+    });
+  }
+  sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, set.count, resolved, 8 * SET * i));
+  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);
+  const commands = encoder.finish();
+  const start = performance.now();
+  gpu.queue.submit([commands]);
+  await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
+  const elapsed = performance.now() - start - fixed;
+  await device.checked("timestamps", () => {});
+  const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
+  const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;
+  const times = Array.from({ length: passes }, (_, i) => between(2 * i, 2 * i + 1));
+  const span = between(0, count - 1);
+  // The host sees the end up to about 10 ms late.
+  const sane = span > 0 && times.every((ms) => ms >= 0 && ms <= span) &&
+    Math.abs(span - elapsed) < 15 + 0.3 * elapsed;
+  return sane ? times : undefined;
+}
+
+/** Who takes part in a {@link contest}. */
+export interface Contender {
+  /** The share of the first one's time that it must save to be taken instead. */
+  readonly worth: number;
+  /** Milliseconds, measured anew. */
+  measure(): Promise<number>;
+}
+
+/** Rounds of a contest, and those of them that a contender may lose to the first one. */
+const ROUNDS = 7, LOSSES = 1;
+
+/**
+ * The number of the contender to take: the first one (0), unless another is clearly faster. They are
+ * measured in turns, forwards and backwards, so that whatever else the machine does meets all alike.
+ * Clearly faster is who loses at most one round of seven to the first, and saves what makes it worth
+ * while by the medians, which come too; who loses more is measured no more. Undefined if `over` says
+ * that there is no time for another measurement.
+ */
+export async function contest(
+  contenders: readonly Contender[],
+  over: () => boolean = () => false,
+): Promise<{ winner: number; medians: number[] } | undefined> {
+  const times: number[][] = contenders.map(() => []);
+  const lost = (i: number) => times[i]!.filter((ms, round) => ms >= times[0]![round]!).length;
+  const hopes = () => [...contenders.keys()].filter((i) => i === 0 || lost(i) <= LOSSES);
+  for (let round = 0; round < ROUNDS && hopes().length > 1; round++) {
+    for (const i of round % 2 > 0 ? hopes().reverse() : hopes()) {
+      if (over()) return undefined;
+      times[i]!.push(await contenders[i]!.measure());
+    }
+  }
+  const medians = times.map(median);
+  const cost = (i: number) => i === 0 ? medians[0]! : medians[i]! / (1 - contenders[i]!.worth);
+  const winner = hopes().reduce((best, i) => cost(i) < cost(best) ? i : best);
+  return { winner, medians };
+}

@@ -1,0 +1,339 @@
+/**
+ * The notebook's ResNet, and its deeper siblings in the same definition (after He et al. 2015,
+ * https://arxiv.org/abs/1512.03385): the architecture and nothing else. Unlike torchvision's, every
+ * convolution has a bias and the 1×1 shortcut no batch norm.
+ *
+ * @module
+ */
+
+import {
+  BatchNorm2d,
+  Conv2d,
+  Flatten,
+  GlobalAvgPool2d,
+  Linear,
+  MaxPool2d,
+  ReLU,
+  Sequential,
+} from "./layers.ts";
+import {
+  ArgumentError,
+  checkBoolean,
+  checkNumber,
+  checkOptions,
+  refuse,
+} from "../check/arguments.ts";
+import { Module } from "./module.ts";
+import { add, relu } from "../ops/elementwise.ts";
+import type { Tensor } from "../graph/tensor.ts";
+
+/** Settings of a {@link Residual} or {@link Bottleneck}. */
+export interface BlockOptions {
+  /** Whether there is a 1×1 convolution on the shortcut; false by default. */
+  readonly use1x1conv?: boolean;
+  /** By how much the block makes images smaller; 1 by default. */
+  readonly stride?: number;
+}
+
+/** The most channels, classes and blocks: more than any network has. */
+const MOST_CHANNELS = 2 ** 16, MOST_CLASSES = 2 ** 20, MOST_BLOCKS = 1024;
+
+function checkChannels(op: string, inChannels: number, outChannels: number): void {
+  const wanted = { integer: true, min: 1, max: MOST_CHANNELS };
+  checkNumber(op, "inChannels", inChannels, wanted);
+  checkNumber(op, "outChannels", outChannels, wanted);
+}
+
+function blockOptions(name: string, options: BlockOptions): Required<BlockOptions> {
+  checkOptions(name, options, ["use1x1conv", "stride"]);
+  const { use1x1conv = false, stride = 1 } = options;
+  checkBoolean(name, "use1x1conv", use1x1conv);
+  checkNumber(name, "stride", stride, { integer: true, min: 1, max: MOST_CHANNELS });
+  return { use1x1conv, stride };
+}
+
+/**
+ * The residual block, `[N, inChannels, H, W]` → `[N, outChannels, H/stride, W/stride]`:
+ * `relu(b2(conv2(relu(b1(conv1(x))))) + x)`, with a 1×1 convolution on the shortcut where the
+ * number of channels or the size changes.
+ *
+ * @example
+ * ```ts
+ * import { input, Residual } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const block = new Residual(3, 6, { use1x1conv: true, stride: 2 });
+ * assertEquals(block.forward(input("x", [4, 3, 6, 6])).shape, [4, 6, 3, 3]);
+ * ```
+ */
+export class Residual extends Module {
+  /** Output channels for each of the 3×3 convolution's. */
+  static readonly expansion: number = 1;
+  /** 3×3, takes the stride. */
+  readonly conv1: Conv2d;
+  /** 3×3. */
+  readonly conv2: Conv2d;
+  /** 1×1 on the shortcut, takes the stride too; where asked for. */
+  readonly conv3: Conv2d | undefined;
+  /** After `conv1`. */
+  readonly b1: BatchNorm2d;
+  /** After `conv2`. */
+  readonly b2: BatchNorm2d;
+
+  /** `use1x1conv` puts a convolution on the shortcut; `stride` is that of the first convolution. */
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    options: BlockOptions = {},
+  ) {
+    super();
+    checkChannels("Residual", inChannels, outChannels);
+    const { use1x1conv, stride } = blockOptions("Residual", options);
+    this.conv1 = new Conv2d(inChannels, outChannels, { kernelSize: 3, padding: 1, stride });
+    this.conv2 = new Conv2d(outChannels, outChannels, { kernelSize: 3, padding: 1 });
+    if (use1x1conv) this.conv3 = new Conv2d(inChannels, outChannels, { kernelSize: 1, stride });
+    this.b1 = new BatchNorm2d(outChannels);
+    this.b2 = new BatchNorm2d(outChannels);
+  }
+
+  /** The block's output. */
+  override forward(x: Tensor): Tensor {
+    let y = relu(this.b1.call(this.conv1.call(x)));
+    y = this.b2.call(this.conv2.call(y));
+    return relu(add(y, this.conv3 ? this.conv3.call(x) : x));
+  }
+}
+
+/**
+ * The residual block of the deep networks, `[N, inChannels, H, W]` → `[N, outChannels, H/stride,
+ * W/stride]`: a 1×1 convolution to `outChannels / 4` channels, a 3×3 and a 1×1 back, each with a batch
+ * norm, added to the shortcut as in {@link Residual}. The 3×3 takes the stride, as in torchvision; in the
+ * paper it is the first 1×1.
+ *
+ * @example
+ * ```ts
+ * import { Bottleneck, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const block = new Bottleneck(64, 128, { use1x1conv: true, stride: 2 });
+ * assertEquals(block.conv2.inChannels, 32);
+ * assertEquals(block.forward(input("x", [4, 64, 6, 6])).shape, [4, 128, 3, 3]);
+ * ```
+ */
+export class Bottleneck extends Module {
+  /** Output channels for each of the 3×3 convolution's. */
+  static readonly expansion: number = 4;
+
+  /** 1×1, to a quarter of the output's channels. */
+  readonly conv1: Conv2d;
+  /** 3×3, takes the stride. */
+  readonly conv2: Conv2d;
+  /** 1×1, to all of them. */
+  readonly conv3: Conv2d;
+  /** 1×1 on the shortcut, takes the stride too; where asked for. */
+  readonly conv4: Conv2d | undefined;
+  /** After `conv1`. */
+  readonly b1: BatchNorm2d;
+  /** After `conv2`. */
+  readonly b2: BatchNorm2d;
+  /** After `conv3`. */
+  readonly b3: BatchNorm2d;
+
+  /** `use1x1conv` puts a convolution on the shortcut; `stride` is that of the 3×3 convolution. */
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    options: BlockOptions = {},
+  ) {
+    super();
+    checkChannels("Bottleneck", inChannels, outChannels);
+    const { use1x1conv, stride } = blockOptions("Bottleneck", options);
+    const channels = outChannels / Bottleneck.expansion;
+    if (!Number.isInteger(channels)) {
+      refuse("Bottleneck", "outChannels", "a multiple of 4", outChannels);
+    }
+    this.conv1 = new Conv2d(inChannels, channels, { kernelSize: 1 });
+    this.conv2 = new Conv2d(channels, channels, { kernelSize: 3, padding: 1, stride });
+    this.conv3 = new Conv2d(channels, outChannels, { kernelSize: 1 });
+    if (use1x1conv) this.conv4 = new Conv2d(inChannels, outChannels, { kernelSize: 1, stride });
+    this.b1 = new BatchNorm2d(channels);
+    this.b2 = new BatchNorm2d(channels);
+    this.b3 = new BatchNorm2d(outChannels);
+  }
+
+  /** The block's output. */
+  override forward(x: Tensor): Tensor {
+    let y = relu(this.b1.call(this.conv1.call(x)));
+    y = relu(this.b2.call(this.conv2.call(y)));
+    y = this.b3.call(this.conv3.call(y));
+    return relu(add(y, this.conv4 ? this.conv4.call(x) : x));
+  }
+}
+
+/**
+ * `numResiduals` residual blocks of a kind; the first halves the size and changes the number of
+ * channels, except in the network's first block, which keeps the size and, of {@link Residual}s, both.
+ */
+export function resnetBlock(
+  inChannels: number,
+  outChannels: number,
+  numResiduals: number,
+  options: { firstBlock?: boolean; kind?: typeof Residual | typeof Bottleneck } = {},
+): Sequential {
+  checkChannels("resnetBlock", inChannels, outChannels);
+  checkNumber("resnetBlock", "numResiduals", numResiduals, {
+    integer: true,
+    min: 1,
+    max: MOST_BLOCKS,
+  });
+  checkOptions("resnetBlock", options, ["firstBlock", "kind"]);
+  const { firstBlock = false, kind = Residual } = options;
+  checkBoolean("resnetBlock", "firstBlock", firstBlock);
+  if (kind !== Residual && kind !== Bottleneck) {
+    refuse("resnetBlock", "kind", "Residual or Bottleneck", kind);
+  }
+  if (kind === Bottleneck && outChannels % Bottleneck.expansion !== 0) {
+    refuse("resnetBlock", "outChannels", `a multiple of ${Bottleneck.expansion}`, outChannels);
+  }
+  const widens = inChannels !== outChannels;
+  if (firstBlock && widens && kind === Residual) {
+    throw new ArgumentError(
+      `resnetBlock: the first block keeps its channels, got ${inChannels} in and ${outChannels} ` +
+        "out; inChannels and outChannels must be equal",
+    );
+  }
+  const block = new Sequential();
+  for (let i = 0; i < numResiduals; i++) {
+    block.add(
+      i === 0 && (!firstBlock || widens)
+        ? new kind(inChannels, outChannels, { use1x1conv: true, stride: firstBlock ? 1 : 2 })
+        : new kind(outChannels, outChannels),
+    );
+  }
+  return block;
+}
+
+/** The blocks of each depth: their kind, and how many there are of each size. He et al. 2015, table 1. */
+const TABLE_1 = {
+  18: { kind: Residual, counts: [2, 2, 2, 2] },
+  34: { kind: Residual, counts: [3, 4, 6, 3] },
+  50: { kind: Bottleneck, counts: [3, 4, 6, 3] },
+  101: { kind: Bottleneck, counts: [3, 4, 23, 3] },
+  152: { kind: Bottleneck, counts: [3, 8, 36, 3] },
+};
+
+/** What a ResNet is for. */
+export interface ResNetOptions {
+  /** Channels of an image; 1 by default. */
+  readonly inChannels?: number;
+  /** Logits of an image; 10 by default. */
+  readonly numClasses?: number;
+}
+
+function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Sequential {
+  checkOptions(`resnet${depth}`, options, ["inChannels", "numClasses"]);
+  const { inChannels = 1, numClasses = 10 } = options;
+  checkChannels(`resnet${depth}`, inChannels, 64);
+  checkNumber(`resnet${depth}`, "numClasses", numClasses, {
+    integer: true,
+    min: 1,
+    max: MOST_CLASSES,
+  });
+  const { kind, counts } = TABLE_1[depth];
+  const net = new Sequential(
+    new Conv2d(inChannels, 64, { kernelSize: 7, stride: 2, padding: 3 }),
+    new BatchNorm2d(64),
+    new ReLU(),
+    new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 }),
+  );
+  let channels = 64;
+  counts.forEach((count, i) => {
+    const outChannels = kind.expansion * 64 * 2 ** i;
+    const block = resnetBlock(channels, outChannels, count, { firstBlock: i === 0, kind });
+    net.add(block, `resnet_block${i + 1}`);
+    channels = outChannels;
+  });
+  return net.add(new GlobalAvgPool2d(), "global_avg_pool")
+    .add(new Sequential(new Flatten(), new Linear(channels, numClasses)), "fc");
+}
+
+/**
+ * ResNet-18, `[N, inChannels, H, W]` → logits `[N, numClasses]`; children and state-dict keys are the
+ * notebook's. With one channel and ten classes: 11,178,378 parameters.
+ */
+export function resnet18(options?: ResNetOptions): Sequential {
+  return resnet(18, options);
+}
+
+/**
+ * ResNet-34, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet18} with 3, 4, 6 and 3
+ * {@link Residual}s (He et al. 2015, table 1). With one channel and ten classes: 21,290,250 parameters.
+ *
+ * @example
+ * ```ts
+ * import { resnet34, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { parameters, shape } = summarize(resnet34({ inChannels: 3 }), [2, 3, 96, 96]);
+ * assertEquals(parameters, 21_296_522);
+ * assertEquals(shape, [2, 10]);
+ * ```
+ */
+export function resnet34(options?: ResNetOptions): Sequential {
+  return resnet(34, options);
+}
+
+/**
+ * ResNet-50, `[N, inChannels, H, W]` → logits `[N, numClasses]`: the blocks' numbers are those of
+ * {@link resnet34}, but they are {@link Bottleneck}s, up to 2,048 channels (He et al. 2015, table 1).
+ * With one channel and ten classes: 23,541,130 parameters.
+ *
+ * @example
+ * ```ts
+ * import { resnet50, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { layers } = summarize(resnet50(), [1, 1, 224, 224]);
+ * assertEquals(layers[7]!.name, "resnet_block4");
+ * assertEquals(layers[7]!.shape, [1, 2048, 7, 7]);
+ * ```
+ */
+export function resnet50(options?: ResNetOptions): Sequential {
+  return resnet(50, options);
+}
+
+/**
+ * ResNet-101, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet50} with 23
+ * {@link Bottleneck}s in the third block (He et al. 2015, table 1). With one channel and ten classes:
+ * 42,559,370 parameters.
+ *
+ * @example
+ * ```ts
+ * import { resnet101, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { layers } = summarize(resnet101(), [1, 1, 224, 224]);
+ * assertEquals(layers[6]!.layers.length, 23);
+ * ```
+ */
+export function resnet101(options?: ResNetOptions): Sequential {
+  return resnet(101, options);
+}
+
+/**
+ * ResNet-152, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet50} with 8
+ * {@link Bottleneck}s in the second block and 36 in the third (He et al. 2015, table 1). With one
+ * channel and ten classes: 58,226,058 parameters.
+ *
+ * @example
+ * ```ts
+ * import { resnet152, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { layers } = summarize(resnet152(), [1, 1, 224, 224]);
+ * assertEquals(layers[6]!.layers.length, 36);
+ * ```
+ */
+export function resnet152(options?: ResNetOptions): Sequential {
+  return resnet(152, options);
+}

@@ -1,0 +1,185 @@
+/**
+ * What a network is made of, layer by layer: output shapes, parameters, multiply-accumulates,
+ * activation bytes. All of it is read off the graph, without a device. And the notebook's trace,
+ * which does run the layers.
+ *
+ * It refuses to estimate: time, memory in use and what an optimizer keeps depend on the plan.
+ *
+ * @module
+ */
+
+import { checkInstance, checkNumber, checkObject, checkString } from "../check/arguments.ts";
+import { Device } from "../device/device.ts";
+import { collectCalls, evaluating, Module, type ModuleCall } from "./module.ts";
+import { evaluate } from "../plan/plan.ts";
+import { checkList, checkShape, formatShape, type Shape } from "../graph/shape.ts";
+import { checkTensor, input, type Tensor, tensor } from "../graph/tensor.ts";
+
+/** One module of a network, as a forward pass meets it. Its numbers include the layers inside it. */
+export interface LayerSummary {
+  /** Its name in the module that calls it; empty for the network itself. */
+  readonly name: string;
+  /** Its class: `Conv2d`. */
+  readonly kind: string;
+  /** Shape of its output. */
+  readonly shape: Shape;
+  /** Trained values. */
+  readonly parameters: number;
+  /**
+   * Multiply-accumulates of convolutions and matrix products. A bias, a normalisation, a pooling, an
+   * addition or a ReLU counts as none; padding counts like any other input.
+   */
+  readonly macs: number;
+  /**
+   * Bytes, as f32, of the outputs of the layers that call no others. What a block computes between
+   * them is not counted: the ReLUs and the addition of a residual block.
+   */
+  readonly activationBytes: number;
+  /** The modules that it calls, in that order. */
+  readonly layers: readonly LayerSummary[];
+}
+
+/** Multiply-accumulates between the input and the output of a call. */
+function macsOf({ x, y }: ModuleCall): number {
+  const seen = new Set([x]);
+  const pending = [y];
+  let macs = 0;
+  while (pending.length > 0) {
+    const node = pending.pop()!;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    macs += node.op.macs?.(node) ?? 0;
+    pending.push(...node.inputs);
+  }
+  return macs;
+}
+
+function summaryOf(call: ModuleCall, name: string): LayerSummary {
+  const { module, y, calls } = call;
+  const names = new Map(module.namedChildren().map(([key, child]) => [child, key]));
+  const layers = calls.map((inner) => summaryOf(inner, names.get(inner.module) ?? ""));
+  return {
+    name,
+    kind: module.constructor.name,
+    shape: y.shape,
+    parameters: module.parameters().reduce((sum, { size }) => sum + size, 0),
+    macs: macsOf(call),
+    activationBytes: layers.length > 0
+      ? layers.reduce((sum, { activationBytes }) => sum + activationBytes, 0)
+      : 4 * y.size,
+    layers,
+  };
+}
+
+/**
+ * The layers of `net` for an input of `shape`: `[N, C, H, W]` for a convolutional one.
+ *
+ * @throws {ArgumentError} where `net` is no module or `shape` no list.
+ * @throws {ShapeError} when the shape does not fit the network.
+ *
+ * @example
+ * ```ts
+ * import { resnet18, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { parameters, layers } = summarize(resnet18(), [1, 1, 224, 224]);
+ * assertEquals(parameters, 11_178_378);
+ * assertEquals(layers[5]!.name, "resnet_block2");
+ * assertEquals(layers[5]!.shape, [1, 128, 28, 28]);
+ * ```
+ */
+export function summarize(net: Module, shape: Shape): LayerSummary {
+  checkInstance("summarize", "net", net, Module);
+  checkShape("summarize", shape);
+  const x = input("x", shape);
+  const { calls } = evaluating(net, () => collectCalls(() => net.call(x)));
+  return summaryOf(calls[0]!, "");
+}
+
+/**
+ * Runs the direct children of `net` one after the other on a device, each on the values that the one
+ * before it computed, and hands out each name with that child's output.
+ *
+ * @example
+ * ```ts
+ * import { Random, Residual, runLayers, Sequential, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const net = new Sequential(new Residual(3, 6, { use1x1conv: true, stride: 2 }));
+ * const x = tensor(new Random(0).uniform(new Float32Array(4 * 3 * 6 * 6)), [4, 3, 6, 6]);
+ * const shapes: Record<string, readonly number[]> = {};
+ * for await (const [name, y] of runLayers(net, x)) shapes[name] = y.shape;
+ * assertEquals(shapes, { "0": [4, 6, 3, 3] });
+ * ```
+ */
+export async function* runLayers(
+  net: Module,
+  x: Tensor,
+  device?: Device,
+): AsyncGenerator<[name: string, output: Tensor]> {
+  checkInstance("runLayers", "net", net, Module);
+  checkTensor("runLayers", "x", x);
+  if (device !== undefined) checkInstance("runLayers", "device", device, Device);
+  for (const [name, layer] of net.namedChildren()) {
+    const y = layer.call(x);
+    x = tensor(await evaluate(y, {}, device), y.shape);
+    yield [name, x];
+  }
+}
+
+/** Three digits and a unit: `118M`. */
+function short(n: number): string {
+  for (const unit of ["", "k", "M", "G", "T"]) {
+    if (n < 999.5) return (unit ? n.toPrecision(3) : String(n)) + unit;
+    n /= 1000;
+  }
+  return `${n.toPrecision(3)}P`;
+}
+
+const exact = (n: number) => n.toLocaleString("en-US");
+
+/** Throws unless argument `name` of formatSummary is a summary. */
+function checkSummary(name: string, summary: LayerSummary): void {
+  checkObject("formatSummary", name, summary);
+  for (const key of ["parameters", "macs", "activationBytes"] as const) {
+    checkNumber("formatSummary", `${name}.${key}`, summary[key], { integer: true, min: 0 });
+  }
+  for (const key of ["name", "kind"] as const) {
+    checkString("formatSummary", `${name}.${key}`, summary[key]);
+  }
+  checkList("formatSummary", `${name}.shape`, summary.shape);
+  checkList("formatSummary", `${name}.layers`, summary.layers);
+  summary.layers.forEach((layer, i) => checkSummary(`${name}.layers[${i}]`, layer));
+}
+
+/**
+ * A summary as a table, layers indented below the module that calls them, totals last.
+ *
+ * @throws {ArgumentError} where it is none.
+ */
+export function formatSummary(summary: LayerSummary): string {
+  checkSummary("summary", summary);
+  const { layers, parameters, macs, activationBytes } = summary;
+  const rows = [["layer", "kind", "output shape", "parameters", "MACs", "bytes"]];
+  const visit = (layer: LayerSummary, depth: number) => {
+    rows.push([
+      "  ".repeat(depth) + layer.name,
+      layer.kind,
+      formatShape(layer.shape),
+      exact(layer.parameters),
+      short(layer.macs),
+      short(layer.activationBytes),
+    ]);
+    layer.layers.forEach((inner) => visit(inner, depth + 1));
+  };
+  layers.forEach((layer) => visit(layer, 0));
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  const lines = rows.map((row) =>
+    row.map((cell, i) => i < 3 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
+  );
+  return [
+    ...lines,
+    `total: ${exact(parameters)} parameters, ${exact(macs)} MACs,`,
+    `       ${exact(activationBytes)} bytes of activations`,
+  ].join("\n");
+}

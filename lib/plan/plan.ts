@@ -1,0 +1,416 @@
+/**
+ * Plans: a graph compiled once into a list of dispatches over buffers assigned by liveness, then
+ * replayed with one submit per run.
+ *
+ * @module
+ */
+
+import {
+  type BufferRange,
+  bytesOf,
+  createBuffer,
+  growWorkspace,
+  holdConstant,
+  readBuffers,
+  releaseConstant,
+  variableStorage,
+  write,
+} from "../device/buffers.ts";
+import { checkInstance, checkOptions, refuse, shown } from "../check/arguments.ts";
+import { defaultDevice, Device } from "../device/device.ts";
+import { uniformOf } from "../kernels/kernel.ts";
+import { assignSlots } from "./memory.ts";
+import { inMemory } from "./fuse.ts";
+import { inputsOf, type Part, PlanError, type Step, stepsOf } from "./steps.ts";
+import { checkList, formatShape, sizeOf } from "../graph/shape.ts";
+import {
+  checkBelow,
+  checkTensor,
+  checkUpdate,
+  constantData,
+  type DType,
+  inputName,
+  Tensor,
+  type TensorData,
+  type Update,
+  Variable,
+  type VariableStorage,
+} from "../graph/tensor.ts";
+
+export { PlanError };
+
+/** Alignment of uniform bindings in bytes: what WebGPU asks of every adapter at most. */
+const UNIFORM_ALIGNMENT = 256;
+
+/** What a plan computes. */
+export interface PlanOptions {
+  /** Tensors whose values can be read after a run. */
+  readonly outputs?: readonly Tensor[];
+  /** In-place changes, made after everything else in each run. */
+  readonly updates?: readonly Update[];
+  /** Where to run; the default device if absent. */
+  readonly device?: Device;
+}
+
+/** Values for the inputs of a plan, by name. */
+export type Feeds = Readonly<Record<string, TensorData>>;
+
+/** Values of f32 tensors are Float32Arrays, of u32 tensors Uint32Arrays. */
+export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
+  if (dtype === "f32") return new Float32Array(bytes);
+  return dtype === "u32" ? new Uint32Array(bytes) : new Uint8Array(bytes);
+}
+
+/** A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it. */
+export class Plan {
+  readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
+  /** Of inputs that are indices: how many there are to choose from. */
+  readonly #limits: ReadonlyMap<string, number>;
+  readonly #owned: readonly GPUBuffer[];
+  readonly #pipelines: readonly GPUComputePipeline[];
+  /** The uniforms of all kernels, each at its own multiple of the stride. */
+  readonly #sizes: GPUBuffer;
+  readonly #stride: number;
+  readonly #constants: ReadonlyMap<Tensor, GPUBuffer>;
+  readonly #variables: readonly Variable[];
+  #groups: GPUBindGroup[] = [];
+  #bound: (GPUBuffer | VariableStorage | undefined)[] = [];
+  #disposed = false;
+
+  private constructor(
+    /** Where the plan runs. */
+    readonly device: Device,
+    /** The dispatches, in order. */
+    readonly steps: readonly Step[],
+    /** For each output asked for: the tensor in memory that holds it, and its shape. */
+    readonly outputs: readonly { node: Tensor; shape: readonly number[] }[],
+    /** Where tensors live: in buffers of the plan's own, in workspace slots, or inside packed tensors. */
+    readonly placed: {
+      readonly pinned: ReadonlyMap<Tensor, GPUBuffer>;
+      readonly slotOf: ReadonlyMap<Tensor, number>;
+      readonly slotSizes: readonly number[];
+      readonly parts: ReadonlyMap<Tensor, Part>;
+    },
+    inputs: ReadonlyMap<string, Tensor>,
+  ) {
+    this.#inputs = new Map([...inputs].map(([name, node]) => [name, {
+      node,
+      buffer: placed.pinned.get(node)!,
+    }]));
+    this.#limits = limitsOf(steps);
+    const uniforms = steps.map(({ spec }) => uniformOf(spec));
+    const longest = uniforms.reduce((most, { byteLength }) => Math.max(most, byteLength), 1);
+    this.#stride = Math.ceil(longest / UNIFORM_ALIGNMENT) * UNIFORM_ALIGNMENT;
+    this.#sizes = device.createBuffer({
+      size: (steps.length + 1) * this.#stride,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      label: "sizes of kernels",
+    });
+    const sizes = new Uint32Array(this.#sizes.size / 4);
+    uniforms.forEach((words, i) => sizes.set(words, i * this.#stride / 4));
+    write(device, this.#sizes, 0, sizes);
+    this.#owned = [...placed.pinned.values(), this.#sizes];
+    const bound = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
+    this.#variables = [...bound].filter((x) => x instanceof Variable);
+    const given = new Set([...bound, ...outputs.map(({ node }) => node)]);
+    this.#constants = new Map(
+      [...given].filter(constantData).map((node) => [node, holdConstant(device, node)]),
+    );
+    this.#pipelines = steps.map(({ spec, name, node, scope: { layer } }) =>
+      device.pipeline(spec, `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`)
+    );
+  }
+
+  /**
+   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups.
+   *
+   * @throws {PlanError} when a tensor exceeds what one buffer of the device holds.
+   * @throws {DeviceError} when the device refuses a kernel or is out of memory.
+   *
+   * @example
+   * ```ts
+   * import { input, mul, Plan } from "@resnette/resnette";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using plan = await Plan.compile({ outputs: [mul(input("x", [3]), 2)] });
+   * plan.run({ x: new Float32Array([1, 2, 3]) });
+   * assertEquals(await plan.read(), [new Float32Array([2, 4, 6])]);
+   * ```
+   */
+  static async compile(options: PlanOptions): Promise<Plan> {
+    checkOptions("plan", options, ["outputs", "updates", "device"]);
+    const { outputs = [], updates = [], device = await defaultDevice() } = options;
+    checkInstance("plan", "device", device, Device);
+    checkList("plan", "outputs", outputs);
+    outputs.forEach((x, i) => checkTensor("plan", `outputs[${i}]`, x));
+    checkUpdates(updates);
+    const order = stepsOf(outputs, updates, device.target);
+    const { steps, parts } = order;
+    const inputs = inputsOf(steps, order.outputs);
+    const bytes = (node: Tensor) => bytesOf(node.dtype, node.size);
+    const kept = new Set<Tensor>([
+      ...inputs.values(),
+      ...order.outputs.filter((x) => !(x instanceof Variable) && !constantData(x)),
+      ...[...parts.values()].map((part) => part.whole),
+    ]);
+    checkLimits([...kept, ...steps.flatMap((s) => [...s.reads, ...s.writes])], device, bytes);
+    for (const { name, node, spec } of steps) {
+      if (spec.workgroups.every((count) => count <= device.target.maxWorkgroups)) continue;
+      throw new PlanError(
+        `plan: ${name} ${formatShape(node.shape)} needs ${
+          spec.workgroups.join(" × ")
+        } workgroups, ` +
+          `more than this adapter's ${device.target.maxWorkgroups} along one axis; make it smaller`,
+      );
+    }
+    const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
+    const { slotOf, sizes } = assignSlots(steps, managed, bytes);
+    return await device.checked("plan", () => {
+      const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
+      const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
+      const plan = new Plan(
+        device,
+        steps,
+        results,
+        { pinned, slotOf, slotSizes: sizes, parts },
+        inputs,
+      );
+      plan.#bind();
+      return plan;
+    });
+  }
+
+  /** Runs the plan once, in one submit, without waiting for it. */
+  run(feeds: Feeds = {}): void {
+    this.#use();
+    if (typeof feeds !== "object" || !feeds) refuse("run", "feeds", "an object", feeds);
+    for (const name of Object.keys(feeds)) {
+      if (!this.#inputs.has(name)) throw new PlanError(`run: the plan has no input "${name}"`);
+    }
+    for (const [name, { node, buffer }] of this.#inputs) {
+      const data = Object.hasOwn(feeds, name) ? feeds[name] : undefined;
+      if (data === undefined) throw new PlanError(`run: input "${name}", ${node}, is not given`);
+      const wanted = typedArray(node.dtype, new ArrayBuffer(0)).constructor;
+      if (data?.constructor !== wanted || data.length !== node.size) {
+        throw new PlanError(
+          `run: input "${name}", ${node}, wants a ${wanted.name} of ${node.size}, got ${
+            shown(data)
+          }`,
+        );
+      }
+      const limit = this.#limits.get(name);
+      if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
+      write(this.device, buffer, 0, data);
+    }
+    const encoder = this.device.gpu.createCommandEncoder();
+    this.encode(encoder);
+    this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * Encodes a run as one pass, `times` over; of only `step`, where that is given: what a profile
+   * times. Inputs are those of the latest run, and of a step alone, other values those that the steps
+   * before it left.
+   */
+  encode(
+    encoder: GPUCommandEncoder,
+    { step, times = 1, ...descriptor }: GPUComputePassDescriptor & {
+      step?: number;
+      times?: number;
+    } = {},
+  ): void {
+    this.#use();
+    if (this.#moved()) this.#bind();
+    const indices = step === undefined ? [...this.steps.keys()] : [step];
+    const pass = encoder.beginComputePass(descriptor);
+    let set: GPUComputePipeline | undefined;
+    for (let k = 0; k < times; k++) {
+      for (const i of indices) {
+        const pipeline = this.#pipelines[i]!;
+        if (pipeline !== set) pass.setPipeline(set = pipeline);
+        pass.setBindGroup(0, this.#groups[i]!);
+        pass.dispatchWorkgroups(...this.steps[i]!.spec.workgroups);
+      }
+    }
+    pass.end();
+  }
+
+  /** Values of the outputs in the latest run, in order; of a variable, those before its update. */
+  async read(): Promise<TensorData[]> {
+    this.#use();
+    const ranges = this.outputs.map(({ node }) => this.#range(node));
+    const values = await readBuffers(this.device, ranges);
+    return this.outputs.map(({ node, shape }, i) =>
+      // The tensor in memory may be longer than what was asked for: whole words, or a whole of slices.
+      typedArray(node.dtype, values[i]!).subarray(0, sizeOf(shape)) as TensorData
+    );
+  }
+
+  /** Resolves when everything submitted to the device so far has run. */
+  async finished(): Promise<void> {
+    await this.device.finished();
+  }
+
+  /** Floating-point operations of one run. */
+  get flops(): number {
+    return this.steps.reduce((sum, { spec }) => sum + (spec.flops ?? 0), 0);
+  }
+
+  /** Bytes of workspace and of buffers of its own; variables and constants are not counted. */
+  get bytes(): number {
+    const own = this.#owned.reduce((sum, buffer) => sum + buffer.size, 0);
+    return this.placed.slotSizes.reduce((sum, size) => sum + size, own);
+  }
+
+  /** A table of the dispatches: name, shape, bytes moved, floating-point operations. */
+  toString(): string {
+    const rows = this.steps.map(({ name, node, spec, reads, writes }) => {
+      const moved = [...reads, ...writes].reduce((sum, x) => sum + bytesOf(x.dtype, x.size), 0);
+      return [
+        name.length > 40 ? `${name.slice(0, 39)}…` : name,
+        formatShape(node.shape),
+        `${(moved / 1e6).toFixed(3)} MB`,
+        `${((spec.flops ?? 0) / 1e6).toFixed(3)} MFLOP`,
+      ] as const;
+    });
+    const widths = [0, 1, 2, 3].map((i) => Math.max(0, ...rows.map((row) => row[i]!.length)));
+    const lines = rows.map((row, k) =>
+      `${String(k).padStart(4)}  ${
+        row.map((cell, i) => i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
+      }`
+    );
+    const total = `${this.steps.length} dispatches, ${(this.flops / 1e9).toFixed(3)} GFLOP, ` +
+      `${(this.bytes / 1e6).toFixed(1)} MB of buffers`;
+    return [...lines, total].join("\n");
+  }
+
+  /**
+   * Frees the plan's own buffers, and constants that no other plan uses. The shared workspace stays
+   * for other plans.
+   */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#owned.forEach((buffer) => buffer.destroy());
+    this.#constants.forEach((_, node) => releaseConstant(this.device, node));
+  }
+
+  #use(): void {
+    if (this.#disposed) throw new PlanError("this plan was disposed; compile a new one");
+    this.device.check();
+  }
+
+  /** Where a tensor's elements are now. */
+  #range(node: Tensor): BufferRange {
+    const bytes = bytesOf(node.dtype, node.size);
+    if (node instanceof Variable) {
+      const { buffer, offset } = variableStorage(this.device, node);
+      return { buffer, offset, bytes };
+    }
+    const { pinned, slotOf, parts } = this.placed;
+    const part = parts.get(node);
+    if (part) return { buffer: pinned.get(part.whole)!, offset: part.offset * 4, bytes };
+    const buffer = this.#constants.get(node) ?? pinned.get(node) ??
+      this.device.workspace[slotOf.get(node)!]!.buffer;
+    return { buffer, offset: 0, bytes };
+  }
+
+  /** What may have moved since the bind groups were made: workspace buffers and variables. */
+  #places(): (GPUBuffer | VariableStorage | undefined)[] {
+    const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]?.buffer);
+    return [...used, ...this.#variables.map((x) => variableStorage(this.device, x))];
+  }
+
+  #moved(): boolean {
+    return this.#places().some((place, i) => place !== this.#bound[i]);
+  }
+
+  #bind(): void {
+    growWorkspace(this.device, this.placed.slotSizes);
+    this.#bound = this.#places();
+    this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
+      const ranges = [...reads, ...writes].map((node) => this.#range(node));
+      if (spec.sizes || spec.numbers) {
+        ranges.push({ buffer: this.#sizes, offset: i * this.#stride, bytes: this.#stride });
+      }
+      return this.device.gpu.createBindGroup({
+        layout: this.#pipelines[i]!.getBindGroupLayout(0),
+        entries: ranges.map(({ buffer, offset, bytes }, binding) => ({
+          binding,
+          resource: { buffer, offset, size: bytes },
+        })),
+      });
+    });
+  }
+}
+
+/** Throws unless `updates` is a list of updates of variables. */
+function checkUpdates(updates: readonly Update[]): void {
+  checkList("plan", "updates", updates);
+  updates.forEach((update, i) => checkUpdate("plan", `updates[${i}]`, update));
+}
+
+/** How many each input chooses from, where it is read as indices: the least, if by several ops. */
+function limitsOf(steps: readonly Step[]): Map<string, number> {
+  const limits = new Map<string, number>();
+  for (const { node } of steps) {
+    node.op.below?.(node).forEach((limit, i) => {
+      const name = limit === undefined ? undefined : inputName(inMemory(node.inputs[i]!));
+      if (name !== undefined) limits.set(name, Math.min(limits.get(name) ?? Infinity, limit!));
+    });
+  }
+  return limits;
+}
+
+function checkLimits(
+  nodes: readonly Tensor[],
+  device: Device,
+  bytes: (node: Tensor) => number,
+): void {
+  const limit = device.target.maxBindingBytes;
+  const tooLarge = (x: Tensor) =>
+    `plan: tensor ${x.op.name} ${formatShape(x.shape)} takes ${bytes(x)} bytes, more than this ` +
+    `adapter's maxStorageBufferBindingSize of ${limit}`;
+  const variable = nodes.find((x) => x instanceof Variable && bytes(x) > limit);
+  if (variable) throw new PlanError(`${tooLarge(variable)}; take a smaller network`);
+  // What can be made smaller is the batch: the first dimension of the inputs.
+  const batches = new Set(nodes.filter((x) => inputName(x)).map((x) => x.shape[0]));
+  const rank = (x: Tensor) => (batches.has(x.shape[0]) ? 2 ** 40 : 1) * bytes(x) / x.shape[0]!;
+  const over = nodes.filter((x) => bytes(x) > limit).sort((a, b) => rank(b) - rank(a))[0];
+  if (!over) return;
+  const largest = Math.floor(limit / (bytes(over) / over.shape[0]!));
+  throw new PlanError(`${tooLarge(over)}; its first dimension can be at most ${largest}`, largest);
+}
+
+/**
+ * Values of a tensor, or of several at once: a plan compiled, run once and disposed.
+ *
+ * @example
+ * ```ts
+ * import { add, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = add(tensor([1, 2]), 10);
+ * assertEquals(await evaluate(y), new Float32Array([11, 12]));
+ * ```
+ */
+export async function evaluate(x: Tensor, feeds?: Feeds, device?: Device): Promise<TensorData>;
+/** Values of several tensors, in order: one plan for all. */
+export async function evaluate(
+  x: readonly Tensor[],
+  feeds?: Feeds,
+  device?: Device,
+): Promise<TensorData[]>;
+export async function evaluate(
+  x: Tensor | readonly Tensor[],
+  feeds: Feeds = {},
+  device?: Device,
+): Promise<TensorData | TensorData[]> {
+  const outputs = x instanceof Tensor ? [x] : x;
+  if (!Array.isArray(outputs)) refuse("evaluate", "x", "a tensor or a list of them", x);
+  if (device !== undefined) checkInstance("evaluate", "device", device, Device);
+  using plan = await Plan.compile({ outputs, ...device && { device } });
+  plan.run(feeds);
+  const values = await plan.read();
+  return x instanceof Tensor ? values[0]! : values;
+}

@@ -1,0 +1,259 @@
+/**
+ * What a training run is told, and what an epoch of it yields. One table says what each setting may
+ * be; the command line, the library and the checkpoint reader all check against it.
+ *
+ * @module
+ */
+
+import { resnet101, resnet152, resnet18, resnet34, resnet50 } from "../nn/resnet.ts";
+import { checkNumber, checkObject, checkOptions, shown } from "../check/arguments.ts";
+import type { Module } from "../nn/module.ts";
+
+/** The library's version, written into checkpoints. */
+export const VERSION = "0.1.0";
+
+/** Makes a model: logits of ten classes, of grey images unless told otherwise. */
+export type ModelBuilder = (options?: { inChannels?: number }) => Module;
+
+/** The models that can be had by name; add your own. */
+export const MODELS: Map<string, ModelBuilder> = new Map(
+  Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }),
+);
+
+/** Optimizers by name. */
+export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
+
+/** Courses of the learning rate by name; see {@link TrainConfig.schedule}. */
+export const SCHEDULES = ["constant", "cosine", "step"] as const;
+
+/** What may happen to training images at random, by name; see {@link TrainConfig.augment}. */
+export const AUGMENTATIONS = ["none", "flip", "crop", "flip,crop"] as const;
+
+/** Settings of a training run. */
+export interface TrainConfig {
+  /** A name of {@link MODELS}. */
+  readonly model: string;
+  /** Passes over the training images. */
+  readonly epochs: number;
+  /** Images of a step; the last batch of an epoch has what is left. */
+  readonly batchSize: number;
+  /** Learning rate, the highest of its schedule. */
+  readonly lr: number;
+  /** Images are resized to so many rows and columns. */
+  readonly resize: number;
+  /** Seeds the weights and every epoch's order. */
+  readonly seed: number;
+  /** Train on the first so many images only; null for all. */
+  readonly limit: number | null;
+  /** Test with the first so many images only; null for all. */
+  readonly testLimit: number | null;
+  /** A name of {@link OPTIMIZERS}. */
+  readonly optimizer: typeof OPTIMIZERS[number];
+  /** SGD's momentum. */
+  readonly momentum: number;
+  /**
+   * L2 penalty of Adam and SGD, decoupled decay of AdamW; on all parameters, as PyTorch's optimizers
+   * have it. AdamW's is 0.01 where none is given.
+   */
+  readonly weightDecay: number;
+  /**
+   * How the learning rate goes on after the warm-up: `constant`; `cosine`, step by step to 0 at the end
+   * of the last epoch; `step`, by {@link TrainConfig.gamma} every {@link TrainConfig.stepSize} epochs.
+   */
+  readonly schedule: typeof SCHEDULES[number];
+  /** Epochs between drops of the schedule `step`. */
+  readonly stepSize: number;
+  /** Factor of each drop of the schedule `step`. */
+  readonly gamma: number;
+  /** Steps of linear warm-up; step k of them, counted from 1, has k / (warmup + 1) of the rate. */
+  readonly warmup: number;
+  /** Share of a label that is spread evenly over all classes; in training only. */
+  readonly labelSmoothing: number;
+  /**
+   * What happens to training images, before they are resized: `flip` mirrors half of them, `crop`
+   * moves each by up to 4 pixels either way and fills with black.
+   */
+  readonly augment: typeof AUGMENTATIONS[number];
+}
+
+/** The notebook's settings. */
+export const DEFAULT_CONFIG: TrainConfig = {
+  model: "resnet18",
+  epochs: 5,
+  batchSize: 128,
+  lr: 1e-3,
+  resize: 96,
+  seed: 0,
+  limit: null,
+  testLimit: null,
+  optimizer: "adam",
+  momentum: 0.9,
+  weightDecay: 0,
+  schedule: "constant",
+  stepSize: 2,
+  gamma: 0.1,
+  warmup: 0,
+  labelSmoothing: 0,
+  augment: "none",
+};
+
+/** A setting that cannot be; the message names it and says what it may be. */
+export class ConfigError extends RangeError {
+  /** `ConfigError`. */
+  override name = "ConfigError";
+}
+
+/** What a setting is called, and what it may be. */
+export interface ConfigField {
+  /** Its name in words. */
+  readonly words: string;
+  /** What it may be, in words. */
+  readonly wanted: string;
+  /** Whether it may be `value`. */
+  readonly allows: (value: unknown) => boolean;
+  /** Whether it is a word and not a number. */
+  readonly isWord?: boolean;
+  /** Another setting, and what that must be for this one to matter. */
+  readonly when?: readonly [name: keyof TrainConfig, value: string];
+  /** Whether checkpoints may lack it: those written before there was such a setting have its default. */
+  readonly late?: boolean;
+}
+
+const integer = (words: string, min: number, max: number, none = false): ConfigField => ({
+  words,
+  wanted: `an integer from ${min} to ${max}`,
+  allows: (x) =>
+    none && x === null || typeof x === "number" && Number.isInteger(x) && x >= min && x <= max,
+});
+
+const real = (words: string, min: number, max: number): ConfigField => ({
+  words,
+  wanted: max < Infinity ? `a number from ${min} to ${max}` : `a finite number, at least ${min}`,
+  allows: (x) => typeof x === "number" && Number.isFinite(x) && x >= min && x <= max,
+});
+
+const word = (
+  words: string,
+  choices: readonly string[],
+  wanted = `one of: ${choices.join(", ")}`,
+): ConfigField => ({
+  words,
+  wanted,
+  allows: (x) => choices.includes(x as string),
+  isWord: true,
+});
+
+const late = (field: ConfigField, when?: ConfigField["when"]): ConfigField => ({
+  ...field,
+  ...when && { when },
+  late: true,
+});
+
+/** All settings. */
+export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
+  model: {
+    words: "model",
+    get wanted() {
+      return `one of: ${[...MODELS.keys()].join(", ")}`;
+    },
+    allows: (x) => typeof x === "string" && MODELS.has(x),
+    isWord: true,
+  },
+  epochs: integer("epochs", 1, 100_000),
+  batchSize: integer("batch size", 1, 65_536),
+  lr: {
+    words: "learning rate",
+    wanted: "a finite number above 0",
+    allows: (x) => typeof x === "number" && Number.isFinite(x) && x > 0,
+  },
+  resize: integer("resize", 1, 4096),
+  seed: integer("seed", 0, Number.MAX_SAFE_INTEGER),
+  limit: integer("limit", 1, 1e9, true),
+  testLimit: integer("test limit", 1, 1e9, true),
+  optimizer: late(word("optimizer", OPTIMIZERS)),
+  momentum: late(real("momentum", 0, 1), ["optimizer", "sgd"]),
+  weightDecay: late(real("weight decay", 0, Infinity)),
+  schedule: late(word("schedule", SCHEDULES)),
+  stepSize: late(integer("step size", 1, 100_000), ["schedule", "step"]),
+  gamma: late(real("gamma", 0, 1), ["schedule", "step"]),
+  warmup: late(integer("warm-up", 0, 1e9)),
+  labelSmoothing: late(real("label smoothing", 0, 1)),
+  augment: late(word("augmentation", AUGMENTATIONS, "none, flip, crop or flip,crop")),
+};
+
+/** The names of all settings, in order. */
+export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
+  CONFIG_FIELDS,
+) as (keyof TrainConfig)[];
+
+/**
+ * A whole configuration, the notebook's where `given` says nothing; with AdamW, its weight decay.
+ *
+ * @throws {ConfigError} for a setting that is out of its range, naming it.
+ *
+ * @example
+ * ```ts
+ * import { trainConfig } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(trainConfig({ batchSize: 64 }).lr, 0.001);
+ * ```
+ */
+export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
+  checkOptions("trainConfig", given, CONFIG_NAMES);
+  const decay = given.optimizer === "adamw" && { weightDecay: 0.01 };
+  const config = { ...DEFAULT_CONFIG, ...decay, ...given };
+  for (const name of CONFIG_NAMES) {
+    const { words, wanted, allows } = CONFIG_FIELDS[name];
+    if (!allows(config[name])) {
+      throw new ConfigError(`the ${words} must be ${wanted}, got ${shown(config[name])}`);
+    }
+  }
+  return config;
+}
+
+/** What an epoch came to. */
+export interface EpochResult {
+  /** Which one, counted from 1. */
+  readonly epoch: number;
+  /** Mean of its batches' losses. */
+  readonly loss: number;
+  /** Share of the training images that were classified right when it was their turn. */
+  readonly trainAccuracy: number;
+  /** Share of the test images classified right, in evaluation mode, after the epoch. */
+  readonly testAccuracy: number;
+  /** Time taken by training and testing. */
+  readonly seconds: number;
+}
+
+/**
+ * An epoch in the notebook's words. The loss is the mean over this epoch's batches; the notebook
+ * divides by a batch count that it never resets, so that its second epoch's 0.1235 is really 0.247.
+ *
+ * @throws {ArgumentError} where it is no result, or a number of it none.
+ *
+ * @example
+ * ```ts
+ * import { formatEpoch } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const line = formatEpoch({
+ *   epoch: 1,
+ *   loss: 0.38528,
+ *   trainAccuracy: 0.859,
+ *   testAccuracy: 0.889,
+ *   seconds: 562.2,
+ * });
+ * assertEquals(line, "epoch 1, loss 0.3853, train acc 0.859, test acc 0.889, time 562 sec");
+ * ```
+ */
+export function formatEpoch(result: EpochResult): string {
+  checkObject("formatEpoch", "result", result);
+  const { epoch, loss, trainAccuracy, testAccuracy, seconds } = result;
+  for (const [name, value] of Object.entries({ loss, trainAccuracy, testAccuracy, seconds })) {
+    checkNumber("formatEpoch", `result.${name}`, value);
+  }
+  checkNumber("formatEpoch", "result.epoch", epoch, { integer: true, min: 1 });
+  return `epoch ${epoch}, loss ${loss.toFixed(4)}, train acc ${trainAccuracy.toFixed(3)}, ` +
+    `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
+}

@@ -1,0 +1,308 @@
+/**
+ * Data sets that stay on the device, and how well a net does on one. A batch is a list of indices.
+ *
+ * @module
+ */
+
+import { batches, BatchPlans, Pace, Rate } from "./batches.ts";
+import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
+import { checkDataset, type ImageDataset, listed } from "../data/dataset.ts";
+import {
+  checkFunction,
+  checkInstance,
+  checkNumber,
+  checkOptions,
+  checkString,
+} from "../check/arguments.ts";
+import { defaultDevice, Device } from "../device/device.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import type { Predictions } from "./metrics.ts";
+import { evaluating, Module } from "../nn/module.ts";
+import { gather, MOST_PIXELS, resizeBilinear } from "../ops/data.ts";
+import { add, div } from "../ops/elementwise.ts";
+import { argmaxOf, correctCount } from "../ops/loss.ts";
+import { formatShape, ShapeError } from "../graph/shape.ts";
+import {
+  assign,
+  checkIndices,
+  checkTensor,
+  constant,
+  input,
+  inScope,
+  type Scope,
+  type Tensor,
+  type Update,
+  Variable,
+} from "../graph/tensor.ts";
+
+/** How far an epoch has come; counts and means are those of the epoch so far. */
+export interface Progress {
+  /** The epoch, counted from 1. */
+  readonly epoch: number;
+  /** Whether it trains or, after that, tests. */
+  readonly phase: "train" | "test";
+  /** Batches done. */
+  readonly step: number;
+  /** Batches in all. */
+  readonly steps: number;
+  /** Mean loss; absent in tests. */
+  readonly loss?: number;
+  /** Share classified right. */
+  readonly accuracy: number;
+  /** Images done. */
+  readonly images: number;
+  /** Images in all. */
+  readonly of: number;
+  /** Images done per second, in this phase and process. */
+  readonly imagesPerSecond: number;
+}
+
+/** Callbacks and an abort signal. */
+export interface Watch {
+  /** Told about every second, whenever results have been read. */
+  readonly onProgress?: (progress: Progress) => void | Promise<void>;
+  /** Told what was predicted for each test image, in their order, once a test is complete. */
+  readonly onTested?: (predictions: Predictions) => void | Promise<void>;
+  /** Aborting it ends the work after the current step. */
+  readonly signal?: AbortSignal;
+}
+
+/** Throws unless `watch`, an argument of `op`, says whom to tell. */
+export function checkWatch(op: string, watch: Watch): void {
+  checkOptions(op, watch, ["onProgress", "onTested", "signal"]);
+  const { onProgress, onTested, signal } = watch;
+  if (onProgress !== undefined) checkFunction(op, "onProgress", onProgress);
+  if (onTested !== undefined) checkFunction(op, "onTested", onTested);
+  if (signal !== undefined) checkInstance(op, "signal", signal, AbortSignal);
+}
+
+/**
+ * Refuses what is no logits `[size, outputs]` of a net, or has fewer outputs than `classes` (as with
+ * PyTorch's losses, there may be more).
+ *
+ * @throws {ShapeError} whose message begins with `name`.
+ */
+export function checkOutputs(
+  name: string,
+  { shape }: Tensor,
+  size: number,
+  classes: readonly string[] = [],
+): void {
+  if (shape.length !== 2 || shape[0] !== size) {
+    throw new ShapeError(
+      `${name}: the net gives ${formatShape(shape)} for a batch of ${size}; ` +
+        `it must give logits [${size}, classes]`,
+    );
+  }
+  if (shape[1]! < classes.length) {
+    throw new ShapeError(
+      `${name}.classes: has ${classes.length} (${listed(classes)}), but the net has ${shape[1]} ` +
+        `outputs: its logits are ${formatShape(shape)}; give it an output for each class`,
+    );
+  }
+}
+
+/** Where the nodes of a batch come from. */
+const DATA: Scope = { layer: "", pass: "data" };
+
+/** Images `[N, 1, size, size]` from 0 to 1: those at `indices` of u8 images `[count, 1, H, W]`. */
+export function batchImages(
+  images: Tensor,
+  indices: Tensor,
+  size: number,
+  augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
+): Tensor {
+  return inScope(DATA, () => {
+    const pixels = augment(gather(images, indices));
+    const [, , height, width] = pixels.shape;
+    const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
+    return div(sized, 255);
+  });
+}
+
+/** A data set as constants of a graph: uploaded once for all plans that use it at a time. */
+export class DeviceDataset {
+  /** `[count, 1, height, width]`, u8. */
+  readonly images: Tensor;
+  /** `[count]`, u8. */
+  readonly labels: Tensor;
+  /** How many images. */
+  readonly count: number;
+  /** The classes' names, by label. */
+  readonly classes: readonly string[];
+
+  /**
+   * Takes the arrays as they are; they must not change any more.
+   *
+   * @param data images and labels
+   * @param name what error messages call it
+   * @throws {DataError} where the arrays are of another kind or length than they should be, or a label
+   * is none of the classes; the message names it.
+   */
+  constructor(data: ImageDataset, readonly name = "DeviceDataset: data") {
+    checkString("DeviceDataset", "name", name);
+    checkDataset(name, data);
+    const { images, labels, count, height, width, classes } = data;
+    this.images = constant(images, [count, 1, height, width]);
+    this.labels = constant(labels, [count]);
+    this.count = count;
+    this.classes = classes;
+  }
+
+  /**
+   * Images `[N, 1, size, size]` from 0 to 1, and u32 labels `[N]`, of u32 `indices` `[N]`. The images
+   * go through `augment` before they are resized.
+   *
+   * @throws {ArgumentError} where an argument is of another kind or size.
+   * @throws {ShapeError} where the indices are no list of u32.
+   */
+  batch(
+    indices: Tensor,
+    size: number,
+    augment?: (pixels: Tensor) => Tensor,
+  ): { x: Tensor; labels: Tensor } {
+    checkTensor("batch", "indices", indices, "u32");
+    if (indices.rank !== 1) throw new ShapeError(`batch: indices must be [N], got ${indices}`);
+    checkNumber("batch", "size", size, { integer: true, min: 1, max: MOST_PIXELS });
+    checkIndices("batch", "indices", indices, this.count);
+    if (augment !== undefined) checkFunction("batch", "augment", augment);
+    const x = batchImages(this.images, indices, size, augment);
+    const labels = inScope(DATA, () => gather(this.labels, indices, "u32"));
+    return { x, labels };
+  }
+}
+
+/** Notes, for the images `indices` `[N]`, what logits `[N, classes]` say: class and probability. */
+function note(results: Variable, logits: Tensor, indices: Tensor): Update {
+  const [size, k] = logits.shape as [number, number];
+  const bindings = arrays({ x: "f32", indices: "u32", results: "f32" });
+  return {
+    name: "predictions",
+    targets: [results],
+    reads: [logits, indices],
+    kernels: (target) => [perThread(
+      bindings,
+      size,
+      target,
+      `  let row = i * ${k}u;
+${argmaxOf("row", k)}
+  var s = 0.0;
+  for (var k = 0u; k < ${k}u; k++) { s += exp(x[row + k] - x[row + best]); }
+  results[2u * indices[i]] = f32(best);
+  results[2u * indices[i] + 1u] = 1.0 / s;`,
+    )],
+  };
+}
+
+/** Counts right answers in evaluation mode; its plans last as long as it does. */
+export class Evaluator implements Disposable {
+  readonly #correct = new Variable([]);
+  /** Of each image, the predicted class and its probability. */
+  readonly #results: Variable;
+  readonly #plans: BatchPlans;
+
+  constructor(
+    readonly net: Module,
+    readonly data: DeviceDataset,
+    readonly options: { batchSize: number; resize: number; device: Device },
+  ) {
+    this.#results = new Variable([data.count, 2]);
+    this.#plans = new BatchPlans(data.count, options.batchSize);
+  }
+
+  async prepare(): Promise<void> {
+    const { net, data, options: { resize, device } } = this;
+    await this.#plans.prepare((size) => {
+      const indices = input("indices", [size], "u32");
+      const { x, labels } = data.batch(indices, resize);
+      const logits = evaluating(net, () => net.call(x));
+      checkOutputs(data.name, logits, size, data.classes);
+      const updates = [
+        assign(this.#correct, add(this.#correct, correctCount(logits, labels))),
+        note(this.#results, logits, indices),
+      ];
+      return { updates, device };
+    });
+  }
+
+  /** Share classified right; undefined where the signal stopped it. */
+  async run({ onProgress, onTested, signal }: Watch, epoch: number): Promise<number | undefined> {
+    await this.prepare();
+    const { data: { count }, options: { batchSize } } = this;
+    setVariable(this.#correct, new Float32Array(1));
+    const pace = new Pace(), rate = new Rate();
+    const steps = Math.ceil(count / batchSize);
+    let accuracy = 0, step = 0, end = 0;
+    for (const indices of batches(count, batchSize)) {
+      if (signal?.aborted) return undefined;
+      this.#plans.run(indices);
+      step++;
+      end += indices.length;
+      if (!pace.due() && end < count) continue;
+      const [correct] = await readVariables([this.#correct]); // waits for the device
+      pace.settled();
+      accuracy = correct![0]! / end;
+      await onProgress?.({
+        epoch,
+        phase: "test",
+        step,
+        steps,
+        accuracy,
+        images: end,
+        of: count,
+        imagesPerSecond: rate.after(end),
+      });
+    }
+    await onTested?.(await this.#predictions());
+    return accuracy;
+  }
+
+  async #predictions(): Promise<Predictions> {
+    const [results] = await readVariables([this.#results]);
+    const column = (k: number) =>
+      Float32Array.from({ length: this.data.count }, (_, i) => results![2 * i + k]!);
+    return { predicted: Uint32Array.from(column(0)), probability: column(1) };
+  }
+
+  [Symbol.dispose](): void {
+    this.#plans[Symbol.dispose]();
+    freeVariables([this.#correct, this.#results]);
+  }
+}
+
+/**
+ * Share of `data` that `net` classifies right, in evaluation mode: the notebook's
+ * `evaluate_accuracy`. The last batch may be a smaller one.
+ *
+ * @throws {DataError} where the arrays are no data set, or a label is none of the classes.
+ * @throws {ShapeError} where the net has fewer outputs than there are classes.
+ *
+ * @example
+ * ```ts
+ * import { evaluateAccuracy, Flatten } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const images = new Uint8Array([255, 0, 0, 0, 0, 0, 255, 0]), labels = new Uint8Array([0, 3]);
+ * const classes = ["top left", "top right", "bottom left", "bottom right"];
+ * const data = { images, labels, count: 2, height: 2, width: 2, classes };
+ * const net = new Flatten(); // its largest output is the brightest pixel
+ * assertEquals(await evaluateAccuracy(net, data, { batchSize: 2, resize: 2 }), 0.5);
+ * ```
+ */
+export async function evaluateAccuracy(
+  net: Module,
+  data: ImageDataset | DeviceDataset,
+  options: { batchSize?: number; resize?: number; device?: Device } = {},
+): Promise<number> {
+  checkInstance("evaluateAccuracy", "net", net, Module);
+  checkOptions("evaluateAccuracy", options, ["batchSize", "resize", "device"]);
+  const { batchSize = 128, resize = 96, device = await defaultDevice() } = options;
+  checkNumber("evaluateAccuracy", "batchSize", batchSize, { integer: true, min: 1 });
+  checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
+  checkInstance("evaluateAccuracy", "device", device, Device);
+  const set = data instanceof DeviceDataset
+    ? data
+    : new DeviceDataset(data, "evaluateAccuracy: data");
+  using evaluator = new Evaluator(net, set, { batchSize, resize, device });
+  return (await evaluator.run({}, 0))!;
+}

@@ -1,0 +1,124 @@
+/**
+ * What a trained network makes of images: probabilities, and the likeliest classes.
+ *
+ * @module
+ */
+
+import { batches, BatchPlans } from "./batches.ts";
+import { checkImages } from "../data/dataset.ts";
+import {
+  checkInstance,
+  checkNumber,
+  checkNumbers,
+  checkOptions,
+  checkString,
+} from "../check/arguments.ts";
+import { defaultDevice, Device } from "../device/device.ts";
+import { batchImages, checkOutputs } from "./evaluator.ts";
+import { evaluating, Module } from "../nn/module.ts";
+import { MOST_PIXELS } from "../ops/data.ts";
+import { softmax } from "../ops/loss.ts";
+import { checkList } from "../graph/shape.ts";
+import { constant, input } from "../graph/tensor.ts";
+
+/** Images of one pass. */
+const BATCH = 64;
+
+/** Grey images, 0 black to 255 white. */
+export interface GreyImages {
+  /** `[count, height, width]`. */
+  readonly images: Uint8Array<ArrayBuffer>;
+  /** How many. */
+  readonly count: number;
+  /** Rows. */
+  readonly height: number;
+  /** Columns. */
+  readonly width: number;
+}
+
+/** A class and how likely it is. */
+export interface Likely {
+  /** Its name. */
+  readonly class: string;
+  /** Its label. */
+  readonly label: number;
+  /** Its probability by softmax; networks are surer of themselves than they should be. */
+  readonly probability: number;
+}
+
+/**
+ * The probabilities of the classes, `[count, classes]`, in evaluation mode, of images that are resized
+ * as in training. The images are uploaded once.
+ *
+ * @throws {DataError} where the images are not what their sizes say.
+ * @throws {ShapeError} where the net gives no logits `[N, classes]`.
+ *
+ * @example
+ * ```ts
+ * import { Flatten, Linear, predict, Sequential } from "@resnette/resnette";
+ * import { assertAlmostEquals, assertEquals } from "@std/assert";
+ *
+ * const net = new Sequential(new Flatten(), new Linear(4, 3));
+ * const images = new Uint8Array([0, 100, 200, 255]);
+ * const [row] = await predict(net, { images, count: 1, height: 2, width: 2 }, { resize: 2 });
+ * assertEquals(row!.length, 3);
+ * assertAlmostEquals(row!.reduce((a, b) => a + b), 1, 1e-6);
+ * ```
+ */
+export async function predict(
+  net: Module,
+  data: GreyImages,
+  options: { resize: number; device?: Device },
+): Promise<Float32Array<ArrayBuffer>[]> {
+  checkInstance("predict", "net", net, Module);
+  checkOptions("predict", options, ["resize", "device"]);
+  const { resize, device: on = await defaultDevice() } = options;
+  checkNumber("predict", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
+  checkInstance("predict", "device", on, Device);
+  checkImages("predict: images", data);
+  const { images, count, height, width } = data;
+  const all = constant(images, [count, 1, height, width]);
+  using plans = new BatchPlans(count, BATCH);
+  await plans.prepare((size) => {
+    const x = batchImages(all, input("indices", [size], "u32"), resize);
+    const logits = evaluating(net, () => net.call(x));
+    checkOutputs("predict", logits, size);
+    return { outputs: [softmax(logits)], device: on };
+  });
+  const rows: Float32Array<ArrayBuffer>[] = [];
+  for (const indices of batches(count, BATCH)) {
+    const [values] = await plans.run(indices).read() as [Float32Array<ArrayBuffer>];
+    const classes = values.length / indices.length;
+    indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
+  }
+  return rows;
+}
+
+/**
+ * The likeliest classes, the first first; where two are equally likely, the smaller label.
+ *
+ * @throws {ArgumentError} where probabilities are not finite, or classes no names.
+ *
+ * @example
+ * ```ts
+ * import { likeliest } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [first] = likeliest(new Float32Array([0.25, 0.75]), ["bag", "shirt"], 1);
+ * assertEquals(first, { class: "shirt", label: 1, probability: 0.75 });
+ * ```
+ */
+export function likeliest(
+  probabilities: Float32Array,
+  classes: readonly string[],
+  count: number,
+): Likely[] {
+  checkNumbers("likeliest", "probabilities", probabilities, { min: 0 });
+  checkList("likeliest", "classes", classes);
+  classes.forEach((name, i) => checkString("likeliest", `classes[${i}]`, name));
+  checkNumber("likeliest", "count", count, { integer: true, min: 0 });
+  return [...probabilities]
+    .map((probability, label) => ({ class: classes[label] ?? `${label}`, label, probability }))
+    .sort((a, b) => b.probability - a.probability || a.label - b.label)
+    .slice(0, count);
+}

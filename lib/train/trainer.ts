@@ -1,0 +1,426 @@
+/**
+ * Training and evaluation of a classifier on images that stay on the device. A step only submits
+ * work: its batch is a list of indices, and its loss is summed up on the device and read now and then.
+ *
+ * @module
+ */
+
+import { BatchPlans, Pace, Rate } from "./batches.ts";
+import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
+import {
+  checkedCheckpoint,
+  type Checkpoint,
+  CheckpointError,
+  type RunState,
+} from "./checkpoint.ts";
+import type { ImageDataset } from "../data/dataset.ts";
+import { checkInstance, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
+import { defaultDevice, Device } from "../device/device.ts";
+import { checkOutputs, checkWatch, DeviceDataset, Evaluator, type Watch } from "./evaluator.ts";
+import { grad } from "../ops/grad.ts";
+import { manualSeed } from "../nn/init.ts";
+import { collectUpdates, Module, training } from "../nn/module.ts";
+import { add, isFinite } from "../ops/elementwise.ts";
+import { correctCount, crossEntropy } from "../ops/loss.ts";
+import type { Optimizer } from "../nn/optim.ts";
+import { Random } from "../graph/random.ts";
+import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
+import { tunedDigest } from "../kernels/choice.ts";
+import { formatShape, sameShape, ShapeError } from "../graph/shape.ts";
+import { assign, input, type Update, Variable } from "../graph/tensor.ts";
+import {
+  CONFIG_FIELDS,
+  CONFIG_NAMES,
+  type EpochResult,
+  MODELS,
+  type TrainConfig,
+  trainConfig,
+  VERSION,
+} from "./config.ts";
+
+/** A loss or a weight that is infinite or NaN: the run cannot go on. */
+export class NonFiniteError extends Error {
+  /** `NonFiniteError`. */
+  override name = "NonFiniteError";
+}
+
+/** A batch of one image, which the net cannot be trained on: a batch norm has but one value then. */
+export class SingleImageError extends ShapeError {
+  /** `SingleImageError`. */
+  override name = "SingleImageError";
+
+  /** For so many images in batches of so many. */
+  constructor(readonly images: number, readonly batchSize: number, cause: Error) {
+    super(
+      `of ${images} images in batches of ${batchSize}, ` +
+        `${batchSize === 1 ? "every batch" : "the last batch"} has one image: ${cause.message}`,
+      { cause },
+    );
+  }
+}
+
+/** What a {@link Trainer} is made of. */
+export interface TrainerOptions {
+  /** The settings. */
+  readonly config: TrainConfig;
+  /** Images to train on; `limit` has been applied. */
+  readonly train: ImageDataset;
+  /** Images to test with. */
+  readonly test: ImageDataset;
+  /** Where to run; the default device if absent. */
+  readonly device?: Device;
+  /** A net to train instead of the one that `config.model` names. */
+  readonly net?: Module;
+}
+
+/**
+ * A training run: net, optimizer, data and how far it has come. The order of epoch `e`, counted from
+ * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights, and stream 2³¹ + e the
+ * crops and flips of epoch `e`.
+ *
+ * @example
+ * ```ts
+ * import { Flatten, Linear, Sequential, trainConfig, Trainer } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const images = new Uint8Array([0, 255, 255, 0]), labels = new Uint8Array([0, 1]);
+ * const data = { images, labels, count: 2, height: 1, width: 2, classes: ["right", "left"] };
+ * const config = trainConfig({ batchSize: 2, resize: 2, epochs: 3, lr: 0.1 });
+ * const net = new Sequential(new Flatten(), new Linear(4, 2));
+ * using trainer = await Trainer.create({ config, train: data, test: data, net });
+ * while (!trainer.done) await trainer.epoch();
+ * assertEquals(trainer.history.map(({ epoch }) => epoch), [1, 2, 3]);
+ * ```
+ */
+export class Trainer implements Disposable {
+  /** Results of the epochs that are complete. */
+  readonly history: EpochResult[] = [];
+  /** The optimizer. */
+  readonly optimizer: Optimizer;
+  /** Batches trained on in the epoch that is not complete yet. */
+  step = 0;
+  /** Steps of an epoch. */
+  readonly steps: number;
+  readonly #sums = {
+    /** Sum of the losses of this epoch's batches. */
+    loss: new Variable([]),
+    /** Right answers in this epoch. */
+    correct: new Variable([]),
+    /** Batches of this epoch until the first whose loss was not finite. */
+    finite: new Variable([]),
+  };
+  readonly #plans: BatchPlans;
+  readonly #evaluator: Evaluator;
+  #order: { epoch: number; indices: Uint32Array<ArrayBuffer> } | undefined;
+  /** Seconds spent on this epoch in calls and processes before. */
+  #seconds = 0;
+  /** When the present call began. */
+  #clock: number | undefined;
+  /** Whether an epoch is running now. */
+  #running = false;
+  #disposed = false;
+
+  private constructor(
+    /** The settings. */
+    readonly config: TrainConfig,
+    /** The net; its values change with every step. */
+    readonly net: Module,
+    /** Images trained on. */
+    readonly train: DeviceDataset,
+    /** Images tested with. */
+    readonly test: DeviceDataset,
+    /** Where it runs. */
+    readonly device: Device,
+  ) {
+    this.optimizer = makeOptimizer(config, net.parameters());
+    this.steps = Math.ceil(train.count / config.batchSize);
+    this.#plans = new BatchPlans(train.count, config.batchSize);
+    this.#evaluator = new Evaluator(net, test, { ...config, device });
+  }
+
+  /**
+   * A run at its start.
+   *
+   * @throws {DataError} where `train` or `test` is no data set, or a label is none of its classes; the
+   * message names array, index, label and classes.
+   */
+  static async create(options: TrainerOptions): Promise<Trainer> {
+    checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net"]);
+    const { train, test, device = await defaultDevice() } = options;
+    checkInstance("Trainer.create", "device", device, Device);
+    if (options.net !== undefined) {
+      checkInstance("Trainer.create", "net", options.net, Module);
+      if (options.net.parameters().length === 0) {
+        refuse("Trainer.create", "net", "a module with parameters to train", options.net);
+      }
+    }
+    const config = trainConfig(options.config);
+    const trainSet = new DeviceDataset(train, "Trainer.create: train");
+    const testSet = new DeviceDataset(test, "Trainer.create: test");
+    // Weights come from the seed, wherever in a script the trainer is made.
+    const net = options.net ?? (manualSeed(config.seed), MODELS.get(config.model)!());
+    return new Trainer(config, net, trainSet, testSet, device);
+  }
+
+  /** Whether all epochs are complete. */
+  get done(): boolean {
+    return this.history.length >= this.config.epochs;
+  }
+
+  /**
+   * Compiles the plans for every batch size, so that nothing is refused later on.
+   *
+   * @throws {PlanError} when a batch exceeds the adapter's limits; the message says what would fit.
+   * @throws {ShapeError} when the net has fewer outputs than there are classes.
+   * @throws {SingleImageError} when a batch has one image, and the net cannot be trained on that.
+   */
+  async prepare(): Promise<void> {
+    this.#check("prepare");
+    const { device, train: { count }, config: { batchSize } } = this;
+    await this.#plans.prepare((size) => {
+      try {
+        return { updates: this.updates(size), device };
+      } catch (cause) {
+        if (size > 1 || !(cause instanceof ShapeError)) throw cause;
+        throw new SingleImageError(count, batchSize, cause);
+      }
+    });
+    await this.#evaluator.prepare();
+  }
+
+  /** A step with `size` images: inputs are their `indices`, `augment`, and the optimizer's numbers. */
+  updates(size: number): Update[] {
+    checkNumber("Trainer.updates", "size", size, { integer: true, min: 1, max: 2 ** 31 });
+    const { config, train } = this;
+    const indices = input("indices", [size], "u32");
+    const { x, labels } = train.batch(indices, config.resize, augmentation(config, size));
+    const { net } = this;
+    const { result: logits, updates } = training(net, () => collectUpdates(() => net.call(x)));
+    checkOutputs(train.name, logits, size, train.classes);
+    const loss = crossEntropy(logits, labels, { labelSmoothing: config.labelSmoothing });
+    const sums = this.#sums;
+    const total = add(sums.loss, loss);
+    // One loss that is not finite leaves the sum so for good, and this count where it was.
+    const metrics = [
+      assign(sums.finite, add(sums.finite, isFinite(total))),
+      assign(sums.loss, total),
+      assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
+    ];
+    const optimizing = this.optimizer.updates(grad(loss, this.net.parameters()));
+    return [...metrics, ...updates, ...optimizing];
+  }
+
+  /**
+   * Trains to the end of the epoch, from where it stands, and tests. Undefined where the signal
+   * stopped it: it can go on from there, in this process or from a {@link Trainer.checkpoint}.
+   *
+   * @throws {NonFiniteError} when a loss is not finite, at most about a second's steps later.
+   * @throws {Error} while another call of it runs, and where the trainer is disposed of meanwhile.
+   */
+  async epoch(watch: Watch = {}): Promise<EpochResult | undefined> {
+    this.#check("epoch", { idle: true });
+    checkWatch("Trainer.epoch", watch);
+    this.#running = true;
+    try {
+      await this.prepare();
+      this.#check("epoch");
+      this.#clock = performance.now();
+      return await this.#epoch(watch);
+    } finally {
+      this.#seconds = this.seconds;
+      this.#clock = undefined;
+      if (this.step === 0) this.#seconds = 0;
+      this.#running = false;
+    }
+  }
+
+  /** Refuses a call of a trainer that is disposed of or, for one that wants it `idle`, that trains. */
+  #check(call: string, { idle = false } = {}): void {
+    if (this.#disposed) throw new Error(`Trainer.${call}: this trainer was disposed of`);
+    if (!idle || !this.#running) return;
+    throw new Error(`Trainer.${call}: an epoch is running already; await it first`);
+  }
+
+  async #epoch(watch: Watch): Promise<EpochResult | undefined> {
+    const { config: { batchSize }, train: { count }, steps } = this;
+    const epoch = this.history.length + 1;
+    const pace = new Pace();
+    if (this.step === 0) this.#setSums([0, 0, 0]);
+    const rate = new Rate(this.step * batchSize);
+    while (this.step < steps && !watch.signal?.aborted) {
+      this.#submit(epoch);
+      if (!pace.due() && this.step < steps) continue;
+      const { loss, correct } = await this.#read(); // waits for the device
+      pace.settled();
+      const images = Math.min(count, this.step * batchSize);
+      await watch.onProgress?.({
+        epoch,
+        phase: "train",
+        step: this.step,
+        steps,
+        loss: loss / this.step,
+        accuracy: correct / images,
+        images,
+        of: count,
+        imagesPerSecond: rate.after(images),
+      });
+    }
+    // Stops at once where the signal ended the loop above.
+    const testAccuracy = await this.#evaluator.run(watch, epoch);
+    this.#check("epoch");
+    if (testAccuracy === undefined) return undefined;
+    const { loss, correct } = await this.#read();
+    const result = {
+      epoch,
+      loss: loss / steps,
+      trainAccuracy: correct / count,
+      testAccuracy,
+      seconds: this.seconds,
+    };
+    this.history.push(result);
+    this.step = 0;
+    return result;
+  }
+
+  /** Submits the next step of an epoch. */
+  #submit(epoch: number): void {
+    this.#check("epoch");
+    const { config, config: { seed, batchSize }, train: { count }, optimizer } = this;
+    if (this.#order?.epoch !== epoch) {
+      this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
+    }
+    const first = this.step * batchSize;
+    const indices = this.#order.indices.slice(first, first + batchSize);
+    const draws = drawAugmentation(config, epoch, first, indices.length);
+    optimizer.lr = learningRate(config, optimizer.steps, this.steps);
+    this.#plans.run(indices, { ...draws, ...optimizer.nextStep() });
+    this.step++;
+  }
+
+  /** Sums of the epoch so far. */
+  async #read(): Promise<RunState["sums"]> {
+    const { loss, correct, finite } = this.#sums;
+    const { step } = this, epoch = this.history.length + 1;
+    const values = await readVariables([loss, correct, finite]);
+    const sums = values.map((x) => x[0]!) as [number, number, number];
+    if (sums[2] < step) {
+      throw new NonFiniteError(`the loss of step ${sums[2] + 1} of epoch ${epoch} is not finite`);
+    }
+    return { loss: sums[0], correct: sums[1] };
+  }
+
+  #setSums(values: readonly number[]): void {
+    Object.values(this.#sums).forEach((x, i) => setVariable(x, Float32Array.of(values[i]!)));
+  }
+
+  /** Seconds spent on the epoch that is not complete yet. */
+  get seconds(): number {
+    return this.#seconds + (this.#clock === undefined ? 0 : performance.now() - this.#clock) / 1000;
+  }
+
+  /**
+   * All that is needed to go on from here as if never stopped. While an epoch runs, that is from the
+   * step before: all is read at once.
+   *
+   * @throws {NonFiniteError} when a value is not finite: such a run is not worth going on with.
+   */
+  async checkpoint(): Promise<Checkpoint> {
+    this.#check("checkpoint");
+    const { config, step, train, test, device, seconds, optimizer: { steps } } = this;
+    const history = [...this.history], slots = [...this.#slots()];
+    // All are copied before the first of them is awaited; steps may go on meanwhile.
+    const [sums, model, values, tuned] = await Promise.all([
+      step > 0 ? this.#read() : { loss: 0, correct: 0 },
+      this.net.stateDict(),
+      readVariables(slots.map(([, variable]) => variable)),
+      tunedDigest(device.tuned),
+    ]);
+    const optimizer = new Map(
+      slots.map(([key, { shape }], i) => [key, { shape, data: values[i]! }]),
+    );
+    for (const [key, { data }] of [...model, ...optimizer]) {
+      if (!data.every(Number.isFinite)) {
+        throw new NonFiniteError(
+          `after step ${steps}, ${key} has values that are not finite`,
+        );
+      }
+    }
+    const run: RunState = {
+      version: VERSION,
+      adapter: device.description,
+      ...tuned !== undefined && { tuned },
+      config,
+      images: { train: train.count, test: test.count },
+      history,
+      step,
+      steps,
+      shuffle: new Random(config.seed, history.length + 1).state,
+      sums,
+      seconds,
+    };
+    return { run, model, optimizer };
+  }
+
+  /**
+   * Takes up a checkpoint of a run with the same settings and data (`epochs` may differ).
+   *
+   * @throws {Error} when it is of another run; the message says what differs. Nothing is changed then.
+   * Nor may it be called while an epoch runs.
+   */
+  restore(checkpoint: Checkpoint): void {
+    this.#check("restore", { idle: true });
+    const { run, model, optimizer } = checkedCheckpoint("Trainer.restore", checkpoint);
+    const { config, train, test, net } = this;
+    const differs = CONFIG_NAMES
+      .filter((name) => name !== "epochs" && config[name] !== run.config[name])
+      .map((name) => `${CONFIG_FIELDS[name].words} ${run.config[name]}, not ${config[name]}`);
+    const images = { train: train.count, test: test.count };
+    for (const split of ["train", "test"] as const) {
+      if (run.images[split] !== images[split]) {
+        differs.push(`${run.images[split]} ${split} images, not ${images[split]}`);
+      }
+    }
+    const slots = new Map(this.#slots());
+    for (const [key, { shape }] of slots) {
+      const given = optimizer.get(key);
+      if (!given) differs.push(`no optimizer state ${key}`);
+      else if (!sameShape(given.shape, shape)) {
+        differs.push(`${key} ${formatShape(given.shape)}, not ${formatShape(shape)}`);
+      }
+    }
+    differs.push(
+      ...[...optimizer.keys()].filter((key) => !slots.has(key)).map((key) => `a ${key}`),
+    );
+    if (differs.length > 0) {
+      throw new CheckpointError(`the checkpoint is of another run: it has ${differs.join("; ")}`);
+    }
+    net.loadStateDict(model);
+    for (const [key, variable] of slots) setVariable(variable, optimizer.get(key)!.data);
+    this.optimizer.steps = run.steps;
+    this.history.splice(0, Infinity, ...run.history);
+    this.step = run.step;
+    this.#setSums([run.sums.loss, run.sums.correct, run.step]);
+    this.#seconds = run.seconds;
+    this.#order = {
+      epoch: run.history.length + 1,
+      indices: Random.fromState(run.shuffle).permutation(train.count),
+    };
+  }
+
+  /** The optimizer's variables as `exp_avg.KEY` and so on, KEY being the parameter's. */
+  *#slots(): Generator<[string, Variable]> {
+    const keys = this.net.namedParameters().map(([key]) => key);
+    for (const [name, parts] of this.optimizer.state) {
+      for (const [i, part] of parts.entries()) yield [`${name}.${keys[i]}`, part];
+    }
+  }
+
+  /** Frees the plans and the optimizer's state; the net stays. An epoch that is running fails. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#plans[Symbol.dispose]();
+    this.#evaluator[Symbol.dispose]();
+    freeVariables([...Object.values(this.#sums), ...[...this.optimizer.state.values()].flat()]);
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * The data readers on good files: Fashion-MNIST itself where it is there, and small files made here.
+ * Damaged ones are in `data_faults_test.ts`, the network in `download_test.ts`.
+ */
+
+import { gzipSync } from "node:zlib";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { copyFile, ensureFashionMnist, verifyFile } from "../../lib/files/download.ts";
+import { FASHION_MNIST_CLASSES, FASHION_MNIST_FILES } from "../../lib/data/fashion_mnist.ts";
+import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
+import { type ByteStream, gunzip } from "../../lib/data/gzip.ts";
+import { readIdx } from "../../lib/data/idx.ts";
+import { inFolder } from "../folder.ts";
+
+const DIR = new URL("../../data/fashion-mnist", import.meta.url).pathname;
+const here = await Deno.stat(`${DIR}/train-images-idx3-ubyte.gz`).then(() => true, () => false);
+
+/** An IDX file of unsigned bytes, not yet packed. */
+function idx(shape: number[], payload: Uint8Array): Uint8Array<ArrayBuffer> {
+  const file = new Uint8Array(4 + 4 * shape.length + payload.length);
+  const view = new DataView(file.buffer);
+  view.setUint32(0, 0x0800 + shape.length);
+  shape.forEach((size, i) => view.setUint32(4 + 4 * i, size));
+  file.set(payload, 4 + 4 * shape.length);
+  return file;
+}
+
+async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
+  return await new Response(packed).bytes();
+}
+
+/** A pull-based stream of `bytes` in chunks of `size`, which counts what was pulled. */
+function counted(bytes: Uint8Array<ArrayBuffer>, size: number) {
+  const count = { pulled: 0, cancelled: false };
+  const stream: ByteStream = new ReadableStream({
+    pull(controller) {
+      if (count.pulled >= bytes.length) return controller.close();
+      controller.enqueue(bytes.slice(count.pulled, count.pulled + size));
+      count.pulled += size;
+    },
+    cancel() {
+      count.cancelled = true;
+    },
+  }, { highWaterMark: 0 });
+  return { stream, count };
+}
+
+/** Bytes that do not compress, so that packed and unpacked sizes are alike. */
+function noise(length: number): Uint8Array<ArrayBuffer> {
+  let state = 1;
+  return Uint8Array.from({ length }, () => (state = Math.imul(state, 1664525) + 1013904223) >>> 24);
+}
+
+Deno.test({
+  name: "the 60,000 training images load, with their labels, well under a second",
+  ignore: !here,
+  async fn() {
+    const start = performance.now();
+    const data = await loadFashionMnist(DIR, "train");
+    const ms = performance.now() - start;
+    assertEquals([data.count, data.height, data.width], [60_000, 28, 28]);
+    assertEquals([data.images.length, data.labels.length], [60_000 * 784, 60_000]);
+    const counts = new Array<number>(10).fill(0);
+    for (const label of data.labels) counts[label]!++;
+    assertEquals(counts, new Array(10).fill(6000));
+    // Three times the usual, for a busy machine.
+    assert(ms < 1000, `took ${ms.toFixed(0)} ms`);
+  },
+});
+
+Deno.test({
+  name: "the first test image is an ankle boot, and limit keeps only the first images",
+  ignore: !here,
+  async fn() {
+    const data = await loadFashionMnist(DIR, "test", { limit: 3 });
+    assertEquals([data.count, data.images.length, data.labels.length], [3, 3 * 784, 3]);
+    assertEquals([...data.labels].map((label) => data.classes[label]), [
+      "Ankle boot",
+      "Pullover",
+      "Trouser",
+    ]);
+    const all = await loadFashionMnist(DIR, "test");
+    assertEquals(all.count, 10_000);
+    assertEquals(all.images.subarray(0, 3 * 784), data.images);
+    assertEquals(FASHION_MNIST_CLASSES.length, 10);
+  },
+});
+
+Deno.test("records come in batches of whole records, the last one smaller", async () => {
+  const payload = noise(10 * 6);
+  const packed = await gzip(idx([10, 2, 3], payload));
+  for (const chunk of [1, 7, 1000]) {
+    const reader = await readIdx(counted(packed, chunk).stream, "ten.gz");
+    assertEquals([reader.shape, reader.count, reader.recordBytes], [[10, 2, 3], 10, 6]);
+    const batches = await Array.fromAsync(reader.batches(4));
+    assertEquals(batches.map((batch) => batch.length), [24, 24, 12]);
+    assertEquals(new Uint8Array(batches.flatMap((batch) => [...batch])), payload);
+  }
+});
+
+Deno.test("the whole payload, or its beginning, comes as one array", async () => {
+  const payload = noise(50_000);
+  const packed = await gzip(idx([500, 100], payload));
+  const read = async (limit?: number) =>
+    await (await readIdx(counted(packed, 4096).stream, "a.gz")).bytes(limit);
+  assertEquals(await read(), payload);
+  assertEquals(await read(3), payload.slice(0, 300));
+  assertEquals(await read(9999), payload);
+});
+
+Deno.test("nothing is read ahead: a batch costs the source about a batch", async () => {
+  const packed = await gzip(idx([1000, 1000], noise(1_000_000)));
+  const { stream, count } = counted(packed, 4096);
+  const reader = await readIdx(stream, "noise.gz");
+  assert(count.pulled <= 3 * 4096, `the header cost ${count.pulled} bytes`);
+  const batches = reader.batches(10).getReader();
+  await batches.read();
+  await new Promise((resolve) => setTimeout(resolve, 20)); // the pipe settles: it holds a chunk more
+  assert(count.pulled <= 10_000 + 10 * 4096, `the first batch cost ${count.pulled} bytes`);
+  const before = count.pulled;
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assertEquals(count.pulled, before);
+  await batches.cancel();
+  await new Promise((resolve) => setTimeout(resolve, 20)); // a pipe passes it on in its own time
+  assertEquals(count.cancelled, true);
+});
+
+Deno.test("a file given up is closed, and cannot be read twice", async () => {
+  const packed = await gzip(idx([4], noise(4)));
+  const { stream, count } = counted(packed, 5);
+  const reader = await readIdx(stream, "four.gz");
+  await reader.cancel();
+  assertEquals(count.cancelled, true);
+  assertThrows(() => reader.batches(1), TypeError, "four.gz: was already read");
+  await assertRejects(() => reader.bytes(), TypeError, "four.gz: was already read");
+});
+
+Deno.test("limits and batch sizes that make no sense are refused", async () => {
+  const packed = await gzip(idx([4], noise(4)));
+  const reader = await readIdx(counted(packed, 5).stream, "four.gz");
+  assertThrows(() => reader.batches(0), RangeError, "four.gz: batches of 0 records");
+  await assertRejects(() => reader.bytes(1.5), RangeError, "four.gz: limit is 1.5");
+  await reader.cancel();
+});
+
+Deno.test("gunzip hands out what was packed, whatever the chunks", async () => {
+  const bytes = noise(30_000);
+  const packed = await gzip(bytes);
+  for (const chunk of [1, 2, 8191, 8192, 8193, 1e6]) {
+    const { stream } = counted(packed, chunk);
+    assertEquals(await new Response(gunzip(stream, "a.gz")).bytes(), bytes);
+  }
+});
+
+const concat = (...parts: Uint8Array[]) => new Uint8Array(parts.flatMap((part) => [...part]));
+
+/** The member's name, in its header, as gzip(1) puts it there. */
+function named(member: Uint8Array, name: string): Uint8Array {
+  const head = member.slice(0, 10);
+  head[3] = 8;
+  return concat(head, new TextEncoder().encode(`${name}\0`), member.slice(10));
+}
+
+Deno.test("a gzip of several members, and zeros after the last, is read as gzip(1) reads it", async () => {
+  const stored = (bytes: Uint8Array) => new Uint8Array(gzipSync(bytes, { level: 0 }));
+  const pack = (bytes: Uint8Array) => new Uint8Array(gzipSync(bytes));
+  const text = new TextEncoder().encode("a text, ".repeat(500)), none = new Uint8Array(0);
+  // Lengths that end with zero bytes, as does what a member of that length ends with.
+  const even = noise(65_536), zeros = new Uint8Array(512);
+  const inner = concat(pack(text), pack(none), stored(text)); // members within a member
+  const files: [parts: Uint8Array[], members: Uint8Array[]][] = [
+    [[text], [pack(text)]],
+    [[text, even, text], [pack(text), stored(even), named(pack(text), "text.txt")]],
+    [[none, zeros, none], [pack(none), stored(zeros), pack(none)]],
+    [[none], [named(pack(none), "odd")]],
+    [[none], [named(stored(none), "nothing")]],
+    [[inner, inner], [stored(inner), pack(inner)]],
+    [[zeros, even], [pack(zeros), pack(even)]],
+    [Array(300).fill(none), Array(300).fill(pack(none))],
+  ];
+  for (const [k, [parts, members]] of files.entries()) {
+    const whole = concat(...parts), joined = concat(...members);
+    for (const padding of [0, 1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 200, 20_000]) {
+      const file = concat(joined, new Uint8Array(padding));
+      const sizes = padding < 10 ? [1, 2, 3, 1000, 8191, 8192, 8193, 1e6] : [700, 1e6];
+      for (const size of file.length > 30_000 ? sizes.slice(-3) : sizes) {
+        const { stream } = counted(file, size);
+        const bytes = await new Response(gunzip(stream, `${k}`)).bytes();
+        assertEquals(bytes.length, whole.length, `file ${k}, ${padding} zeros, chunks of ${size}`);
+        assertEquals(bytes.every((byte, i) => byte === whole[i]), true);
+      }
+    }
+  }
+});
+
+Deno.test("an IDX file that is not packed is read as well, from memory and from a folder", async (t) => {
+  const payload = noise(10 * 6), bare = idx([10, 2, 3], payload);
+  for (const size of [1, 2, 7, 1000]) {
+    const { stream, count } = counted(bare, size);
+    const reader = await readIdx(stream, "ten");
+    assertEquals([reader.shape, await reader.bytes()], [[10, 2, 3], payload]);
+    assert(!count.cancelled);
+  }
+  await assertRejects(
+    async () => await (await readIdx(counted(bare.slice(0, -1), 7).stream, "ten")).bytes(),
+    Error,
+    "ten: ends after 59 of 60 bytes",
+  );
+  await inFolder(async (folder) => {
+    const { images, labels } = FASHION_MNIST_FILES.test;
+    const pixels = noise(3 * 784);
+    await Deno.writeFile(`${folder}/${images.name.replace(".gz", "")}`, idx([3, 28, 28], pixels));
+    await Deno.writeFile(
+      `${folder}/${labels.name}`,
+      await gzip(idx([3], new Uint8Array([9, 2, 1]))),
+    );
+    const read = await loadFashionMnist(folder, "test");
+    assertEquals([read.images, [...read.labels]], [pixels, [9, 2, 1]]);
+    // Where both are there, the published form is the one.
+    await Deno.writeFile(
+      `${folder}/${images.name}`,
+      await gzip(idx([3, 28, 28], pixels.map(() => 5))),
+    );
+    assertEquals((await loadFashionMnist(folder, "test")).images[0], 5);
+    await Deno.remove(`${folder}/${images.name}`);
+    await Deno.writeTextFile(`${folder}/${images.name.replace(".gz", "")}`, "neither");
+    const error = await assertRejects(
+      () => loadFashionMnist(folder, "test"),
+      Error,
+      "idx3-ubyte: ",
+    );
+    assertEquals((error as { code?: string }).code, "not-gzip");
+  });
+  await t.step({
+    name: "the published labels, unpacked",
+    ignore: !here,
+    fn: () =>
+      inFolder(async (folder) => {
+        const file = FASHION_MNIST_FILES.test.labels, bare = file.name.replace(".gz", "");
+        const packed = await Deno.readFile(`${DIR}/${file.name}`);
+        await Deno.mkdir(`${folder}/from`);
+        await Deno.mkdir(`${folder}/to`);
+        const whole = await new Response(gunzip(counted(packed, 4096).stream, "a.gz")).bytes();
+        await Deno.writeFile(`${folder}/from/${bare}`, whole);
+        await verifyFile(`${folder}/from/${bare}`, file);
+        assertEquals(
+          await copyFile(file, `${folder}/from`, `${folder}/to`),
+          `${folder}/to/${bare}`,
+        );
+        const options = { verify: true, files: [file], urls: [], from: `${folder}/from` };
+        assertEquals(await ensureFashionMnist(`${folder}/to`, options), {
+          kept: [file.name],
+          fetched: [],
+        });
+        whole[20]! ^= 1;
+        await Deno.writeFile(`${folder}/to/${bare}`, whole);
+        const lines: string[] = [];
+        const log = (line: string) => void lines.push(line);
+        const again = await ensureFashionMnist(`${folder}/to`, { ...options, log });
+        assertEquals(again, { kept: [], fetched: [file.name] });
+        assert(lines[0]!.includes(`${bare}: holds other data than the published`), lines[0]!);
+        await verifyFile(`${folder}/to/${bare}`, file);
+      }),
+  });
+});

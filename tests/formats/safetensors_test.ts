@@ -1,0 +1,317 @@
+/**
+ * Tests of the safetensors reader and writer: what is written is read back, a file made by Python
+ * is read, and every way a file can lie is refused. It refuses to test checkpoints' key names.
+ */
+
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import {
+  asFloat32Array,
+  parseSafetensors,
+  SafetensorsError,
+  type SafetensorsInput,
+  serializeSafetensors,
+} from "../../lib/formats/safetensors.ts";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A file of this header and `dataBytes` zeros; `headerBytes` is what its length field says. */
+function file(header: string | Bytes, dataBytes = 0, headerBytes?: bigint): Bytes {
+  const text = typeof header === "string" ? new TextEncoder().encode(header) : header;
+  const bytes = new Uint8Array(8 + text.length + dataBytes);
+  const length = headerBytes ?? BigInt(text.length);
+  new DataView(bytes.buffer).setBigUint64(0, length, true);
+  bytes.set(text, 8);
+  return bytes;
+}
+
+/** The header entry of a one-dimensional U8 tensor in these bytes of the data. */
+function entry(name: string, begin: number, end: number): string {
+  return `"${name}":{"dtype":"U8","shape":[${end - begin}],"data_offsets":[${begin},${end}]}`;
+}
+
+function f32(shape: number[], ...values: number[]): SafetensorsInput {
+  return { dtype: "F32", shape, data: new Float32Array(values) };
+}
+
+/** The message of the SafetensorsError that parsing throws. */
+function refusal(bytes: Bytes): string {
+  return assertThrows(() => parseSafetensors(bytes, "x.safetensors"), SafetensorsError).message;
+}
+
+Deno.test("tensors, names, order and metadata come back as they were written", () => {
+  const input: [string, SafetensorsInput][] = [
+    ["labels", { dtype: "U8", shape: [3], data: new Uint8Array([0, 9, 255]) }],
+    ["0.weight", f32([1, 2, 3], 1, -2, 0.5, NaN, -0, Infinity)],
+    ["10", f32([], 7)],
+    ["2", f32([0, 4])],
+    ['größe "\\\n\u{1f600}', { dtype: "I32", shape: [1], data: new Int32Array([-5]) }],
+    ["steps", { dtype: "I64", shape: [], data: new BigInt64Array([469n]) }],
+    ["constructor", { dtype: "U32", shape: [2], data: new DataView(new ArrayBuffer(8)) }],
+  ];
+  const metadata = { format: "pt", name: 'a "name"', toString: "" };
+  const bytes = serializeSafetensors(input, metadata);
+  const read = parseSafetensors(bytes);
+  assertEquals([...read.tensors.keys()], input.map(([name]) => name));
+  for (const [name, { dtype, shape, data }] of input) {
+    const tensor = read.tensors.get(name)!;
+    assertEquals(tensor.dtype, dtype);
+    assertEquals(tensor.shape, shape);
+    assertEquals([...tensor.data], [...new Uint8Array(data.buffer, data.byteOffset)]);
+    const itemBytes = dtype === "U8" ? 1 : dtype === "I64" ? 8 : 4;
+    assertEquals(tensor.data.byteOffset % itemBytes, 0, `${name} is not aligned`);
+  }
+  assertEquals(Object.entries(read.metadata), Object.entries(metadata));
+  assertEquals(({} as Record<string, unknown>)["format"], undefined);
+  const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+  assertEquals(headerBytes % 8, 0);
+});
+
+Deno.test("no tensors, no metadata is a file too", () => {
+  const read = parseSafetensors(serializeSafetensors([]));
+  assertEquals(read.tensors.size, 0);
+  assertEquals(Object.keys(read.metadata), []);
+});
+
+Deno.test("only the viewed part of a larger buffer is written", () => {
+  const values = new Float32Array([1, 2, 3, 4]).subarray(1, 3);
+  const bytes = serializeSafetensors([["a", { dtype: "F32", shape: [2], data: values }]]);
+  assertEquals([...asFloat32Array(parseSafetensors(bytes).tensors.get("a")!)], [2, 3]);
+});
+
+Deno.test("a file at an odd place of a buffer is read, by copying what is misaligned", () => {
+  const bytes = serializeSafetensors([["a", f32([2], 1.5, -3)]]);
+  const shifted = new Uint8Array(bytes.length + 1).subarray(1);
+  shifted.set(bytes);
+  const inPlace = asFloat32Array(parseSafetensors(bytes).tensors.get("a")!);
+  const copied = asFloat32Array(parseSafetensors(shifted).tensors.get("a")!);
+  assert(inPlace.buffer === bytes.buffer);
+  assert(copied.buffer !== shifted.buffer);
+  assertEquals([...inPlace], [1.5, -3]);
+  assertEquals([...copied], [1.5, -3]);
+});
+
+Deno.test("only F32 is viewed as floats", () => {
+  const data = new Uint8Array(4);
+  assertThrows(
+    () => asFloat32Array({ dtype: "I32", shape: [1], data }, "steps"),
+    SafetensorsError,
+    'steps: dtype is "I32", expected "F32"',
+  );
+});
+
+Deno.test("a file written by Python's safetensors is read", async () => {
+  const url = new URL("../fixtures/python_written.safetensors", import.meta.url);
+  const { tensors, metadata } = parseSafetensors(await Deno.readFile(url), "python_written");
+  assertEquals({ ...metadata }, { format: "pt", note: 'a "quoted"\nline' });
+  assertEquals(tensors.size, 5);
+  const weight = tensors.get("0.weight")!;
+  assertEquals(weight.shape, [1, 2, 3]);
+  assertEquals([...asFloat32Array(weight)], [-0.5, -0.25, 0, 0.25, 0.5, 0.75]);
+  const steps = tensors.get("1.num_batches_tracked")!;
+  assertEquals([steps.dtype, steps.shape], ["I64", []]);
+  assertEquals([...new BigInt64Array(steps.data.slice().buffer)], [469n]);
+  assertEquals([...tensors.get("labels")!.data], [0, 9, 255]);
+  assertEquals([...new Int32Array(tensors.get("größe")!.data.slice().buffer)], [-1, 2 ** 31 - 1]);
+  assertEquals(tensors.get("empty")!.shape, [0, 4]);
+});
+
+Deno.test("white space in the header and dtypes that are only carried are read", () => {
+  const header =
+    `{ \n\t"a" : { "shape" : [ 2 , 3 ] , "dtype" : "BF16" , "data_offsets" : [ 0 , 12 ] } }\r`;
+  const tensor = parseSafetensors(file(header, 12)).tensors.get("a")!;
+  assertEquals([tensor.dtype, tensor.shape, tensor.data.length], ["BF16", [2, 3], 12]);
+});
+
+const U8 = '"dtype":"U8"';
+const tensor = (members: string) => `{"t":{${members}}}`;
+const shaped = (shape: string) => tensor(`${U8},"shape":${shape},"data_offsets":[0,4]`);
+const offset = (offsets: string) => tensor(`${U8},"shape":[4],"data_offsets":${offsets}`);
+
+/** What is wrong, the file, and what the message must say. */
+const REFUSALS: [string, Bytes, RegExp][] = [
+  ["an empty file", new Uint8Array(0), /0 bytes are too few/],
+  ["a file of 7 bytes", new Uint8Array(7), /7 bytes are too few/],
+  ["a header longer than the file", file("{}", 0, 3n), /header length 3 exceeds the file's 10/],
+  ["a header beyond 100 MB", file("{}", 0, 100_000_001n), /exceeds the format's 100000000/],
+  ["a header length of 2^64-1", file("{}", 0, 2n ** 64n - 1n), /exceeds the format's/],
+  ["an empty header", file(""), /does not begin with/],
+  ["a header that is not UTF-8", file(new Uint8Array([0x7b, 0xff, 0x7d])), /not UTF-8/],
+  ["a byte-order mark", file("\ufeff{}"), /does not begin with/],
+  ["leading white space", file(" {}"), /does not begin with/],
+  ["an array", file("[]"), /does not begin with/],
+  ["text after the object", file("{} {}"), /text after the closing/],
+  ["an unclosed object", file("{"), /expected a string but the header ends/],
+  ["a trailing comma", file('{"__metadata__":{},}'), /expected a string at character 19/],
+  ["a name without quotes", file("{t:1}"), /expected a string/],
+  ["an unfinished string", file('{"t'), /unfinished string/],
+  ["a string cut in an escape", file('{"t\\"'), /unfinished string/],
+  ["a bad escape", file('{"\\x41":1}'), /malformed string/],
+  ["a raw newline in a string", file('{"a\nb":1}'), /malformed string/],
+  ["a lone surrogate", file('{"\\ud800":1}'), /lone surrogate/],
+  ["deep nesting", file("{" + '"a":{'.repeat(100_000)), /expected|unknown field/],
+  ["a deep array", file(shaped("[".repeat(100_000))), /shape must hold non-negative integers/],
+  ["a tensor that is null", file('{"t":null}'), /tensor "t": expected \{/],
+  [
+    "a duplicate tensor",
+    file(`{${entry("t", 0, 1)},${entry("t", 1, 2)}}`, 2),
+    /duplicate name "t"/,
+  ],
+  [
+    "a duplicate by escape",
+    file(`{${entry("t", 0, 1)},${entry("\\u0074", 1, 2)}}`, 2),
+    /duplicate/,
+  ],
+  [
+    "a tensor named __proto__",
+    file(`{${entry("a", 0, 0)},${entry("\\u005f_proto__", 0, 0)}}`),
+    /has the key "__proto__"/,
+  ],
+  ["__proto__ in the metadata", file('{"__metadata__":{"__proto__":"a"}}'), /has the key/],
+  ["duplicate metadata", file('{"__metadata__":{},"__metadata__":{}}'), /duplicate name/],
+  ["a duplicate metadata key", file('{"__metadata__":{"a":"","a":""}}'), /duplicate key "a"/],
+  ["metadata that is a string", file('{"__metadata__":"a"}'), /__metadata__: expected \{/],
+  ["a metadata number", file('{"__metadata__":{"a":1}}'), /value of "a" is not a string/],
+  ["no dtype", file(tensor('"shape":[],"data_offsets":[0,1]'), 1), /tensor "t": no dtype/],
+  ["no shape", file(tensor(`${U8},"data_offsets":[0,1]`), 1), /tensor "t": no shape/],
+  ["no offsets", file(tensor(`${U8},"shape":[]`), 1), /tensor "t": no data_offsets/],
+  ["a dtype twice", file(tensor(`${U8},${U8}`)), /tensor "t": duplicate dtype/],
+  ["a shape twice", file(tensor('"shape":[],"shape":[]')), /tensor "t": duplicate shape/],
+  [
+    "offsets twice",
+    file(tensor('"data_offsets":[0,1],"data_offsets":[0,1]')),
+    /duplicate data_off/,
+  ],
+  ["an unknown field", file(tensor('"strides":[]')), /tensor "t": unknown field "strides"/],
+  [
+    "an unknown dtype",
+    file(shaped("[4]").replace("U8", "F4"), 4),
+    /tensor "t": unknown dtype "F4"/,
+  ],
+  ["an inherited dtype", file(shaped("[4]").replace("U8", "toString"), 4), /unknown dtype/],
+  ["a dtype that is a number", file(tensor('"dtype":8')), /expected a string/],
+  ["a negative size", file(shaped("[-4]"), 4), /shape must hold non-negative integers/],
+  ["a fraction", file(shaped("[4.0]"), 4), /shape must hold non-negative integers/],
+  ["an exponent", file(shaped("[4e0]"), 4), /shape must hold non-negative integers/],
+  ["a leading zero", file(shaped("[04]"), 4), /leading 0/],
+  ["a size in a string", file(shaped('["4"]'), 4), /shape must hold non-negative integers/],
+  ["a size beyond 2^53", file(shaped("[9007199254740992]"), 4), /beyond 2\^53-1/],
+  ["a huge integer", file(shaped(`[${"9".repeat(100_000)}]`), 4), /beyond 2\^53-1/],
+  ["a product beyond 2^53", file(shaped("[4294967296,4294967296]"), 4), /too large to count/],
+  ["a product of 2^64", file(shaped("[65536,65536,65536,65536,4]"), 4), /too large to count/],
+  ["one offset", file(offset("[4]"), 4), /not a pair/],
+  ["three offsets", file(offset("[0,4,4]"), 4), /more than 2 numbers/],
+  ["a negative offset", file(offset("[-1,3]"), 4), /data_offsets must hold non-negative/],
+  ["offsets in reverse", file(offset("[4,0]"), 4), /tensor "t": data_offsets 4 > 0/],
+  ["offsets beyond the data", file(offset("[0,5]"), 4), /end at 5, beyond the data's 4 bytes/],
+  ["too few bytes for the shape", file(offset("[0,3]"), 3), /span 3 bytes, .* U8 need 4/],
+  ["too many bytes for the shape", file(offset("[0,5]"), 5), /span 5 bytes, .* U8 need 4/],
+  ["an overlap", file(`{${entry("a", 0, 4)},${entry("b", 3, 6)}}`, 6), /"b": overlaps/],
+  ["the same bytes twice", file(`{${entry("a", 0, 4)},${entry("b", 0, 4)}}`, 4), /"b": overlaps/],
+  ["a hole", file(`{${entry("a", 0, 4)},${entry("b", 5, 6)}}`, 6), /"b": follows a hole/],
+  ["a hole at the start", file(`{${entry("a", 1, 4)}}`, 4), /"a": follows a hole/],
+  [
+    "an empty tensor inside another",
+    file(`{${entry("a", 0, 4)},${entry("b", 2, 2)}}`, 4),
+    /overlaps/,
+  ],
+  [
+    "bytes after the last tensor",
+    file(`{${entry("a", 0, 4)}}`, 5),
+    /5 bytes, tensors cover only 4/,
+  ],
+  ["data without tensors", file("{}", 1), /1 bytes, tensors cover only 0/],
+];
+
+Deno.test("a file that lies is refused, saying where", async (t) => {
+  for (const [what, bytes, message] of REFUSALS) {
+    await t.step(what, () => {
+      const text = refusal(bytes);
+      assertMatch(text, message);
+      assertMatch(text, /^x\.safetensors: /);
+      assert(text.length < 300, "the message is not longer for a longer file");
+    });
+  }
+});
+
+/** The beginning of a zip whose first file has this name. */
+function zip(name: string): number[] {
+  const head = [0x50, 0x4b, 3, 4, 0, 0, 8, 8, ...new Array(18).fill(0), name.length, 0, 0, 0];
+  return [...head, ...new TextEncoder().encode(name), ...new Array(64).fill(0)];
+}
+const latin = (text: string) => [...text].map((letter) => letter.charCodeAt(0));
+
+/** How files of other formats begin, and what is said of them. */
+const FOREIGN: Record<string, [bytes: number[], message: string]> = {
+  "net.pt": [
+    zip("archive/data.pkl"),
+    "this is a PyTorch pickle (a zip); in Python: `safetensors.torch.save_file(state_dict, " +
+    '"model.safetensors")`, with `state_dict = torch.load(FILE, map_location="cpu")`',
+  ],
+  "old.pt": [
+    [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e],
+    "this is a pickle, as old versions of PyTorch wrote them; in Python: `safetensors.torch.save_file(",
+  ],
+  "pickle": [[0x80, 4, 0x95, 0, 1, 0, 0, 0, 0, 0, 0, 0], "this is a pickle"],
+  "net.npz": [
+    zip("arr_0.npy"),
+    "this is NumPy's npz (a zip); in Python: `safetensors.numpy.save_file(",
+  ],
+  "net.zip": [zip("README.md"), "this is a zip; unpack it"],
+  "a.npy": [latin("\x93NUMPY\x01\0v\0{'descr': '<f4'"), "this is NumPy's npy"],
+  "net.h5": [
+    latin("\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0"),
+    "this is HDF5, as Keras and h5py write it",
+  ],
+  "net.onnx": [latin("\x08\x08\x12\x08resnette"), "this looks like ONNX"],
+  "pytorch.onnx": [latin("\x08\x07\x12\x07pytorch\x1a\x05"), "this looks like ONNX"],
+  "net.gguf": [latin("GGUF\x03\0\0\0\x01\0\0\0"), "this is GGUF"],
+  "net.gz": [[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], "this is gzip; unpack it"],
+  "pointer": [latin("version https://git-lfs.github.com/spec/v1\n"), "`git lfs pull`"],
+  "page": [latin("<!DOCTYPE html><html>"), "this is a web page"],
+};
+
+Deno.test("a file of another format is called by its name, with what to do", () => {
+  for (const [name, [bytes, message]] of Object.entries(FOREIGN)) {
+    const error = assertThrows(
+      () => parseSafetensors(new Uint8Array(bytes), name),
+      SafetensorsError,
+      `${name}: ${message.startsWith("this") ? message : "this is a"}`,
+    );
+    assert(error.message.includes(message), error.message);
+  }
+  // A header as long as gzip begins.
+  const header = `{${entry("a", 0, 4)}}`.padEnd(0x8b1f, " ");
+  assertEquals(parseSafetensors(file(header, 4)).tensors.size, 1);
+});
+
+Deno.test("a message stays short where the name is a megabyte", () => {
+  assert(refusal(file(`{"${"n".repeat(1_000_000)}":1}`)).length < 200);
+});
+
+Deno.test("a header of many megabytes takes time in proportion to its size", () => {
+  const many = Array.from({ length: 100_000 }, (_, i) => entry(`t${i}`, i, i + 1));
+  const start = performance.now();
+  assertEquals(parseSafetensors(file(`{${many}}`, many.length)).tensors.size, many.length);
+  refusal(file('{"' + "\\\\".repeat(2_000_000)));
+  refusal(file("{" + " ".repeat(4_000_000)));
+  assert(performance.now() - start < 5000);
+});
+
+Deno.test("what no file can hold is not written", () => {
+  const write = (...tensors: [string, SafetensorsInput][]) => () => serializeSafetensors(tensors);
+  const refuse = (call: () => unknown, message: string): SafetensorsError =>
+    assertThrows(call, SafetensorsError, message);
+  refuse(write(["a", f32([2], 1)]), 'tensor "a": data has 4 bytes, shape [2] of F32 needs 8');
+  refuse(write(["a", f32([-1], 1)]), 'tensor "a": shape has -1');
+  refuse(write(["a", f32([0.25], 1)]), 'tensor "a": shape has 0.25');
+  refuse(write(["a", f32([2 ** 52], 1)]), 'tensor "a": shape is too large');
+  refuse(write(["a", f32([], 1)], ["a", f32([], 1)]), 'duplicate name "a"');
+  refuse(write(["__metadata__", f32([], 1)]), "reserved");
+  refuse(write(["__proto__", f32([], 1)]), "reserved");
+  refuse(() => serializeSafetensors([], JSON.parse('{"__proto__":"a"}')), 'no key "__proto__"');
+  refuse(write(["\ud800", f32([], 1)]), "lone surrogate");
+  const odd = { ...f32([], 1), dtype: "F4" as "F32" };
+  refuse(write(["a", odd]), 'unknown dtype "F4"');
+  refuse(() => serializeSafetensors([], { a: 1 as unknown as string }), 'metadata "a"');
+  refuse(() => serializeSafetensors([], { a: "\udc00" }), 'metadata "a"');
+});

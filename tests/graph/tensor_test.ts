@@ -1,0 +1,176 @@
+/**
+ * Graphs as they are built: what ops refuse, naming themselves and the shapes; and what `grad` makes
+ * of graphs, second derivatives included.
+ */
+
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import * as R from "@resnette/resnette";
+import { pack } from "../../lib/ops/pack.ts";
+import { map, type Nd, nd } from "../ops/nd.ts";
+import { conv2d as convolve, conv2dGrads } from "../ops/reference.ts";
+
+const t = (...shape: number[]) => R.input("t", shape);
+const u32 = (...shape: number[]) => R.input("u", shape, "u32");
+
+/** What each call must say. */
+const REFUSED: [() => unknown, ...string[]][] = [
+  [() => R.add(t(2, 3), t(4)), "add:", "[2, 3]", "[4]"],
+  [() => R.where(t(2), t(3), 0), "where:", "[2]", "[3]"],
+  [() => R.mul(t(2), u32(2)), "mul:", "u32"],
+  [() => R.relu(u32(2)), "relu:", "u32"],
+  [() => R.reshape(t(2, 3), [4]), "reshape:", "[2, 3]", "[4]"],
+  [() => R.reshape(t(2, 3), [-1, 4]), "reshape:", "4]"],
+  [() => R.reshape(t(2, 3), [-1, -1]), "reshape:", "[-1, -1]"],
+  [() => R.flatten(t()), "flatten:", "scalar"],
+  [() => R.permute(t(2, 3), [0, 0]), "permute:", "[0, 0]", "[2, 3]"],
+  [() => R.permute(t(2, 3), [0]), "permute:", "[0]"],
+  [() => R.broadcastTo(t(2, 3), [2, 4]), "broadcastTo:", "[2, 3]", "[2, 4]"],
+  [() => R.broadcastTo(t(2, 3), [3]), "broadcastTo:", "[2, 3]", "[3]"],
+  [() => R.select(t(2, 3), 2), "select:", "2", "[2, 3]"],
+  [() => R.select(t(), 0), "select:", "[]"],
+  [() => R.sum(t(2, 3), [2]), "sum:", "[2]", "rank 2"],
+  [() => R.sum(t(2, 3), [0, -2]), "sum:", "rank 2"],
+  [() => R.sum(u32(2)), "sum:", "u32"],
+  [() => R.matmul(t(2, 3), t(2, 3)), "matmul:", "[2, 3]"],
+  [() => R.matmul(t(2, 3), t(3, 2), { transposeA: true }), "matmul:", "[2, 3]ᵀ", "[3, 2]"],
+  [() => R.matmul(t(3), t(2, 3)), "matmul:", "[3]", "[2, 3]"],
+  [() => R.matmul(t(3), t(3, 2), { transposeA: true }), "matmul:", "[3]ᵀ", "[3, 2]"],
+  [() => R.matmul(t(), t(3)), "matmul:", "[]", "[3]"],
+  [() => R.matmul(t(2, 2, 3), t(3, 3, 2)), "matmul:", "[2, 2, 3]", "[3, 3, 2]"],
+  [() => R.matmul(u32(2, 2), t(2, 2)), "matmul:", "u32"],
+  [() => R.linear(t(2, 3), t(4, 2)), "linear:", "[2, 3]", "[4, 2]"],
+  [() => R.linear(t(2, 3), t(4, 3), t(3)), "linear: bias [3]", "[4, 3]"],
+  [() => R.conv2d(t(1, 3, 6, 6), t(8, 1, 3, 3)), "conv2d:", "3 channels, weight expects 1"],
+  [() => R.conv2d(t(3, 6, 6), t(8, 3, 3, 3)), "conv2d:", "4 dimensions", "[3, 6, 6]"],
+  [() => R.conv2d(t(1, 3, 6, 6), t(8, 3, 3, 3), t(4)), "conv2d:", "bias [4]", "8 output"],
+  [() => R.conv2d(t(1, 3, 2, 2), t(8, 3, 3, 3)), "conv2d:", "window of 3", "2 + 2 × 0"],
+  [() => R.conv2d(t(1, 1, 2, 2), t(1, 1, 1, 1), undefined, { stride: 0 }), "conv2d:", "stride"],
+  [() => R.conv2d(t(1, 1, 2, 2), t(1, 1, 1, 1), undefined, { padding: 0.5 }), "padding", "0.5"],
+  [() => R.maxPool2d(t(2, 2), { kernelSize: 2 }), "maxPool2d:", "[2, 2]"],
+  [() => R.maxPool2d(t(1, 1, 4, 4), { kernelSize: 2, padding: 2 }), "maxPool2d:", "padding"],
+  [() => R.avgPool2d(t(1, 1, 2, 2), { kernelSize: 3 }), "avgPool2d:", "window of 3"],
+  [() => R.globalAvgPool2d(t(2, 3)), "globalAvgPool2d:", "[2, 3]"],
+  [() => R.batchNorm(t(2, 3, 4), t(4), t(3)), "batchNorm:", "gamma [4]", "3 channels"],
+  [() => R.channelMoments(t(3)), "channelMoments:", "[3]"],
+  [() => R.crossEntropy(t(2, 3), u32(3)), "crossEntropy:", "[2, 3]", "[3]"],
+  [() => R.crossEntropy(t(2, 3), t(2)), "u32"],
+  [() => R.correctCount(t(6), u32(6)), "correctCount:", "[6]"],
+  [() => R.logSoftmax(t()), "logSoftmax:", "scalar"],
+  [() => R.argmax(t()), "argmax:", "scalar"],
+  [() => R.oneHot(t(2), 3), "oneHot:", "u32"],
+  [() => R.gather(t(2), u32(1)), "gather:", "u8"],
+  [() => R.resizeBilinear(t(2, 2), 4), "resizeBilinear:", "[2, 2]"],
+  [() => R.resizeBilinear(t(1, 1, 2, 2), 0), "resizeBilinear:", "size"],
+  [() => R.tensor([1, 2, 3], [2]), "3 values", "[2]"],
+  [() => R.tensor([], [0]), "[0]"],
+  [() => R.input("x", [2, -1]), "input:", "[2, -1]"],
+  [() => new R.Variable([2], new Float32Array(3)), "variable:", "3 values", "[2]"],
+  [() => R.grad(t(2), []), "grad:", "[2]"],
+  [() => pack([t(3)], R.packVariables([new R.Variable([2])])[0]!), "pack:", "[3]", "[2]"],
+];
+
+Deno.test("a call that does not fit is refused with the op's name and the shapes", () => {
+  for (const [call, ...parts] of REFUSED) {
+    const error = assertThrows(call, Error, undefined, `${call}`);
+    assert(error instanceof R.ShapeError || error instanceof R.ArgumentError, `${call}: ${error}`);
+    for (const part of parts) assert(error.message.includes(part), `${call}: ${error.message}`);
+  }
+});
+
+Deno.test("an op without a gradient says so, where one is wanted through it", () => {
+  const x = t(3);
+  assertThrows(
+    () => R.grad(R.sum(R.isFinite(x)), [x]),
+    R.ArgumentError,
+    "isFinite has no gradient",
+  );
+  assertEquals(R.grad(R.sum(R.mul(R.isFinite(x), t(3))), [t(3)]).length, 1);
+});
+
+Deno.test("gradients have the shapes of what they are for, zeros where nothing depends on it", async () => {
+  const x = R.tensor([1, 2, 3]), y = R.tensor([[4, 5, 6], [7, 8, 9]].flat(), [2, 3]);
+  const loss = R.sum(R.mul(R.mul(x, y), x));
+  const other = R.tensor([1, 1], [1, 2]);
+  const grads = R.grad(loss, [x, other, y, x, loss]);
+  assertEquals(grads.map(({ shape }) => shape), [[3], [1, 2], [2, 3], [3], []]);
+  assertEquals((await R.evaluate(grads)).map((g) => [...g]), [
+    [22, 52, 90],
+    [0, 0],
+    [1, 4, 9, 1, 4, 9],
+    [22, 52, 90],
+    [1],
+  ]);
+});
+
+Deno.test("a seed weights the elements; an intermediate result has a gradient too", async () => {
+  const x = R.tensor([1, 2, 3]), h = R.mul(x, x), y = R.mul(h, 2);
+  const [dx, dh] = R.grad(y, [x, h], R.tensor([1, 10, 100]));
+  assertEquals((await R.evaluate([dx!, dh!])).map((g) => [...g]), [[4, 80, 1200], [2, 20, 200]]);
+});
+
+Deno.test("second derivatives", async () => {
+  const x = R.tensor([1, 2, -3]), w = R.tensor([1, 0, 2, -1, 3, 1], [2, 3]);
+  // d/dx Σ (w x)³ = 3 wᵀ (w x)²; the second derivative along v is 6 wᵀ (w x · w v).
+  const y = R.linear(R.reshape(x, [1, 3]), w);
+  const [dx] = R.grad(R.sum(R.mul(y, R.square(y))), [x]);
+  const v = R.tensor([1, -1, 2]);
+  const [ddx] = R.grad(R.sum(R.mul(dx!, v)), [x]);
+  assertEquals((await R.evaluate([dx!, ddx!])).map((g) => [...g]), [
+    [63, 36, 162],
+    [-126, -72, -324],
+  ]);
+});
+
+Deno.test("second derivatives of a convolution", async () => {
+  const window = { stride: [2, 1], padding: [1, 0] } as const;
+  const random = new R.Random(6);
+  const [x, w, v] = [[2, 3, 5, 4], [4, 3, 3, 2], [2, 3, 5, 4]].map((shape) => {
+    const size = shape.reduce((a, b) => a * b);
+    return nd(shape, random.uniform(new Float32Array(size), -1, 1));
+  }) as [Nd, Nd, Nd];
+  const [tx, tw, tv] = [x, w, v].map((a) => R.tensor(new Float32Array(a.data), a.shape)) as [
+    R.Tensor,
+    R.Tensor,
+    R.Tensor,
+  ];
+  const y = R.conv2d(tx, tw, undefined, window);
+  const [dx, dw] = R.grad(R.sum(R.mul(y, R.square(y))), [tx, tw]);
+  const slope = R.add(R.sum(R.mul(dx!, tv)), R.sum(R.mul(dw!, tw)));
+  const found = await R.evaluate(R.grad(slope, [tx, tw]));
+  const exact = (x: Nd, w: Nd) => {
+    const g = map((value) => 3 * value ** 2, convolve(x, w, undefined, window));
+    const [gx, gw] = conv2dGrads(x, w, g, window);
+    return [map((a, b) => a * b, gx, v), map((a, b) => a * b, gw, w)]
+      .reduce((total, { data }) => total + data.reduce((a, b) => a + b), 0);
+  };
+  const along = (a: Nd, d: Nd, h: number) => map((p, q) => p + h * q, a, d);
+  const h = 1e-5;
+  const direction = [x, w].map(({ shape, data }) =>
+    nd(shape, random.uniform(new Float32Array(data.length), -1, 1))
+  ) as [Nd, Nd];
+  const slopes = [
+    (exact(along(x, direction[0], h), w) - exact(along(x, direction[0], -h), w)) / (2 * h),
+    (exact(x, along(w, direction[1], h)) - exact(x, along(w, direction[1], -h))) / (2 * h),
+  ];
+  slopes.forEach((expected, i) => {
+    const d = direction[i]!.data, g = found[i]!;
+    const projected = d.reduce((total, e, k) => total + e * g[k]!, 0);
+    const off = Math.abs(projected - expected) / Math.abs(expected);
+    assert(off < 1e-5, `${["x", "w"][i]}: ${projected}, not ${expected}`);
+  });
+});
+
+Deno.test("ops that change nothing give back what they got", () => {
+  const x = t(2, 3);
+  assertStrictEquals(R.reshape(x, [2, 3]), x);
+  assertStrictEquals(R.broadcastTo(x, [2, 3]), x);
+  assertStrictEquals(R.sumTo(x, [2, 3]), x);
+  assertStrictEquals(R.sum(x, []), x);
+});
+
+Deno.test("what is not chosen gives no gradient, though its own is infinite", async () => {
+  const other = R.tensor([16, 16]); // Powers of two: a quotient may be off by 2.5 ULP in WGSL.
+  const chosen = R.where(R.tensor([1, 0]), R.tensor([0, 4]), other);
+  const [g] = await R.evaluate(R.grad(R.sum(R.sqrt(chosen)), [other]));
+  assertEquals([...g!], [0, 1 / 8]);
+});

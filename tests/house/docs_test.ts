@@ -1,0 +1,101 @@
+/**
+ * The examples in the documentation, which `deno task test` runs: each compares what it shows, so that
+ * none says what is no longer so.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+
+const ROOT = new URL("../../", import.meta.url);
+
+/** A block that is marked as code that Deno runs, in Markdown or in a comment. */
+const EXAMPLE =
+  /^[ \t]*(?:\*[ \t]*)?```(?:[cm]?[jt]sx?|javascript|typescript)\b(.*)\n([^]*?)^[ \t*]*```/gm;
+
+/** A comment that only shows a value begins with this. */
+const VALUE = /[[{"]|\w+Array\b|(?:-?[\d._]+|true|false|null|undefined|NaN|-?Infinity)$/;
+
+/** What an example must not have, and what to do instead. */
+const REFUSED: [RegExp, string][] = [
+  [/\bconsole\.assert\(/, "console.assert only prints: use an assertion of @std/assert"],
+  [
+    // A statement to its end, over lines; the comment follows on its last line or on the next one.
+    /\bconsole\.\w+\((?:(?!;\n)[^])*?\);?[ \t]*\n?[ \t]*\/\//,
+    "nothing compares what the comment shows: assert it",
+  ],
+  [
+    new RegExp(`^(?!.*\\bassert).*(?:^|[\\s;])// *[=>→-]* *(?:${VALUE.source})`, "m"),
+    "nothing compares what the comment shows: assert it",
+  ],
+];
+
+/** How many examples a text has, and what is wrong with them, by path and line. */
+function check(path: string, text: string): { examples: number; faults: string[] } {
+  const examples = [...text.matchAll(EXAMPLE)];
+  const faults = examples.flatMap(({ index, 1: attributes, 2: body }) => {
+    const top = text.slice(0, index).split("\n").length;
+    const code = body!.split("\n").map((line) => line.replace(/^[ \t]*\*[ \t]?/, "")).join("\n");
+    const at = (line: number, fault: string) => `${path}:${line}: ${fault}`;
+    const found = REFUSED.flatMap(([pattern, fault]) => {
+      const match = code.match(pattern);
+      return match ? [at(top + code.slice(0, match.index).split("\n").length, fault)] : [];
+    });
+    if (/\bignore\b/.test(attributes!)) found.push(at(top, "it is not run: leave out `ignore`"));
+    if (!/(?<![.\w])assert\w*\(|\bthrow\s/.test(code.replace(/\/\/.*/g, ""))) {
+      found.push(at(top, "it can't fail: assert what it shows, with @std/assert"));
+    }
+    return [...new Set(found)];
+  });
+  return { examples: examples.length, faults };
+}
+
+/** Paths of the files that `deno test --doc` reads (`test.include` in `deno.json`). */
+async function* documents(folder = ""): AsyncGenerator<string> {
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
+    const path = folder + name;
+    if (!isDirectory && /\.(?:ts|md)$/.test(name)) yield path;
+    const inside = folder !== "" || ["lib", "tests"].includes(name);
+    if (isDirectory && inside && name !== "node_modules") yield* documents(`${path}/`);
+  }
+}
+
+Deno.test("every example in the documentation asserts what it shows", async () => {
+  let examples = 0;
+  const faults: string[] = [];
+  for await (const path of documents()) {
+    const found = check(path, await Deno.readTextFile(new URL(path, ROOT)));
+    examples += found.examples;
+    faults.push(...found.faults);
+  }
+  assert(examples > 50, `only ${examples} examples were found`);
+  assertEquals(faults.sort(), []);
+});
+
+Deno.test("an example that compares nothing is refused, by file and line", () => {
+  /** Line and first word of each fault, the same in Markdown and in a comment. */
+  const faultsOf = (...lines: string[]) => {
+    const block = ["```ts", ...lines, "```"];
+    const { faults } = check("a.md", ["# A", ...block, ""].join("\n"));
+    const comment = ["/**", ...block.map((line) => ` * ${line}`.trimEnd()), " */", ""].join("\n");
+    assertEquals(check("a.md", comment).faults, faults);
+    return faults.map((fault) => fault.match(/^a\.md:(\d+: \S+)/)![1]).join(", ");
+  };
+  const asserts = "assertEquals(x, [1]);";
+  assertEquals(faultsOf("console.assert(x);"), "3: console.assert, 2: it");
+  assertEquals(faultsOf(asserts, "console.assert(x);"), "4: console.assert");
+  assertEquals(faultsOf(asserts, "", "console.log(x); // [ 1 ]"), "5: nothing");
+  assertEquals(faultsOf("console.log({", "  x,", "}); // what it is", asserts), "3: nothing");
+  assertEquals(faultsOf("console.log(x);", "// one", asserts), "3: nothing");
+  for (const value of ["[1]", "{ x: 1 }", "-0.5", "=> true", "Float32Array [1]", '"one"', "NaN"]) {
+    assertEquals(faultsOf(asserts, `x; // ${value}`), "4: nothing", value);
+  }
+  assertEquals(faultsOf('import { assertEquals } from "@std/assert";', "// assert(x)"), "2: it");
+  const ignored = check("a.ts", " * ```ts ignore\n * assert(x);\n * ```\n");
+  assertEquals(ignored.faults, ["a.ts:1: it is not run: leave out `ignore`"]);
+
+  assertEquals(faultsOf(asserts), "");
+  assertEquals(faultsOf('if (x !== 1) throw new Error("no");'), "");
+  assertEquals(faultsOf("console.log(x);", asserts, "// Then the next: 2 of them."), "");
+  assertEquals(faultsOf("console.log(x);", "", "// Then the next.", asserts), "");
+  assertEquals(faultsOf('const x = "http://[1]"; // white, on black', asserts), "");
+  assertEquals(check("a.md", "```sh\ndeno task test # 1\n```\n").examples, 0);
+});

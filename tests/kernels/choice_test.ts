@@ -1,0 +1,182 @@
+/**
+ * Every kernel of matrix products and convolutions, forward and backward, against float64: so that
+ * all of them, the naive kernels included, compute the same. A kernel is run once, however many
+ * candidates choose it.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  conv2d,
+  Device,
+  evaluate,
+  grad,
+  matmul,
+  Random,
+  type Tensor,
+  tensor,
+} from "@resnette/resnette";
+import { winogradMatrices } from "../../lib/ops/winograd.ts";
+import { stepsOf } from "../../lib/plan/steps.ts";
+import type { KernelChoice } from "../../lib/kernels/kernel.ts";
+import { CHOICES } from "../../lib/kernels/choice.ts";
+import { difference, type Nd, nd } from "../ops/nd.ts";
+import {
+  conv2d as convolve,
+  conv2dGrads,
+  matmul as multiply,
+  transpose,
+} from "../ops/reference.ts";
+
+/**
+ * Largest difference from float64, relative to the largest value. The sums have up to 2,304 terms.
+ * Winograd's transforms add and subtract numbers several times larger than what remains of them.
+ */
+const TOLERANCE: Partial<Record<KernelChoice, number>> = { auto: 3e-5, winograd: 3e-5 };
+const DIRECT_TOLERANCE = 3e-6;
+
+/** A result and what it should be. */
+interface Result {
+  readonly name: string;
+  readonly tensor: Tensor;
+  readonly expected: Nd;
+  /** The one kind that is of interest; absent for all. */
+  readonly only?: KernelChoice;
+}
+
+const random = new Random(5);
+const some = (shape: readonly number[]): Nd => {
+  const size = shape.reduce((a, b) => a * b, 1);
+  return nd(shape, random.uniform(new Float32Array(size), -1, 1));
+};
+const constant = (x: Nd) => tensor(new Float32Array(x.data), x.shape);
+
+type Two = [number, number];
+/** x `[N, C, H, W]`, w `[O, C, R, S]`, stride, padding: few, as compiling takes nearly all the time. */
+const CONVOLUTIONS: [number[], number[], Two, Two][] = [
+  [[1, 1, 9, 8], [8, 1, 7, 7], [2, 2], [3, 3]],
+  [[5, 3, 7, 5], [4, 3, 3, 3], [1, 1], [0, 1]],
+  [[1, 4, 6, 5], [20, 4, 1, 1], [1, 1], [0, 0]],
+  [[5, 8, 6, 7], [20, 8, 3, 3], [2, 1], [1, 1]],
+  [[1, 64, 5, 5], [64, 64, 3, 3], [1, 1], [1, 1]],
+  [[1, 20, 7, 8], [8, 20, 5, 2], [1, 3], [2, 0]],
+  // Result columns that no tile fits.
+  [[1, 8, 4, 5], [6, 8, 3, 3], [1, 1], [3, 3]],
+  // Large tiles, with and without windows written out.
+  [[3, 8, 5, 6], [64, 8, 1, 1], [1, 1], [0, 0]],
+  [[2, 8, 13, 14], [68, 8, 3, 3], [2, 2], [1, 1]],
+  // Pixels that no window meets.
+  [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
+  // So many pixels that the weight gradient is taken in parts.
+  [[3, 4, 14, 22], [36, 4, 3, 2], [1, 1], [1, 1]],
+];
+/** The same for tiles of 2 and 4 of Winograd's; the 64 channels above have tiles of 3. */
+const WINOGRAD: typeof CONVOLUTIONS = [
+  [[1, 4, 4, 2], [4, 4, 3, 3], [1, 1], [0, 1]],
+  [[1, 4, 3, 2], [8, 4, 3, 3], [1, 1], [3, 2]],
+];
+
+/** a, b, whether a and b are transposed. */
+const PRODUCTS: [number[], number[], boolean, boolean][] = [
+  [[1, 12], [12, 8], false, false],
+  [[7, 9], [9, 4], false, false],
+  [[17, 20], [20, 36], false, false],
+  [[3, 5, 8], [3, 8, 12], false, false],
+  [[6, 64], [10, 64], false, true],
+  [[2, 520, 8], [2, 520, 20], true, false],
+  // Large tiles, partly past the end.
+  [[70, 12], [12, 68], false, false],
+  [[2, 9, 72], [2, 9, 100], true, false],
+];
+
+function convolutions(): Result[] {
+  return [...CONVOLUTIONS, ...WINOGRAD].flatMap((shapes) => {
+    const [xShape, wShape, stride, padding] = shapes;
+    const only = WINOGRAD.includes(shapes) && { only: "winograd" as const };
+    const x = some(xShape), w = some(wShape), b = some([wShape[0]!]);
+    const leaves = [x, w, b].map(constant) as [Tensor, Tensor, Tensor];
+    const y = conv2d(...leaves, { stride, padding });
+    const g = some(y.shape);
+    const expected = [
+      convolve(x, w, b, { stride, padding }),
+      ...conv2dGrads(x, w, g, { stride, padding }),
+    ];
+    return [y, ...grad(y, leaves, constant(g))].map((tensor, i) => ({
+      name: `${
+        ["conv2d", "dx", "dw", "db"][i]
+      } of [${xShape}] * [${wShape}], stride ${stride}, padding ${padding}`,
+      tensor,
+      expected: expected[i]!,
+      ...only,
+    }));
+  });
+}
+
+function products(): Result[] {
+  return PRODUCTS.flatMap(([aShape, bShape, transposeA, transposeB]) => {
+    const a = some(aShape), b = some(bShape);
+    const leaves = [a, b].map(constant) as [Tensor, Tensor];
+    const y = matmul(...leaves, { transposeA, transposeB });
+    const g = some(y.shape);
+    const [p, q] = [transposeA ? transpose(a) : a, transposeB ? transpose(b) : b];
+    const da = multiply(g, transpose(q)), db = multiply(transpose(p), g);
+    const expected = [
+      multiply(p, q),
+      transposeA ? transpose(da) : da,
+      transposeB ? transpose(db) : db,
+    ];
+    return [y, ...grad(y, leaves, constant(g))].map((tensor, i) => ({
+      name: `${["matmul", "da", "db"][i]} of [${aShape}]${transposeA ? "ᵀ" : ""} @ [${bShape}]${
+        transposeB ? "ᵀ" : ""
+      }`,
+      tensor,
+      expected: expected[i]!,
+    }));
+  });
+}
+
+/** Everything that the kernels of `x` depend on. */
+function fingerprint(x: Tensor, device: Device): string {
+  const { steps } = stepsOf([x], [], device.target);
+  return JSON.stringify(steps.map(({ name, spec }) => [name, spec]));
+}
+
+for (const [what, make] of Object.entries({ convolutions, products })) {
+  Deno.test(`all kernels of ${what} agree with float64, forward and backward`, async (t) => {
+    const results = make();
+    const seen = results.map(() => new Set<string>());
+    for (const name of ["naive", ...CHOICES.filter((s) => s !== "naive")] as KernelChoice[]) {
+      await t.step(name, async () => {
+        using device = await Device.request({ choice: name });
+        const fresh = results.filter(({ tensor, only = name }, i) => {
+          if (only !== name) return false;
+          const kernels = fingerprint(tensor, device);
+          return !seen[i]!.has(kernels) && seen[i]!.add(kernels);
+        });
+        const found = await evaluate(fresh.map((x) => x.tensor), {}, device);
+        const bound = TOLERANCE[name] ?? DIRECT_TOLERANCE;
+        let worst = 0;
+        fresh.forEach(({ name, expected }, i) => {
+          const off = difference(found[i]!, expected.data);
+          assert(off < bound, `${name} is off by ${off}`);
+          worst = Math.max(worst, off);
+        });
+        console.log(`${name}: ${fresh.length} results, worst ${worst.toExponential(1)}`);
+      });
+    }
+  });
+}
+
+Deno.test("Winograd's transforms compute convolutions, for every size of tile", () => {
+  for (const m of [2, 3, 4, 6]) {
+    const { bt, g, at } = winogradMatrices(m);
+    const times = (matrix: readonly (readonly number[])[], vector: readonly number[]) =>
+      matrix.map((row) => row.reduce((total, value, i) => total + value * vector[i]!, 0));
+    const x = [...some([m + 2]).data], w = [...some([3]).data];
+    const transformed = times(g, w), tile = times(bt, x);
+    const y = times(at, tile.map((value, i) => value * transformed[i]!));
+    const expected = y.map((_, i) => w[0]! * x[i]! + w[1]! * x[i + 1]! + w[2]! * x[i + 2]!);
+    assertEquals(y.length, m);
+    const off = difference(y, expected);
+    assert(off < 1e-12, `F(${m}, 3) is off by ${off}`);
+  }
+});

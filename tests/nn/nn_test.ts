@@ -1,0 +1,312 @@
+/** Layers and models: initial values, names, state dicts, modes. */
+
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  Adam,
+  ArgumentError,
+  BatchNorm2d,
+  collectUpdates,
+  Conv2d,
+  decodeStateDict,
+  encodeOnnx,
+  encodeStateDict,
+  evaluate,
+  evaluateAccuracy,
+  Flatten,
+  GlobalAvgPool2d,
+  grad,
+  input,
+  Linear,
+  manualSeed,
+  Module,
+  ModuleList,
+  mul,
+  neg,
+  Parameter,
+  Plan,
+  predict,
+  readVariables,
+  ReLU,
+  resnet18,
+  resnetBlock,
+  Sequential,
+  setVariable,
+  SGD,
+  ShapeError,
+  sum,
+  summarize,
+  type Tensor,
+  tensor,
+} from "@resnette/resnette";
+import { readFixture } from "../fixture.ts";
+
+const size = (variables: readonly { size: number }[]) =>
+  variables.reduce((sum, variable) => sum + variable.size, 0);
+
+Deno.test("ResNet-18 has the notebook's children, parameters and state-dict keys", async () => {
+  const net = resnet18();
+  const { metadata } = await readFixture("resnet18.safetensors");
+  const expected: [string, number[]][] = JSON.parse(metadata["state_dict"]!);
+  assertEquals(net.namedVariables().map(([key, { shape }]) => [key, [...shape]]), expected);
+  assertEquals(
+    net.namedChildren().map(([name]) => name).join(" "),
+    "0 1 2 3 resnet_block1 resnet_block2 resnet_block3 resnet_block4 global_avg_pool fc",
+  );
+  assertEquals(size(net.parameters()), 11_178_378);
+  const buffers = net.namedVariables().filter(([key, v]) =>
+    !(v instanceof Parameter) && !key.endsWith("num_batches_tracked")
+  );
+  assertEquals(size(buffers.map(([, v]) => v)), 7_808);
+});
+
+Deno.test("the first block keeps its channels, or says why it cannot", () => {
+  assertThrows(
+    () => resnetBlock(64, 128, 2, { firstBlock: true }),
+    Error,
+    "the first block keeps its channels, got 64 in and 128 out",
+  );
+});
+
+Deno.test("layers draw PyTorch's default initial values, and the seed decides them", async () => {
+  const draw = async (seed: number) => {
+    manualSeed(seed);
+    const net = new Sequential(new Conv2d(3, 16, { kernelSize: 5 }), new Linear(10, 1000));
+    return await net.stateDict();
+  };
+  const [a, same, other] = [await draw(3), await draw(3), await draw(4)];
+  assertEquals(a, same);
+  assertNotEquals(a.get("0.weight"), other.get("0.weight"));
+  for (const [key, fanIn] of [["0.weight", 75], ["0.bias", 75], ["1.weight", 10]] as const) {
+    const { data } = a.get(key)!, bound = 1 / Math.sqrt(fanIn);
+    assert(data.every((v) => Math.abs(v) <= Math.fround(bound)), key);
+    assert(Math.max(...data) > 0.5 * bound && Math.min(...data) < -0.5 * bound, key);
+  }
+  const deviation = Math.hypot(...a.get("1.weight")!.data) / 100;
+  assert(Math.abs(deviation * Math.sqrt(30) - 1) < 0.03, `standard deviation ${deviation}`);
+});
+
+Deno.test("initial values do not depend on when they are needed, nor on layers made later", async () => {
+  const make = () => {
+    manualSeed(3);
+    return [new Conv2d(2, 4, { kernelSize: 3 }), new Linear(5, 4)] as const;
+  };
+  const [conv, linear] = make();
+  const inOrder = await readVariables([conv.weight, conv.bias!, linear.weight, linear.bias!]);
+  const [conv2, linear2] = make();
+  new Linear(100, 100);
+  const [bias, weight] = await readVariables([linear2.bias!, linear2.weight]);
+  await evaluate(neg(conv2.bias!));
+  const [first, second] = await readVariables([conv2.weight, conv2.bias!]);
+  assertEquals([first, second, weight, bias], inOrder);
+  // No two parameters are drawn from the same numbers.
+  const scaled = inOrder.flatMap((values, i) =>
+    [...values].map((v) => v * Math.sqrt(i < 2 ? 18 : 5))
+  );
+  assertEquals(new Set(scaled.map((v) => v.toFixed(5))).size, scaled.length);
+});
+
+Deno.test("batch norm starts as the identity, and follows batches only in training", async () => {
+  const norm = new BatchNorm2d(3);
+  const values = [...await norm.stateDict()].map(([key, { data }]) => [key, [...data]]);
+  assertEquals(values, [
+    ["weight", [1, 1, 1]],
+    ["bias", [0, 0, 0]],
+    ["running_mean", [0, 0, 0]],
+    ["running_var", [1, 1, 1]],
+    ["num_batches_tracked", [0]],
+  ]);
+  const x = tensor(Float32Array.from({ length: 24 }, (_, i) => i), [2, 3, 4]);
+  const training = collectUpdates(() => norm.call(x));
+  assertEquals(training.updates.length, 3);
+  const evaluation = collectUpdates(() => norm.eval().call(x));
+  assertEquals(evaluation.updates.length, 0);
+  const [trained, plain] = await evaluate([training.result, evaluation.result]);
+  assert(plain!.every((v, i) => Math.abs(v - i) < 1e-4 * Math.max(i, 1)), `${plain}`);
+  const mean = [...trained!].reduce((a, b) => a + b) / 24;
+  const square = [...trained!].reduce((a, b) => a + b * b, 0) / 24;
+  assert(Math.abs(mean) < 1e-6 && Math.abs(square - 1) < 1e-4, `mean ${mean}, square ${square}`);
+});
+
+Deno.test("loadStateDict lists what is missing, unexpected and misshapen, and changes nothing", async () => {
+  const net = new Sequential(new BatchNorm2d(2), new Linear(2, 3));
+  const before = await net.stateDict();
+  const given = new Map(await new Sequential(new BatchNorm2d(2), new Linear(2, 4)).stateDict());
+  given.set("extra", { shape: [1], data: new Float32Array(1) });
+  given.delete("0.running_var");
+  const error = assertThrows(() => net.loadStateDict(given), Error);
+  for (
+    const part of [
+      "missing: 0.running_var",
+      "unexpected: extra",
+      "1.weight: [4, 2] where the model has [3, 2]",
+      "1.bias: [4] where the model has [3]",
+    ]
+  ) assert(error.message.includes(part), error.message);
+  assertEquals(await net.stateDict(), before);
+  given.delete("1.weight");
+  given.delete("1.bias");
+  given.set("0.weight", { shape: [2], data: new Float32Array([5, 6]) });
+  assertEquals(net.loadStateDict(given, { strict: false }), {
+    missing: ["0.running_var", "1.weight", "1.bias"],
+    unexpected: ["extra"],
+  });
+  assertEquals([...(await net.stateDict()).get("0.weight")!.data], [5, 6]);
+});
+
+Deno.test("a state dict moves between nets whose values are on the device already", async () => {
+  const [a, b] = [1, 2].map((seed) => {
+    manualSeed(seed);
+    return new Sequential(new Conv2d(1, 2, { kernelSize: 3 }), new BatchNorm2d(2));
+  }) as [Sequential, Sequential];
+  const x = tensor(Float32Array.from({ length: 16 }, (_, i) => i % 5), [1, 1, 4, 4]);
+  const [before, other] = [await evaluate(a.call(x)), await evaluate(b.call(x))];
+  assertNotEquals(before, other);
+  b.loadStateDict(await a.stateDict());
+  assertEquals(await evaluate(b.call(x)), before);
+  assertEquals(await b.stateDict(), await a.stateDict());
+});
+
+Deno.test("train() and eval() reach every module", () => {
+  const net = resnet18().eval();
+  assert(net.modules().every((module) => !module.training));
+  assert(net.train().modules().every((module) => module.training));
+});
+
+Deno.test("a wrong shape fails at the line that builds it", () => {
+  assertThrows(
+    () => new Conv2d(1, 64, { kernelSize: 7 }).forward(input("x", [4, 3, 6, 6])),
+    Error,
+    "conv2d: input has 3 channels, weight expects 1: [4, 3, 6, 6] * [64, 1, 7, 7]",
+  );
+  assertThrows(() => new GlobalAvgPool2d().forward(input("x", [3, 6])), Error, "[3, 6]");
+});
+
+/** Multiplies by its one parameter. */
+class Scale extends Module {
+  readonly w = new Parameter([1], [2]);
+  override forward(x: Tensor): Tensor {
+    return mul(x, this.w);
+  }
+}
+
+Deno.test("a parameter under two names is one: trained once, counted once, in the state dict twice", async () => {
+  const scale = new Scale(), net = new Sequential(scale, new ReLU(), scale);
+  assertEquals(net.parameters(), [scale.w]);
+  assertEquals(net.modules().length, 3);
+  assertEquals(summarize(net, [1]).parameters, 1);
+  // y = w² x, so that of the loss 3 w² at x = 3 the gradient is 6 w.
+  const loss = sum(net.call(tensor([3])));
+  for (const make of [SGD, Adam]) {
+    scale.w.storage = undefined;
+    setVariable(scale.w, [2]);
+    const optimizer = new make(net.parameters(), { lr: 0.1 });
+    using plan = await Plan.compile({ updates: optimizer.updates(grad(loss, net.parameters())) });
+    plan.run(optimizer.nextStep());
+    const values = [...await net.stateDict()].map(([key, { data }]) => [key, ...data]);
+    const expected = Math.fround(make === SGD ? 2 - 0.1 * 12 : 2 - 0.1);
+    assertEquals(values.map(([key]) => key), ["0.w", "2.w"]);
+    for (const [, value] of values) assert(Math.abs(value as number - expected) < 1e-6, `${value}`);
+  }
+  const bytes = encodeStateDict(await net.stateDict());
+  const other = new Scale(), again = new Sequential(other, new ReLU(), other);
+  again.loadStateDict(decodeStateDict(bytes, "shared.safetensors"));
+  const [a, b] = await readVariables([scale.w, other.w]);
+  assertEquals(a, b);
+});
+
+Deno.test("a shared layer goes into an ONNX file with its values once", async () => {
+  const layer = new Linear(3, 3), net = new Sequential(layer, new ReLU(), layer);
+  const options = { shape: [1, 1, 3] as [number, number, number] };
+  const flat = (inner: Module) => new Sequential(new Flatten(), inner);
+  const [shared, twice] = [
+    await encodeOnnx(flat(net), options),
+    await encodeOnnx(flat(new Sequential(new Linear(3, 3), new ReLU(), new Linear(3, 3))), options),
+  ];
+  assert(shared.length < twice.length - 40, `${shared.length} and ${twice.length} bytes`);
+});
+
+Deno.test("a batch norm that is called twice in a step follows both batches, as in PyTorch", async () => {
+  const norm = new BatchNorm2d(2), net = new Sequential(norm, norm);
+  const x = tensor([[[[1, 2]], [[3, 4]]], [[[5, 6]], [[7, 8]]]]);
+  const { result, updates } = collectUpdates(() => net.call(x));
+  assertEquals(updates.length, 3);
+  using plan = await Plan.compile({ outputs: [result], updates });
+  plan.run();
+  const [mean, variance, count] = await readVariables(
+    [norm.runningMean, norm.runningVar, norm.numBatchesTracked],
+  );
+  // 0.9 · 0.1 · 3.5 + 0, 0.9 (0.9 + 0.1 · 17/3) + 0.1 · 4/3 but for the eps.
+  const off = [...mean!, ...variance!].map((v, i) =>
+    Math.abs(v - [0.315, 0.495, 1.45333, 1.45333][i]!)
+  );
+  assert(Math.max(...off) < 1e-5, `${mean} ${variance}`);
+  assertEquals([...count!], [2]);
+});
+
+Deno.test("training a batch norm with one value per channel is refused, evaluating is not", () => {
+  const norm = new BatchNorm2d(3), x = input("x", [1, 3, 1, 1]);
+  assertThrows(() => norm.call(x), ShapeError, "more than 1 value per channel");
+  assertEquals(norm.eval().call(x).shape, [1, 3, 1, 1]);
+  assertEquals(norm.train().call(input("y", [1, 3, 1, 2])).shape, [1, 3, 1, 2]);
+});
+
+Deno.test("every module has its own mode again after evaluation, an export, a summary or an error", async () => {
+  const frozen = new BatchNorm2d(1).eval(), free = new BatchNorm2d(1);
+  const net = new Sequential(frozen, free, new Flatten(), new Linear(4, 2));
+  const modes = () => net.modules().map(({ training }) => training);
+  const before = modes();
+  assertEquals(before, [true, false, true, true, true]);
+  const images = new Uint8Array(8), labels = new Uint8Array([0, 1]);
+  const data = { images, labels, count: 2, height: 2, width: 2, classes: ["a", "b"] };
+  await evaluateAccuracy(net, data, { resize: 2 });
+  await predict(net, data, { resize: 2 });
+  await encodeOnnx(net, { shape: [1, 2, 2] });
+  summarize(net, [1, 1, 2, 2]);
+  assertEquals(modes(), before);
+  const calls = [
+    () => evaluateAccuracy(net, data, { resize: 3 }),
+    () => predict(net, data, { resize: 3 }),
+    () => encodeOnnx(net, { shape: [1, 3, 3] }),
+    () => Promise.resolve().then(() => summarize(net, [1, 1, 3, 3])),
+  ];
+  for (const call of calls) {
+    await assertRejects(call, ShapeError, "linear:");
+    assertEquals(modes(), before);
+  }
+});
+
+Deno.test("layers that cannot be found are named, and a ModuleList holds them", () => {
+  class InArray extends Module {
+    readonly layers = [new Linear(2, 2)];
+    override forward(x: Tensor): Tensor {
+      return this.layers[0]!.call(x);
+    }
+  }
+  class Private extends Module {
+    readonly #layer = new Linear(2, 2);
+    override forward(x: Tensor): Tensor {
+      return this.#layer.call(x);
+    }
+  }
+  class Listed extends Module {
+    readonly layers = new ModuleList([new Linear(2, 2), new Linear(2, 3)]);
+    override forward(x: Tensor): Tensor {
+      return [...this.layers].reduce((y, layer) => layer.call(y), x);
+    }
+  }
+  assertThrows(() => new InArray().parameters(), ArgumentError, "InArray: layers and parameters");
+  assertThrows(() => new Adam(new Private().parameters()), ArgumentError, "no parameters");
+  const net = new Listed();
+  assertEquals(
+    net.namedParameters().map(([key]) => key).join(" "),
+    [
+      "layers.0.weight layers.0.bias layers.1.weight layers.1.bias",
+    ].join(),
+  );
+  assertEquals(net.call(input("x", [5, 2])).shape, [5, 3]);
+  assertEquals([net.layers.length, net.layers.at(-1) instanceof Linear], [2, true]);
+  assertThrows(() => net.layers.call(input("x", [5, 2])), ArgumentError, "ModuleList");
+  const loop = new Sequential(new ReLU());
+  loop.add(loop);
+  assertThrows(() => loop.parameters(), ArgumentError, "inside of itself");
+});

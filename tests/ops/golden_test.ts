@@ -1,0 +1,115 @@
+/** Every op against PyTorch in double precision: forward and the gradients of sum(y * g). */
+
+import { assert } from "@std/assert";
+import {
+  add,
+  avgPool2d,
+  batchNorm,
+  conv2d,
+  correctCount,
+  cropFlip,
+  crossEntropy,
+  div,
+  evaluate,
+  exp,
+  globalAvgPool2d,
+  grad,
+  linear,
+  log,
+  logSoftmax,
+  matmul,
+  maxPool2d,
+  mean,
+  mul,
+  neg,
+  normalize,
+  type Pair,
+  permute,
+  type PoolOptions,
+  relu,
+  reshape,
+  sqrt,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  tensor,
+} from "@resnette/resnette";
+import { readFixture } from "../fixture.ts";
+
+interface Case {
+  readonly name: string;
+  readonly op: string;
+  // deno-lint-ignore no-explicit-any -- attributes differ from op to op
+  readonly attrs: any;
+  readonly inputs: number;
+  readonly grads: readonly number[];
+}
+
+/** How each op of the fixture is called. */
+const CALLS: Record<string, (x: readonly Tensor[], attrs: Case["attrs"]) => Tensor> = {
+  add: ([a, b]) => add(a!, b!),
+  sub: ([a, b]) => sub(a!, b!),
+  mul: ([a, b]) => mul(a!, b!),
+  div: ([a, b]) => div(a!, b!),
+  neg: ([x]) => neg(x!),
+  exp: ([x]) => exp(x!),
+  log: ([x]) => log(x!),
+  sqrt: ([x]) => sqrt(x!),
+  square: ([x]) => square(x!),
+  relu: ([x]) => relu(x!),
+  sum: ([x], { axes, keepDims }) => sum(x!, axes, { keepDims }),
+  mean: ([x], { axes, keepDims }) => mean(x!, axes, { keepDims }),
+  matmul: ([a, b], attrs) => matmul(a!, b!, attrs),
+  linear: ([x, w, b]) => linear(x!, w!, b),
+  reshape: ([x], { shape }) => reshape(x!, shape),
+  permute: ([x], { order }) => permute(x!, order),
+  conv2d: ([x, w, b], attrs: { stride: Pair; padding: Pair }) => conv2d(x!, w!, b, attrs),
+  batchNorm: ([x, gamma, beta], { eps }) => batchNorm(x!, gamma!, beta!, eps).y,
+  batchNormEval: ([x, gamma, beta, m, v], { eps }) => normalize(x!, m!, v!, gamma!, beta!, eps),
+  maxPool2d: ([x], attrs: PoolOptions) => maxPool2d(x!, attrs),
+  avgPool2d: ([x], attrs: PoolOptions) => avgPool2d(x!, attrs),
+  globalAvgPool2d: ([x]) => globalAvgPool2d(x!),
+  crossEntropy: ([x, labels], attrs) => crossEntropy(x!, labels!, attrs),
+  logSoftmax: ([x]) => logSoftmax(x!),
+  correctCount: ([x, labels]) => correctCount(x!, labels!),
+  cropFlip: ([x, draws], { padding }) => cropFlip(x!, draws!, padding),
+};
+
+/** Largest difference, relative to the largest expected value. */
+function worst(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  assert(actual.length === expected.length, `${actual.length} values for ${expected.length}`);
+  let difference = 0, scale = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const d = Math.abs(actual[i]! - expected[i]!);
+    difference = Math.max(difference, Number.isNaN(d) ? Infinity : d);
+    scale = Math.max(scale, Math.abs(expected[i]!));
+  }
+  return difference / Math.max(scale, 1e-30);
+}
+
+Deno.test("every op and its gradients agree with PyTorch", async (t) => {
+  const { tensors, metadata } = await readFixture("ops.safetensors");
+  const cases: Case[] = JSON.parse(metadata["cases"]!);
+  assert(cases.length > 200, `only ${cases.length} cases`);
+  for (const { name, op, attrs, inputs, grads } of cases) {
+    await t.step(name, async () => {
+      const values = (key: string) => tensors.get(`${name}/${key}`)!;
+      const x = Array.from({ length: inputs }, (_, i) => values(`x${i}`).tensor());
+      const y = CALLS[op]!(x, attrs);
+      const wrt = grads.map((i) => x[i]!);
+      const found = await evaluate([y, ...grads.length ? grad(y, wrt, values("g").tensor()) : []]);
+      const scores = [
+        ["y", worst(found[0]!, values("y").data)] as const,
+        ...grads.map((i, k) => [`dx${i}`, worst(found[k + 1]!, values(`dx${i}`).data)] as const),
+      ];
+      // A mean far from zero costs digits in any single-precision batch norm, PyTorch's too.
+      const bound = name.includes("offset") ? 3e-4 : 2e-5;
+      for (const [what, score] of scores) {
+        assert(score < bound, `${name}: ${what} is off by ${score}`);
+      }
+    });
+  }
+});
+
+void tensor;

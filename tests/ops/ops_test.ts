@@ -1,0 +1,287 @@
+/**
+ * Every row of the op table: its value and its gradients against float64, alone and inside one large
+ * plan, on contiguous and on strided inputs; and that no exported op lacks a row.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  add,
+  channelMoments,
+  evaluate,
+  type Feeds,
+  freeVariables,
+  grad,
+  input,
+  matmul,
+  mean as reduceMean,
+  mul,
+  permute,
+  Plan,
+  Random,
+  reshape,
+  select,
+  softmax,
+  square,
+  sum,
+  type Tensor,
+  tensor,
+  type TensorData,
+  Variable,
+} from "@resnette/resnette";
+import { axesOf, difference, map, type Nd, nd, sum as sumOf } from "./nd.ts";
+import { type OpCase, TABLE } from "./table.ts";
+
+/**
+ * Largest difference from float64 relative to the largest value. One rounding is 6e-8; the sums here
+ * have up to 4,099 terms, and WGSL's exp and log may be off by some units in the last place.
+ */
+const TOLERANCE = 1e-5;
+/** The same for a gradient's projection on a random direction, relative to what it comes to typically. */
+const GRADIENT_TOLERANCE = 3e-5;
+/** Step of the central difference: in float64 it costs about 1e-10. */
+const H = 1e-5;
+
+/** Exports of `lib/ops` that need no row, `file` or `file function`, and why. */
+const EXEMPT: Readonly<Record<string, string>> = {
+  "grad.ts": "no op; each row checks it",
+  "resize.ts": "arithmetic of resizeBilinear",
+  "winograd.ts": "kernels of conv2d; kernels/choice_test.ts runs them",
+  "loss.ts argmaxOf": "WGSL of argmax, which the evaluator uses too",
+  "matmul.ts splitCount": "a number",
+  "pack.ts packOffsets": "reads an attribute",
+  "patches.ts": "parts of lowered convolutions and products; kernels/choice_test.ts runs them",
+  "pool.ts checkPool": "checks options",
+  "reduce.ts reductionChunks": "a number",
+  "view.ts isContiguous": "a question about strides",
+  "view.ts narrow": "part of lowered products; kernels/choice_test.ts runs it",
+  "view.ts permuteOrder": "reads an attribute",
+};
+
+const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
+/** A row as a graph over inputs named after it. */
+interface Graph {
+  readonly name: string;
+  readonly row: OpCase;
+  /** Result, then a gradient for each input that has one. */
+  readonly outputs: readonly Tensor[];
+  /** Inputs that have gradients. */
+  readonly wrt: readonly number[];
+  /** What the result is shifted and weighted by, before its gradient is taken. */
+  readonly shift: Nd;
+  readonly weight: Nd;
+  /** Values of the inputs in run `seed`. */
+  readonly values: (seed: number) => TensorData[];
+  readonly feeds: (seed: number) => Feeds;
+}
+
+const GRAPHS: readonly Graph[] = TABLE.map((row, number): Graph => {
+  const name = `${row.op}: ${row.label}`;
+  const inputs = row.inputs.map(({ shape, dtype }, i) => input(`${number}.${i}`, shape, dtype));
+  const y = row.compute(...inputs);
+  const wrt = row.wrt ??
+    inputs.flatMap((x, i) => x.dtype === "f32" && y.dtype === "f32" ? [i] : []);
+  const random = new Random(11, number);
+  const some = () => random.uniform(new Float32Array(size(y.shape)), -1, 1);
+  const shift = some(), weight = some();
+  // The op is followed by others, so that what comes back is neither ones nor a constant.
+  const loss = () => sum(mul(square(add(y, tensor(shift, y.shape))), tensor(weight, y.shape)));
+  const values = (seed: number) => {
+    const random = new Random(seed, number);
+    return row.inputs.map(({ shape, values }) => values(random, size(shape)));
+  };
+  return {
+    name,
+    row,
+    outputs: [y, ...wrt.length > 0 ? grad(loss(), wrt.map((i) => inputs[i]!)) : []],
+    wrt,
+    shift: nd(y.shape, shift),
+    weight: nd(y.shape, weight),
+    values,
+    feeds: (seed) => Object.fromEntries(values(seed).map((data, i) => [`${number}.${i}`, data])),
+  };
+});
+
+/** Results of a row on its own, computed once. */
+const alone = (() => {
+  const known = new Map<string, Promise<TensorData[]>>();
+  return ({ name, outputs, feeds }: Graph, seed: number) => {
+    const key = `${name} ${seed}`;
+    const found = known.get(key) ?? evaluate(outputs, feeds(seed));
+    known.set(key, found);
+    return found;
+  };
+})();
+
+/** Inputs as float64 arrays. */
+const exact = ({ row, values }: Graph, seed: number): Nd[] =>
+  values(seed).map((data, i) => nd(row.inputs[i]!.shape, data));
+
+Deno.test("every function that lib/ops exports has a row in the op table or a reason not to", async () => {
+  const covered = new Set(TABLE.map(({ op }) => op));
+  const excused = new Set<string>();
+  const missing: string[] = [];
+  const folder = new URL("../../lib/ops/", import.meta.url);
+  for await (const { name: file } of Deno.readDir(folder)) {
+    for (const [name, value] of Object.entries(await import(new URL(file, folder).href))) {
+      if (typeof value !== "function" || covered.has(name)) continue;
+      const excuse = [file, `${file} ${name}`].find((key) => key in EXEMPT);
+      if (excuse) excused.add(excuse);
+      else missing.push(`${file} ${name}`);
+    }
+  }
+  assertEquals(missing, [], "without a row in tests/ops/table.ts");
+  assertEquals([...excused].sort(), Object.keys(EXEMPT).sort(), "excuses that nothing needs");
+});
+
+Deno.test("each op agrees with float64, and its gradients with differences of it", async (t) => {
+  const worst = { value: 0, gradient: 0 };
+  for (const graph of GRAPHS) {
+    const { name, row, wrt, shift, weight } = graph;
+    await t.step(name, async () => {
+      const [y, ...grads] = await alone(graph, 1);
+      const x = exact(graph, 1);
+      const expected = row.reference(...x);
+      assertEquals(graph.outputs[0]!.shape, expected.shape);
+      const off = difference(y!, expected.data);
+      const bound = row.tolerance ?? TOLERANCE;
+      assert(off < bound, `the value is off by ${off}, more than ${bound}`);
+      if (!row.tolerance) worst.value = Math.max(worst.value, off);
+
+      const loss = (x: Nd[]) => {
+        const terms = map((y, s, w) => (y + s) ** 2 * w, row.reference(...x), shift, weight);
+        return sumOf(terms, axesOf(terms)).data[0]!;
+      };
+      wrt.forEach((at, k) => {
+        const g = grads[k]!;
+        assertEquals(g.length, x[at]!.data.length);
+        for (const seed of [21, 22]) {
+          const v = new Random(seed).uniform(new Float32Array(g.length), -1, 1);
+          const moved = (h: number) =>
+            x.map((x, i) => i === at ? nd(x.shape, x.data.map((e, j) => e + h * v[j]!)) : x);
+          const slope = (loss(moved(H)) - loss(moved(-H))) / (2 * H);
+          const found = v.reduce((total, e, j) => total + e * g[j]!, 0);
+          // What a random projection of these numbers comes to.
+          const scale = Math.hypot(...g) * Math.hypot(...v) / Math.sqrt(g.length);
+          const off = Math.abs(found - slope) / Math.max(scale, 1e-30);
+          const bound = row.tolerance ?? GRADIENT_TOLERANCE;
+          assert(off < bound, `the gradient of input ${at} is off by ${off}: ${found}, ${slope}`);
+          if (!row.tolerance) worst.gradient = Math.max(worst.gradient, off);
+        }
+      });
+    });
+  }
+  console.log(
+    `worst value ${worst.value.toExponential(1)}, gradient ${worst.gradient.toExponential(1)}`,
+  );
+});
+
+Deno.test("one plan of all ops gives in each run, bit for bit, what each op gives alone", async (t) => {
+  using plan = await Plan.compile({ outputs: GRAPHS.flatMap(({ outputs }) => outputs) });
+  const same = (a: TensorData, b: TensorData) => {
+    const x = new Uint32Array(a.buffer), y = new Uint32Array(b.buffer);
+    return x.length === y.length && x.every((word, i) => word === y[i]);
+  };
+  for (const [run, seed] of [1, 2, 1].entries()) {
+    plan.run(Object.assign({}, ...GRAPHS.map(({ feeds }) => feeds(seed))));
+    const found = await plan.read();
+    await t.step(`run ${run + 1}`, async () => {
+      const wrong: string[] = [];
+      for (const graph of GRAPHS) {
+        const eager = await alone(graph, seed);
+        const mine = found.splice(0, eager.length);
+        eager.forEach((values, i) => {
+          if (!same(values, mine[i]!)) {
+            wrong.push(`${graph.name}, output ${i}: ${difference(mine[i]!, values)}`);
+          }
+        });
+      }
+      assertEquals(wrong, []);
+    });
+  }
+});
+
+Deno.test("each op reads inputs that are strided views at an odd offset", async () => {
+  const feeds: Record<string, TensorData> = {};
+  const outputs = GRAPHS.map(({ row, values }, number) => {
+    const data = values(1);
+    const x = row.inputs.map(({ shape, dtype }, i) => {
+      const name = `${number}.${i}`;
+      if (dtype !== "f32") {
+        feeds[name] = data[i]!;
+        return input(name, shape, dtype);
+      }
+      // Every second number, from the second on.
+      feeds[name] = Float32Array.from(
+        { length: 2 * data[i]!.length },
+        (_, k) => k % 2 ? data[i]![k >> 1]! : 7,
+      );
+      const wide = input(name, [...shape, 2]);
+      return select(permute(wide, [shape.length, ...shape.map((_, axis) => axis)]), 1);
+    });
+    return row.compute(...x);
+  });
+  const found = await evaluate(outputs, feeds);
+  GRAPHS.forEach((graph, i) => {
+    const off = difference(found[i]!, graph.row.reference(...exact(graph, 1)).data);
+    assert(off < (graph.row.tolerance ?? TOLERANCE), `${graph.name} is off by ${off}`);
+  });
+});
+
+Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
+  const shapes = [[2, 3, 1, 4], [1, 3, 2, 1], [3, 1, 1, 2]];
+  const cases = shapes.flatMap((shape) => {
+    const data = new Random(4).uniform(new Float32Array(size(shape)), -1, 1);
+    return Array.from({ length: 2 ** shape.length }, (_, bits) => {
+      const axes = shape.map((_, axis) => axis).filter((axis) => bits >> axis & 1);
+      return { shape, axes, x: tensor(data, shape), expected: sumOf(nd(shape, data), axes) };
+    });
+  });
+  const found = await evaluate(cases.map(({ x, axes }) => sum(x, axes)));
+  cases.forEach(({ shape, axes, expected }, i) => {
+    const off = difference(found[i]!, expected.data);
+    assert(off < TOLERANCE, `the sum of [${shape}] over [${axes}] is off by ${off}`);
+  });
+});
+
+Deno.test("sums over 10⁷ values are off by less than 1e-6, in every reduction", async () => {
+  const n = 10_000_000, worst: Record<string, number> = {};
+  const fills: [string, () => Float32Array<ArrayBuffer>][] = [
+    // Of equal values the rounding errors all point the same way.
+    ["0.1", () => new Float32Array(n).fill(0.1)],
+    ["0.7", () => new Float32Array(n).fill(0.7)],
+    ["uniform", () => new Random(3).uniform(new Float32Array(n), 0, 1)],
+  ];
+  for (const [name, fill] of fills) {
+    const values = fill();
+    let total = 0, squares = 0;
+    for (const v of values) total += v, squares += v * v;
+    const mean = total / n;
+    let deviations = 0;
+    for (const v of values) deviations += (v - mean) ** 2;
+    const x = new Variable([n], values), wide = reshape(x, [n / 4, 4]);
+    const one = new Variable([1], [0]);
+    const exact: [string, Tensor, number][] = [
+      ["sum", sum(x), total],
+      ["sum of a product", sum(square(x)), squares],
+      ["sum of columns", sum(sum(wide, [0])), total],
+      ["mean", reduceMean(x), mean],
+      ["matmul of vectors", matmul(x, x), squares],
+      ["gradient of a broadcast", grad(sum(mul(x, one)), [one])[0]!, total],
+      ["mean of moments", select(channelMoments(reshape(x, [n, 1])), 0), mean],
+      ["softmax", sum(softmax(reshape(x, [1, n]))), 1],
+    ];
+    if (name === "uniform") {
+      const moments = channelMoments(reshape(x, [n, 1]));
+      exact.push(["variance of moments", select(moments, 1), deviations / n]);
+    }
+    const found = await evaluate(exact.map(([, y]) => y));
+    exact.forEach(([what, , expected], i) => {
+      const off = Math.abs(found[i]![0]! / expected - 1);
+      worst[what] = Math.max(worst[what] ?? 0, off);
+      assert(off <= 1e-6, `${what} of ${name} is off by ${off}`);
+    });
+    freeVariables([x, one]);
+  }
+  for (const [what, off] of Object.entries(worst)) console.log(`${what}: ${off.toExponential(1)}`);
+});

@@ -1,0 +1,400 @@
+/** Plans at work: what they compute from any input, and what they refuse. */
+
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  add,
+  apply,
+  arrays,
+  crossEntropy,
+  defaultDevice,
+  Device,
+  DeviceError,
+  div,
+  encodeOnnx,
+  evaluate,
+  exp,
+  grad,
+  input,
+  isFinite,
+  log,
+  matmul,
+  maxPool2d,
+  Module,
+  mul,
+  neg,
+  oneHot,
+  OnnxError,
+  type Op,
+  permute,
+  perThread,
+  Plan,
+  PlanError,
+  relu,
+  reshape,
+  select,
+  softmax,
+  sqrt,
+  sub,
+  sum,
+  summarize,
+  type Tensor,
+  tensor,
+  Variable,
+  where,
+} from "@resnette/resnette";
+import { stepsOf } from "../../lib/plan/steps.ts";
+
+const device = await defaultDevice();
+const f32 = (...values: number[]) => new Float32Array(values);
+
+Deno.test("any slice of a tensor can be read, at odd offsets too", async () => {
+  const x = tensor(Float32Array.from({ length: 15 }, (_, i) => i), [3, 5]);
+  const found = await evaluate([
+    select(x, 1),
+    neg(select(x, 2)),
+    select(permute(x, [1, 0]), 3),
+    sum(select(x, 1)),
+    reshape(select(x, 2), [5, 1]),
+    select(select(x, 2), 4),
+    x,
+    oneHot(select(tensor(Uint32Array.of(9, 9, 1, 0), [2, 2]), 1), 2),
+  ]);
+  assertEquals(found.map((values) => [...values]), [
+    [5, 6, 7, 8, 9],
+    [-10, -11, -12, -13, -14],
+    [3, 8, 13],
+    [35],
+    [10, 11, 12, 13, 14],
+    [14],
+    Array.from({ length: 15 }, (_, i) => i),
+    [0, 1, 1, 0],
+  ]);
+});
+
+Deno.test("scalars, leaves and whole numbers can be asked for, any number of times", async () => {
+  const x = input("x", [2]), variable = new Variable([2], f32(3, 4)), y = add(sum(x), 1);
+  const labels = tensor(Uint32Array.of(7, 8, 9), [3, 1]);
+  const found = await evaluate(
+    [y, y, x, tensor(5), variable, labels, permute(labels, [1, 0]), tensor(Uint8Array.of(1, 2, 3))],
+    { x: f32(1, 2) },
+  );
+  assertEquals(found.map((values) => [...values]), [
+    ...[[4], [4], [1, 2], [5], [3, 4]],
+    ...[[7, 8, 9], [7, 8, 9], [1, 2, 3]],
+  ]);
+  assertEquals(found.map((values) => values.constructor), [
+    ...new Array(5).fill(Float32Array),
+    ...[Uint32Array, Uint32Array, Uint8Array],
+  ]);
+  assertEquals(await evaluate([]), []);
+});
+
+Deno.test("NaN and infinity pass through as in PyTorch", async () => {
+  const all = input("all", [6]), bad = input("bad", [2, 2]);
+  const ones = input("ones", [3]), zeros = input("zeros", [3]);
+  const window = input("window", [1, 1, 4, 4]), four = input("four", [1, 2, 2, 4]);
+  const pool = { kernelSize: 2 };
+  const found = await evaluate([
+    relu(all),
+    grad(sum(mul(relu(all), 3)), [all])[0]!,
+    isFinite(all),
+    maxPool2d(window, pool),
+    maxPool2d(permute(four, [0, 3, 1, 2]), pool),
+    div(ones, zeros),
+    div(ones, 0),
+    log(zeros),
+    sum(bad, [1]),
+    softmax(bad),
+    where(isFinite(all), all, 0),
+    where(all, 1, 2),
+    crossEntropy(tensor([0, -Infinity], [1, 2]), tensor(Uint32Array.of(0))),
+  ], {
+    all: f32(NaN, -Infinity, -1, 0, 2, Infinity),
+    zeros: f32(0, -0, 1),
+    ones: f32(1, 1, 0),
+    window: f32(
+      NaN,
+      1,
+      2,
+      3,
+      5,
+      4,
+      NaN,
+      1,
+      -1,
+      -Infinity,
+      -Infinity,
+      -Infinity,
+      -2,
+      -3,
+      -Infinity,
+      -Infinity,
+    ),
+    four: f32(1, NaN, 3, 4, 5, 6, NaN, 8, 9, 1, 2, 3, 4, 5, 6, NaN),
+    bad: f32(1, NaN, Infinity, 1),
+  });
+  assertEquals(found.map((values) => [...values]), [
+    [NaN, 0, 0, 0, 2, Infinity],
+    [3, 0, 0, 0, 3, 3],
+    [0, 0, 1, 1, 1, 0],
+    [NaN, NaN, -1, -Infinity],
+    [9, NaN, NaN, NaN],
+    [Infinity, -Infinity, 0],
+    [Infinity, Infinity, NaN],
+    [-Infinity, -Infinity, 0],
+    [NaN, Infinity],
+    [NaN, NaN, NaN, NaN],
+    [0, 0, -1, 0, 2, 0],
+    [1, 1, 1, 2, 1, 1],
+    [0],
+  ]);
+});
+
+Deno.test("constants that WGSL cannot write, or refuses to compute with, are computed all the same", async () => {
+  const x = input("x", [2]);
+  const found = await evaluate([
+    add(x, Infinity),
+    mul(x, NaN),
+    sub(x, -Infinity),
+    mul(x, 3.4028234663852886e38),
+    log(tensor(-1)),
+    exp(tensor(100)),
+    div(tensor(1), tensor(0)),
+    mul(x, div(1, tensor(0))),
+    add(x, sqrt(tensor(4))),
+  ], { x: f32(1, 0.5) });
+  assertEquals(found.map((values) => [...values]), [
+    [Infinity, Infinity],
+    [NaN, NaN],
+    [Infinity, Infinity],
+    [3.4028234663852886e38, 1.7014117331926443e38],
+    [NaN],
+    [Infinity],
+    [Infinity],
+    [Infinity, Infinity],
+    [3, 2.5],
+  ]);
+});
+
+Deno.test("long chains and shared subexpressions plan quickly and run", async () => {
+  let chain: Tensor = input("x", [3]), shared = chain;
+  for (let i = 0; i < 1000; i++) chain = add(chain, 1);
+  for (let i = 0; i < 40; i++) shared = add(shared, mul(shared, 0));
+  const [a, b] = await evaluate([chain, shared], { x: f32(1, 2, 3) });
+  assertEquals([...a!], [1001, 1002, 1003]);
+  assertEquals([...b!], [1, 2, 3]);
+});
+
+Deno.test("more elements than one row of workgroups holds are all computed", async () => {
+  // By fours, and one by one.
+  const n = 65535 * 64 * 4 + 1000, odd = 65535 * 64 + 65;
+  const ramp = Float32Array.from({ length: n }, (_, i) => i % 251);
+  const found = await evaluate([add(input("n", [n]), 1), add(input("odd", [odd]), 1)], {
+    n: ramp,
+    odd: ramp.slice(0, odd),
+  });
+  for (const y of found) assert(y.every((v, i) => v === i % 251 + 1));
+});
+
+Deno.test("a grid that the adapter cannot run is refused, not skipped", async () => {
+  const layers = device.target.maxWorkgroups + 1;
+  const a = input("a", [layers, 1, 4]), b = input("b", [layers, 4, 4]);
+  const ones = (x: Tensor) => new Float32Array(x.size).fill(1);
+  const feeds = { a: ones(a), b: ones(b) };
+  const y = await evaluate(matmul(a, b), feeds).catch((error: Error) => error);
+  if (y instanceof Error) assert(y instanceof PlanError, `${y}`);
+  else for (const value of y) assertEquals(value, 4);
+});
+
+Deno.test("wrong feeds are refused by name", async () => {
+  using plan = await Plan.compile({ outputs: [add(input("x", [3]), 1)] });
+  assertThrows(() => plan.run(), PlanError, 'input "x"');
+  assertThrows(
+    () => plan.run({ x: f32(1) }),
+    PlanError,
+    "wants a Float32Array of 3, got a Float32Array of 1",
+  );
+  assertThrows(() => plan.run({ x: new Uint32Array(3) }), PlanError, "Uint32Array");
+  assertThrows(() => plan.run({ x: f32(1, 2, 3), y: f32(1) }), PlanError, 'no input "y"');
+});
+
+Deno.test("two inputs cannot share a name", async () => {
+  const y = add(input("x", [2]), input("x", [2]));
+  await assertRejects(() => Plan.compile({ outputs: [y] }), Error, 'two inputs are named "x"');
+});
+
+Deno.test("a kernel that WGSL refuses is reported by the name of its op, with the place", async () => {
+  const broken = { name: "brokenOp", shape: ([x]: readonly Tensor[]) => x!.shape };
+  const wrong = apply({ ...broken, expression: () => "frob(a)" }, [input("x", [2, 3])], {});
+  const error = await assertRejects(() => Plan.compile({ outputs: [wrong] }), DeviceError);
+  for (const part of ["brokenOp", "[2, 3]", "frob"]) {
+    assert(error.message.includes(part), error.message);
+  }
+  const empty = apply(broken, [input("x", [2])], {});
+  await assertRejects(() => Plan.compile({ outputs: [empty] }), Error, "brokenOp has no kernel");
+  // Neither leaves the device unusable.
+  assertEquals([...await evaluate(neg(tensor([1, 2])))], [-1, -2]);
+});
+
+Deno.test("a plan on a lost device says so", async () => {
+  using own = await Device.request();
+  using plan = await Plan.compile({ outputs: [neg(tensor([1, 2]))], device: own });
+  plan.run();
+  own[Symbol.dispose]();
+  await own.gpu.lost;
+  assertThrows(() => plan.run(), DeviceError, "lost");
+  await assertRejects(() => evaluate(neg(tensor([1, 2])), {}, own), DeviceError, "lost");
+});
+
+Deno.test("a variable stays on the device that holds it", async () => {
+  const v = new Variable([2], f32(1, 2));
+  assertEquals([...await evaluate(neg(v))], [-1, -2]);
+  using other = await Device.request();
+  await assertRejects(() => evaluate(neg(v), {}, other), Error, "another device");
+});
+
+Deno.test("a disposed plan says so", async () => {
+  const plan = await Plan.compile({ outputs: [neg(tensor([1, 2]))] });
+  plan.run();
+  plan[Symbol.dispose]();
+  assertThrows(() => plan.run(), PlanError, "disposed");
+  await assertRejects(() => plan.read(), PlanError, "disposed");
+});
+
+Deno.test("a tensor larger than a binding is refused, with the largest size that fits", async () => {
+  const each = 2 ** 20, limit = device.target.maxBindingBytes;
+  const x = input("x", [Math.floor(limit / each / 4) + 1, each]);
+  const error = await assertRejects(() => Plan.compile({ outputs: [relu(x)] }), PlanError);
+  assertEquals(error.largest, Math.floor(limit / each / 4));
+  for (const part of [`${limit}`, "maxStorageBufferBindingSize", `at most ${error.largest}`]) {
+    assert(error.message.includes(part), error.message);
+  }
+});
+
+Deno.test("a plan prints a row for each dispatch, and totals", async () => {
+  const x = input("x", [4, 6]);
+  using plan = await Plan.compile({
+    outputs: [matmul(relu(add(x, 1)), tensor(f32(...new Array(18).fill(1)), [6, 3]))],
+  });
+  const lines = plan.toString().split("\n");
+  assertEquals(lines.slice(0, 2).map((line) => line.replace(/ +/g, " ").trim()), [
+    "0 relu(add) [4, 6] 0.000 MB 0.000 MFLOP",
+    "1 matmul [4, 3] 0.000 MB 0.000 MFLOP",
+  ]);
+  assert(/^2 dispatches, 0\.000 GFLOP, .* MB of buffers$/.test(lines[2]!), lines[2]);
+  assertEquals(new Set(lines.slice(0, 2).map((line) => line.length)).size, 1, "columns line up");
+  assertEquals(plan.flops, 2 * 4 * 6 * 3 + 2 * 24);
+  using large = await Plan.compile({ outputs: [add(input("x", [1000, 1000]), 1)] });
+  assert(large.toString().includes("[1000, 1000]  8.000 MB  1.000 MFLOP"), large.toString());
+});
+
+Deno.test("any f32 is a constant: huge, subnormal, of either zero, infinite, NaN", async () => {
+  const values = [1e18, 1e19, 1e20, 1e22, 3e38, -1e19, 1e-45, 1e-39, 0, -0, Infinity, NaN];
+  const x = input("x", [2]);
+  const found = await evaluate(values.map((value) => where(x, value, 0)), { x: f32(1, 0) });
+  found.forEach((y, i) => {
+    assert(Object.is(y[0], Math.fround(values[i]!)), `${values[i]} came back as ${y[0]}`);
+  });
+});
+
+Deno.test("nodes are equal to the bit or not at all: zeros, infinities, NaN, functions, arrays", async () => {
+  const [minus, plus] = await evaluate([div(1, tensor([-0])), div(1, tensor([0]))]);
+  assertEquals([...minus!, ...plus!], [-Infinity, Infinity]);
+  /** Adds what a function of its attributes makes of them. */
+  const Custom: Op = {
+    name: "custom",
+    shape: ([x]) => x!.shape,
+    kernels: (node, target) => [perThread(
+      arrays({ x: "f32", y: "f32" }),
+      node.size,
+      target,
+      `  y[i] = x[i] + ${(node.attrs["value"] as () => number)()}.0;`,
+    )],
+  };
+  const x = input("x", [1]);
+  const made = [() => 1, () => 2].map((value) => apply(Custom, [x], { value }));
+  assertEquals((await evaluate(made, { x: f32(0) })).map((y) => y[0]), [1, 2]);
+  /** Of its attributes, the steps that a plan makes of them tell which it holds apart. */
+  const Marked: Op = {
+    ...Custom,
+    name: "marked",
+    kernels: (node, target) => [
+      perThread(arrays({ x: "f32", y: "f32" }), node.size, target, "  y[i] = x[i];"),
+    ],
+  };
+  const steps = (...attrs: unknown[]) =>
+    stepsOf(attrs.map((value) => apply(Marked, [x], { value })), [], device.target).steps.length;
+  const bytes = new Uint8Array([1]);
+  for (
+    const [a, b] of [
+      [-0, 0],
+      [Infinity, -Infinity],
+      [NaN, null],
+      [undefined, null],
+      ["1", 1],
+      [[1, 2], [1, [2]]],
+      [{ a: 1 }, { b: 1 }],
+      [new Uint8Array([1]), new Uint8Array([2])],
+      [1n, 1],
+      [Symbol.iterator, Symbol.asyncIterator],
+    ]
+  ) assertEquals(steps(a, b), 2, `${String(a)} and ${String(b)}`);
+  for (const a of [-0, NaN, "a", [1, { b: [2] }], bytes, null, undefined]) {
+    assertEquals(steps(a, Array.isArray(a) ? structuredClone(a) : a), 1, String(a));
+  }
+});
+
+Deno.test("an op is its object and never its name", async () => {
+  const named = (name: string, expression: string): Op => ({
+    name,
+    shape: (inputs) => inputs[0]!.shape,
+    expression: () => expression,
+    vjp: (g) => [mul(g, 100), null],
+  });
+  const x = tensor([1, 2, 3]), two = tensor([2]);
+  const total = (name: string, expression: string) =>
+    sum(apply(named(name, expression), [x, two], {}));
+  assertEquals(
+    (await evaluate([
+      total("mul", "a * b * 100.0"),
+      total("neg", "a * b"),
+      total("broadcastTo", "a + b"),
+      total("reshape", "a - b"),
+      total("div", "a * b"),
+    ])).map((y) => y[0]),
+    [1200, 12, 12, 0, 12],
+  );
+  // Also where layers are counted and exported.
+  class Fake extends Module {
+    override forward(x: Tensor): Tensor {
+      return apply(named("matmul", "a * b"), [x, two], {});
+    }
+  }
+  assertEquals(summarize(new Fake(), [3]).macs, 0);
+  class Sum extends Module {
+    override forward(x: Tensor): Tensor {
+      return apply(named("add", "a - b"), [x, x], {});
+    }
+  }
+  await assertRejects(() => encodeOnnx(new Sum(), { shape: [1, 1, 1] }), OnnxError, "has a add");
+});
+
+Deno.test("a number that changes from call to call compiles nothing anew", async () => {
+  const x = tensor([1, 2, 3]);
+  const made: string[] = [];
+  const { gpu } = device, create = gpu.createComputePipeline.bind(gpu);
+  gpu.createComputePipeline = (
+    descriptor,
+  ) => (made.push(descriptor.label ?? ""), create(descriptor));
+  try {
+    await evaluate(sum(mul(x, 0.5)), {}, device);
+    const first = made.length;
+    for (let k = 1; k <= 5; k++) {
+      const [y] = await evaluate([sum(mul(x, 1e18 * k / 3))], {}, device);
+      assert(Math.abs(y![0]! / (2e18 * k) - 1) < 1e-6);
+    }
+    assertEquals(made.length, first);
+  } finally {
+    gpu.createComputePipeline = create;
+  }
+});

@@ -1,0 +1,289 @@
+/**
+ * `deno task export`: what is in its files, and that onnxruntime computes from them what this library
+ * does. onnxruntime is the npm package, WebAssembly without native code; Deno gets it the first time
+ * (33 MB). What Python's checker says is found by hand: `tests/reference/check_onnx.py`.
+ */
+
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  Bottleneck,
+  Conv2d,
+  DeviceDataset,
+  encodeOnnx,
+  encodeStateDict,
+  evaluate,
+  Flatten,
+  GlobalAvgPool2d,
+  input,
+  Linear,
+  loadFashionMnist,
+  manualSeed,
+  MaxPool2d,
+  Module,
+  mul,
+  OnnxError,
+  Plan,
+  Random,
+  resnet18,
+  Sequential,
+  type Tensor,
+  tensor,
+} from "@resnette/resnette";
+import { main } from "../../scripts/export.ts";
+import { call, deno } from "../call.ts";
+import { inFolder } from "../folder.ts";
+import { smallNet } from "../small_net.ts";
+
+const ONNXRUNTIME = "npm:onnxruntime-web@1.30.0/wasm";
+
+/** What is used of onnxruntime. */
+interface Runtime {
+  env: { wasm: { numThreads: number } };
+  Tensor: new (type: "float32", data: Float32Array, shape: number[]) => unknown;
+  InferenceSession: {
+    create(file: Uint8Array): Promise<{
+      inputNames: string[];
+      outputNames: string[];
+      run(feeds: Record<string, unknown>): Promise<Record<string, { data: Float32Array }>>;
+    }>;
+  };
+}
+
+/** onnxruntime; not imported above, so that a machine that cannot get it fails here, in words. */
+async function onnxruntime(): Promise<Runtime> {
+  try {
+    const runtime: Runtime = await import(ONNXRUNTIME);
+    runtime.env.wasm.numThreads = 1;
+    return runtime;
+  } catch (cause) {
+    throw new Error(
+      `this test compares with onnxruntime, and Deno could not get ${ONNXRUNTIME}; with a registry ` +
+        `in reach, \`deno cache ${ONNXRUNTIME}\` gets it`,
+      { cause },
+    );
+  }
+}
+
+/** A net whose statistics tell a mean from a variance, as if it had been trained. */
+async function settled<T extends Module>(net: T): Promise<T> {
+  const state = await net.stateDict();
+  let stream = 1;
+  for (const [key, { data }] of state) {
+    if (key.endsWith(".running_mean")) new Random(0, stream++).uniform(data, -0.2, 0.2);
+    if (key.endsWith(".running_var")) new Random(0, stream++).uniform(data, 0.5, 1.5);
+  }
+  net.loadStateDict(state);
+  return net;
+}
+
+/** The greatest difference between what onnxruntime makes of the pixels and `expected`. */
+async function compare(
+  file: Uint8Array,
+  pixels: Float32Array,
+  shape: readonly [number, number, number],
+  batches: readonly number[],
+  expected: Float32Array,
+): Promise<number> {
+  const runtime = await onnxruntime();
+  const session = await runtime.InferenceSession.create(file);
+  assertEquals([session.inputNames, session.outputNames], [["images"], ["logits"]]);
+  const size = shape.reduce((a, b) => a * b);
+  let first = 0, worst = 0, at = 0;
+  for (const batch of batches) {
+    const part = pixels.subarray(first * size, (first + batch) * size);
+    const images = new runtime.Tensor("float32", part, [batch, ...shape]);
+    const { logits } = await session.run({ images });
+    for (const value of logits!.data) {
+      const difference = Math.abs(value - expected[at++]!);
+      worst = difference <= worst ? worst : difference; // NaN stays
+    }
+    first += batch;
+  }
+  assertEquals([first * size, at], [pixels.length, expected.length]);
+  return worst;
+}
+
+/** Fields of a protobuf message: numbers, and the bytes of all else. */
+function* fields(bytes: Uint8Array): Generator<[field: number, value: number | Uint8Array]> {
+  let at = 0;
+  const varint = () => {
+    let value = 0;
+    for (let scale = 1;; scale *= 128) {
+      const byte = bytes[at++]!;
+      value += (byte & 127) * scale;
+      if (byte < 128) return value;
+    }
+  };
+  while (at < bytes.length) {
+    const key = varint(), field = Math.floor(key / 8);
+    if (key % 8 === 0) yield [field, varint()];
+    else {
+      const size = key % 8 === 5 ? 4 : varint();
+      yield [field, bytes.subarray(at, at += size)];
+    }
+  }
+}
+
+/** The values of a field. */
+const all = (bytes: Uint8Array, field: number) =>
+  [...fields(bytes)].filter(([found]) => found === field).map(([, value]) => value);
+const messages = (bytes: Uint8Array, field: number) => all(bytes, field) as Uint8Array[];
+const texts = (bytes: Uint8Array, field: number) =>
+  messages(bytes, field).map((value) => new TextDecoder().decode(value));
+
+Deno.test("an exported ResNet-18 gives onnxruntime the logits of 1,000 test images", () =>
+  inFolder(async (folder) => {
+    manualSeed(0);
+    const net = (await settled(resnet18())).eval();
+    const path = `${folder}/net.safetensors`;
+    await Deno.writeFile(path, encodeStateDict(await net.stateDict()));
+    const words = [path, "--to", "onnx", "--resize", "28"];
+    const { code, out, err } = await call(main, words);
+    assertEquals([code, out, err], [0, `${folder}/net.onnx (44.8 MB)\n`, ""]);
+
+    const count = 1000, batch = 250;
+    const data = await loadFashionMnist("data/fashion-mnist", "test", { limit: count });
+    const indices = input("indices", [batch], "u32");
+    const logits = net.call(new DeviceDataset(data).batch(indices, 28).x);
+    const expected = new Float32Array(10 * count);
+    using plan = await Plan.compile({ outputs: [logits] });
+    for (let first = 0; first < count; first += batch) {
+      plan.run({ indices: Uint32Array.from({ length: batch }, (_, i) => first + i) });
+      expected.set((await plan.read())[0]!, 10 * first);
+    }
+    const pixels = Float32Array.from(data.images, (value) => value / 255);
+    const file = await Deno.readFile(`${folder}/net.onnx`);
+    const worst = await compare(file, pixels, [1, 28, 28], [1, 199, 400, 400], expected);
+    assert(worst < 1e-4, `they differ by ${worst}`);
+  }));
+
+/** A net with a block of its own, one layer that runs twice, and windows that are not square. */
+class Own extends Module {
+  readonly widen = new Conv2d(2, 8, {
+    kernelSize: [3, 1],
+    stride: [1, 2],
+    padding: [1, 0],
+    bias: false,
+  });
+  readonly mix = new Conv2d(8, 8, { kernelSize: 1 });
+  readonly pool = new MaxPool2d({ kernelSize: [3, 2], stride: [2, 1], padding: [1, 0] });
+  readonly deep = new Bottleneck(8, 16, { use1x1conv: true, stride: 2 });
+
+  override forward(x: Tensor): Tensor {
+    const y = this.mix.call(this.mix.call(this.widen.call(x)));
+    return this.deep.call(this.pool.call(y));
+  }
+}
+
+Deno.test("blocks of one's own are exported, by the layers that they are made of", async () => {
+  manualSeed(1);
+  const net = await settled(
+    new Sequential(
+      new Own(),
+      new GlobalAvgPool2d(),
+      new Flatten(),
+      new Flatten(),
+      new Linear(16, 3),
+    ),
+  );
+  const shape = [2, 12, 10] as const, count = 5;
+  const pixels = new Random(2).uniform(new Float32Array(count * 240));
+  const file = await encodeOnnx(net, { shape });
+  assert(net.training, "it trains on where it did");
+  const expected = await evaluate(net.eval().call(tensor(pixels, [count, ...shape])));
+  const worst = await compare(file, pixels, shape, [2, 3], expected as Float32Array);
+  assert(worst < 1e-5, `they differ by ${worst}`);
+  const [graph] = messages(file, 7);
+  const names = messages(graph!, 1).map((node) => texts(node, 3)[0]);
+  assertEquals(names.slice(0, 4), ["0.widen", "0.mix", "0.mix_1", "0.pool"]);
+  assertEquals(names.slice(-4), ["0.deep.relu_2", "1", "2", "4"]);
+});
+
+Deno.test("an ONNX file has the notebook's names, a free batch size, an opset of 2021, and says what it is", async () => {
+  const net = smallNet();
+  const file = await encodeOnnx(net, {
+    shape: [1, 28, 28],
+    version: "1.2.3",
+    images: "grey",
+    metadata: { model: "small" },
+  });
+  assertEquals([all(file, 1), texts(file, 2), texts(file, 3)], [[8], ["resnette"], ["1.2.3"]]);
+  assertEquals(messages(file, 8).map((opset) => [texts(opset, 1), all(opset, 2)]), [[[""], [15]]]);
+  assertEquals(messages(file, 14).map((x) => [texts(x, 1), texts(x, 2)]), [[["model"], ["small"]]]);
+  const [graph] = messages(file, 7);
+  const state = await net.stateDict();
+  const weights = messages(graph!, 5);
+  assertEquals(
+    weights.map((weight) => [texts(weight, 8)[0]!, all(weight, 1), messages(weight, 9)[0]!.length])
+      .sort(),
+    [...state].filter(([key]) => !key.endsWith(".num_batches_tracked"))
+      .map(([key, { shape, data }]) => [key, [...shape], 4 * data.length]).sort(),
+  );
+  const nodes = messages(graph!, 1).map((node) => `${texts(node, 4)[0]} ${texts(node, 3)[0]}`);
+  assertEquals(nodes, [
+    "Conv 0",
+    "BatchNormalization 1",
+    "Relu 2",
+    "MaxPool 3",
+    ...["Conv 4.conv1", "BatchNormalization 4.b1", "Relu 4.relu", "Conv 4.conv2"],
+    ...["BatchNormalization 4.b2", "Add 4.add", "Relu 4.relu_1"],
+    ...["Conv 5.conv1", "BatchNormalization 5.b1", "Relu 5.relu", "Conv 5.conv2"],
+    ...["BatchNormalization 5.b2", "Conv 5.conv3", "Add 5.add", "Relu 5.relu_1"],
+    ...["GlobalAveragePool pool", "Flatten fc.0", "Gemm fc.1"],
+  ]);
+  const sizes = (field: number) => {
+    const [value] = messages(graph!, field), [type] = messages(value!, 2);
+    const [shape] = messages(messages(type!, 1)[0]!, 2);
+    return messages(shape!, 1).map((size) => all(size, 1)[0] ?? texts(size, 2)[0]);
+  };
+  assertEquals([sizes(11), sizes(12)], [["N", 1, 28, 28], ["N", 10]]);
+});
+
+Deno.test("an op that ONNX is not told about is refused, with its layer", async () => {
+  class Scaled extends Conv2d {
+    override forward(x: Tensor): Tensor {
+      return mul(super.forward(x), 2);
+    }
+  }
+  const net = new Sequential(new Sequential(new Scaled(1, 2, { kernelSize: 3 })), new Flatten());
+  await assertRejects(
+    () => encodeOnnx(net, { shape: [1, 5, 5] }),
+    OnnxError,
+    "onnx: layer 0.0 has a mul that no known layer made; known are Conv2d, ",
+  );
+});
+
+Deno.test("deno task export writes the state dict as it is, and says what is wrong", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/net.safetensors`, out = `${folder}/copy.safetensors`;
+    const bytes = encodeStateDict(await smallNet().stateDict());
+    await Deno.writeFile(path, bytes);
+    const script = ["run", "-q", "-P=export", "--no-prompt", "tests/small_net.ts", "export", path];
+    // It needs no adapter.
+    const env = { DENO_WEBGPU_BACKEND: "vulkan", VK_DRIVER_FILES: "/dev/null" };
+    const done = await deno([...script, "--to", "safetensors", "--out", out], { env });
+    assertEquals([done.code, done.err], [0, ""]);
+    assertEquals(await Deno.readFile(out), bytes);
+    const outside = await deno([...script, "--to", "onnx", "--out", "tests/net.onnx"]);
+    assertEquals(outside.code, 1);
+    assertStringIncludes(outside.err, "error: could not write tests/net.onnx");
+    assertStringIncludes(outside.err, "The task `export` may not do that");
+    const faults: [words: string[], code: number, message: string][] = [
+      [[], 2, "CHECKPOINT is missing"],
+      [[path], 2, "--to is missing; it is one of: safetensors, onnx"],
+      [[path, "--to", "tflite"], 2, '--to must be one of: safetensors, onnx, got "tflite"'],
+      [[path, "--to", "safetensors"], 2, `${path} is what is exported; give another --out`],
+      [[path, path, "--to", "onnx"], 2, `unknown: ${path}`],
+      [[folder, "--to", "onnx"], 1, "is neither a run's folder"],
+      [[path, "--to", "onnx", "--out", `${folder}/none/net.onnx`], 1, "could not write"],
+    ];
+    for (const [words, expected, message] of faults) {
+      const { code, out, err } = await call(main, words);
+      assertEquals([code, out], [expected, ""], `${words}`);
+      assertStringIncludes(err, message);
+    }
+    const help = await call(main, ["--help"]);
+    assertEquals(help.code, 0);
+    assert(help.out.startsWith("usage: deno task export CHECKPOINT --to safetensors|onnx"));
+    assert(help.out.split("\n").every((line) => line.length <= 100));
+  }));
