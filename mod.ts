@@ -61,21 +61,7 @@ export {
   type VariableStorage,
   withScope,
 } from "./lib/graph/tensor.ts";
-export {
-  add,
-  div,
-  exp,
-  isFinite,
-  log,
-  mul,
-  neg,
-  type Operand,
-  relu,
-  sqrt,
-  square,
-  sub,
-  where,
-} from "./lib/ops/elementwise.ts";
+export * from "./lib/ops/elementwise.ts";
 export { broadcastTo, flatten, permute, reshape, select } from "./lib/ops/view.ts";
 export { mean, sum, sumTo } from "./lib/ops/reduce.ts";
 export { linear, matmul } from "./lib/ops/matmul.ts";

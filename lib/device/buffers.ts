@@ -179,7 +179,7 @@ export function setVariable(
     throw new RangeError(`setVariable: ${values.length} values do not fill ${variable}`);
   }
   const { storage, stored, shape } = variable;
-  if (stored) setVariable(stored, reorder(values, shape, stored.order!));
+  if (stored) setVariable(stored.variable, reorder(values, shape, stored.order));
   else if (!storage) variable.initial = values.slice();
   else write(ownerOf(variable), storage.buffer, storage.offset, values);
 }
@@ -195,7 +195,7 @@ export function freeVariables(variables: Iterable<Variable>): void {
   const all = [...variables];
   checkVariables("freeVariables", "variables", all);
   for (const variable of all) {
-    const own = variable.stored ?? variable;
+    const own = variable.stored?.variable ?? variable;
     for (const { storage } of [own, own.home?.whole ?? own]) {
       if (!storage) continue;
       storage.buffer.destroy();
@@ -213,17 +213,18 @@ export async function readVariables(
   variables: readonly Variable[],
 ): Promise<Float32Array<ArrayBuffer>[]> {
   checkVariables("readVariables", "variables", variables);
-  const sources = variables.map((v) => v.stored ?? v);
+  const sources = variables.map((v) => v.stored?.variable ?? v);
   const stored = sources.filter((v) => v.storage);
   const device = stored[0] && ownerOf(stored[0]);
   const read = device
     ? await readBuffers(device, stored.map((v) => ({ ...v.storage!, bytes: v.size * 4 })))
     : [];
-  return sources.map((v) => {
+  return sources.map((v, i) => {
+    const order = variables[i]!.stored?.order;
     const values = v.storage
       ? new Float32Array(read[stored.indexOf(v)]!)
       : initialValues(v).slice();
-    return v.order ? reorder(values, v.shape, inverseOrder(v.order)) : values;
+    return order ? reorder(values, v.shape, inverseOrder(order)) : values;
   });
 }
 

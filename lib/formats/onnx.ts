@@ -23,7 +23,7 @@ import {
   ReLU,
 } from "../nn/layers.ts";
 import { collectCalls, evaluating, Module, type ModuleCall, type StateDict } from "../nn/module.ts";
-import { Add, Relu } from "../ops/elementwise.ts";
+import { Add, Relu } from "../ops/expression.ts";
 import { checkInstance, checkObject, checkOptions, checkString } from "../check/arguments.ts";
 import { checkShape, type Pair, pair } from "../graph/shape.ts";
 import { input, type Op, type Tensor, type Variable } from "../graph/tensor.ts";

@@ -426,43 +426,35 @@ export class Variable extends Tensor {
   home: { readonly whole: Variable; readonly offset: number } | undefined;
   /** The variables that are parts of this one. */
   parts: readonly Variable[] = [];
-
-  /**
-   * The variable that really holds the values, with its axes in another order; undefined for a
-   * variable that holds them itself. Plans work on that one, so that a kernel that wants this order
-   * need not rearrange the values in every run.
-   */
-  readonly stored: Variable | undefined;
-  /** Of a variable that is the `stored` one of another: its axis `i` is the other's `order[i]`. */
-  order: readonly number[] | undefined;
+  /** Where the values really are, if not here; see {@link storeIn}. */
+  stored: { readonly variable: Variable; readonly order: readonly number[] } | undefined;
 
   /**
    * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
-   * function is called when the values are first needed. With `order`, axis `order[i]` is the `i`-th
-   * in memory; for everybody but the planner that makes no difference.
+   * function is called when the values are first needed.
    *
-   * @throws {ArgumentError} for initial values that are no numbers, or no order.
+   * @throws {ArgumentError} for initial values that are no numbers.
    * @throws {ShapeError} where the shape is none, or other than that of the values.
    */
-  constructor(
-    shape: Shape,
-    initial?: Variable["initial"] | readonly number[],
-    order?: readonly number[],
-  ) {
+  constructor(shape: Shape, initial?: Variable["initial"] | readonly number[]) {
     super(VariableOp, [], { shape });
-    const given = initial === undefined || typeof initial === "function"
+    this.initial = initial === undefined || typeof initial === "function"
       ? initial
       : fillOf(this, toFloats("variable", "initial", initial));
-    if (order !== undefined) {
-      checkOrder("variable", "order", order, shape.length);
-      const values = given &&
-        (() => reorder(typeof given === "function" ? given() : given, shape, order));
-      this.stored = new Variable(order.map((axis) => shape[axis]!), values);
-      this.stored.order = order;
-    } else {
-      this.initial = given;
-    }
   }
+}
+
+/**
+ * Has a new variable's values lie in memory with axis `order[i]` as the `i`-th, and returns it. To a
+ * plan it is from then on a permutation of `stored.variable`; so a kernel that wants this order need
+ * not rearrange the values in every run. For everybody else it makes no difference.
+ */
+export function storeIn<V extends Variable>(order: readonly number[], variable: V): V {
+  const { shape, initial } = variable;
+  const values = initial &&
+    (() => reorder(typeof initial === "function" ? initial() : initial, shape, order));
+  const stored = new Variable(order.map((axis) => shape[axis]!), values);
+  return Object.assign(variable, { initial: undefined, stored: { variable: stored, order } });
 }
 
 /** `values`, which must be as many as a variable has elements. */
@@ -481,12 +473,6 @@ export function isOrder(order: readonly number[], rank: number): boolean {
   if (order.length !== rank) return false;
   for (let axis = 0; axis < rank; axis++) if (!order.includes(axis)) return false;
   return true;
-}
-
-/** Throws unless argument `name` of `op` is an order of `rank` axes. */
-export function checkOrder(op: string, name: string, order: readonly number[], rank: number): void {
-  checkList(op, name, order);
-  if (!isOrder(order, rank)) refuse(op, name, `an order of ${rank} axes`, order);
 }
 
 /** The order of axes that undoes `order`. */
@@ -531,7 +517,7 @@ const PACK_LIMIT = 2 ** 25;
 export function packVariables(variables: readonly Variable[]): Variable[] {
   checkVariables("packVariables", "variables", variables);
   const groups: { parts: Variable[]; offsets: number[]; size: number }[] = [];
-  for (const variable of variables.map((v) => v.stored ?? v)) {
+  for (const variable of variables.map((v) => v.stored?.variable ?? v)) {
     const size = Math.ceil(variable.size / PACK_ALIGNMENT) * PACK_ALIGNMENT;
     let group = groups.at(-1);
     if (!group || group.size + size > PACK_LIMIT) {

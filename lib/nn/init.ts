@@ -9,7 +9,7 @@ import { checkNumber } from "../check/arguments.ts";
 import { Random } from "../graph/random.ts";
 import type { Shape } from "../graph/shape.ts";
 import { sizeOf } from "../graph/shape.ts";
-import { checkOrder, checkVariable } from "../graph/tensor.ts";
+import { checkVariable } from "../graph/tensor.ts";
 import { Parameter } from "./module.ts";
 
 let generator = new Random(0);
@@ -26,27 +26,20 @@ export function manualSeed(seed: number): void {
 
 /**
  * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
- * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed. `order` is
- * that of the axes in memory (see {@link Variable}).
+ * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed.
  *
- * @throws {ArgumentError} where `fanIn` is less than 1, or `order` no order of the axes.
+ * @throws {ArgumentError} where `fanIn` is less than 1.
  * @throws {ShapeError} where the shape is none.
  */
-export function uniformParameter(
-  shape: Shape,
-  fanIn: number,
-  order?: readonly number[],
-): Parameter {
+export function uniformParameter(shape: Shape, fanIn: number): Parameter {
   checkVariable("uniformParameter", shape);
   checkNumber("uniformParameter", "fanIn", fanIn, { min: 1 });
-  if (order !== undefined) checkOrder("uniformParameter", "order", order, shape.length);
   const { state } = generator;
   generator.position += sizeOf(shape);
   const bound = 1 / Math.sqrt(fanIn);
   return new Parameter(
     shape,
     () => Random.fromState(state).uniform(new Float32Array(sizeOf(shape)), -bound, bound),
-    order,
   );
 }
 

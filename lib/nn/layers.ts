@@ -20,7 +20,7 @@ import { batchNorm, normalize } from "../ops/norm.ts";
 import { checkPool, globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
 import { flatten, select } from "../ops/view.ts";
 import { type Pair, pair } from "../graph/shape.ts";
-import { checkVariable, type Tensor, Variable } from "../graph/tensor.ts";
+import { checkVariable, storeIn, type Tensor, Variable } from "../graph/tensor.ts";
 import { constantParameter, uniformParameter } from "./init.ts";
 import { Module, noteRunning, type Parameter } from "./module.ts";
 
@@ -75,7 +75,7 @@ export class Conv2d extends Module {
     const fanIn = inChannels * this.kernelSize[0] * this.kernelSize[1];
     const shape = [outChannels, inChannels, ...this.kernelSize];
     checkVariable("Conv2d", shape);
-    this.weight = uniformParameter(shape, fanIn, CONV_WEIGHT_ORDER);
+    this.weight = storeIn(CONV_WEIGHT_ORDER, uniformParameter(shape, fanIn));
     this.bias = bias ? uniformParameter([outChannels], fanIn) : undefined;
   }
 

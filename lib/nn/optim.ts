@@ -8,9 +8,9 @@
 import { ArgumentError, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
 import { perThread } from "../kernels/kernel.ts";
-import { pack } from "../ops/pack.ts";
+import { asStored, pack } from "../ops/pack.ts";
 import type { Feeds } from "../plan/plan.ts";
-import { checkList, formatShape, sameShape, type Shape, ShapeError } from "../graph/shape.ts";
+import { checkList, formatShape, sameShape, ShapeError } from "../graph/shape.ts";
 import {
   checkTensor,
   checkVariables,
@@ -18,6 +18,7 @@ import {
   inScope,
   packVariables,
   type Scope,
+  storeIn,
   type Tensor,
   type Update,
   Variable,
@@ -35,8 +36,7 @@ export abstract class Optimizer {
   steps = 0;
   /** State tensors by PyTorch's name, each with a part for each parameter. */
   readonly state: ReadonlyMap<string, readonly Variable[]>;
-  /** Of the parameters. */
-  readonly #shapes: readonly Shape[];
+  readonly #parameters: readonly Variable[];
   readonly #packs: readonly Variable[];
   readonly #states: readonly (readonly Variable[])[];
 
@@ -56,12 +56,15 @@ export abstract class Optimizer {
       throw new ArgumentError(`${name}: parameters[${twice}] is there twice; give it once`);
     }
     this.lr = lr;
-    this.#shapes = parameters.map(({ shape }) => shape);
+    this.#parameters = parameters;
     this.#packs = packVariables(parameters);
     const state = new Map(
       names.map((name) => [
         name,
-        parameters.map(({ shape, stored }) => new Variable(shape, undefined, stored?.order)),
+        parameters.map(({ shape, stored }) => {
+          const zeros = new Variable(shape);
+          return stored ? storeIn(stored.order, zeros) : zeros;
+        }),
       ]),
     );
     this.state = state;
@@ -81,24 +84,27 @@ export abstract class Optimizer {
    * @throws {ShapeError} where one has another shape than its parameter.
    */
   updates(grads: readonly Tensor[]): Update[] {
-    const { name } = this.constructor, { length } = this.#shapes;
+    const { name } = this.constructor, parameters = this.#parameters;
     checkList(name, "grads", grads);
-    if (grads.length !== length) {
-      throw new ArgumentError(`${name}: ${grads.length} gradients for ${length} parameters`);
+    if (grads.length !== parameters.length) {
+      throw new ArgumentError(
+        `${name}: ${grads.length} gradients for ${parameters.length} parameters`,
+      );
     }
     grads.forEach((x, i) => {
       checkTensor(name, `grads[${i}]`, x, "f32");
-      if (sameShape(x.shape, this.#shapes[i]!)) return;
+      if (sameShape(x.shape, parameters[i]!.shape)) return;
       throw new ShapeError(
         `${name}: grads[${i}] is ${formatShape(x.shape)}, and its parameter ${
-          formatShape(this.#shapes[i]!)
+          formatShape(parameters[i]!.shape)
         }`,
       );
     });
+    const stored = grads.map((x, i) => asStored(parameters[i]!, x));
     const h = input(INPUT, [this.numbers(1).length]);
     let taken = 0;
     return this.#packs.map((whole, i) => {
-      const parts = grads.slice(taken, taken += whole.parts.length);
+      const parts = stored.slice(taken, taken += whole.parts.length);
       const states = this.#states.map((packs) => packs[i]!);
       return {
         name: this.constructor.name,

@@ -1,78 +1,31 @@
 /**
  * Elementwise operations with NumPy broadcasting. All throw an ArgumentError for what is no operand,
- * and a ShapeError for one that is not f32 or does not broadcast. Each is one WGSL expression, so that
- * the planner can fuse a chain of them by substitution; `T` stands for `f32` or `vec4f`, `U` for the
- * type of its bits.
+ * and a ShapeError for one that is not f32 or does not broadcast. Everything here is public.
  *
  * @module
  */
 
-import { refuse } from "../check/arguments.ts";
-import { isNaNOf } from "../kernels/kernel.ts";
-import { broadcastShapes } from "../graph/shape.ts";
-import { apply, checkTensor, type Op, Tensor, tensor } from "../graph/tensor.ts";
-import { sumTo } from "./reduce.ts";
+import { apply, checkTensor, type Tensor } from "../graph/tensor.ts";
+import {
+  Add,
+  binary,
+  elementwise,
+  lift,
+  Mul,
+  Neg,
+  type Operand,
+  Relu,
+  unary,
+} from "./expression.ts";
 
-/** A tensor, or a number standing for a scalar tensor. */
-export type Operand = Tensor | number;
+export type { Operand };
 
-/** Argument `name` of `op` as a tensor. */
-function lift(op: string, name: string, x: Operand): Tensor {
-  if (typeof x === "number") return tensor(x);
-  if (!(x instanceof Tensor)) refuse(op, name, "a tensor or a number", x);
-  checkTensor(op, name, x, "f32");
-  return x;
-}
-
-/** A node of an op of one operand. */
-function unary(op: Op, x: Tensor): Tensor {
-  checkTensor(op.name, "x", x, "f32");
-  return apply(op, [x], {});
-}
-
-/** A node of an op of two operands. */
-function binary(op: Op, a: Operand, b: Operand): Tensor {
-  return apply(op, [lift(op.name, "a", a), lift(op.name, "b", b)], {});
-}
-
-type Vjp = NonNullable<Op["vjp"]>;
-
-/** An elementwise op; gradients are summed over the axes an input was broadcast along. */
-function elementwise(name: string, expression: string, vjp?: Vjp): Op {
-  return {
-    name,
-    shape: (inputs) => inputs.map((x) => x.shape).reduce((a, b) => broadcastShapes(name, a, b)),
-    expression: () => expression,
-    ...vjp && {
-      vjp: (g, y, inputs, attrs) =>
-        vjp(g, y, inputs, attrs).map((gx, i) => gx && sumTo(gx, inputs[i]!.shape)),
-    },
-  };
-}
-
-/** {@link add}. */
-export const Add: Op = elementwise("add", "a + b", (g) => [g, g]);
 const Sub = elementwise("sub", "a - b", (g) => [g, neg(g)]);
-/** {@link mul}. */
-export const Mul: Op = elementwise("mul", "a * b", (g, _, [a, b]) => [mul(g, b!), mul(g, a!)]);
 const Div = elementwise("div", "a / b", (g, y, [_, b]) => [div(g, b!), neg(mul(g, div(y, b!)))]);
-/** {@link neg}. */
-export const Neg: Op = elementwise("neg", "-a", (g) => [neg(g)]);
 const Exp = elementwise("exp", "exp(a)", (g, y) => [mul(g, y)]);
 const Log = elementwise("log", "log(a)", (g, _, [a]) => [div(g, a!)]);
 const Sqrt = elementwise("sqrt", "sqrt(a)", (g, y) => [div(mul(g, 0.5), y)]);
 const Square = elementwise("square", "a * a", (g, _, [a]) => [mul(g, mul(a!, 2))]);
-/** {@link relu}. Written with <= and not max, so that NaN passes through as in PyTorch. */
-export const Relu: Op = elementwise(
-  "relu",
-  "select(a, T(0.0), a <= T(0.0))",
-  (g, y) => [apply(ReluGrad, [g, y], {})],
-);
-const ReluGrad = elementwise(
-  "reluGrad",
-  "select(a, T(0.0), b <= T(0.0))",
-  (g, _, [_g, y]) => [apply(ReluGrad, [g, y!], {}), null],
-);
 /** The first finite-or-not marker: 1 where `a` is neither infinite nor NaN, else 0. */
 const IsFinite = elementwise("isFinite", "select(T(0.0), T(1.0), abs(a) <= T(3.4028234e38))");
 /** WGSL: whether `a` is not 0. NaN is not 0, which drivers get wrong when they compare floats. */
@@ -82,12 +35,6 @@ const Where = elementwise(
   `select(c, b, ${NOT_ZERO})`,
   // Chosen and not multiplied: 0 times a gradient that is infinite would be NaN.
   (g, _, [a]) => [null, where(a!, g, 0), where(a!, 0, g)],
-);
-/** `b`, or `a` where that is NaN. */
-const OrNaN = elementwise(
-  "orNaN",
-  `select(b, a, ${isNaNOf("a", "T")})`,
-  (g, _, [a]) => [null, apply(OrNaN, [a!, g], {})],
 );
 
 /** `a + b`, elementwise with broadcasting. */
@@ -163,7 +110,30 @@ export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
   return apply(Where, [condition, lift("where", "yes", yes), lift("where", "no", no)], {});
 }
 
-/** `x`, or NaN where `marker` is NaN; broadcasts. No gradient for the marker. */
-export function orNaN(marker: Tensor, x: Tensor): Tensor {
-  return apply(OrNaN, [marker, x], {});
+/** log(1 + u), also where u is so small that 1 + u is 1; u in 0..1. */
+const log1p = (u: string) =>
+  `select(log(T(1.0) + ${u}), ${u} - T(0.5) * ${u} * ${u}, ${u} < T(1e-3))`;
+const Softplus = elementwise(
+  "softplus",
+  `select(a, T(0.0), a <= T(0.0)) + ${log1p("exp(-abs(a))")}`,
+  (g, _, [a]) => [div(g, add(1, exp(neg(a!))))],
+);
+
+/**
+ * `log(1 + e^x)`, elementwise; any shape. A smooth `relu`: its gradient is the logistic function
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.softplus.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, softplus, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [low, middle, high] = await evaluate(softplus(tensor([-100, 0, 100])));
+ * assertAlmostEquals(low!, 0);
+ * assertAlmostEquals(middle!, Math.LN2, 1e-6);
+ * assertAlmostEquals(high!, 100);
+ * ```
+ */
+export function softplus(x: Tensor): Tensor {
+  return unary(Softplus, x);
 }

@@ -8,7 +8,8 @@ import { checkNumber, checkOptions } from "../check/arguments.ts";
 import { arrays, isNaNOf, perThread, summing } from "../kernels/kernel.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
 import { apply, checkIndices, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
-import { exp, mul, neg, orNaN, sub, where } from "./elementwise.ts";
+import { exp, mul, neg, sub, where } from "./elementwise.ts";
+import { orNaN } from "./expression.ts";
 import { mean, sum } from "./reduce.ts";
 
 const LogSoftmax: Op = {

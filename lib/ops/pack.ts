@@ -6,7 +6,7 @@
  */
 
 import { ShapeError } from "../graph/shape.ts";
-import { apply, type Op, type Tensor, type Variable } from "../graph/tensor.ts";
+import { apply, inScope, type Op, type Tensor, type Variable } from "../graph/tensor.ts";
 import { permute } from "./view.ts";
 
 const Pack: Op<{ size: number; offsets: readonly number[] }> = {
@@ -14,15 +14,13 @@ const Pack: Op<{ size: number; offsets: readonly number[] }> = {
   shape: (_, { size }) => [size],
 };
 
-/**
- * `tensors`, one for each part of `whole` and of its size, at the offsets of those parts and in the
- * order of axes in which the parts are stored.
- */
+/** `value`, of the shape of `variable`, with its axes as that one's values are stored. */
+export function asStored({ stored }: Variable, value: Tensor): Tensor {
+  return stored ? inScope(value.scope, () => permute(value, stored.order)) : value;
+}
+
+/** `tensors`, one for each part of `whole` and of its size, at the offsets of those parts. */
 export function pack(tensors: readonly Tensor[], whole: Variable): Tensor {
-  tensors = tensors.map((x, i) => {
-    const order = whole.parts[i]?.order;
-    return order ? permute(x, order) : x;
-  });
   whole.parts.forEach((part, i) => {
     if (tensors[i]?.size !== part.size) {
       throw new ShapeError(`pack: ${tensors[i]} does not fit part ${i}, ${part}`);

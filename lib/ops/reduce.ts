@@ -16,7 +16,8 @@ import {
   ShapeError,
 } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
-import { Mul, mul, Neg, neg } from "./elementwise.ts";
+import { mul, neg } from "./elementwise.ts";
+import { Mul, Neg } from "./expression.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
 
 /** Threads that are worth having, when a reduction has fewer results than that. */

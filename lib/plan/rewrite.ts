@@ -107,7 +107,7 @@ export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
 /** One rule applied to `node`, whose inputs are simplified already; `node` itself if none fits. */
 function simpler(node: Tensor, target: Target): Tensor {
   if (node instanceof Variable && node.stored) {
-    return permute(node.stored, inverseOrder(node.stored.order!));
+    return permute(node.stored.variable, inverseOrder(node.stored.order));
   }
   return simplerView(node) ?? simplerElementwise(node) ?? sunkReduction(node) ??
     node.op.lower?.(node, target) ?? node;

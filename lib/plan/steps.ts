@@ -5,8 +5,8 @@
  */
 
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
-import { packOffsets } from "../ops/pack.ts";
-import { isContiguous, permute } from "../ops/view.ts";
+import { asStored, packOffsets } from "../ops/pack.ts";
+import { isContiguous } from "../ops/view.ts";
 import {
   apply,
   inputName,
@@ -70,11 +70,10 @@ export interface Steps {
 }
 
 /** An assignment to a variable as one to the variable that holds its values. */
-function storedUpdate(update: Update): Update {
-  const stored = update.value && update.targets[0]!.stored;
-  if (!stored) return update;
-  const value = inScope(update.value!.scope, () => permute(update.value!, stored.order!));
-  return { targets: [stored], value };
+function storedUpdate({ value, ...update }: Update): Update {
+  const [own] = update.targets as [Variable];
+  if (!value || !own.stored) return { ...update, ...value && { value } };
+  return { targets: [own.stored.variable], value: asStored(own, value) };
 }
 
 /** The variable whose memory a variable lies in. */

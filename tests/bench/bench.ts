@@ -42,6 +42,7 @@ import {
   Variable,
 } from "@resnette/resnette";
 import { type Ceiling, measureCeiling } from "../../lib/measure/ceiling.ts";
+import { storeIn } from "../../lib/graph/tensor.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
 import { median, type TimingOptions, timings, waitFor } from "../../lib/measure/timing.ts";
 import { runCommand } from "../../scripts/cli.ts";
@@ -106,7 +107,8 @@ async function timePlan(
 /** Values in (-0.5, 0.5) that stay on the device, with the axes in memory in the given order. */
 function resident(shape: Shape, order?: readonly number[]): Variable {
   const values = Float32Array.from({ length: sizeOf(shape) }, (_, i) => i * 0.618034 % 1 - 0.5);
-  return new Variable(shape, values, order);
+  const variable = new Variable(shape, values);
+  return order ? storeIn(order, variable) : variable;
 }
 
 function product(lead: Shape, m: number, k: number, n: number, setting: Setting): Bench {

@@ -43,11 +43,16 @@ const H = 1e-5;
 
 /** Exports of `lib/ops` that need no row, `file` or `file function`, and why. */
 const EXEMPT: Readonly<Record<string, string>> = {
+  "expression.ts binary": "makes the nodes of others",
+  "expression.ts elementwise": "makes the ops of others",
+  "expression.ts lift": "makes a tensor of a number",
+  "expression.ts unary": "makes the nodes of others",
   "grad.ts": "no op; each row checks it",
   "resize.ts": "arithmetic of resizeBilinear",
   "winograd.ts": "kernels of conv2d; kernels/choice_test.ts runs them",
   "loss.ts argmaxOf": "WGSL of argmax, which the evaluator uses too",
   "matmul.ts splitCount": "a number",
+  "pack.ts asStored": "a permutation; plan/updates_test.ts runs it",
   "pack.ts packOffsets": "reads an attribute",
   "patches.ts": "parts of lowered convolutions and products; kernels/choice_test.ts runs them",
   "pool.ts checkPool": "checks options",

@@ -4,7 +4,7 @@
  */
 
 import * as R from "@resnette/resnette";
-import { orNaN } from "../../lib/ops/elementwise.ts";
+import { orNaN } from "../../lib/ops/expression.ts";
 import { pack } from "../../lib/ops/pack.ts";
 import { resizeBilinear } from "../../lib/ops/resize.ts";
 import type { Tensor } from "@resnette/resnette";
@@ -107,6 +107,13 @@ export const TABLE: readonly OpCase[] = [
   row("neg", "odd size", [f(3, 5)], R.neg, (a) => N.map((x) => -x, a)),
   row("exp", "both signs", [between(-3, 3, 8, 3)], R.exp, (a) => N.map(Math.exp, a)),
   row("log", "around 1", [between(0.1, 3, 7, 2)], R.log, (a) => N.map(Math.log, a)),
+  row(
+    "softplus",
+    "both signs, small and large",
+    [between(-30, 30, 9, 5)],
+    R.softplus,
+    (a) => N.map((x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), a),
+  ),
   row("sqrt", "small and large", [between(0.01, 9, 11)], R.sqrt, (a) => N.map(Math.sqrt, a)),
   row("square", "both signs", [f(4, 4)], R.square, (a) => N.map((x) => x * x, a)),
   row("relu", "both signs", [apart(3, 5, 7)], R.relu, (a) => N.map((x) => Math.max(x, 0), a)),
