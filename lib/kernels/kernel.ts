@@ -165,6 +165,15 @@ export function isNaNOf(v: string, type: keyof typeof BITS = "f32"): string {
   return `((bitcast<${bits}>(${v}) & ${bits}(0x7fffffffu)) > ${bits}(0x7f800000u))`;
 }
 
+/**
+ * WGSL: whether `v`, of type `type`, is negative or -0, and not NaN; by its bits, since drivers make a
+ * maximum of `select(v, 0, v <= 0)`, which drops NaN.
+ */
+export function isNegativeOf(v: string, type: keyof typeof BITS = "f32"): string {
+  const bits = BITS[type];
+  return `((bitcast<${bits}>(${v}) - ${bits}(0x80000000u)) <= ${bits}(0x7f800000u))`;
+}
+
 /** A word, as an unsigned integer or a signed one. */
 const WORD = { integer: true, min: -(2 ** 31), below: 2 ** 32 } as const;
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { isNegativeOf } from "../kernels/kernel.ts";
 import { apply, checkTensor, type Tensor } from "../graph/tensor.ts";
 import {
   Add,
@@ -115,7 +116,7 @@ const log1p = (u: string) =>
   `select(log(T(1.0) + ${u}), ${u} - T(0.5) * ${u} * ${u}, ${u} < T(1e-3))`;
 const Softplus = elementwise(
   "softplus",
-  `select(a, T(0.0), a <= T(0.0)) + ${log1p("exp(-abs(a))")}`,
+  `select(a, T(0.0), ${isNegativeOf("a", "T")}) + ${log1p("exp(-abs(a))")}`,
   (g, _, [a]) => [div(g, add(1, exp(neg(a!))))],
 );
 

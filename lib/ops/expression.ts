@@ -7,7 +7,7 @@
  */
 
 import { refuse } from "../check/arguments.ts";
-import { isNaNOf } from "../kernels/kernel.ts";
+import { isNaNOf, isNegativeOf } from "../kernels/kernel.ts";
 import { broadcastShapes } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, Tensor, tensor } from "../graph/tensor.ts";
 import { mul, neg } from "./elementwise.ts";
@@ -56,15 +56,16 @@ export const Add: Op = elementwise("add", "a + b", (g) => [g, g]);
 export const Mul: Op = elementwise("mul", "a * b", (g, _, [a, b]) => [mul(g, b!), mul(g, a!)]);
 /** {@link neg}. */
 export const Neg: Op = elementwise("neg", "-a", (g) => [neg(g)]);
-/** {@link relu}. Written with <= and not max, so that NaN passes through as in PyTorch. */
+/** {@link relu}. NaN stays NaN, as in PyTorch. */
 export const Relu: Op = elementwise(
   "relu",
-  "select(a, T(0.0), a <= T(0.0))",
+  `select(a, T(0.0), ${isNegativeOf("a", "T")})`,
   (g, y) => [apply(ReluGrad, [g, y], {})],
 );
+/** From the gradient of y = relu(x), and y, which is 0, positive or NaN. */
 const ReluGrad = elementwise(
   "reluGrad",
-  "select(a, T(0.0), b <= T(0.0))",
+  "select(a, T(0.0), bitcast<U>(b) == U(0u))",
   (g, _, [_g, y]) => [apply(ReluGrad, [g, y!], {}), null],
 );
 /** `b`, or `a` where that is NaN. */

@@ -6,7 +6,7 @@
  */
 
 import { checkNumber } from "../check/arguments.ts";
-import { arrays, perThread } from "../kernels/kernel.ts";
+import { arrays, isNegativeOf, perThread } from "../kernels/kernel.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, div, mul, sqrt, sub } from "./elementwise.ts";
@@ -48,6 +48,9 @@ const ChannelMoments: Op<{ axis: number }> = {
   },
 };
 
+/** WGSL: the sum of squared deviations, which rounding may make negative. */
+const DEVIATIONS = "(q - s * s / n)";
+
 /**
  * `[2, chunks, C]`: mean and sum of squared deviations over chunks of rows, by sums shifted
  * by the first value, which keeps them small where the mean is not.
@@ -62,7 +65,10 @@ const PartialMoments: Op<{ chunks: number }> = {
     init: "var shift = T(0.0); var n = 0.0;",
     step: `if (n == 0.0) { shift = v; }
       let d = v - shift; s += d; q += d * d; n += 1.0;`,
-    results: ["shift + s / n", "max(q - s * s / n, T(0.0))"],
+    results: [
+      "shift + s / n",
+      `select(${DEVIATIONS}, T(0.0), ${isNegativeOf(DEVIATIONS, "T")})`,
+    ],
   }),
 };
 
