@@ -1,9 +1,9 @@
 /**
- * The examples in the documentation, which `deno task test` runs: each compares what it shows, so that
- * none says what is no longer so.
+ * The documentation. Its examples, which `deno task test` runs, compare what they show, so that none
+ * says what is no longer so; and no sentence stands in two places.
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 
 const ROOT = new URL("../../", import.meta.url);
 
@@ -28,9 +28,24 @@ const REFUSED: [RegExp, string][] = [
   ],
 ];
 
-/** How many examples a text has, and what is wrong with them, by path and line. */
-function check(path: string, text: string): { examples: number; faults: string[] } {
-  const examples = [...text.matchAll(EXAMPLE)];
+/** The code of `scripts/examples/`, without its header: `tests/scripts/examples_test.ts` runs it. */
+async function runElsewhere(name: string): Promise<string> {
+  const text = await Deno.readTextFile(new URL(`scripts/examples/${name}`, ROOT));
+  return text.replace(/^\/\*\*[^]*?\*\/\n\n/, "");
+}
+
+/**
+ * How many examples a text has, and what is wrong with them, by path and line. One that is `elsewhere`
+ * is run there.
+ */
+function check(
+  path: string,
+  text: string,
+  elsewhere?: string,
+): { examples: number; faults: string[] } {
+  const examples = [...text.matchAll(EXAMPLE)].filter(([, attributes, body]) =>
+    !(attributes === " ignore" && body === elsewhere)
+  );
   const faults = examples.flatMap(({ index, 1: attributes, 2: body }) => {
     const top = text.slice(0, index).split("\n").length;
     const code = body!.split("\n").map((line) => line.replace(/^[ \t]*\*[ \t]?/, "")).join("\n");
@@ -58,11 +73,20 @@ async function* documents(folder = ""): AsyncGenerator<string> {
   }
 }
 
+/** Paths of the Markdown pages of this repository. */
+async function* pages(folder = ""): AsyncGenerator<string> {
+  for await (const { name, isDirectory, isFile } of Deno.readDir(new URL(folder || ".", ROOT))) {
+    if (isFile && name.endsWith(".md")) yield folder + name;
+    if (isDirectory && !/^(\.|runs$|node_modules$)/.test(name)) yield* pages(`${folder}${name}/`);
+  }
+}
+
 Deno.test("every example in the documentation asserts what it shows", async () => {
   let examples = 0;
   const faults: string[] = [];
+  const net = await runElsewhere("net.ts");
   for await (const path of documents()) {
-    const found = check(path, await Deno.readTextFile(new URL(path, ROOT)));
+    const found = check(path, await Deno.readTextFile(new URL(path, ROOT)), net);
     examples += found.examples;
     faults.push(...found.faults);
   }
@@ -91,6 +115,9 @@ Deno.test("an example that compares nothing is refused, by file and line", () =>
   assertEquals(faultsOf('import { assertEquals } from "@std/assert";', "// assert(x)"), "2: it");
   const ignored = check("a.ts", " * ```ts ignore\n * assert(x);\n * ```\n");
   assertEquals(ignored.faults, ["a.ts:1: it is not run: leave out `ignore`"]);
+  const shown = "```ts ignore\nrun(1);\n```\n";
+  assertEquals(check("a.md", shown, "run(1);\n").faults, []);
+  assertEquals(check("a.md", shown, "run(2);\n").faults.length, 2);
 
   assertEquals(faultsOf(asserts), "");
   assertEquals(faultsOf('if (x !== 1) throw new Error("no");'), "");
@@ -98,4 +125,35 @@ Deno.test("an example that compares nothing is refused, by file and line", () =>
   assertEquals(faultsOf("console.log(x);", "", "// Then the next.", asserts), "");
   assertEquals(faultsOf('const x = "http://[1]"; // white, on black', asserts), "");
   assertEquals(check("a.md", "```sh\ndeno task test # 1\n```\n").examples, 0);
+});
+
+Deno.test("the README shows scripts/examples/net.ts to the letter", async () => {
+  const readme = await Deno.readTextFile(new URL("README.md", ROOT));
+  assertStringIncludes(readme, `\`\`\`ts ignore\n${await runElsewhere("net.ts")}\`\`\`\n`);
+});
+
+/** Sentences of Markdown that are long enough to be copied: eight words or more, in lower case. */
+function sentences(markdown: string): string[] {
+  const prose = markdown.replace(/^```[^]*?^```$/gm, "\n\n");
+  return prose.split(/\n\s*\n|^[-#]|\|/m).flatMap((block) =>
+    block.replace(/\s+/g, " ").split(/(?<=[.:;?!])\s/)
+      .map((sentence) => sentence.toLowerCase().replace(/[.:;?!]$/, "").trim())
+      .filter((sentence) => sentence.split(/[^a-z]+/).filter(Boolean).length >= 8)
+  );
+}
+
+Deno.test("no sentence stands twice in the documentation", async () => {
+  const places = new Map<string, string[]>();
+  for await (const path of pages()) {
+    const found = sentences(await Deno.readTextFile(new URL(path, ROOT)));
+    assert(path.endsWith(".zh.md") || found.length > 3, `${path}: its sentences are not found`);
+    for (const sentence of found) places.set(sentence, [...places.get(sentence) ?? [], path]);
+  }
+  assert(places.size > 200, `only ${places.size} sentences were found`);
+  assertEquals([...places].filter(([, paths]) => paths.length > 1), []);
+
+  const twice =
+    "One two three four five six seven eight. Nine\n\n- one two three\n  four five six " +
+    "seven eight: ten";
+  assertEquals(sentences(twice), Array(2).fill("one two three four five six seven eight"));
 });
