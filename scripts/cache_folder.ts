@@ -1,7 +1,7 @@
 /**
  * Prints the folder that `deno task tune` writes in and `deno task train` reads, for `deno.json` to
- * permit that one and no other. Where the environment names none, or one that a list of permissions
- * cannot name: a folder of `runs` that nothing makes, which changes nothing.
+ * permit that one and no other. If the environment names none, or one that a list of permissions
+ * cannot name, it prints a folder in `runs` that nothing makes, so the permission changes nothing.
  *
  * @module
  */

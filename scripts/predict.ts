@@ -22,7 +22,7 @@ import { choice, type Flags, runCommand, setting, UsageError } from "./cli.ts";
 
 /** Classes that are named for an image. */
 const TOP = 3;
-/** So many images are worth the fast kernels, which take longer to compile. */
+/** From this many images on, the fast kernels pay, which take longer to compile. */
 const MANY = 32;
 
 const usage = () =>

@@ -35,7 +35,7 @@ after each epoch. Several runs are compared.
 
 exit code: 0 written; 1 there is no such run, or it is damaged; 2 the command line is wrong`;
 
-/** The first `count` test images; undefined where they cannot be read, which is said. */
+/** The first `count` test images; undefined, with a warning, if they cannot be read. */
 async function testImages(count: number): Promise<ImageDataset | undefined> {
   try {
     return await loadFashionMnist(DATA, "test", { limit: count });
@@ -100,7 +100,7 @@ export async function main(args: string[]): Promise<number> {
         runs.push(await read(folder.replace(/(?<=.)\/+$/, ""), on.evaluate));
       }
       const [run] = runs;
-      // Only now: where the packages cannot be loaded, that is an error like any other.
+      // Loaded only now, so that packages that cannot be loaded are an error like any other.
       const { writeComparison, writeReport } = await import("./report/write.ts");
       if (runs.length > 1) await writeComparison(runs, out ?? COMPARISON);
       else {

@@ -56,7 +56,7 @@ async function run(
   const size = number("size", values.size, 224);
   const channels = number("channels", values.channels, 1);
   const shape: Shape = [number("batch", values.batch, 1), channels, size, size];
-  input("input", shape); // Refuses sizes that are none.
+  input("input", shape); // Throws for sizes that cannot be.
   // In evaluation mode, as one image of 32×32 leaves the last block one pixel.
   const net = MODELS.get(name)!({ inChannels: channels }).eval();
   const found = summarize(net, shape);
@@ -107,7 +107,7 @@ export async function main(args: string[]): Promise<number> {
   }, run);
 }
 
-/** The device, or undefined where there is no adapter, which is said on stderr. */
+/** The device, or undefined, with a line on stderr, if there is no adapter. */
 async function findDevice(): Promise<Device | undefined> {
   try {
     // For one pass, the kernels that compile fastest: the fast ones take a software adapter longer.

@@ -11,7 +11,7 @@ export class Stop implements Disposable {
   /** 0, or after a signal the code to exit with. */
   code = 0;
 
-  /** `say` is told what a signal makes it do: `finishing` in words. */
+  /** `say` gets a message when a signal comes: `finishing` says what is still done. */
   constructor(say: (line: string) => unknown, finishing: string) {
     const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
     if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);

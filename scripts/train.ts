@@ -145,7 +145,7 @@ function checkUse(given: Partial<TrainConfig>, config: TrainConfig): void {
 
 /**
  * Makes the folder of a run that is given none: `runs/2026-02-14T15-30-12-resnet18`, with `-2` at its
- * end where that is taken, as a clock can step back.
+ * end if that is taken, because a clock can step back.
  */
 async function newFolder(model: string): Promise<string> {
   const time = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
@@ -163,7 +163,7 @@ async function newFolder(model: string): Promise<string> {
 
 /** How to go on after a stop or a failure. */
 interface GoOn {
-  /** The last checkpoint's folder; undefined where there is none. */
+  /** The last checkpoint's folder; undefined if there is none. */
   path?: string;
   /** The command: until something is saved, the one that was given. */
   command: string;
@@ -299,13 +299,13 @@ async function train(
   return 0;
 }
 
-/** What ended a run, in words that say what to do. */
+/** A message about what ended a run, with what to do. */
 class RunError extends Error {
   /** `RunError`. */
   override name = "RunError";
 }
 
-/** An error with what to do about it, as far as that is known. */
+/** An error's message, with what to do about it if that is known. */
 function advised(error: unknown, { path, command }: GoOn): unknown {
   const advise = (what: string) => new RunError(what, { cause: error });
   const { message } = error as Error;

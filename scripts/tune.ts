@@ -72,7 +72,7 @@ function settingsOf(
   };
 }
 
-/** 10⁹ operations per second of a problem's direct computation; undefined where it was not timed. */
+/** 10⁹ operations per second of a problem's direct computation; undefined if it was not timed. */
 function gflops({ problem, choice, milliseconds }: Tuning): number | undefined {
   const ms = milliseconds.get(choice);
   return ms && problemFlops(problem) / ms / 1e6;

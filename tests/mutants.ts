@@ -96,7 +96,7 @@ export function textOf(json: Json): string {
   return `{${json.members.map(([key, value]) => `${key}:${textOf(value)}`)}}`;
 }
 
-/** Where a value is: in a list, or the second of a pair. */
+/** The place of a value: in a list, or the second of a pair. */
 type Place = [holder: Json[], at: number];
 
 function placesOf(root: Json[]): { places: Place[]; objects: { members: [string, Json][] }[] } {
@@ -296,7 +296,7 @@ const LONGEST = 500;
  * Why a file was refused, in a few words for the tally. The message must begin with `start`, the file's
  * name or path, and be short.
  *
- * @throws {unknown} the error itself where it is none of these.
+ * @throws {unknown} the error itself if it is none of these.
  */
 export function reasonOf(
   error: unknown,

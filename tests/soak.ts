@@ -1,7 +1,7 @@
 /**
  * How long the tests that break things go on: briefly in the suite, for long in `deno task test:soak`
  * (`SOAK=1`). What they break is drawn from a seed, which they print: always 1 in the suite, another
- * one each time in a soak, and `SEED` where that is set.
+ * one each time in a soak, and `SEED` if that is set.
  */
 
 import { Random } from "@resnette/resnette";
@@ -10,7 +10,7 @@ const soak = Deno.env.get("SOAK") === "1";
 const given = Deno.env.get("SEED");
 const drawn = soak ? crypto.getRandomValues(new Uint32Array(1))[0]! : 1;
 
-/** Where the draws come from. */
+/** The source of the draws. */
 export const SEED = given === undefined ? drawn : Number(given);
 
 console.log(`seed ${SEED}`);

@@ -1,6 +1,6 @@
 /**
- * A data set in memory, how it is read from files of images and labels, and what it must be: looked at
- * once, where it enters, for what does not fit trains as well as what does.
+ * A data set in memory: how it is read from files of images and labels, and its checks. It is checked
+ * once, where it enters, because a network also trains on data that do not fit.
  *
  * @module
  */
@@ -37,9 +37,9 @@ export interface ImageDataset {
 }
 
 /**
- * Refuses images that are not what their sizes say.
+ * Checks that there are as many pixels as the sizes say.
  *
- * @throws {DataError} whose message begins with `NAME.FIELD`.
+ * @throws {DataError} if not; its message begins with `NAME.FIELD`.
  */
 export function checkImages(name: string, data: Omit<ImageDataset, "labels" | "classes">): void {
   if (typeof data !== "object" || data === null) {
@@ -58,9 +58,9 @@ export function checkImages(name: string, data: Omit<ImageDataset, "labels" | "c
 }
 
 /**
- * Refuses a data set whose labels are not one for each image, each the index of a class.
+ * Checks the images, and that each has a label, which is the index of a class.
  *
- * @throws {DataError} whose message begins with `NAME.FIELD`.
+ * @throws {DataError} if not; its message begins with `NAME.FIELD`.
  */
 export function checkDataset(name: string, data: ImageDataset): void {
   checkImages(name, data);
@@ -91,7 +91,7 @@ export function checkLabels(name: string, labels: Uint8Array, classes: readonly 
 /** Classes in a message. */
 export const listed = (classes: readonly string[]): string => brief(classes.join(", "), 100);
 
-/** Refuses what is no Uint8Array with an element for each of `shape`. */
+/** Throws unless `bytes` is a Uint8Array with as many elements as `shape` has. */
 function checkBytes(name: string, bytes: unknown, shape: readonly number[], code: DataErrorCode) {
   const size = sizeOf(shape), wanted = formatShape(shape);
   if (!(bytes instanceof Uint8Array)) {
@@ -111,13 +111,13 @@ export interface NamedStream {
   name: string;
 }
 
-/** How {@linkcode readImageDataset} is to read. */
+/** Settings of {@linkcode readImageDataset}. */
 export interface ReadOptions {
   /** The classes' names; a label must be less than their number. */
   classes: readonly string[];
-  /** `[height, width]` the images must have; any where it is left out. */
+  /** `[height, width]` the images must have; any size if left out. */
   size?: readonly [number, number];
-  /** The most images there can be; any number where it is left out. */
+  /** The most images there can be; any number if left out. */
   most?: number;
   /** Keep only the first `limit` images (the files are read to their ends, and checked, all the same). */
   limit?: number;

@@ -1,8 +1,7 @@
 /**
  * The one error of the data readers: a code for programs, a message for people.
  *
- * It refuses to be a hierarchy: what differs between faults is the code and the sentence, and a
- * caller that tells faults apart switches on the code.
+ * One class serves all faults: they differ in code and message, and a caller switches on the code.
  *
  * @module
  */

@@ -76,7 +76,7 @@ export const FASHION_MNIST_FILES: Readonly<
  * @param split `"train"` or `"test"`
  * @param images the file of images
  * @param labels the file of labels
- * @param options `limit`: keep only the first so many images
+ * @param options `limit`: keep only the first `limit` images
  * @returns images `[count, 28, 28]`, labels `[count]`
  * @throws DataError see {@linkcode readImageDataset}
  * @throws RangeError where `limit` is not a positive integer

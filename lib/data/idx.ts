@@ -2,14 +2,13 @@
  * A streaming reader of IDX files (the format of MNIST and its kin), as they come: gzipped or not.
  *
  * An IDX file is two zero bytes, a type byte, a byte that counts the dimensions, each dimension as a
- * big-endian u32 (the first counts the records), then the elements, row-major. Everything is pulled:
- * beyond what was asked for, only the slice or two in the platform's pipes is read. It refuses to be
- * a general IDX library: elements are unsigned bytes. It opens no files (see `files.ts`) and works
- * in a browser.
+ * big-endian u32 (the first counts the records), then the elements, row-major. Only files of unsigned
+ * bytes are read. The reader pulls: beyond the records that are taken, it reads only the slice or two
+ * in the platform's pipes. It opens no files (see `files/open.ts`) and works in a browser.
  *
- * All data are **provisional until the end has been reached**: a wrong checksum, a short or a long
- * payload show only there. {@linkcode IdxStream.bytes} resolves only after a clean end; whoever uses
- * {@linkcode IdxStream.batches} must be ready to drop what was seen when the stream fails.
+ * All data are **provisional until the end has been reached**: only there, a wrong checksum or a
+ * payload that is too short or too long is found. {@linkcode IdxStream.bytes} resolves only after a
+ * clean end. With {@linkcode IdxStream.batches}, drop the batches so far if the stream fails.
  *
  * @module
  */
@@ -33,11 +32,11 @@ const TYPES: Record<number, string> = {
 /** Held at once at first, in bytes. A header that claims more must prove it by payload, step by step. */
 const FIRST_ALLOCATION = 64 * 2 ** 20;
 
-/** What {@linkcode readIdx} is to expect. */
+/** What {@linkcode readIdx} expects. */
 export interface IdxOptions {
   /** The dimensions, outermost first, `undefined` for any size: `[undefined, 28, 28]`. */
   shape?: readonly (number | undefined)[];
-  /** The most records; any number where it is left out. */
+  /** The most records; any number if left out. */
   most?: number;
 }
 
@@ -122,7 +121,7 @@ export class IdxStream {
   /**
    * The first records as one array, after the whole file has been read and has ended cleanly.
    *
-   * @param limit at most this many records are kept; all of them where it is left out
+   * @param limit at most this many records are kept; all of them if left out
    * @returns `[min(limit, count), ...record]` bytes, row-major
    * @throws DataError see {@linkcode readIdx}
    * @throws RangeError where `limit` is not a positive integer

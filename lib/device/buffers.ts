@@ -1,8 +1,8 @@
 /**
  * Memory on the device: uploading leaves, storing variables, sharing a workspace, reading back.
  *
- * WebGPU in Deno dies, uncaught, of a `writeBuffer` of nothing or past the end; so every write of
- * the library goes through here.
+ * In Deno, a `writeBuffer` of nothing or past the end ends the process with an uncaught error. So
+ * every write of the library goes through `write`.
  *
  * @module
  */
@@ -32,7 +32,7 @@ import {
 /**
  * Bytes of `size` elements, rounded up to whole words.
  *
- * @throws {ArgumentError} where there is no such element type or size.
+ * @throws {ArgumentError} if there is no such element type or size.
  */
 export function bytesOf(dtype: DType, size: number): number {
   checkDType("bytesOf", dtype);
@@ -43,7 +43,7 @@ export function bytesOf(dtype: DType, size: number): number {
 /**
  * A storage buffer that can be copied from and to; zeros.
  *
- * @throws {ArgumentError} where the device is none, or has no buffers of so many bytes.
+ * @throws {ArgumentError} if `device` is no device, or has no buffers of that size.
  */
 export function createBuffer(device: Device, bytes: number, label: string): GPUBuffer {
   checkInstance("createBuffer", "device", device, Device);
@@ -166,8 +166,8 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
 /**
  * Sets a variable's values, on the device if they are there already; they are copied.
  *
- * @throws {ArgumentError} where it is no variable, or its values no numbers.
- * @throws {RangeError} where they are more or fewer than it has elements.
+ * @throws {ArgumentError} if `variable` is no variable, or `values` has other values than numbers.
+ * @throws {RangeError} if there are more or fewer values than the variable has elements.
  */
 export function setVariable(
   variable: Variable,
@@ -185,10 +185,10 @@ export function setVariable(
 }
 
 /**
- * Frees the memory that variables have on a device, and with a part of a packed variable all of that.
- * Their values are gone, and plans that use them cannot run any more.
+ * Frees the memory of variables on a device. If one is a part of a packed variable, all of that is
+ * freed. The values are lost, and plans that use the variables cannot run any more.
  *
- * @throws {ArgumentError} where one is no variable; then none is freed.
+ * @throws {ArgumentError} if one of them is no variable; then nothing is freed.
  */
 export function freeVariables(variables: Iterable<Variable>): void {
   checkIterable("freeVariables", "variables", variables, "a list of variables");
@@ -207,7 +207,7 @@ export function freeVariables(variables: Iterable<Variable>): void {
 /**
  * Values of variables, in order; one wait for all that are on the device.
  *
- * @throws {ArgumentError} where one is no variable.
+ * @throws {ArgumentError} if one of them is no variable.
  */
 export async function readVariables(
   variables: readonly Variable[],

@@ -1,5 +1,5 @@
 /**
- * The device: an adapter asked for, its limits taken over whole, its quirks found by trying.
+ * The device: requests an adapter, takes over all of its limits, and finds its quirks by trying.
  *
  * @module
  */
@@ -15,8 +15,8 @@ export class DeviceError extends Error {
 }
 
 /**
- * Limits a plan can profit from, and the least that the kernels need; where that is 0, a plan says
- * whether there is enough for it. Deno's devices have the defaults unless each is asked for.
+ * Limits that a plan can profit from, and the least that the kernels need; if that is 0, each plan
+ * checks the limit. Deno's devices have the defaults unless each limit is requested.
  */
 const LIMITS = {
   maxStorageBufferBindingSize: 0,
@@ -34,14 +34,14 @@ const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
 /** Pipelines that are kept for plans to come: two networks' worth, at a fifth of a MB each. */
 const PIPELINES = 256;
 
-/** What is caught of errors: WebGPU tells nobody of those outside a scope. */
+/** The errors that are caught: WebGPU in Deno does not report those outside a scope. */
 const SCOPES = ["out-of-memory", "internal", "validation"] as const;
 
 /** Something that was done for the work in hand. */
 export interface Made {
-  /** What is to be done where the device accepts the work … */
+  /** What to do if the device accepts the work … */
   readonly kept?: () => void;
-  /** … and how to take it back where not. */
+  /** … and how to take it back if not. */
   readonly refused?: () => void;
   /** A buffer, and whether there was no memory for it. */
   readonly memory?: { readonly buffer: GPUBuffer; readonly error: Promise<GPUError | null> };
@@ -87,7 +87,7 @@ export class Device {
    * Asks for an adapter and a device on it, with the adapter's full limits.
    *
    * @throws {ArgumentError} for an option that cannot be.
-   * @throws {DeviceError} when there is none, or none that can run the kernels.
+   * @throws {DeviceError} if there is no adapter, or none that can run the kernels.
    */
   static async request(options: DeviceOptions = {}): Promise<Device> {
     checkOptions("Device.request", options, ["choice", "tuned"]);
@@ -174,9 +174,9 @@ export class Device {
   }
 
   /**
-   * Runs `body` and throws what the device refused meanwhile, or since the last such look: Deno
-   * reports such errors nowhere else. All that was made then is taken back. `what` names the work in
-   * the message.
+   * Runs `body` and throws the device's errors of that time, or since the last such look: Deno
+   * reports them nowhere else. Everything that was made meanwhile is taken back. `what` names the
+   * work in the message.
    */
   async checked<T>(what: string, body: () => T): Promise<T> {
     this.check();
@@ -225,7 +225,7 @@ export class Device {
     }
   }
 
-  /** Resolves when all that was submitted has run; throws what was refused of it. */
+  /** Resolves when everything that was submitted has run; throws the device's errors. */
   async finished(): Promise<void> {
     await this.settled("run", () => this.gpu.queue.onSubmittedWorkDone());
     await this.checked("run", () => {});
@@ -251,7 +251,7 @@ export class Device {
     this.#waiting.forEach((reject) => reject(new DeviceError(this.#lost)));
   }
 
-  /** Throws if the device was lost: that is heard of some time after what it lets fail. */
+  /** Throws if the device was lost, which Deno reports some time after the work that failed. */
   async #hear(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, 50);
@@ -260,7 +260,7 @@ export class Device {
     this.check();
   }
 
-  /** Begins to catch errors. That goes on all the time, as work is submitted at any time. */
+  /** Begins to catch errors, and never stops: work is submitted at any time. */
   #watch(): void {
     SCOPES.forEach((scope) => this.gpu.pushErrorScope(scope));
   }
@@ -271,12 +271,12 @@ export class Device {
   }
 }
 
-/** The error of the innermost scope. Of a lost device there is none to be had. */
+/** The error of the innermost scope; null if the device is lost. */
 async function popScope(gpu: GPUDevice): Promise<GPUError | null> {
   return await gpu.popErrorScope().catch(() => null);
 }
 
-/** What to do where memory is short. */
+/** What to do if memory is short. */
 const LESS = "take a smaller batch or smaller images, or dispose of what is not needed any more";
 
 /** Throws for the first buffer that there was no memory for. */
@@ -305,11 +305,11 @@ function nameOf({ description, vendor, architecture, device }: GPUAdapterInfo): 
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed";
 }
 
-/** What to do where an adapter is missing or of no use, in Deno or in a browser. */
+/** What to do if an adapter is missing or cannot be used, in Deno or in a browser. */
 const advice = (inDeno: string) =>
   navigator.userAgent.startsWith("Deno/") ? inDeno : "take another browser, or update this one";
 
-/** The same where there is one. */
+/** What to do if there is an adapter, and another one is needed. */
 const other = () =>
   advice(
     "install its newest driver, or choose another adapter (on Linux, VK_DRIVER_FILES names the " +
@@ -332,7 +332,7 @@ function checkLimits({ limits, info }: GPUAdapter): void {
   throw new DeviceError(`${nameOf(info)} cannot run the kernels: ${short.join("; ")}; ${other()}`);
 }
 
-/** A device with all of the adapter's limits, and with subgroups and timestamps where it has them. */
+/** A device with all of the adapter's limits, and with subgroups and timestamps if it has them. */
 async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const { limits, features } = adapter;
   const requiredLimits = Object.fromEntries(LIMIT_NAMES.map((name) => [name, limits[name]]));
@@ -397,7 +397,7 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
 
 let shared: Promise<Device> | undefined;
 
-/** The device that everything uses unless told otherwise; requested once, and anew where it is lost. */
+/** The device that is used if none is given; requested once, and again after it was lost. */
 export function defaultDevice(): Promise<Device> {
   if (!shared) {
     const asked = shared = Device.request();

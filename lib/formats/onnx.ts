@@ -2,13 +2,13 @@
  * A network in evaluation mode as an ONNX file, which other runtimes load.
  *
  * The network is run once without computing anything. Its layers are noted, and the graph is followed
- * from the logits back: what a layer gave becomes that layer's ONNX operator, and between layers the
- * few ops that join them become theirs. So a block needs no code of its own here, only layers that are
- * known. Initializers have their state-dict keys, nodes their layers' paths.
+ * from the logits back: a layer's output becomes that layer's ONNX operator, and the few ops that join
+ * layers become operators too. So a block needs no code of its own here, only layers that are known.
+ * Initializers have their state-dict keys, nodes their layers' paths.
  *
  * The format is protobuf; field numbers are those of `onnx.proto`
- * (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). It refuses to read ONNX, to export training
- * and to fold batch norms: other runtimes do that when they load the file.
+ * (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). ONNX is written and not read, without
+ * training. Batch norms are not folded: other runtimes do that when they load the file.
  *
  * @module
  */
@@ -124,7 +124,7 @@ interface Operator {
 const around = (padding: readonly number[]) => [...padding, ...padding];
 const two = (value: Pair) => pair("MaxPool2d", "size", value, 0);
 
-/** How layers are written. A class derived from one of them may compute anything, so it is none. */
+/** How layers are written. A class derived from one of them may compute anything: it is not known. */
 const LAYERS: ReadonlyMap<unknown, (layer: Module) => Operator> = new Map<
   unknown,
   (layer: Module) => Operator
@@ -180,7 +180,7 @@ class Graph {
     this.#keys = new Map(net.namedVariables().reverse().map(([key, variable]) => [variable, key]));
     this.#names = new Set(this.#keys.values());
     const note = (call: ModuleCall) => {
-      // A layer that hands on its input is none.
+      // A layer that returns its input writes no operator.
       if (LAYERS.has(call.module.constructor) && call.x !== call.y) this.#calls.set(call.y, call);
       call.calls.forEach(note);
     };
@@ -257,7 +257,7 @@ class Graph {
 export interface OnnxOptions {
   /** Sizes of an image, `[C, H, W]`; the batch may have any. */
   readonly shape: readonly [channels: number, height: number, width: number];
-  /** What the images are, in words. */
+  /** A description of the images. */
   readonly images?: string;
   /** Further facts, by name: ONNX's `metadata_props`. */
   readonly metadata?: Readonly<Record<string, string>>;

@@ -9,8 +9,8 @@
  * checked, and time and memory stay proportional to the size of the input. The header's text is read
  * by `safetensors_header.ts`; whether its numbers fit the file is checked here.
  *
- * It refuses to touch the file system, to convert between dtypes, to read the sub-byte dtypes
- * (F4, F6_*), and to run on a big-endian machine's byte order: bytes are taken as they are.
+ * It opens no files, converts no dtypes, and does not read those of less than a byte (F4, F6_*). Bytes
+ * are taken as they are, so a big-endian machine is not supported.
  */
 
 import {
@@ -109,7 +109,7 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
  *
  * @param bytes The whole file.
  * @param name What error messages call it, such as its path.
- * @throws {ArgumentError} If `bytes` are none.
+ * @throws {ArgumentError} If `bytes` is no Uint8Array.
  * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
  * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
  */
@@ -177,7 +177,7 @@ export function parseSafetensors(
 }
 
 /**
- * The elements of an F32 tensor: a view of its bytes where they are aligned to 4, a copy elsewhere
+ * The elements of an F32 tensor: a view of its bytes if they are aligned to 4, else a copy
  * (so do not write to it).
  *
  * ```ts
@@ -231,7 +231,7 @@ export function asFloat32Array(
  * ```
  *
  * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.
- * @param metadata Strings for the header's `__metadata__`; left out where there are none.
+ * @param metadata Strings for the header's `__metadata__`; left out if there are none.
  * @throws {ArgumentError} If an argument or a part of one is of another kind.
  * @throws {SafetensorsError} If a name, shape or size is not writable, or if the header would exceed
  * the format's 100 MB.

@@ -1,11 +1,11 @@
 /**
  * The JSON header of a safetensors file, read from text into entries.
  *
- * It is not left to `JSON.parse` because a hostile header may say a name twice (of which it would
- * silently keep the last), be nested without end, or use `__proto__` as a name. This reader admits
- * only the one shape of object that the format has, goes over the text once, and has no recursion.
+ * `JSON.parse` will not do: a hostile header may have a name twice (it would silently keep the last),
+ * be nested without end, or use `__proto__` as a name. This reader takes only the one shape of object
+ * that the format has, reads the text once, and has no recursion.
  *
- * It refuses to know dtypes, sizes or the data section: those are checked in `safetensors.ts`.
+ * `safetensors.ts` checks dtypes, sizes and the data section.
  */
 
 import { quote } from "../check/brief.ts";
@@ -27,7 +27,7 @@ const NUMPY =
 const ZIP = "PK\x03\x04";
 const byte = String.fromCharCode;
 
-/** Formats that are taken for safetensors: how they begin, what they are and what to do; what else is near. */
+/** Formats that people take for safetensors: how they begin, what to say, and a text that they hold. */
 const FOREIGN: readonly [begins: string | string[], what: string, holds?: string][] = [
   [ZIP, `this is a PyTorch pickle (a zip); ${TORCH}`, ".pkl"],
   [ZIP, `this is NumPy's npz (a zip); ${NUMPY}`, ".npy"],
@@ -53,9 +53,9 @@ const FOREIGN: readonly [begins: string | string[], what: string, holds?: string
   [["<!", "<html", "<HTML"], "this is a web page; download the file itself"],
 ];
 
-/** What a file is by its first bytes, and what to do, where that is another format than safetensors. */
+/** If the first bytes are those of another format: which one, and what to do. */
 export function foreignFormat(bytes: Uint8Array): string | undefined {
-  // Where a header begins, it is safetensors, whatever the length before it looks like.
+  // If a header begins here, it is safetensors, even if its length looks like another format.
   if (bytes[8] === 0x7b) return undefined;
   const head = String.fromCharCode(...bytes.subarray(0, 128));
   return FOREIGN.find(([begins, , holds = ""]) =>

@@ -8,8 +8,8 @@
  * Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), and
  * its Random123 library, whose known answers are in `tests/graph/random_test.ts`.
  *
- * It refuses to be a source of secrets, to have a global generator or a seed from the clock, and to
- * reproduce PyTorch's sequence (PyTorch's own CPU generator is a Mersenne Twister).
+ * It is no source of secrets. There is no global generator and no seed from the clock. PyTorch's
+ * sequence differs (its CPU generator is a Mersenne Twister).
  */
 
 import { checkInstance, checkNumbers, checkObject, refuse, shown } from "../check/arguments.ts";
@@ -100,7 +100,7 @@ export type Words4 = readonly [number, number, number, number];
  * @param counter 4 words, of which the low 32 bits count.
  * @param key 2 words, of which the low 32 bits count.
  * @returns 4 words in 0..2^32-1.
- * @throws {ArgumentError} where they are not so many integers.
+ * @throws {ArgumentError} if `counter` is not four integers, or `key` not two.
  */
 export function philox4x32(
   counter: Words4,
@@ -332,7 +332,7 @@ export class Random {
   /** Consumes `words` words and returns where they start. */
   #advance(words: number): number {
     const at = this.#position;
-    this.position = at + words; // Refuses to pass 2^53-1, where positions would stop being exact.
+    this.position = at + words; // Throws beyond 2^53-1, where positions are no longer exact.
     return at;
   }
 

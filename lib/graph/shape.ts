@@ -19,7 +19,7 @@ export class ShapeError extends Error {
 /**
  * Number of elements of `shape` (1 for a scalar).
  *
- * @throws {ArgumentError} where it is no list of sizes.
+ * @throws {ArgumentError} if it is no list of sizes.
  */
 export function sizeOf(shape: Shape): number {
   if (!Array.isArray(shape)) refuse("sizeOf", "shape", "a list", shape);
@@ -32,9 +32,9 @@ export function sizeOf(shape: Shape): number {
 }
 
 /**
- * `[4, 3, 6, 6]`, as PyTorch prints it; of what is no size, what it is.
+ * `[4, 3, 6, 6]`, as PyTorch prints it; an entry that is no size is shown as it is.
  *
- * @throws {ArgumentError} where it is no list.
+ * @throws {ArgumentError} if it is no list.
  */
 export function formatShape(shape: Shape): string {
   if (!Array.isArray(shape)) refuse("formatShape", "shape", "a list", shape);
@@ -46,7 +46,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }
 
-/** Throws unless `shape` is a list of positive integers, whose product can be counted: that product. */
+/** The number of elements. Throws unless `shape` is a list of positive integers. */
 export function checkShape(op: string, shape: Shape): number {
   checkList(op, "shape", shape);
   let size = 1;

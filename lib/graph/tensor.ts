@@ -2,7 +2,7 @@
  * Tensors as graph nodes: a shape, an element type, an op and its inputs. Building one infers and
  * checks its shape and touches no GPU; a plan (`plan.ts`) computes it.
  *
- * Not here: data. Only leaves carry any ({@link tensor}, {@link Variable}).
+ * Only leaves have data: {@link tensor} and {@link Variable}.
  *
  * @module
  */
@@ -103,8 +103,8 @@ export interface Op<A extends Attrs = any> {
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
   sink?(x: Tensor, order: readonly number[], attrs: A): Tensor | null;
   /**
-   * Of inputs that are indices: how many there are to choose from. Values from the host that are none
-   * of them are refused where they enter; on the device the op gives NaN for them, or 2³² - 1.
+   * For each input of indices, how many records there are. A wrong index from the host is an error
+   * where it enters; for one that only the device knows, the op gives NaN, or 2³² - 1.
    */
   below?(node: Tensor): readonly (number | undefined)[];
   /** Multiply-accumulates that computing the node takes; none when absent. */
@@ -147,7 +147,7 @@ export function withScope<T>(inner: Scope, body: () => T): T {
   return inScope(inner, body);
 }
 
-/** {@link withScope} for whoever knows what a scope is. */
+/** {@link withScope} without its checks. */
 export function inScope<T>(inner: Scope, body: () => T): T {
   const outer = scope;
   scope = inner;
@@ -233,7 +233,7 @@ export function checkBelow(op: string, name: string, data: TensorData, limit: nu
   );
 }
 
-/** Throws where the host knows a value of `x`, argument `name` of `op`, that is none of `limit` indices. */
+/** Throws if `x`, argument `name` of `op`, is a constant with a value that is not below `limit`. */
 export function checkIndices(op: string, name: string, x: Tensor, limit: number): void {
   const data = constantData(x);
   if (data) checkBelow(op, name, data, limit);
@@ -242,8 +242,8 @@ export function checkIndices(op: string, name: string, x: Tensor, limit: number)
 /**
  * A node of `op` over `inputs`; the shape is checked here.
  *
- * @throws {ArgumentError} where op, inputs or attributes are none.
- * @throws {ShapeError} what the op's shape rule throws, and for a result that has no shape.
+ * @throws {ArgumentError} if `op` is no op, `inputs` no list of tensors, or `attrs` no object.
+ * @throws {ShapeError} if the op's shape rule throws it, or gives no shape.
  */
 export function apply<A extends Attrs>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
   return new Tensor(op, inputs, attrs);
@@ -301,7 +301,7 @@ export function tensor(
   return constant(new Float32Array(values), shape === undefined ? own : shape);
 }
 
-/** A constant tensor of `data` itself: whoever has the array must not change it any more. */
+/** A constant tensor of `data` itself, without a copy: the array must not change any more. */
 export function constant(data: TensorData, shape: Shape): Tensor {
   const dtype = data instanceof Float32Array ? "f32" : data instanceof Uint32Array ? "u32" : "u8";
   return apply(ConstantOp, [], { shape, dtype, data });
@@ -373,8 +373,8 @@ const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
 /**
  * A placeholder: its values are given to each run of a plan under `name`.
  *
- * @throws {ArgumentError} where name or element type are none.
- * @throws {ShapeError} where the shape is none.
+ * @throws {ArgumentError} if `name` is no string, or `dtype` no element type.
+ * @throws {ShapeError} if `shape` has a size that is no positive integer.
  */
 export function input(name: string, shape: Shape, dtype: DType = "f32"): Tensor {
   checkString("input", "name", name);
@@ -433,8 +433,8 @@ export class Variable extends Tensor {
    * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
    * function is called when the values are first needed.
    *
-   * @throws {ArgumentError} for initial values that are no numbers.
-   * @throws {ShapeError} where the shape is none, or other than that of the values.
+   * @throws {ArgumentError} if `initial` has other values than numbers.
+   * @throws {ShapeError} if `shape` is no shape, or has more or fewer elements than `initial`.
    */
   constructor(shape: Shape, initial?: Variable["initial"] | readonly number[]) {
     super(VariableOp, [], { shape });
@@ -512,7 +512,7 @@ const PACK_LIMIT = 2 ** 25;
  * Lays variables one after the other in as few large ones as possible, so that one kernel can update
  * all of them. Their values move along; they stay usable as before.
  *
- * @throws {ArgumentError} for what is no list of variables.
+ * @throws {ArgumentError} if it is no list of variables.
  */
 export function packVariables(variables: readonly Variable[]): Variable[] {
   checkVariables("packVariables", "variables", variables);
@@ -572,10 +572,10 @@ export function checkVariables(
 }
 
 /**
- * The values a variable has before any device holds it; made, where there is a recipe for them.
+ * The values of a variable before a device holds it: its initial ones, or what its function makes.
  *
- * @throws {ArgumentError} where that makes something else than f32 values.
- * @throws {ShapeError} where it makes more or fewer of them.
+ * @throws {ArgumentError} if the function makes something else than a Float32Array.
+ * @throws {ShapeError} if it makes more or fewer values than the variable has elements.
  */
 export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
   checkInstance("initialValues", "variable", variable, Variable);
@@ -589,8 +589,8 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
 /**
  * An update that sets `target` to `value`, of the same shape.
  *
- * @throws {ArgumentError} where they are no variable and no tensor.
- * @throws {ShapeError} where they differ in shape.
+ * @throws {ArgumentError} if `target` is no variable, or `value` no tensor.
+ * @throws {ShapeError} if their shapes differ.
  */
 export function assign(target: Variable, value: Tensor): Update {
   checkInstance("assign", "target", target, Variable);

@@ -157,7 +157,7 @@ function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
 /**
  * What can compute a problem on a target, by name: a tile (`subgroup 16x1`), and for a
  * convolution `winograd 4`, `patches` (its windows written out) or `padded` (channels up to a
- * multiple of 4, where that must be). Empty where there is no choice.
+ * multiple of 4, if they must be). Empty if there is no choice.
  */
 export function candidates(target: Target, problem: Problem): string[] {
   const tiles = [...tilesOf(target, problem).keys()];
@@ -167,7 +167,7 @@ export function candidates(target: Target, problem: Problem): string[] {
   return [...winogradSizes(problem).map((m) => `winograd ${m}`), ...patches, ...padded, ...tiles];
 }
 
-/** What was measured to be best, if it can be. */
+/** The choice that was measured to be best, if it is one of the candidates. */
 function tuned(target: Target, problem: Problem): string | undefined {
   if (target.choice !== "auto") return undefined;
   const choice = target.tuned?.get(problemKey(problem));
@@ -236,7 +236,7 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
   const choice = tuned(target, conv);
   if (choice) return sizes.find((m) => choice === `winograd ${m}`) ?? null;
   if (target.choice !== "winograd") {
-    // Few channels make the transforms dear; of a tile, small images use a corner.
+    // With few channels the transforms cost too much, and small images use only a corner of a tile.
     const pixels = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
     const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...pixels) >= 3;
     if (target.choice !== "auto" || !pays) return null;
@@ -247,8 +247,8 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
 }
 
 /**
- * Whether a convolution's windows can be written out: where there is a stride or an odd number of
- * channels, and they take little more memory than x and y.
+ * Whether a convolution's windows can be written out: if there is a stride or an odd number of
+ * channels, and the windows take little more memory than x and y.
  */
 function patchesFit(target: Target, conv: Convolution): boolean {
   const { kind, n, pixels, c, o, kernel, stride } = conv;
@@ -279,7 +279,7 @@ export function choiceFor(target: Target, problem: Problem): string {
   return problem.kind === "inputGrad" ? "naive" : "padded";
 }
 
-/** A digest of measured choices, for what must be told apart later; undefined for none. */
+/** A digest of measured choices, by which a run's checkpoints tell tables apart; undefined if empty. */
 export async function tunedDigest(
   choices: ReadonlyMap<string, string>,
 ): Promise<string | undefined> {

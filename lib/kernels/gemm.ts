@@ -81,7 +81,7 @@ ${declareSums(tile)}`;
   };
 }
 
-/** WGSL: `first`, moved back so that `count` places from it end before `end`, as far as 0. */
+/** WGSL: `first`, moved back so that `count` places from it end before `end`, but not below 0. */
 const inside = (first: string, end: string, count: number) =>
   `min(${first}, max(${end}, ${count}u) - ${count}u)`;
 
@@ -91,7 +91,7 @@ const broadcast = (tile: Tile, name: string, lane: number) =>
 
 /**
  * Whether a lane's sums are an array that is also indexed by a variable, and so lies in memory. A
- * software adapter has no registers for many sums, and compiles twice as long when it is to find some.
+ * software adapter has no registers for many sums, and compiles twice as long to find some.
  */
 const inArray = ({ rows, vectors }: Tile) => rows * vectors > 32;
 

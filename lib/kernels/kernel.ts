@@ -71,7 +71,7 @@ export interface KernelSpec {
   readonly body: string;
   /** Integers that the body reads as `z.NAME`, u32: what differs between uses of one pipeline. */
   readonly sizes?: Readonly<Record<string, number>>;
-  /** Any numbers that it reads likewise, f32: so that none is ever part of the WGSL. */
+  /** Numbers that it reads the same way, f32, so that the WGSL has no constants of the graph. */
   readonly numbers?: Readonly<Record<string, number>>;
   /** Grid of workgroups. */
   readonly workgroups: readonly [number, number, number];
@@ -198,10 +198,10 @@ const THREAD_PARAMS = `@builtin(workgroup_id) group: vec3u,
 const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
 
 /**
- * A kernel with one thread for each of `threads` results, its number in `i`. With `sizes`, the number
- * of threads is one of them, `z.count`, and the WGSL serves any.
+ * A kernel with one thread for each of `threads` results; `i` is the thread's number. With `sizes`,
+ * the number of threads is one of them, `z.count`, so the same WGSL serves any number.
  *
- * @throws {ArgumentError} for arguments of another kind, or a number of threads that is none.
+ * @throws {ArgumentError} if an argument has another type, or `threads` is no positive integer.
  */
 export function perThread(
   bindings: readonly Binding[],

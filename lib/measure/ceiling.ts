@@ -1,5 +1,5 @@
 /**
- * What the adapter can do at best, to compare with: multiply-adds that never leave the registers,
+ * The most that the adapter can do, to compare with: multiply-adds that never leave the registers,
  * and a copy of memory. Measuring both takes about a second.
  *
  * @module
@@ -81,7 +81,7 @@ async function copies(device: Device): Promise<number> {
 /**
  * Measures both rates on a device.
  *
- * @throws {ArgumentError} where it is none.
+ * @throws {ArgumentError} if `device` is no device.
  */
 export async function measureCeiling(device: Device): Promise<Ceiling> {
   checkInstance("measureCeiling", "device", device, Device);

@@ -1,6 +1,6 @@
 /**
- * The problems that a graph has, of those that `kernels/choice.ts` chooses for; and the graph that is
- * one problem and nothing else, to time it.
+ * The problems of a graph that `kernels/choice.ts` chooses kernels for; and a graph of one problem
+ * alone, to time it.
  *
  * @module
  */

@@ -55,15 +55,15 @@ export interface ProfileOptions extends TimingOptions {
 }
 
 /**
- * Times every step of a plan: by timestamps around each, in `runs` runs of the plan; where the device
- * has none, or none that agree with the host's clock, each step over and over in submits of its own.
- * Either way in the order of the plan, so that a step meets the values that it meets in a run.
+ * Times every step of a plan: by timestamps around each, in `runs` runs of the plan. If the device has
+ * no timestamps, or they do not agree with the host's clock, each step runs many times in submits of
+ * its own. Both follow the order of the plan, so that a step meets the values that it has in a run.
  *
- * It runs the plan's updates many times with the same inputs: variables that they change are worth
- * nothing afterwards. So profile a network made for it.
+ * It runs the plan's updates many times with the same inputs, so the values of the variables that they
+ * change are useless afterwards. Profile a network that was made for it.
  *
- * @throws {ArgumentError} where the plan is none, or an option cannot be.
- * @throws {PlanError} where inputs are missing, or are not as the plan wants them.
+ * @throws {ArgumentError} if `plan` is no plan, or an option cannot be.
+ * @throws {PlanError} if inputs are missing, or have another type or size.
  *
  * @example
  * ```ts
@@ -158,7 +158,7 @@ function checkSteps(op: string, steps: readonly StepProfile[]): void {
 /**
  * Costs summed by what `key` says of a step, in the order in which the keys come up.
  *
- * @throws {ArgumentError} where they are no steps of a {@link Profile}, or `key` no function.
+ * @throws {ArgumentError} if they are no steps of a {@link Profile}, or `key` is no function.
  */
 export function costsBy(
   steps: readonly StepProfile[],
@@ -182,7 +182,7 @@ export function costsBy(
  * The steps one after the other as a Chrome trace, a track for each pass: JSON for `chrome://tracing`
  * or {@link https://ui.perfetto.dev | Perfetto}.
  *
- * @throws {ArgumentError} where they are no steps of a {@link Profile}.
+ * @throws {ArgumentError} if they are no steps of a {@link Profile}.
  */
 export function chromeTrace(steps: readonly StepProfile[]): { traceEvents: readonly unknown[] } {
   checkSteps("chromeTrace", steps);

@@ -1,8 +1,7 @@
 /**
  * How long work takes on the device, by its own clock (`passTimes`) or by the host's (`timings`).
- * Waiting for a submit has a fixed cost (Deno looks every 10 ms whether it is done), so by the
- * host's clock, short work is submitted many times over. And which of several is faster
- * (`contest`).
+ * Waiting for a submit has a fixed cost (Deno looks every 10 ms whether it is done), so the host's
+ * clock times short work by submitting it many times. And which of several is faster (`contest`).
  *
  * @module
  */
@@ -83,9 +82,9 @@ export async function timings(
 const SET = 4096;
 
 /**
- * Milliseconds of each of some passes in one submit, by the device's own clock; undefined where it
- * has none, or none that agrees with the host's. `encode` is told the pass that it is to encode, and
- * with which timestamps: one at both ends, as WebGPU refuses a pass that is to write none.
+ * Milliseconds of each of some passes in one submit, by the device's own clock; undefined if it has
+ * none, or one that does not agree with the host's. `encode` gets the number of the pass to encode and
+ * its timestamps: one at each end, because WebGPU rejects a pass that writes none.
  */
 export async function passTimes(
   device: Device,
@@ -140,7 +139,7 @@ export async function passTimes(
 export interface Contender {
   /** The share of the first one's time that it must save to be taken instead. */
   readonly worth: number;
-  /** Milliseconds, measured anew. */
+  /** Milliseconds, measured again by each call. */
   measure(): Promise<number>;
 }
 
@@ -149,10 +148,10 @@ const ROUNDS = 7, LOSSES = 1;
 
 /**
  * The number of the contender to take: the first one (0), unless another is clearly faster. They are
- * measured in turns, forwards and backwards, so that whatever else the machine does meets all alike.
- * Clearly faster is who loses at most one round of seven to the first, and saves what makes it worth
- * while by the medians, which come too; who loses more is measured no more. Undefined if `over` says
- * that there is no time for another measurement.
+ * measured in turns, forwards and backwards, so that other work of the machine slows all alike. A
+ * contender is clearly faster if it loses at most one round of seven to the first, and if its median
+ * saves the share that it is `worth`. One that has lost more rounds is not measured again. The medians
+ * are returned too. Undefined if `over` says that there is no time for another measurement.
  */
 export async function contest(
   contenders: readonly Contender[],

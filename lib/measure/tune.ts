@@ -1,8 +1,8 @@
 /**
  * Measures which kernels are fastest on an adapter, for the convolutions and products of a graph:
- * each candidate is timed as the plan of that one op, transforms and copies included. Those with the
- * best times then meet the rule's own choice, all measured in turns; only who is clearly faster gets
- * into the table, so nothing gets worse by tuning.
+ * each candidate is timed as the plan of that one op, transforms and copies included. The fastest are
+ * then measured in turns with the rule's choice. Only a candidate that is clearly faster gets into the
+ * table, so tuning makes nothing slower.
  *
  * @module
  */
@@ -44,7 +44,7 @@ export interface TuneProgress {
 export interface TuneOptions {
   /** Seconds after which no other measurement is begun; no limit by default. */
   readonly budget?: number;
-  /** Is told about each measurement before it is made. */
+  /** Called before each measurement. */
   readonly onProgress?: (progress: TuneProgress) => void | Promise<void>;
   /** Ends tuning; what has been measured counts. */
   readonly signal?: AbortSignal;
@@ -133,15 +133,15 @@ export async function tune(
 
 /** The share of the rule's time that a candidate must save to be taken instead. */
 const WORTHWHILE = 0.02;
-/** That of Winograd's m = 6, whose rounding errors are five times those of the others. */
+/** The same for Winograd's m = 6, which has five times the rounding errors of the others. */
 const WORTH_ERRORS = 0.1;
-/** Candidates that meet the rule's choice in the end, and how near the best of them the others are. */
+/** Candidates that are measured in turns with the rule's choice, and how near the best they must be. */
 const FINALISTS = 2, NEAR = 1.05;
-/** Of Winograd's sizes, how many times the fewest multiplications are still tried. */
+/** Winograd's sizes are tried if they take at most this many times the fewest multiplications. */
 const MULTIPLICATIONS = 1.6;
-/** A candidate that took so many times as long as the best is not tried for such problems again. */
+/** A candidate that took this many times as long as the best is not tried again for such problems. */
 const SLOW = 1.6;
-/** If one took so many times as long as the best, those of its sort are not tried either. */
+/** If one took this many times as long as the best, others of its sort are not tried either. */
 const HOPELESS = 2.5;
 
 /** Milliseconds that a measurement by timestamps lasts, if that takes no more runs than these. */
@@ -151,7 +151,7 @@ const ENOUGH_BY_HOST = 300;
 /** Tries to get timestamps that make sense, before they are given up. */
 const TRIES = 3;
 
-/** Runs of a plan that make a measurement, if one takes so many milliseconds. */
+/** Runs of a plan that make a measurement, if one run takes `ms` milliseconds. */
 const runsFor = (ms: number) => Math.min(MOST_RUNS, Math.ceil(ENOUGH / ms));
 
 /** The share of the rule's time that a candidate has to save. */
@@ -167,7 +167,7 @@ interface Trial extends Tuning {
 
 class Search {
   readonly #start = performance.now();
-  /** What is known of each problem that was looked at; those inside of others have no layers. */
+  /** What is known of each problem; problems inside others have no layers. */
   readonly #tunings = new Map<string, Tuning>();
   /** Times relative to the best, by kind of problem and candidate. */
   readonly #ratios = new Map<string, number>();
@@ -199,7 +199,7 @@ class Search {
         this.#done++;
       }
     } finally {
-      // Of what was tried along the way, keep what is used, here or in what was tuned before.
+      // Keep the choices that this graph uses, and those that were there before.
       const used = problemsOf(device, roots);
       for (const key of this.#tunings.keys()) {
         if (!used.has(key) && !before.has(key)) device.tuned.delete(key);
@@ -290,14 +290,14 @@ class Search {
     return true;
   }
 
-  /** Notes why a candidate cannot be run. A lost device is the end, and so is what was no refusal. */
+  /** Notes why a candidate cannot be run. Throws again if the device is lost, or for another error. */
   #refuse(name: string, { refused }: Trial, error: unknown): void {
     if (!(error instanceof PlanError || error instanceof DeviceError)) throw error;
     this.device.check();
     refused.set(name, error.message);
   }
 
-  /** Why a candidate of a problem is not worth a try; undefined where it is. */
+  /** Why a candidate of a problem is not worth a try; undefined if it is. */
   #hopeless(name: string, { problem, milliseconds }: Trial): string | undefined {
     const ratio = this.#ratios.get(`${familyOf(problem)} ${name}`) ?? 1;
     if (ratio >= SLOW) return `took ${ratio.toFixed(1)} times the best for a problem of its kind`;
@@ -355,8 +355,8 @@ class Search {
   }
 
   /**
-   * Milliseconds of a run, of so many in a row: by the device's own clock where it has one that
-   * makes sense, else by the host's.
+   * Milliseconds of a run, from `times` runs in a row: by the device's own clock if it makes sense,
+   * else by the host's.
    */
   async #time(plan: Plan, times: number): Promise<number> {
     const { device } = this;
@@ -377,7 +377,7 @@ class Search {
   }
 }
 
-/** What a choice's chances are judged by: problems of one family have the same kernels. */
+/** Problems of one family have the same kernels, so what is slow for one is slow for all. */
 function familyOf(problem: Problem): string {
   if (isProduct(problem)) return problem.kind;
   const { kind, kernel, stride, c } = problem;

@@ -17,7 +17,7 @@ let generator = new Random(0);
 /**
  * Seeds the generator that layers draw their weights from; until then the seed is 0.
  *
- * @throws {ArgumentError} where the seed is no integer in 0..2^53-1.
+ * @throws {ArgumentError} if the seed is no integer in 0..2^53-1.
  */
 export function manualSeed(seed: number): void {
   checkNumber("manualSeed", "seed", seed, { integer: true, min: 0 });
@@ -28,8 +28,8 @@ export function manualSeed(seed: number): void {
  * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
  * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed.
  *
- * @throws {ArgumentError} where `fanIn` is less than 1.
- * @throws {ShapeError} where the shape is none.
+ * @throws {ArgumentError} if `fanIn` is less than 1.
+ * @throws {ShapeError} if `shape` has a size that is no positive integer.
  */
 export function uniformParameter(shape: Shape, fanIn: number): Parameter {
   checkVariable("uniformParameter", shape);
@@ -46,8 +46,8 @@ export function uniformParameter(shape: Shape, fanIn: number): Parameter {
 /**
  * A parameter filled with `value`.
  *
- * @throws {ArgumentError} where the value is not finite.
- * @throws {ShapeError} where the shape is none.
+ * @throws {ArgumentError} if the value is not finite.
+ * @throws {ShapeError} if `shape` has a size that is no positive integer.
  */
 export function constantParameter(shape: Shape, value: number): Parameter {
   checkVariable("constantParameter", shape);

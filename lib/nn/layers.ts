@@ -56,7 +56,7 @@ export class Conv2d extends Module {
    * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels · R · S.
    *
    * @throws {ArgumentError} for channels or an option that cannot be.
-   * @throws {ShapeError} for a kernel, stride or padding that is none.
+   * @throws {ShapeError} for a kernel, stride or padding that cannot be.
    */
   constructor(
     readonly inChannels: number,

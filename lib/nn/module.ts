@@ -67,9 +67,9 @@ export function collectUpdates<T>(body: () => T): { result: T; updates: Update[]
 }
 
 /**
- * Notes an update for the enclosing {@link collectUpdates}; outside of one it is not made.
+ * Notes an update for the enclosing {@link collectUpdates}; outside of one, nothing happens.
  *
- * @throws {ArgumentError} where it is none.
+ * @throws {ArgumentError} if it is no update.
  */
 export function noteUpdate(update: Update): void {
   checkUpdate("noteUpdate", "update", update);
@@ -77,8 +77,8 @@ export function noteUpdate(update: Update): void {
 }
 
 /**
- * Notes that a running statistic becomes `next` of what it is: once for each call of a layer, so that
- * a layer which is called twice in a step follows both, one after the other.
+ * Notes that a running statistic becomes `next` of its value: once for each call of a layer, so a
+ * layer that is called twice in a step makes both updates, one after the other.
  */
 export function noteRunning(running: Variable, next: (before: Tensor) => Tensor): void {
   if (!collector) return;
@@ -153,7 +153,7 @@ export abstract class Module {
     return y;
   }
 
-  /** The name of a module that this one calls: of a child its own, else its class's. */
+  /** The name of a module that this one calls: a child's name, or else its class's. */
   #nameOf(module: Module): string {
     const child = this.namedChildren().find(([, child]) => child === module);
     return child?.[0] ?? module.constructor.name;
@@ -162,8 +162,8 @@ export abstract class Module {
   /**
    * Direct children with their names, in the order of definition: the properties that are modules.
    *
-   * @throws {ArgumentError} where a property is an array of modules or variables, which would not be
-   * found: a {@link ModuleList} holds them.
+   * @throws {ArgumentError} if a property is an array of modules or variables, which would not be
+   * found: use a {@link ModuleList}.
    */
   namedChildren(): [string, Module][] {
     const isPart = (x: unknown) => x instanceof Module || x instanceof Variable;
@@ -192,8 +192,8 @@ export abstract class Module {
   }
 
   /**
-   * Parameters and buffers with their state-dict keys, in PyTorch's order: what a module shares with
-   * another one under each of its names, as PyTorch's state dict has it.
+   * Parameters and buffers with their state-dict keys, in PyTorch's order. As in PyTorch's state dict,
+   * a variable that modules share is there under each of its names.
    */
   namedVariables(prefix = ""): [string, Variable][] {
     checkString("namedVariables", "prefix", prefix);
@@ -240,7 +240,7 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Values of all parameters and buffers by key, read from the device where they are there. */
+  /** Values of all parameters and buffers by key, read from the device if they are there. */
   async stateDict(): Promise<StateDict> {
     const entries = this.namedVariables();
     const values = await readVariables(entries.map(([, variable]) => variable));
@@ -252,7 +252,7 @@ export abstract class Module {
   /**
    * Takes over values by key, row-major; lists of numbers serve too. Strict by default: every key must
    * be there and no other. All is checked first: where anything does not fit, nothing is changed and
-   * the error lists what is wrong. Of a parameter with two names, the last one's values count.
+   * the error lists what is wrong. If a parameter has two names, the values of the last one count.
    */
   loadStateDict(
     state: ReadonlyMap<
@@ -305,16 +305,16 @@ export abstract class Module {
 }
 
 /**
- * What `body` returns, which runs with `net` in evaluation mode and builds a graph. Every module has
- * its own mode again afterwards, also where `body` throws.
+ * Runs `body`, which builds a graph, with `net` in evaluation mode, and returns what it returns. Every
+ * module has its own mode again afterwards, also if `body` throws.
  */
 export function evaluating<T>(net: Module, body: () => T): T {
   return inMode(net, false, body);
 }
 
 /**
- * The same with `net` in training mode. Where it is in that mode already, its modules keep their own:
- * a batch norm that was set to evaluation stays frozen.
+ * The same with `net` in training mode. If it is in that mode already, its modules keep their own
+ * modes: a batch norm that was set to evaluation stays frozen.
  */
 export function training<T>(net: Module, body: () => T): T {
   return net.training ? body() : inMode(net, true, body);
@@ -376,7 +376,7 @@ export class ModuleList extends Module {
     return this.#members.length;
   }
 
-  /** The module at an index, counted from the end where it is negative; undefined for none. */
+  /** The module at an index; a negative one counts from the end. Undefined if there is none. */
   at(index: number): Module | undefined {
     checkNumber("ModuleList", "index", index, { integer: true });
     return this.#members.at(index);
@@ -392,7 +392,7 @@ export class ModuleList extends Module {
     return this.#members.map((module, i) => [`${i}`, module]);
   }
 
-  /** Not for a list: @throws {ArgumentError} always. */
+  /** A list computes nothing: @throws {ArgumentError} always. */
   override forward(): Tensor {
     throw new ArgumentError("ModuleList: a list computes nothing; call its members");
   }

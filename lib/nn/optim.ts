@@ -1,6 +1,6 @@
 /**
- * Optimizers: all parameters lie in one flat buffer and one kernel updates them. What changes from
- * step to step is an input of the plan, not part of the kernel.
+ * Optimizers: all parameters lie in one flat buffer and one kernel updates them. Numbers that change
+ * from step to step are an input of the plan, not part of the kernel.
  *
  * @module
  */
@@ -80,8 +80,8 @@ export abstract class Optimizer {
   /**
    * The update for gradients of the parameters, in their order.
    *
-   * @throws {ArgumentError} where they are no tensors, or not one for each parameter.
-   * @throws {ShapeError} where one has another shape than its parameter.
+   * @throws {ArgumentError} if they are no tensors, or not one for each parameter.
+   * @throws {ShapeError} if one has another shape than its parameter.
    */
   updates(grads: readonly Tensor[]): Update[] {
     const { name } = this.constructor, parameters = this.#parameters;
@@ -187,8 +187,8 @@ export class Adam extends Optimizer {
   }
 
   /**
-   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay; then what stays:
-   * a gradient's share in the mean, the square's decay and a gradient's share in it, eps.
+   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. Then the numbers
+   * that stay: a gradient's share in the mean, the square's decay and a gradient's share in it, eps.
    */
   protected override numbers(t: number): number[] {
     const [b1, b2] = this.betas;

@@ -222,7 +222,7 @@ const TABLE_1 = {
   152: { kind: Bottleneck, counts: [3, 8, 36, 3] },
 };
 
-/** What a ResNet is for. */
+/** Settings of a ResNet. */
 export interface ResNetOptions {
   /** Channels of an image; 1 by default. */
   readonly inChannels?: number;

@@ -1,9 +1,8 @@
 /**
- * What a network is made of, layer by layer: output shapes, parameters, multiply-accumulates,
- * activation bytes. All of it is read off the graph, without a device. And the notebook's trace,
- * which does run the layers.
+ * The layers of a network: output shapes, parameters, multiply-accumulates, activation bytes. All of
+ * it is read off the graph, without a device. And the notebook's trace, which does run the layers.
  *
- * It refuses to estimate: time, memory in use and what an optimizer keeps depend on the plan.
+ * Time, memory in use and the optimizer's state depend on the plan, and are not estimated here.
  *
  * @module
  */
@@ -155,7 +154,7 @@ function checkSummary(name: string, summary: LayerSummary): void {
 /**
  * A summary as a table, layers indented below the module that calls them, totals last.
  *
- * @throws {ArgumentError} where it is none.
+ * @throws {ArgumentError} if it is no summary.
  */
 export function formatSummary(summary: LayerSummary): string {
   checkSummary("summary", summary);

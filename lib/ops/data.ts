@@ -33,7 +33,7 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
     const [records, indices] = node.inputs as [Tensor, Tensor];
     const type = node.attrs["dtype"] as "f32" | "u32";
     const each = records.size / records.shape[0]!;
-    // An index that is none gives what no byte is.
+    // A wrong index gives a value that no byte has.
     const none = type === "f32" ? "bitcast<f32>(none)" : "none";
     const bindings = arrays({ records: "u32", indices: "u32", y: type });
     // Bytes lie four to a word, the first in the lowest bits.
@@ -55,7 +55,7 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
  * Records of a u8 data set `[count, …]` by u32 indices `[N]` → `[N, …]`, with the values 0 to 255
  * as f32, or as u32 for labels.
  *
- * @throws {ArgumentError} for an index that is none of the records'; one that only the device knows
+ * @throws {ArgumentError} for an index of no record; one that only the device knows
  * gives NaN, or 2³² - 1.
  */
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
@@ -80,7 +80,7 @@ const CropFlip: Op<{ padding: number }> = {
       `  let draw = i / ${c * h * w}u * 3u;
   var column = i % ${w}u;
   if (draws[draw + 2u] != 0u) { column = ${w - 1}u - column; }
-  // What is left of or above the image wraps around to a large number.
+  // Places left of or above the image wrap around to a large number.
   let row = i / ${w}u % ${h}u + draws[draw] - ${padding}u;
   column += draws[draw + 1u] - ${padding}u;
   y[i] = select(0.0, x[i / ${h * w}u * ${h * w}u + min(row, ${h - 1}u) * ${w}u

@@ -1,6 +1,7 @@
 /**
- * Elementwise operations with NumPy broadcasting. All throw an ArgumentError for what is no operand,
- * and a ShapeError for one that is not f32 or does not broadcast. Everything here is public.
+ * Elementwise operations with NumPy broadcasting. All throw an ArgumentError if an operand is neither
+ * a tensor nor a number, and a ShapeError if it is not f32 or does not broadcast. Everything here is
+ * public.
  *
  * @module
  */
@@ -27,7 +28,7 @@ const Exp = elementwise("exp", "exp(a)", (g, y) => [mul(g, y)]);
 const Log = elementwise("log", "log(a)", (g, _, [a]) => [div(g, a!)]);
 const Sqrt = elementwise("sqrt", "sqrt(a)", (g, y) => [div(mul(g, 0.5), y)]);
 const Square = elementwise("square", "a * a", (g, _, [a]) => [mul(g, mul(a!, 2))]);
-/** The first finite-or-not marker: 1 where `a` is neither infinite nor NaN, else 0. */
+/** 1 where `a` is neither infinite nor NaN, else 0. */
 const IsFinite = elementwise("isFinite", "select(T(0.0), T(1.0), abs(a) <= T(3.4028234e38))");
 /** WGSL: whether `a` is not 0. NaN is not 0, which drivers get wrong when they compare floats. */
 const NOT_ZERO = "(bitcast<U>(a) & U(0x7fffffffu)) != U(0u)";

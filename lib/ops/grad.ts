@@ -1,6 +1,6 @@
 /**
  * Reverse-mode gradients: a walk over the graph that asks each op for its vector-Jacobian product.
- * What comes back is more graph, planned and fused like any other.
+ * The result is more graph, planned and fused like any other.
  *
  * @module
  */

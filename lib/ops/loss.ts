@@ -78,7 +78,7 @@ const OneHot: Op<{ classes: number }> = {
  * u32 labels `[…]` → f32 `[…, classes]`, 1 at the label and 0 elsewhere
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is none of the classes; one that only the device knows
+ * @throws {ArgumentError} for a label that is not below `classes`; one that only the device knows
  * gives NaN.
  */
 export function oneHot(labels: Tensor, classes: number): Tensor {
@@ -88,7 +88,7 @@ export function oneHot(labels: Tensor, classes: number): Tensor {
   return apply(OneHot, [labels], { classes });
 }
 
-/** Throws unless logits are `[N, classes]`, and labels `[N]` of these classes as far as is known. */
+/** Throws unless logits are `[N, classes]` and labels `[N]`; labels of a constant must be classes. */
 function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
   checkTensor(op, "logits", logits, "f32");
   checkTensor(op, "labels", labels, "u32");
@@ -112,7 +112,7 @@ export interface CrossEntropyOptions {
  * Mean cross-entropy of logits `[N, classes]` against u32 labels `[N]`, a scalar
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is none of the classes; one that only the device knows
+ * @throws {ArgumentError} for a label that is not below `classes`; one that only the device knows
  * makes the loss NaN.
  *
  * @example
@@ -136,7 +136,7 @@ export function crossEntropy(
   checkNumber("crossEntropy", "labelSmoothing", labelSmoothing, { min: 0, max: 1 });
   const classes = logits.shape[1]!, other = labelSmoothing / classes;
   const hit = oneHot(labels, classes), logs = logSoftmax(logits);
-  // Without smoothing a class that is impossible, -∞, counts only where it is the label.
+  // Without smoothing, an impossible class (-∞) counts only if it is the label.
   const weighted = labelSmoothing === 0
     ? where(hit, logs, 0)
     : mul(where(hit, 1 - labelSmoothing + other, other), logs);

@@ -4,9 +4,9 @@
  *
  * torchvision hands a PIL image to Pillow, which resamples in fixed point: along the rows into 8 bits,
  * then along the columns into 8 bits. The same integers are made here. (From Pillow 13 on, the columns
- * come first where an image loses more than twice as many rows as columns, which changes a last bit here
- * and there; never on square images.) It refuses to be an image library: one channel, bilinear, antialiased
- * (Pillow always is when it shrinks).
+ * come first if an image loses more than twice as many rows as columns, which changes a last bit here
+ * and there; never on square images.) One channel only, bilinear, antialiased as Pillow does when it
+ * shrinks.
  *
  * @module
  */

@@ -49,7 +49,7 @@ function collapse(shape: Shape, operands: readonly (readonly number[])[], cuts: 
 /** The operands of a cluster, found while its expression is written. */
 class Cluster {
   readonly operands: Strided[] = [];
-  /** Constants with one element, read from the uniform: what changes often compiles nothing anew. */
+  /** Constants with one element, read from the uniform, so that another value compiles nothing. */
   readonly constants: number[] = [];
   readonly #ids = new Map<Tensor, number>();
   readonly #names = new Map<Tensor, string>();
@@ -315,7 +315,7 @@ export function reductionKernel(
     ...inner.map((_, k) => `o${outer.length + k}`),
   ];
   const type = elementType(node.dtype, width === 4);
-  // What is the same for all that a thread sums up is loaded before the loop.
+  // Operands that are the same for all terms of a thread are loaded before the loop.
   const loadsWhere = (inLoop: boolean) =>
     operands.flatMap((_, i) =>
       middle.some((axis) => axis.steps[i] !== 0) === inLoop ? [loads.load(i, index)] : []

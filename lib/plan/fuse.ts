@@ -17,7 +17,7 @@ export interface Strided extends StridedView {
   readonly base: Tensor;
 }
 
-/** Follows views down to a tensor in memory, as far as strides can express them. */
+/** Follows views down to a tensor in memory, or to a view that strides cannot express. */
 export function strided(node: Tensor): Strided {
   if (!node.op.view) return { base: node, offset: 0, strides: stridesOf(node.shape) };
   const x = node.inputs[0]!;
@@ -40,7 +40,7 @@ export function scalar(node: Tensor): number | undefined {
   return data?.length === 1 ? data[0] : undefined;
 }
 
-/** An inlined node: what the kernels that it is inlined into read for it, and its operations. */
+/** An inlined node: the tensors that the kernels around it read for it, and its operations. */
 interface Inlined {
   readonly leaves: ReadonlySet<Tensor>;
   readonly operations: number;

@@ -6,7 +6,7 @@
 
 import type { Tensor } from "../graph/tensor.ts";
 
-/** What a step reads and writes, as far as memory is concerned. */
+/** The tensors that a step reads and writes. */
 export interface Access {
   /** Tensors read. */
   readonly reads: readonly Tensor[];

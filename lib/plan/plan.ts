@@ -42,7 +42,7 @@ export { PlanError };
 /** Alignment of uniform bindings in bytes: what WebGPU asks of every adapter at most. */
 const UNIFORM_ALIGNMENT = 256;
 
-/** What a plan computes. */
+/** What a plan computes, and where. */
 export interface PlanOptions {
   /** Tensors whose values can be read after a run. */
   readonly outputs?: readonly Tensor[];
@@ -64,7 +64,7 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
 /** A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it. */
 export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
-  /** Of inputs that are indices: how many there are to choose from. */
+  /** For each input of indices, how many records there are. */
   readonly #limits: ReadonlyMap<string, number>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
@@ -208,9 +208,8 @@ export class Plan {
   }
 
   /**
-   * Encodes a run as one pass, `times` over; of only `step`, where that is given: what a profile
-   * times. Inputs are those of the latest run, and of a step alone, other values those that the steps
-   * before it left.
+   * Encodes a run as one pass, `times` over, or only its step `step`, as a profile does. Inputs are
+   * those of the latest run; a step alone reads the values that the steps before it left.
    */
   encode(
     encoder: GPUCommandEncoder,
@@ -241,7 +240,7 @@ export class Plan {
     const ranges = this.outputs.map(({ node }) => this.#range(node));
     const values = await readBuffers(this.device, ranges);
     return this.outputs.map(({ node, shape }, i) =>
-      // The tensor in memory may be longer than what was asked for: whole words, or a whole of slices.
+      // The tensor in memory may be longer than the output: whole words, or a whole of slices.
       typedArray(node.dtype, values[i]!).subarray(0, sizeOf(shape)) as TensorData
     );
   }
@@ -350,7 +349,7 @@ function checkUpdates(updates: readonly Update[]): void {
   updates.forEach((update, i) => checkUpdate("plan", `updates[${i}]`, update));
 }
 
-/** How many each input chooses from, where it is read as indices: the least, if by several ops. */
+/** For each input of indices, how many records there are: the fewest, if several ops read it. */
 function limitsOf(steps: readonly Step[]): Map<string, number> {
   const limits = new Map<string, number>();
   for (const { node } of steps) {

@@ -34,7 +34,7 @@ class Keys {
     return known;
   }
 
-  /** A text that two sets of attributes share only where they are equal to the bit. */
+  /** A text that two sets of attributes share only if they are equal to the bit. */
   of(attrs: Attrs): string {
     let key = this.#known.get(attrs);
     if (key === undefined) this.#known.set(attrs, key = this.#value(attrs));

@@ -41,7 +41,7 @@ export interface Step {
   readonly name: string;
   /** The tensor computed, or the first variable updated. */
   readonly node: Tensor;
-  /** Where it comes from: the layer and pass of that tensor, whatever is fused into its kernel. */
+  /** The layer and pass of that tensor; those of what is fused into its kernel do not count. */
   readonly scope: Scope;
   /** The kernel. */
   readonly spec: KernelSpec;
@@ -107,7 +107,7 @@ export function stepsOf(
   updates = updates.map(storedUpdate);
   checkTargets(updates);
   if (updates.length > 0) {
-    // Outputs show what the run computed with; so of a variable, a copy from before its update.
+    // An output shows the value that the run used: for a variable, a copy from before its update.
     const changing = (x: Tensor) => strided(x).base instanceof Variable;
     outputs = outputs.map((x) => changing(x) ? copyOf(x) : x);
   }

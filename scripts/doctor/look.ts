@@ -1,5 +1,5 @@
 /**
- * Whether this machine has what training needs, and what to do where it has not. **Deno only.**
+ * Whether this machine has what training needs, and what to do if it has not. **Deno only.**
  *
  * Every check looks, and changes nothing.
  *
@@ -16,9 +16,9 @@ import { Device, DeviceError } from "../../lib/device/device.ts";
 export interface Finding {
   /** What was looked at. */
   readonly check: string;
-  /** `error` where training cannot work, `warning` where it is worse than it could be. */
+  /** `error` if training cannot work, `warning` if it works worse than it could. */
   readonly state: "ok" | "warning" | "error";
-  /** What was found, in words. */
+  /** What was found. */
   readonly found: string;
   /** What to do about it; absent where all is well. */
   readonly advice?: string;
@@ -38,7 +38,7 @@ export interface DoctorOptions {
 const MEMORY = 2e9;
 /** Eight checkpoints of ResNet-18. */
 const DISK = 1e9;
-/** How the message begins where there is no adapter. */
+/** How the message begins if there is no adapter. */
 const NONE = "no WebGPU adapter: ";
 
 /** What WebGPU promises of every adapter. */
@@ -60,7 +60,7 @@ function checkDeno(): Finding {
   };
 }
 
-/** What a variable of the environment chooses, where it may be seen and is set. */
+/** `NAME=VALUE` of a variable of the environment, if it may be read and is set. */
 function variable(name: string): string[] {
   const { state } = Deno.permissions.querySync({ name: "env", variable: name });
   const value = state === "granted" ? Deno.env.get(name) : undefined;

@@ -3,8 +3,8 @@
  * `OffscreenCanvas` hands the pixels out as a BMP, which browsers' do not.
  *
  * Files come from anywhere: their length, the size that their headers claim, and whether their end is
- * there, are checked before anything is decoded. It refuses to be an image library: other formats, the
- * second picture of an animation and colour profiles are none of its business.
+ * there, are checked before anything is decoded. Other formats are not read, only the first picture of
+ * an animation is, and colour profiles are ignored.
  *
  * @module
  */

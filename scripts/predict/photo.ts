@@ -1,9 +1,9 @@
 /**
  * A picture of a garment as Fashion-MNIST would have it: 28×28, the garment bright on black and as
  * large as it goes. These are the steps by which the data set was made (Xiao et al. 2017,
- * https://arxiv.org/abs/1708.07747, figure 1), but for its sharpening; on the CPU, for one image.
+ * https://arxiv.org/abs/1708.07747, figure 1), without its sharpening; on the CPU, for one image.
  *
- * It refuses to find a garment among other things, and to turn it upright.
+ * The garment must be alone and upright.
  *
  * @module
  */
@@ -51,7 +51,7 @@ export interface Box {
 /**
  * Makes a picture ready for a network that was trained on Fashion-MNIST:
  *
- * 1. The background is the median of the picture's outermost pixels. Where it is light (128 or more),
+ * 1. The background is the median of the picture's outermost pixels. If it is light (128 or more),
  *    the picture is inverted, unless `invert` says otherwise.
  * 2. What is within 5% of the background is cut off on all sides.
  * 3. The rest is resized so that its longer side is 28, and put in the middle of a background.
@@ -62,7 +62,7 @@ export interface Box {
  * @param image grey pixels `[height, width]`
  * @param options whether it is inverted
  * @returns 28×28 pixels
- * @throws {ArgumentError} where the image is not what its sizes say, or an option cannot be
+ * @throws {ArgumentError} if the image is not as large as its sizes say, or an option cannot be
  *
  * @example
  * ```ts
@@ -138,7 +138,7 @@ function backgroundOf(pixels: Uint8Array, width: number, height: number): number
   return value;
 }
 
-/** Where anything is that is not background; the whole where nothing is. */
+/** The box around everything that is not background; the whole image if there is only background. */
 function boxOf(pixels: Uint8Array, width: number, height: number, background: number): Box {
   let [left, right, top, bottom] = [width, -1, height, -1];
   for (let y = 0, at = 0; y < height; y++) {

@@ -33,7 +33,7 @@ export interface Line {
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
-/** Means of neighbours, where there are more points than can be seen. */
+/** Means of neighbours, if there are more points than can be seen. */
 export function thin(points: Line["points"], most: number = MOST_POINTS): Line["points"] {
   if (points.length <= most) return points;
   return Array.from({ length: most }, (_, i) => {

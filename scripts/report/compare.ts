@@ -1,5 +1,5 @@
 /**
- * The report on several runs: what they came to, side by side, and where they differ.
+ * The report on several runs: their results side by side, and their differences.
  *
  * @module
  */

@@ -2,11 +2,11 @@
  * `metrics.jsonl`: what a run measured, one JSON object a line, in the order it was measured.
  *
  *     {"kind":"run", …}    the first line: settings, adapter, images
- *     {"kind":"step", …}   about once a second: what the steps since the line before came to
+ *     {"kind":"step", …}   about once a second: results of the steps since the line before
  *     {"kind":"epoch", …}  after each epoch and its test
  *
- * A line is written whole or, where that fails, not at all; a killed process can leave half of the last
- * one. What is read may come from anywhere: lines that are none of these are counted and skipped.
+ * A line is written whole, or, if that fails, not at all; a killed process can leave half of the last
+ * one. A file that is read may come from anywhere: other lines are counted and skipped.
  *
  * @module
  */
@@ -79,7 +79,7 @@ export interface Metrics {
   readonly steps: readonly StepLine[];
   /** In order. */
   readonly epochs: readonly EpochLine[];
-  /** What was wrong with the file, in words. */
+  /** What was wrong with the file, as messages. */
   readonly warnings: readonly string[];
 }
 
@@ -138,7 +138,7 @@ function parseLine(text: string): MetricsLine | undefined {
     : undefined;
 }
 
-/** The metrics in a run's folder; none where there is no such file. */
+/** The metrics in a run's folder; none if there is no such file. */
 export async function readMetrics(folder: string): Promise<Metrics> {
   const path = join(folder, METRICS_FILE);
   let text = "";
@@ -280,7 +280,7 @@ export class MetricsLog implements Disposable {
     }
   }
 
-  /** Removes the file, where it is still there: the run has come to nothing. */
+  /** Removes the file, if it is still there: the run has done nothing. */
   discard(): void {
     try {
       Deno.removeSync(this.#path);

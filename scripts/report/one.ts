@@ -1,5 +1,5 @@
 /**
- * The report on one run: what it came to, its curves, classes, mistakes, time, settings, network.
+ * The report on one run: its result, curves, classes, mistakes, time, settings, network.
  *
  * @module
  */
@@ -31,7 +31,7 @@ export const valueOf = (value: unknown): string =>
     ? "none"
     : markdown(typeof value === "object" ? JSON.stringify(value) : String(value));
 
-/** What the run came to, in a sentence or two. */
+/** The result of the run, in a sentence or two. */
 function headline(run: Reported): string {
   const history = historyOf(run), last = history.at(-1);
   const about = aboutOf(run);

@@ -1,7 +1,7 @@
 /**
  * What a training run leaves beside its checkpoints: `metrics.jsonl` while it trains; after each epoch
- * and each stop, `predictions.json` and the report. Once it trains, nothing that goes wrong with these
- * ends it.
+ * and each stop, `predictions.json` and the report. Once it trains, an error with these files is only a
+ * warning.
  *
  * @module
  */
@@ -126,7 +126,7 @@ export class RunRecorder implements Disposable {
     }
   }
 
-  /** Ends the recording; what came to nothing leaves nothing. */
+  /** Ends the recording; a run that has done nothing leaves no file. */
   [Symbol.dispose](): void {
     this.#log[Symbol.dispose]();
     if (!this.#kept) this.#log.discard();

@@ -1,6 +1,6 @@
 /**
- * What a report is about: a run as its folder shows it. Nothing of it need be there but a checkpoint,
- * or the metrics of a run that had none yet.
+ * What a report is about: a run as its folder shows it. A checkpoint is enough, or the metrics of a run
+ * that has no checkpoint yet.
  *
  * @module
  */
@@ -32,7 +32,7 @@ export interface Reported {
   readonly name: string;
   /** The folder that the report goes to. */
   readonly folder: string;
-  /** Where it stands; unknown before the first checkpoint. */
+  /** How far it has come; unknown before the first checkpoint. */
   readonly state: RunState | undefined;
   /** What it measured on its way. */
   readonly metrics: Metrics;
@@ -40,7 +40,7 @@ export interface Reported {
   readonly tested: Tested | undefined;
   /** The test images. */
   readonly images: ImageDataset | undefined;
-  /** What was wrong with its files, in words. */
+  /** What was wrong with its files, as messages. */
   readonly warnings: readonly string[];
 }
 
@@ -80,7 +80,7 @@ export async function saveTested(folder: string, tested: Tested): Promise<void> 
   await writeFileWhole(join(folder, TESTED_FILE), new TextEncoder().encode(`${json}\n`));
 }
 
-/** Reads `predictions.json`; undefined where there is none, or, with a warning, where it is damaged. */
+/** Reads `predictions.json`; undefined if there is none, or, with a warning, if it is damaged. */
 export async function readTested(
   folder: string,
   warnings: string[],
@@ -133,7 +133,7 @@ export async function readRun(folder: string): Promise<Reported> {
   return { name: nameOf(folder), folder, state, metrics, tested, images: undefined, warnings };
 }
 
-/** The run in `runs` that was trained last; undefined where there is none. */
+/** The run in `runs` that was trained last; undefined if there is none. */
 export async function latestRun(runs: string): Promise<string | undefined> {
   let latest: { path: string; time: number } | undefined;
   if (await kindOf(runs) !== "folder") return undefined;

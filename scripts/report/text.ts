@@ -17,7 +17,7 @@ export const xml = (text: string): string =>
   plain(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
     .replaceAll('"', "&quot;").replaceAll("'", "&#39;");
 
-/** A number with so many decimals, a dash where it is none. */
+/** A number with `digits` decimals, or a dash if it is no number. */
 export const fixed = (x: number | undefined, digits: number): string =>
   x === undefined || !Number.isFinite(x) ? "–" : x.toFixed(digits);
 

@@ -68,7 +68,7 @@ exit code: 0 done; 1 something failed, and what; 2 the command line is wrong`;
 interface Measured {
   /** Median milliseconds. */
   readonly ms: number;
-  /** Floating-point operations, of the direct method whatever the kernels do. */
+  /** Floating-point operations of the direct method, also if the kernels use another one. */
   readonly flops?: number;
   readonly images?: number;
   /** Bytes read. */
@@ -232,7 +232,7 @@ function network(setting: Setting): Bench[] {
   ];
 }
 
-/** The first images of the data set, or made-up ones where it is not there. */
+/** The first images of the data set, or made-up ones if it is not there. */
 async function someImages(count: number): Promise<ImageDataset> {
   try {
     return await loadFashionMnist(DATA, "train", { limit: count });
@@ -291,7 +291,7 @@ function reading(): Bench {
   };
 }
 
-/** `93.1 GFLOP/s` and `52%`, as far as they make sense. */
+/** `93.1 GFLOP/s` and `52%`, if they make sense. */
 function rates({ ms, flops, images, bytes }: Measured, ceiling: Ceiling): [string, string] {
   const perSecond = (count: number, unit: string) => `${(1000 * count / ms).toFixed(1)} ${unit}`;
   const rate = images !== undefined

@@ -28,7 +28,7 @@ interface Peer {
 }
 
 const BOTH: readonly Phase[] = ["train", "forward"];
-/** So that nothing but what is installed is loaded. */
+/** Only packages that are installed are loaded. */
 const FROM_NPM = ["--cached-only", `--config=${NPM}/deno.json`];
 const ONNX: Pick<Peer, "phases" | "script"> = {
   phases: ["forward"],
@@ -144,7 +144,7 @@ function optionsOf(
   };
 }
 
-/** Refuses to start without the packages. */
+/** Throws if the packages are not installed. */
 async function checkInstalled(names: readonly string[]): Promise<void> {
   if (!names.some((name) => PEERS[name]!.script.startsWith(NPM))) return;
   try {

@@ -56,7 +56,7 @@ GPUDevice.prototype.createShaderModule = function (descriptor) {
   return shader;
 };
 
-/** What went wrong in `body`, one entry for each thing; `count` is told of each step. */
+/** The errors in `body`, one entry for each; `count` is called for each step. */
 async function run(body: Body, count: () => void): Promise<string[]> {
   const wrong: string[] = [];
   const step: Step = async (name, body) => {
@@ -75,7 +75,7 @@ async function run(body: Body, count: () => void): Promise<string[]> {
   return [...wrong, ...new Set((await Promise.all(before)).flat())];
 }
 
-/** Runs the tests of a file, and tells of each. */
+/** Runs the tests of a file, and reports each. */
 export async function runFile(path: string): Promise<void> {
   await import(path);
   for (const { name, body } of tests) {

@@ -13,12 +13,12 @@
 import { Buffer } from "node:buffer";
 import { stripTypeScriptTypes } from "node:module";
 
-/** What the page tells of a test that ended. */
+/** The page's message about a test that ended. */
 export interface Report {
   readonly test: string;
   readonly steps: number;
   readonly ms: number;
-  /** What went wrong; nothing where it passed. */
+  /** What went wrong; empty if it passed. */
   readonly wrong: readonly string[];
 }
 
@@ -99,7 +99,7 @@ async function start(executablePath: string, folder: string) {
 
 type Browser = Awaited<ReturnType<typeof start>>;
 
-/** An empty page, which gets the files of the project; `refused` hears which it could not get. */
+/** An empty page, which gets the files of the project; `refused` is called for each that it cannot get. */
 async function open(browser: Browser, refused: (why: string) => void) {
   const page = await browser.newPage();
   await page.route("**/*", async (route) => {
@@ -114,7 +114,7 @@ async function open(browser: Browser, refused: (why: string) => void) {
   return page;
 }
 
-/** What computes in this browser, in words; nothing where it has no WebGPU adapter. */
+/** A description of this browser's WebGPU adapter; undefined if it has none. */
 async function adapterOf(browser: Browser): Promise<string | undefined> {
   const page = await open(browser, console.error);
   const found = await page.evaluate(async () => {

@@ -1,4 +1,4 @@
-/** What enters the library: converted where nothing is lost, else refused by name before it does harm. */
+/** Arguments of the library: converted if nothing is lost, else an error that names them. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as R from "@resnette/resnette";

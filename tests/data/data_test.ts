@@ -1,5 +1,5 @@
 /**
- * The data readers on good files: Fashion-MNIST itself where it is there, and small files made here.
+ * The data readers on good files: Fashion-MNIST itself if it is there, and small files made here.
  * Damaged ones are in `data_faults_test.ts`, the network in `download_test.ts`.
  */
 

@@ -10,7 +10,7 @@ import { draws, report, rounds } from "../soak.ts";
 import { assertSameEnd, SETTINGS, train, trainWhole } from "./training.ts";
 
 const HOUR = 3_600_000;
-/** Where the clock stands when a run begins, each time; of each process that tests, in 2001. */
+/** The time at which every run of this process begins, in 2001. */
 const START = 1e12 + 1000 * (Deno.pid % 1e6);
 /** The folder of such a run. */
 const NAME = `${new Date(START).toISOString().slice(0, 19).replaceAll(":", "-")}-tiny`;

@@ -1,6 +1,6 @@
 /**
  * Adapters that are missing or too small, devices without memory, kernels that no compiler takes, and
- * numbers that are none: each is said in words, with what to do, and what can go on goes on.
+ * wrong numbers: each is an error that says what to do, and everything else goes on.
  */
 
 import {

@@ -98,7 +98,7 @@ async function assertRefused(
   return command!;
 }
 
-/** Asserts that whatever is in a run's folder is whole. */
+/** Asserts that every file in a run's folder is whole. */
 async function assertKept(run: string): Promise<void> {
   if (namesIn(run).length === 0) return;
   assertEquals(unfinished(run), []);
@@ -132,7 +132,7 @@ Deno.test("at every operation on files, each checkpoint is whole", () =>
     ]);
   }));
 
-/** Where a disk is found to be full, and how often it is found not to be before that, at most. */
+/** The operation that finds a disk full, and how often it succeeds before, at most. */
 const PLACES: readonly [what: RegExp, before: number][] = [
   [/\.partial-/, 11],
   [/^write .*\/lock$/, 1],
@@ -268,7 +268,7 @@ Deno.test("a folder that may not be written to is named, at the start and later"
     await assertSameEnd(run, `${folder}/whole`, 3);
   }));
 
-/** Runs a script where it may mount what only it sees: as root, or as who looks like root to it. */
+/** Runs a script that may mount disks that only it sees: as root, or as a user in a namespace. */
 const mounting = async (script: string) =>
   await shell(
     `if [ "$(id -u)" = 0 ]; then f=-m; else f=-rm; fi; exec unshare $f sh -c "$1"`,

@@ -26,19 +26,19 @@ export interface Entry {
   readonly names: readonly string[];
   /** Arguments that it takes. */
   readonly args: (random: Draw) => Any[];
-  /** The call, where it is not simply that of the export. */
+  /** The call, if it is not simply that of the export. */
   readonly call?: (...args: Any[]) => unknown;
-  /** What messages may call it, where not by its name. */
+  /** What messages may call it, if not by its name. */
   readonly says?: readonly string[];
   /** The result in float64; throws for arguments that are wrong. Tensors come as {@link Known}. */
   readonly reference?: (...args: Any[]) => Nd | readonly Nd[];
-  /** Throws where a result that is no tensor cannot be; may return tensors in it and their values. */
+  /** Throws if a result that is no tensor is wrong; may return tensors in it and their values. */
   readonly check?: (result: Any, args: readonly Any[]) => unknown;
   /** Whether numbers of the result may be NaN. */
   readonly mayBeNaN?: boolean;
   /** Share of the calls that others get, for what is slow. */
   readonly share?: number;
-  /** Arguments that it takes, but for which there is neither time nor memory. */
+  /** Arguments that it would take, but for which there is no time or memory. */
   readonly skip?: (...args: Any[]) => boolean;
   /** Of what takes long: is called with spoilt arguments only. */
   readonly spoiltOnly?: boolean;
@@ -80,7 +80,7 @@ const pairOf = (random: Draw, least: number, most: number): R.Pair => {
 
 // What is wrong.
 
-/** Sizes that are none, or too large, or nearly right. */
+/** Sizes that are wrong, too large, or nearly right. */
 const NUMBERS = [
   ...[0, -0, -1, 0.5, -2.5, NaN, Infinity, -Infinity, 2 ** 31, 2 ** 32, 2 ** 53, 1e300],
   ...[1, 2, 3, 5, 255, 5e-324],

@@ -1,6 +1,6 @@
 /**
  * Files of a run that are damaged or lie: safetensors, checkpoints and measured choices. Mutants,
- * 58,000 in a soak, are read where all that they say fits together, or else refused in words.
+ * 58,000 in a soak, are read if everything in them fits together; else they are errors with a message.
  */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";

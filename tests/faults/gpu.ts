@@ -5,7 +5,7 @@
 
 import { assert } from "@std/assert";
 
-/** Runs `body` where a property of `navigator` is another one. */
+/** Runs `body` with another value of a property of `navigator`. */
 async function withOther<T>(name: string, value: unknown, body: () => Promise<T>): Promise<T> {
   Object.defineProperty(navigator, name, { value, configurable: true });
   try {
@@ -19,7 +19,7 @@ async function withOther<T>(name: string, value: unknown, body: () => Promise<T>
 export const withGpu = <T>(gpu: unknown, body: () => Promise<T>): Promise<T> =>
   withOther("gpu", gpu, body);
 
-/** Runs `body` where one might take this for a browser. */
+/** Runs `body` as if this were a browser. */
 export const asInBrowser = <T>(body: () => Promise<T>): Promise<T> =>
   withOther("userAgent", "Mozilla/5.0 (X11; Linux x86_64)", body);
 
@@ -44,7 +44,7 @@ export const gpuWith = (change: (adapter: GPUAdapter) => GPUAdapter): GPU => {
   });
 };
 
-/** An adapter with these limits, whose devices refuse whatever exceeds them. */
+/** An adapter with these limits, whose devices reject everything that exceeds them. */
 export function small(adapter: GPUAdapter, limits: Limits): GPUAdapter {
   const lower = altered(adapter.limits, limits) as GPUSupportedLimits;
   return altered(adapter, {
@@ -94,14 +94,14 @@ function strict(gpu: GPUDevice, limits: GPUSupportedLimits): GPUDevice {
   return gpu;
 }
 
-/** Lets a device run out of memory beyond so many bytes more than it has now; ends it where undone. */
+/** Lets a device run out of memory after `most` bytes more than it has now, until the result is disposed. */
 export function limitMemory(gpu: GPUDevice, most: number): Disposable {
   const scopes: { filter: GPUErrorFilter; full: boolean }[] = [];
   const sizes = new WeakMap<GPUBuffer, number>();
   let used = 0;
   const { createBuffer, pushErrorScope, popErrorScope } = GPUDevice.prototype;
   const { destroy } = GPUBuffer.prototype;
-  // Scopes that are open already; errors before this are none of ours.
+  // Scopes that are open already; earlier errors are not ours.
   const own = { createBuffer, pushErrorScope, popErrorScope };
   own.pushErrorScope = (filter) => {
     scopes.push({ filter, full: false });

@@ -1,6 +1,6 @@
 /**
  * Images that are damaged or lie: the data set's four files, and photographs. Mutants, 42,000 in a
- * soak, are read as what they hold, or refused in words; and bombs are refused before they go off.
+ * soak, are read as what they hold, or are errors with a message; bombs are errors before they go off.
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
@@ -48,7 +48,7 @@ const IDX = first(IMAGES);
 const GZ = { images: await packed(IDX.images), labels: await packed(IDX.labels) };
 type Files = Record<keyof typeof IDX, Bytes>;
 
-/** What two unpacked files say; undefined where they must be refused. */
+/** What two unpacked files say; undefined if they must be an error. */
 function expected({ images, labels }: Files, limit = Infinity): Partial<ImageDataset> | undefined {
   if (images.length < 16 || labels.length < 8) return undefined;
   const count = new DataView(images.buffer).getUint32(4), kept = Math.min(count, limit);

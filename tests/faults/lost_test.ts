@@ -1,5 +1,5 @@
 /**
- * A device that is lost, at any moment: whoever waits for it is told, whoever asks for one gets another,
+ * A device that is lost, at any moment: everything that waits for it gets an error, a new request another,
  * and a run goes on there from its checkpoint to the same bits.
  */
 

@@ -1,5 +1,5 @@
 /**
- * Memory stays what it is: that of buffers to the byte, that of the process but for garbage. In the suite
+ * Memory does not grow: buffers to the byte, the process except for garbage. In the suite
  * for some rounds of a small network; a soak takes 2,000 steps of ResNet-18, and 50 plans.
  */
 
@@ -68,7 +68,7 @@ class Resident {
   }
 }
 
-/** What there is but for the workspace, which is the device's and stays. */
+/** The buffers without the workspace, which is the device's and stays. */
 const beside = (live: LiveBuffers) => live.names.filter((name) => !name.startsWith("workspace"));
 
 Deno.test("a training run takes the same memory in its last step as in its first", async () => {

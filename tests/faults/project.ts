@@ -22,7 +22,7 @@ const MORE = [
   "tests/ops",
 ];
 
-/** `deno.json`, as far as it is about tasks. */
+/** The parts of `deno.json` that are about tasks. */
 export interface Config {
   readonly tasks: Record<string, { command: string }>;
   readonly permissions: Record<string, Permissions>;

@@ -9,7 +9,7 @@ import type { Situation } from "./project.ts";
 export interface Case extends Situation {
   /** What the task says with it; what its whole run does, if it is not said here. */
   readonly with?: RegExp;
-  /** What it says without it; a refusal where it fails. */
+  /** What it says without it; a refusal if it fails. */
   readonly without?: RegExp;
   /** How it ends with it and without it. */
   readonly codes?: readonly [number, number];
@@ -57,7 +57,7 @@ const DOWNLOADS: Readonly<Record<string, Case>> = {
   },
 };
 
-/** The variables that name the folder of caches: each where it is the one. */
+/** The variables that name the folder of caches: each alone. */
 const ELSEWHERE: Readonly<Record<string, Situation>> = {
   XDG_CACHE_HOME: {},
   HOME: { env: { XDG_CACHE_HOME: "" } },

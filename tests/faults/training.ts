@@ -98,7 +98,7 @@ export async function until(seen: () => boolean): Promise<void> {
   }
 }
 
-/** Names in a folder, or none where there is no folder. */
+/** Names in a folder; none if there is no folder. */
 export function namesIn(folder: string): string[] {
   try {
     return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
@@ -109,7 +109,7 @@ export function namesIn(folder: string): string[] {
   }
 }
 
-/** Where a run's folder shows it to be. */
+/** How far a run has come, by its folder. */
 export interface Seen {
   /** Whether it has begun to train. */
   readonly begun: boolean;
@@ -147,7 +147,7 @@ export function look(run: string): Seen {
   };
 }
 
-/** Complete epochs in the latest checkpoint, which must load; 0 where there is none. */
+/** Complete epochs in the latest checkpoint, which must load; 0 if there is none. */
 export async function epochsSaved(run: string): Promise<number> {
   if (look(run).saved === 0) return 0;
   return (await loadCheckpoint(run)).checkpoint.run.history.length;
@@ -168,7 +168,7 @@ const timeless = (json: unknown) =>
       ["seconds", "time", "memory", "imagesPerSecond"].includes(key) ? undefined : value),
   );
 
-/** Asserts that a run stands, after so many epochs, where a `whole` one stood to which nothing happened. */
+/** Asserts that a run has, after `epochs` epochs, the same state as a `whole` one that was not disturbed. */
 export async function assertSameBits(run: string, whole: string, epochs: number): Promise<void> {
   const both = [run, whole].map((path) => `${path}/checkpoints/epoch-${epochs}`);
   for (const file of ["model.safetensors", "optimizer.safetensors"]) {

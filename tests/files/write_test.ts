@@ -1,6 +1,5 @@
 /**
- * Tests that a run's files are written whole or not at all. It refuses to test what a crash of the
- * machine leaves behind.
+ * Tests that a run's files are written whole or not at all. A crash of the machine is not tested.
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";

@@ -1,6 +1,6 @@
 /**
  * Tests of the safetensors reader and writer: what is written is read back, a file made by Python
- * is read, and every way a file can lie is refused. It refuses to test checkpoints' key names.
+ * is read, and every way a file can lie is an error.
  */
 
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";

@@ -1,7 +1,6 @@
 /**
  * Tests of the random numbers: the published known answers, the documented formulas word by word,
- * and enough statistics to catch a wrong formula. It refuses to be a test battery for Philox itself
- * (that is published).
+ * and enough statistics to catch a wrong formula. (Philox itself has published test batteries.)
  */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";

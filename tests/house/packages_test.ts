@@ -49,7 +49,7 @@ const STAND_INS = new URL("scripts/offline/", ROOT);
 const read = (url: URL) => Deno.readTextFile(url);
 const sorted = (names: Iterable<string>) => [...names].sort();
 
-/** The project's own modules and documents, but for those that compare. */
+/** The project's own modules and documents, except those that compare. */
 async function* sources(folder: URL): AsyncGenerator<URL> {
   for await (const { name, isDirectory, isFile } of Deno.readDir(folder)) {
     if (/^\.|^(fixtures|node_modules|offline|packages\w*_test\.ts|runs)$/.test(name)) continue;

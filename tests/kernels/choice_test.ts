@@ -66,7 +66,7 @@ const CONVOLUTIONS: [number[], number[], Two, Two][] = [
   [[2, 8, 13, 14], [68, 8, 3, 3], [2, 2], [1, 1]],
   // Pixels that no window meets.
   [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
-  // So many pixels that the weight gradient is taken in parts.
+  // Enough pixels that the weight gradient is taken in parts.
   [[3, 4, 14, 22], [36, 4, 3, 2], [1, 1], [1, 1]],
 ];
 /** The same for tiles of 2 and 4 of Winograd's; the 64 channels above have tiles of 3. */

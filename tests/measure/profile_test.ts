@@ -131,7 +131,7 @@ Deno.test("the device's clock takes a run as the one pass that it is, and a step
       plan.encode(encoder, { ...options, ...stamps });
     });
   for (const options of [{}, { times: 3 }, { step: 1 }]) {
-    // Undefined where the machine is too busy for the two clocks to agree.
+    // Undefined if the machine is too busy for the two clocks to agree.
     const found = await time(2, options);
     if (found) assert(found.length === 2 && found.every((ms) => ms >= 0), Deno.inspect(found));
   }

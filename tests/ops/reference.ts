@@ -185,7 +185,7 @@ export function argmax(x: Nd): Nd {
   return reshape(found, x.shape.slice(0, -1));
 }
 
-/** 1 at the label along a new last axis, NaN where it is no class. */
+/** 1 at the label along a new last axis, NaN if it is no class. */
 export const oneHot = (labels: Nd, classes: number): Nd =>
   nd(
     [...labels.shape, classes],

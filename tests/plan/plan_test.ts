@@ -379,7 +379,7 @@ Deno.test("an op is its object and never its name", async () => {
   await assertRejects(() => encodeOnnx(new Sum(), { shape: [1, 1, 1] }), OnnxError, "has a add");
 });
 
-Deno.test("a number that changes from call to call compiles nothing anew", async () => {
+Deno.test("a number that changes from call to call compiles nothing again", async () => {
   const x = tensor([1, 2, 3]);
   const made: string[] = [];
   const { gpu } = device, create = gpu.createComputePipeline.bind(gpu);

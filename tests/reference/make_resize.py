@@ -3,10 +3,10 @@
     pip install "pillow<13" numpy
     python make_resize.py        (reads data/fashion-mnist)
 
-It is what torchvision's Resize does to a PIL image of mode "L". It refuses to be clever: each tensor
-is Pillow's output, byte for byte.  Rows are always resampled before columns
-up to Pillow 12; from 13 on, columns come first where (rows lost) > 2 * (columns lost), which differs in a
-last bit here and there.  Square images are the same in all versions.
+It is what torchvision's Resize does to a PIL image of mode "L": each tensor is Pillow's output, byte for
+byte.  Rows are always resampled before columns up to Pillow 12; from 13 on, columns come first where
+(rows lost) > 2 * (columns lost), which differs in a last bit here and there.  Square images are the same in all
+versions.
 
 Keys, all U8 [count, height, width]:
     in_HxW             images: of the test set where 28x28, then random bytes, then a hard edge

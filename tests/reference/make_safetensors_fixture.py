@@ -3,8 +3,8 @@
     pip install safetensors numpy
     python tests/reference/make_safetensors_fixture.py
 
-It holds one tensor of several dtypes, a scalar, an empty tensor and metadata. It refuses to be the
-source of any number a model is tested with: those are the PyTorch fixtures.
+It holds one tensor of several dtypes, a scalar, an empty tensor and metadata. The numbers that models are
+tested with are in the PyTorch fixtures.
 """
 
 from pathlib import Path

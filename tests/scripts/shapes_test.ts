@@ -1,6 +1,6 @@
 /**
  * The notebook's shapes, number by number, inferred and run; the summary; and `deno task shapes` as a
- * user starts it. Refuses to test what the layers compute: that is the golden tests' work.
+ * user starts it. The golden tests look at the values that the layers compute.
  */
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";

@@ -242,7 +242,7 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
     assertEquals(notResumable.code, 1);
     assertStringIncludes(notResumable.err, `error: ${stopped}: there is no such folder`);
 
-    // So many epochs that the signal always comes in time, on any adapter.
+    // Enough epochs that the signal always comes in time, on any adapter.
     const first = await end(
       start("tests/tiny_train.ts", `${TINY} ${RECIPE} --epochs 9000 --out ${stopped}`),
       "SIGINT",

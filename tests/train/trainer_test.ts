@@ -216,7 +216,7 @@ Deno.test("a small net learns real images, and the test accuracy is the notebook
   assertEquals(trainer.net.modules().every((module) => module.training), true);
 });
 
-/** All that a run ends with, but for times. */
+/** The end state of a run, without times. */
 async function outcome(trainer: Trainer): Promise<unknown> {
   const { model, optimizer, run } = await trainer.checkpoint();
   return {

@@ -59,7 +59,7 @@ export interface Answer {
   readonly warmup: number;
   /** Milliseconds of each further step. */
   readonly times: readonly number[];
-  /** Cores kept busy meanwhile; on a software adapter, too few tell of a machine that is shared. */
+  /** Cores kept busy meanwhile; on a software adapter, too few mean that the machine was busy. */
   readonly cores: number;
   /** The process's greatest resident set, in bytes. */
   readonly memory: number;

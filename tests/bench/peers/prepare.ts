@@ -44,7 +44,7 @@ export async function prepare(folder: string, count: number, size: number): Prom
   return what;
 }
 
-/** The first training images of Fashion-MNIST, resized, or noise where it is absent. */
+/** The first training images of Fashion-MNIST, resized, or noise if it is absent. */
 async function images(count: number, size: number) {
   try {
     const { images, labels, height, width } = await loadFashionMnist(DATA, "train", {
