@@ -157,3 +157,49 @@ Deno.test("no sentence stands twice in the documentation", async () => {
     "seven eight: ten";
   assertEquals(sentences(twice), Array(2).fill("one two three four five six seven eight"));
 });
+
+/** The headings of Markdown, as links name them. */
+const anchors = (markdown: string) =>
+  [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")
+  );
+
+/** Links and paths in a page that lead nowhere. */
+async function lost(page: string): Promise<string[]> {
+  const text = await Deno.readTextFile(new URL(page, ROOT));
+  const exists = (path: string, from: URL) =>
+    Deno.stat(new URL(path, from)).then(() => true, () => false);
+  const here = new URL(page, ROOT), faults: string[] = [];
+  for (const [, path, anchor] of text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)) {
+    const target = path === "" ? here : new URL(path!, here);
+    const there = await exists(target.href, here) &&
+      (!anchor || anchors(await Deno.readTextFile(target)).includes(anchor));
+    if (!there) faults.push(`${page}: (${path}${anchor ? `#${anchor}` : ""})`);
+  }
+  for (const [, path] of text.matchAll(/`((?:[\w.-]+\/)+[\w.-]*\.(?:ts|py|sh|md))`/g)) {
+    const places = [ROOT, new URL("lib/", ROOT), here];
+    const found = await Promise.all(places.map((place) => exists(path!, place)));
+    if (!found.includes(true)) faults.push(`${page}: ${path}`);
+  }
+  return faults;
+}
+
+Deno.test("links and paths in the documentation lead somewhere", async () => {
+  const faults: string[] = [];
+  for await (const page of pages()) faults.push(...await lost(page));
+  assertEquals(faults, []);
+});
+
+Deno.test("the commands that the READMEs list are the tasks of deno.json", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const wanted = Object.keys(tasks).filter((name) => !/^(ok|test:.*)$/.test(name)).sort();
+  for (const page of ["README.md", "README.zh.md"]) {
+    const text = await Deno.readTextFile(new URL(page, ROOT));
+    const [, rows] = text.match(/^\| `deno task …`.*\n\|.*\n((?:\|.*\n)*)/m)!;
+    assertEquals(
+      [...rows!.matchAll(/^\| `(\S+)`/gm)].map(([, name]) => name!).sort(),
+      wanted,
+      page,
+    );
+  }
+});
