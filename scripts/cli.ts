@@ -44,7 +44,7 @@ export interface Command<V extends string, S extends string> {
   readonly words?: { readonly min: number; readonly max: number; readonly what: string };
 }
 
-/** The command line's words, checked one by one; undefined where help is wanted. */
+/** The command line's words, checked one by one; undefined if help is wanted. */
 function parse<V extends string, S extends string>(
   args: string[],
   { values = [], switches = [], words }: Command<V, S>,
@@ -84,7 +84,7 @@ function parse<V extends string, S extends string>(
   return { values: given, on: on as Record<S, boolean>, words: rest };
 }
 
-/** A flag's value as the setting of a run that it is; undefined where it was not given. */
+/** A flag's value as the setting of a run that it is; undefined if it was not given. */
 export function setting<K extends "batchSize" | "limit" | "resize" | "testLimit">(
   flag: string,
   word: string | undefined,

@@ -335,7 +335,7 @@ const own = () => Reflect.ownKeys(Object.prototype).length;
 
 /**
  * Has `count` files made and read. `attempt` makes number n from `random` alone, so that seed and
- * number make it again, and returns why it was refused, or undefined where it was read.
+ * number make it again, and returns why it was refused, or undefined if it was read.
  */
 export async function fuzz(
   what: string,

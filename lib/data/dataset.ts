@@ -75,7 +75,7 @@ export function checkDataset(name: string, data: ImageDataset): void {
 }
 
 /**
- * Refuses a label that is no index of a class.
+ * Throws for a label that is no index of a class.
  *
  * @param name the file or the array
  * @throws {DataError} `label-range`
@@ -139,8 +139,8 @@ function checkClasses(op: string, classes: unknown): asserts classes is readonly
  * @returns the data set
  * @throws DataError any that `readIdx` gives; `count-mismatch`; `label-range`. Both sources have
  * been closed then.
- * @throws {ArgumentError} where an argument or option is of another kind
- * @throws RangeError where `limit` is not a positive integer
+ * @throws {ArgumentError} if an argument or option is of another kind
+ * @throws RangeError if `limit` is not a positive integer
  *
  * @example Two images of one pixel
  * ```ts

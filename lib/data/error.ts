@@ -47,7 +47,7 @@ export type DataErrorCode =
   /** No server could be reached. */
   | "unreachable";
 
-/** What a damaged file's message ends with. */
+/** The end of the message about a damaged file. */
 export const FETCH_AGAIN =
   "the file is damaged: get it again (for Fashion-MNIST: `deno task data --verify`)";
 

@@ -79,7 +79,7 @@ export const FASHION_MNIST_FILES: Readonly<
  * @param options `limit`: keep only the first `limit` images
  * @returns images `[count, 28, 28]`, labels `[count]`
  * @throws DataError see {@linkcode readImageDataset}
- * @throws RangeError where `limit` is not a positive integer
+ * @throws RangeError if `limit` is not a positive integer
  *
  * @example One black image of an ankle boot
  * ```ts

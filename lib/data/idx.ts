@@ -106,7 +106,7 @@ export class IdxStream {
    * one is slow, and for all of them use {@linkcode bytes}.
    * @returns a pull-based stream of `size * recordBytes` bytes each, row-major; it fails with a
    * {@linkcode DataError}, see {@linkcode readIdx}
-   * @throws RangeError where `size` is not a positive integer
+   * @throws RangeError if `size` is not a positive integer
    */
   batches(size: number): ByteStream {
     if (!Number.isInteger(size) || size < 1) {
@@ -124,7 +124,7 @@ export class IdxStream {
    * @param limit at most this many records are kept; all of them if left out
    * @returns `[min(limit, count), ...record]` bytes, row-major
    * @throws DataError see {@linkcode readIdx}
-   * @throws RangeError where `limit` is not a positive integer
+   * @throws RangeError if `limit` is not a positive integer
    */
   async bytes(limit: number = this.count): Promise<Uint8Array<ArrayBuffer>> {
     if (!Number.isInteger(limit) || limit < 1) {
@@ -217,7 +217,7 @@ export class IdxStream {
  * @param name the file's name, for errors
  * @param options the dimensions to expect
  * @returns the header, and the payload to be read
- * @throws {ArgumentError} where an argument or option is of another kind; the source stays open
+ * @throws {ArgumentError} if an argument or option is of another kind; the source stays open
  * @throws DataError `not-gzip`, `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, `read-failed`,
  * `wrong-magic`, `unsupported-type`, `wrong-shape`, `too-large`, `header-truncated`; and when the
  * payload is read, the first five, `payload-short`, `payload-long`, `payload-trailing`. The source

@@ -112,7 +112,7 @@ function ownerOf(variable: Variable): Device {
   return device;
 }
 
-/** Throws where another device has a variable's values. */
+/** Throws if another device has a variable's values. */
 function checkOwner(device: Device, variable: Variable): void {
   if (ownerOf(variable) !== device) {
     throw new Error(`${variable} lives on another device; make a new one from its values`);

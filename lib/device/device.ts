@@ -65,7 +65,7 @@ export class Device {
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   /** What was made for the work in hand. */
   #made: Made[] | undefined;
-  /** Those who wait for the device. */
+  /** Rejects each promise that waits for the device. */
   readonly #waiting = new Set<(why: DeviceError) => void>();
   #lost: string | undefined;
 
@@ -157,7 +157,7 @@ export class Device {
     return pipeline;
   }
 
-  /** A buffer; it is destroyed again where the device refuses the work that it is made for. */
+  /** A buffer; it is destroyed again if the device refuses the work that it is made for. */
   createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer {
     if (!this.#made) return this.gpu.createBuffer(descriptor);
     this.gpu.pushErrorScope("out-of-memory");
@@ -210,7 +210,7 @@ export class Device {
     return result;
   }
 
-  /** What `work` comes to. A lost device may never finish it; then this throws. */
+  /** The result of `work`. A lost device may never finish it; then this throws. */
   async settled<T>(what: string, work: () => Promise<T>): Promise<T> {
     this.check();
     const { promise, reject } = Promise.withResolvers<never>();
@@ -346,9 +346,9 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
 
 /**
  * Size of a subgroup, when it is the same for all kernels and numbers its lanes in the order of the
- * threads; and whether shaders say `enable subgroups;`, which WebGPU wants and Deno refuses. Found by
- * running a kernel, since adapters do not tell all of that; where they tell that the size varies from
- * kernel to kernel, as on Intel's, there is none to rely on.
+ * threads; and whether shaders say `enable subgroups;`, which WebGPU wants and Deno rejects. Found by
+ * running a kernel, because adapters do not report all of that. If they report that the size varies
+ * from kernel to kernel, as on Intel's, there is no size to rely on.
  */
 async function findSubgroups(
   gpu: GPUDevice,

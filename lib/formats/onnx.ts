@@ -193,7 +193,7 @@ class Graph {
     this.#names.add(name);
   }
 
-  /** Writes what computes a tensor; the value's name. */
+  /** Writes the nodes that compute a tensor, and returns the value's name. */
   value(tensor: Tensor): string {
     const known = this.#values.get(tensor);
     if (known !== undefined) return known;
@@ -253,7 +253,7 @@ class Graph {
   }
 }
 
-/** What goes with the network into an ONNX file. */
+/** Settings of an ONNX file. */
 export interface OnnxOptions {
   /** Sizes of an image, `[C, H, W]`; the batch may have any. */
   readonly shape: readonly [channels: number, height: number, width: number];
@@ -269,8 +269,8 @@ export interface OnnxOptions {
  * A network in evaluation mode as an ONNX file: input `images` `[N, C, H, W]`, output `logits`, for any
  * batch size N. It has opset 15 and IR version 8 (ONNX 1.10), which onnxruntime reads since 1.10.
  *
- * @throws {ArgumentError} where an argument or option is of another kind.
- * @throws {OnnxError} where an op has no counterpart, naming its layer.
+ * @throws {ArgumentError} if an argument or option is of another kind.
+ * @throws {OnnxError} if an op has no counterpart, naming its layer.
  *
  * @example
  * ```ts

@@ -64,7 +64,7 @@ export interface SafetensorsTensor {
 export interface SafetensorsFile {
   /** By name, in the header's order. */
   tensors: Map<string, SafetensorsTensor>;
-  /** The header's `__metadata__`; empty where it has none. No prototype: any key is only a key. */
+  /** The header's `__metadata__`; empty if it has none. No prototype: any key is only a key. */
   metadata: Record<string, string>;
 }
 

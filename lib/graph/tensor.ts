@@ -109,7 +109,7 @@ export interface Op<A extends Attrs = any> {
   below?(node: Tensor): readonly (number | undefined)[];
   /** Multiply-accumulates that computing the node takes; none when absent. */
   macs?(node: Tensor): number;
-  /** Gradients for the inputs, as graph nodes; null where an input has none. */
+  /** Gradients for the inputs, as graph nodes; null if an input has none. */
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
 
@@ -137,7 +137,7 @@ export function currentScope(): Scope {
 /**
  * Runs `body`, and returns what it returns; the nodes that it builds come from `inner`.
  *
- * @throws {ArgumentError} where `inner` is no scope or `body` no function.
+ * @throws {ArgumentError} if `inner` is no scope or `body` no function.
  */
 export function withScope<T>(inner: Scope, body: () => T): T {
   checkObject("withScope", "inner", inner);

@@ -227,7 +227,7 @@ export function winogradCost(conv: Convolution, m: number): number {
 }
 
 /**
- * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null where it does not apply or pay.
+ * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null if it does not apply or pay.
  * Of the sizes, the one with the fewest multiplications.
  */
 export function chooseWinograd(target: Target, conv: Convolution): number | null {

@@ -77,8 +77,8 @@ export interface Tuning {
 /**
  * Loss and gradients of a classifier, as training computes them: what to tune for it.
  *
- * @throws {ArgumentError} where `net` is no module or `shape` no list.
- * @throws {ShapeError} where the shape does not fit the network, or that gives no logits.
+ * @throws {ArgumentError} if `net` is no module or `shape` no list.
+ * @throws {ShapeError} if the shape does not fit the network, or that gives no logits.
  */
 export function trainingGraph(net: Module, shape: Shape): Tensor[] {
   checkInstance("trainingGraph", "net", net, Module);
@@ -96,8 +96,8 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
  * them. They are worth keeping, for {@link Device.request}. Problems that the budget does not reach
  * are left as they are, to the table that there is, or to the rules.
  *
- * @throws {ArgumentError} where an argument or option is of another kind.
- * @throws {DeviceError} where the device is bound to a choice, or lost.
+ * @throws {ArgumentError} if an argument or option is of another kind.
+ * @throws {DeviceError} if the device is bound to a choice, or lost.
  *
  * @example
  * ```ts

@@ -73,7 +73,7 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
 /**
  * The layers of `net` for an input of `shape`: `[N, C, H, W]` for a convolutional one.
  *
- * @throws {ArgumentError} where `net` is no module or `shape` no list.
+ * @throws {ArgumentError} if `net` is no module or `shape` no list.
  * @throws {ShapeError} when the shape does not fit the network.
  *
  * @example

@@ -186,7 +186,7 @@ function transpose(x: Tensor): Tensor {
  * is a row on the left and a column on the right, whose axis the result then lacks
  * ({@link https://pytorch.org/docs/stable/generated/torch.matmul.html | PyTorch}).
  *
- * @throws {ShapeError} where the shapes do not multiply, or a scalar is given.
+ * @throws {ShapeError} if the shapes do not multiply, or a scalar is given.
  */
 export function matmul(
   a: Tensor,

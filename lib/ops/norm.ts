@@ -151,7 +151,7 @@ const BatchNorm: Op<{ eps: number }> = {
     const rate = div(1, sqrt(add(select(moments, 1), eps)));
     const dots = apply(ChannelDots, [g, centred], { axis: 1 });
     const [sums, scaled] = [select(dots, 0), mul(select(dots, 1), rate)];
-    // g less its mean, less what of it points along x.
+    // g without its mean and without its part along x.
     const scale = mul(gamma!, rate);
     const slope = mul(mul(scale, rate), mul(scaled, -1 / n)), shift = mul(scale, mul(sums, -1 / n));
     const [a, b, c] = [scale, slope, shift].map((vector) => along(x!, 1, vector));
@@ -197,8 +197,8 @@ export function normalize(
 
 /**
  * Batch normalisation by the statistics of the batch itself; x `[N, C, …]`, γ and β `[C]`. The
- * moments, `[2, C]`, come along for the running statistics. One value per channel is refused: it is its
- * own mean, so the result would be β, whatever it is
+ * moments, `[2, C]`, are returned too, for the running statistics. One value per channel is an error: it
+ * is its own mean, so the result would always be β
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
  */
 export function batchNorm(

@@ -276,7 +276,7 @@ const AvgPoolGrad: Op<PoolAttrs & { size: Two }> = {
   ],
 };
 
-/** Window of a pooling op: PyTorch's defaults are a stride of the kernel size and no padding. */
+/** Window of a pooling op. By default, as in PyTorch, the stride is the kernel size, without padding. */
 export interface PoolOptions {
   /** Height and width of the window. */
   readonly kernelSize: Pair;

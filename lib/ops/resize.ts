@@ -38,7 +38,7 @@ export interface ResampleTable {
  * @param inSize pixels along the axis, before
  * @param outSize pixels along the axis, after
  * @returns starts, taps and coefficients
- * @throws RangeError where a size is not a positive integer
+ * @throws RangeError if a size is not a positive integer
  *
  * @example
  * ```ts
@@ -103,7 +103,7 @@ export function resampleTable(inSize: number, outSize: number): ResampleTable {
  * @param width columns, before
  * @param size the shorter side, after
  * @returns `[height, width]`, after
- * @throws RangeError where a size is not a positive integer
+ * @throws RangeError if a size is not a positive integer
  *
  * @example
  * ```ts
@@ -136,7 +136,7 @@ export function resizedShape(
  * @param outHeight rows, after
  * @param outWidth columns, after
  * @returns `[count, outHeight, outWidth]` bytes, row-major; always a copy
- * @throws RangeError where a size is not a positive integer, or `images` has another length
+ * @throws RangeError if a size is not a positive integer, or `images` has another length
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * Views: the same elements under another shape. They cost nothing where the reader can follow
- * strides (elementwise ops, reductions) and one copy where it cannot.
+ * Views: the same elements under another shape. They cost nothing if the reader can follow
+ * strides (elementwise ops, reductions) and one copy if it cannot.
  *
  * @module
  */

@@ -79,7 +79,7 @@ function takesExpressions(node: Tensor): boolean {
   return node.op.expression !== undefined || node.op.reduction !== undefined;
 }
 
-/** What fusion decided. */
+/** The result of fusion. */
 export interface Fusion {
   /** Nodes that get memory, in an order that computes inputs first; leaves of the graph included. */
   readonly stored: readonly Tensor[];

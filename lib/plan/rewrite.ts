@@ -24,7 +24,7 @@ import {
 /** Texts that tell ops and attributes apart, for one rewriting. */
 class Keys {
   readonly #identities = new Map<unknown, number>();
-  /** Of attributes, which never change. */
+  /** Texts of attributes, which never change. */
   readonly #known = new Map<Attrs, string>();
 
   /** A number for an op, a function or an object, which is equal to itself only. */
@@ -62,8 +62,8 @@ class Keys {
 }
 
 /**
- * Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. What replaces a
- * node keeps its scope; of equal nodes, the first one's counts.
+ * Nodes of equal value to `roots`, in their order, in terms of ops that have kernels. A replacement
+ * keeps the scope of its node; equal nodes get the scope of the first one.
  */
 export function rewrite(roots: readonly Tensor[], target: Target): Tensor[] {
   const done = new Map<Tensor, Tensor>();

@@ -83,7 +83,7 @@ const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
 const copyOf = (x: Tensor) => inScope(x.scope, () => apply(Assign, [x], {}));
 
-/** Throws where two updates write the same memory: one of them would be lost. */
+/** Throws if two updates write the same memory: one of them would be lost. */
 function checkTargets(updates: readonly Update[]): void {
   const written = new Set<Variable>();
   for (const target of updates.flatMap(({ targets }) => targets)) {
@@ -139,7 +139,7 @@ export function stepsOf(
         !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
       );
     if (!unsafe) return;
-    // A variable is in memory already: what must be kept of it is a copy.
+    // A variable is in memory already: to keep its value, copy it.
     const x = value.inputs[0]!;
     const kept = inMemory(x) instanceof Variable ? copyOf(x) : x;
     values[i] = copyOf(kept);

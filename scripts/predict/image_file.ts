@@ -186,7 +186,7 @@ function hasEnd(view: DataView<ArrayBuffer>, at: number): boolean {
 /**
  * The bytes of a stream, which must not be more than {@linkcode MAX_IMAGE_BYTES}.
  *
- * @throws {ImageError} where they are, or the stream fails.
+ * @throws {ImageError} if they are, or the stream fails.
  */
 export async function readImageBytes(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,
@@ -209,7 +209,7 @@ export async function readImageBytes(
  *
  * @param bytes the file
  * @param name what error messages call it
- * @throws {ImageError} where it is none of these, too large or damaged
+ * @throws {ImageError} if it is none of these, too large or damaged
  *
  * @example
  * ```ts

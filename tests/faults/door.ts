@@ -1617,7 +1617,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   ]),
 };
 
-/** A tensor as the reference takes it; undefined where its values are not known. Others as they are. */
+/** A tensor as the reference takes it; undefined if its values are not known. Others as they are. */
 export function known(x: unknown): unknown {
   if (!(x instanceof R.Tensor)) return x;
   const data = R.constantData(x);

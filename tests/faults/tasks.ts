@@ -160,7 +160,7 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     },
   },
   doctor: {
-    // That it ends with 0 where there is one, `doctor_test.ts` sees.
+    // That it ends with 0 if there is one, `doctor_test.ts` sees.
     env: NO_ADAPTER,
     code: 1,
     says: /^ok +Deno[^]*^(ok|warning) +JSR +jsr/m,
