@@ -25,13 +25,21 @@ export async function call(
   }
 }
 
+/** How a command is run. */
+interface Situation {
+  readonly input?: Uint8Array;
+  readonly env?: Record<string, string>;
+  readonly cwd?: string;
+}
+
 /** Runs `deno ARGS…` in a process of its own, with `input` as its standard input. */
 export async function deno(
   args: string[],
-  { input = new Uint8Array(), env = {} }: { input?: Uint8Array; env?: Record<string, string> } = {},
+  { input = new Uint8Array(), env = {}, cwd = "." }: Situation = {},
 ): Promise<Ended> {
   const child = new Deno.Command("deno", {
     args,
+    cwd,
     env: { NO_COLOR: "1", ...env },
     stdin: "piped",
     stdout: "piped",

@@ -9,15 +9,13 @@ import {
   Flatten,
   GlobalAvgPool2d,
   Linear,
-  loadFashionMnist,
   MaxPool2d,
-  MODELS,
   ReLU,
   Residual,
   Sequential,
-  trainConfig,
-  Trainer,
 } from "@resnette/resnette";
+import { loadFashionMnist } from "@resnette/resnette/data";
+import { MODELS, trainConfig, Trainer } from "@resnette/resnette/train";
 import { RunDirectory } from "../lib/files/run.ts";
 import { main as evaluate } from "../scripts/eval.ts";
 import { main as exportNet } from "../scripts/export.ts";

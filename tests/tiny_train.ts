@@ -6,10 +6,10 @@ import {
   Flatten,
   GlobalAvgPool2d,
   Linear,
-  MODELS,
   ReLU,
   Sequential,
 } from "@resnette/resnette";
+import { MODELS } from "@resnette/resnette/train";
 import { main } from "../scripts/train.ts";
 
 /** Logits `[N, 10]` of `[N, 1, H, W]`, with everything that a checkpoint has to keep. */

@@ -144,7 +144,7 @@ function checkClasses(op: string, classes: unknown): asserts classes is readonly
  *
  * @example Two images of one pixel
  * ```ts
- * import { readImageDataset } from "@resnette/resnette";
+ * import { readImageDataset } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const gzip = (...bytes: number[]) =>

@@ -56,7 +56,7 @@ export const FETCH_AGAIN =
  *
  * @example
  * ```ts
- * import { DataError } from "@resnette/resnette";
+ * import { DataError } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const error = new DataError("not-gzip", "a.gz", "does not begin as gzip does");

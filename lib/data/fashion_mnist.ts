@@ -83,7 +83,7 @@ export const FASHION_MNIST_FILES: Readonly<
  *
  * @example One black image of an ankle boot
  * ```ts
- * import { readFashionMnist } from "@resnette/resnette";
+ * import { readFashionMnist } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const images = new Uint8Array(16 + 28 * 28), labels = Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 1, 9);

@@ -67,7 +67,7 @@ export function checkSource(
  *
  * @example
  * ```ts
- * import { gunzip } from "@resnette/resnette";
+ * import { gunzip } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const packed = new Blob(["hello"]).stream().pipeThrough(new CompressionStream("gzip"));

@@ -13,7 +13,6 @@
  * @module
  */
 
-import { FixedChunkStream } from "@std/streams/unstable-fixed-chunk-stream";
 import { checkNumber, checkNumbers, checkOptions, shown } from "../check/arguments.ts";
 import { brief } from "../check/brief.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
@@ -44,6 +43,16 @@ export interface IdxOptions {
  * An IDX file whose header has been read and found good. Read its payload once, by one of
  * {@linkcode bytes}, {@linkcode batches} and {@linkcode chunks}, or give it up by
  * {@linkcode cancel}: until then the source stays open.
+ *
+ * @example
+ * ```ts
+ * import { readIdx } from "@resnette/resnette/data";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const bytes = Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9);
+ * const idx = await readIdx(new Blob([bytes]).stream(), "three");
+ * assertEquals([idx.shape, await idx.bytes(2)], [[3], Uint8Array.of(7, 8)]);
+ * ```
  */
 export class IdxStream {
   /** The file's name, for errors. */
@@ -115,7 +124,26 @@ export class IdxStream {
       );
     }
     const bytes = Math.min(size, this.count) * this.recordBytes;
-    return this.chunks().pipeThrough(new FixedChunkStream(bytes)) as ByteStream;
+    let batch = new Uint8Array(bytes), filled = 0;
+    return this.chunks().pipeThrough(
+      new TransformStream({
+        transform(chunk, controller) {
+          for (let at = 0; at < chunk.length;) {
+            const part = chunk.subarray(at, at + bytes - filled);
+            batch.set(part, filled);
+            filled += part.length;
+            at += part.length;
+            if (filled < bytes) return;
+            controller.enqueue(batch);
+            batch = new Uint8Array(bytes);
+            filled = 0;
+          }
+        },
+        flush(controller) {
+          if (filled > 0) controller.enqueue(batch.slice(0, filled));
+        },
+      }),
+    );
   }
 
   /**
@@ -225,7 +253,7 @@ export class IdxStream {
  *
  * @example Two records of three bytes
  * ```ts
- * import { readIdx } from "@resnette/resnette";
+ * import { readIdx } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const file = new Uint8Array([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6]);

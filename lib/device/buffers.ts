@@ -16,7 +16,6 @@ import {
 } from "../check/arguments.ts";
 import { Device } from "./device.ts";
 import {
-  checkDType,
   checkVariables,
   constantData,
   type DType,
@@ -29,14 +28,8 @@ import {
   type VariableStorage,
 } from "../graph/tensor.ts";
 
-/**
- * Bytes of `size` elements, rounded up to whole words.
- *
- * @throws {ArgumentError} if there is no such element type or size.
- */
+/** Bytes of `size` elements, rounded up to whole words. */
 export function bytesOf(dtype: DType, size: number): number {
-  checkDType("bytesOf", dtype);
-  checkNumber("bytesOf", "size", size, { integer: true, min: 0 });
   return dtype === "u8" ? Math.ceil(size / 4) * 4 : size * 4;
 }
 
@@ -168,6 +161,16 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
  *
  * @throws {ArgumentError} if `variable` is no variable, or `values` has other values than numbers.
  * @throws {RangeError} if there are more or fewer values than the variable has elements.
+ *
+ * @example
+ * ```ts
+ * import { readVariables, setVariable, Variable } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const variable = new Variable([2]);
+ * setVariable(variable, [1, 2]);
+ * assertEquals(await readVariables([variable]), [new Float32Array([1, 2])]);
+ * ```
  */
 export function setVariable(
   variable: Variable,
@@ -189,6 +192,17 @@ export function setVariable(
  * freed. The values are lost, and plans that use the variables cannot run any more.
  *
  * @throws {ArgumentError} if one of them is no variable; then nothing is freed.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, freeVariables, Variable } from "@resnette/resnette";
+ * import { assertRejects } from "@std/assert";
+ *
+ * const variable = new Variable([2]);
+ * await evaluate(variable);
+ * freeVariables([variable]);
+ * await assertRejects(() => evaluate(variable), Error, "was freed");
+ * ```
  */
 export function freeVariables(variables: Iterable<Variable>): void {
   checkIterable("freeVariables", "variables", variables, "a list of variables");
@@ -208,6 +222,15 @@ export function freeVariables(variables: Iterable<Variable>): void {
  * Values of variables, in order; one wait for all that are on the device.
  *
  * @throws {ArgumentError} if one of them is no variable.
+ *
+ * @example
+ * ```ts
+ * import { Linear, readVariables } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [weight, bias] = await readVariables(new Linear(3, 2).parameters());
+ * assertEquals([weight!.length, bias!.length], [6, 2]);
+ * ```
  */
 export async function readVariables(
   variables: readonly Variable[],

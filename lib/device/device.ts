@@ -55,7 +55,18 @@ export interface DeviceOptions {
   readonly tuned?: ReadonlyMap<string, string>;
 }
 
-/** A WebGPU device, its facts, and the pipelines compiled for it. */
+/**
+ * A WebGPU device, its facts, and the pipelines compiled for it.
+ *
+ * @example
+ * ```ts
+ * import { add, Device, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using device = await Device.request({ choice: "naive" });
+ * assertEquals(await evaluate(add(tensor([1]), 1), {}, device), new Float32Array([2]));
+ * ```
+ */
 export class Device {
   /** What kernels may rely on. */
   readonly target: Target;
@@ -167,7 +178,10 @@ export class Device {
     return buffer;
   }
 
-  /** Notes what the work in hand has changed: `checked` says whether the device accepts it. */
+  /**
+   * Notes what the work in hand has changed: `checked` says whether the device accepts it.
+   * @internal
+   */
   made(change: Made): void {
     if (this.#made) this.#made.push(change);
     else change.kept?.();
@@ -225,7 +239,11 @@ export class Device {
     }
   }
 
-  /** Resolves when everything that was submitted has run; throws the device's errors. */
+  /**
+   * Resolves when everything that was submitted has run.
+   *
+   * @throws {DeviceError} if the device refused some of it, or was lost.
+   */
   async finished(): Promise<void> {
     await this.settled("run", () => this.gpu.queue.onSubmittedWorkDone());
     await this.checked("run", () => {});
@@ -397,7 +415,20 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
 
 let shared: Promise<Device> | undefined;
 
-/** The device that is used if none is given; requested once, and again after it was lost. */
+/**
+ * The device that is used if none is given; requested once, and again after it was lost.
+ *
+ * @throws {DeviceError} if there is no adapter, or none that can run the kernels.
+ *
+ * @example
+ * ```ts
+ * import { defaultDevice, Plan, tensor } from "@resnette/resnette";
+ * import { assertStrictEquals } from "@std/assert";
+ *
+ * using plan = await Plan.compile({ outputs: [tensor([1])] });
+ * assertStrictEquals(plan.device, await defaultDevice());
+ * ```
+ */
 export function defaultDevice(): Promise<Device> {
   if (!shared) {
     const asked = shared = Device.request();

@@ -9,7 +9,6 @@
  */
 
 import { createHash } from "node:crypto";
-import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import { DataError, FETCH_AGAIN } from "../data/error.ts";
 import { type DataFile, FASHION_MNIST_FILES } from "../data/fashion_mnist.ts";
 import { findFile, isThere, openFile } from "./open.ts";
@@ -140,7 +139,7 @@ export async function ensureFashionMnist(
  * @example
  * ```ts
  * import { verifyFile } from "./download.ts";
- * import { DataError, FASHION_MNIST_FILES } from "@resnette/resnette";
+ * import { DataError, FASHION_MNIST_FILES } from "@resnette/resnette/data";
  * import { assertRejects } from "@std/assert";
  *
  * const { images, labels } = FASHION_MNIST_FILES.test;
@@ -180,7 +179,7 @@ export async function verifyFile(path: string, file: DataFile): Promise<void> {
  * @example
  * ```ts
  * import { copyFile } from "./download.ts";
- * import { FASHION_MNIST_FILES } from "@resnette/resnette";
+ * import { FASHION_MNIST_FILES } from "@resnette/resnette/data";
  * import { assert } from "@std/assert";
  *
  * const { labels } = FASHION_MNIST_FILES.test;
@@ -214,7 +213,7 @@ export async function copyFile(file: DataFile, from: string, dir: string): Promi
  * @example
  * ```ts
  * import { downloadFile } from "./download.ts";
- * import { FASHION_MNIST_FILES } from "@resnette/resnette";
+ * import { FASHION_MNIST_FILES } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const { labels } = FASHION_MNIST_FILES.test;
@@ -305,9 +304,12 @@ async function downloadPart(
       append: resumes,
       truncate: !resumes,
     });
-    const limit = new LimitedBytesTransformStream(most - received, { error: true });
-    for await (const chunk of response.body.pipeThrough(limit)) {
+    for await (const chunk of response.body) {
       rewind();
+      if (received + chunk.length > most) {
+        const what = `the server sends more than the file can be (${most} bytes)`;
+        throw new DataError("bad-response", url, what);
+      }
       // Not `target.writable`: it gathers chunks and loses them when the connection breaks.
       for (let done = 0; done < chunk.length;) done += await target.write(chunk.subarray(done));
       received += chunk.length;
@@ -315,10 +317,6 @@ async function downloadPart(
     }
   } catch (cause) {
     if (cause instanceof DataError) throw cause;
-    if (cause instanceof RangeError) {
-      const what = `the server sends more than the file can be (${most} bytes)`;
-      throw new DataError("bad-response", url, what, { cause });
-    }
     const detail = cause instanceof Error ? cause.message : String(cause);
     throw new DataError("unreachable", url, detail, { cause });
   } finally {

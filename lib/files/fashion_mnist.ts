@@ -30,7 +30,7 @@ import { findFile, openFile } from "./open.ts";
  *
  * @example
  * ```ts
- * import { loadFashionMnist } from "@resnette/resnette";
+ * import { loadFashionMnist } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
  *
  * const test = await loadFashionMnist("data/fashion-mnist", "test", { limit: 100 });

@@ -96,6 +96,13 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
 /**
  * Reads a safetensors file. Nothing is copied: the tensors are views of `bytes`.
  *
+ * @param bytes The whole file.
+ * @param name What error messages call it, such as its path.
+ * @throws {ArgumentError} If `bytes` is no Uint8Array.
+ * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
+ * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
+ *
+ * @example
  * ```ts
  * import { parseSafetensors, serializeSafetensors } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
@@ -106,12 +113,6 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
  * const file = parseSafetensors(bytes, "checkpoint.safetensors");
  * assertEquals(file.tensors.get("fc.bias")?.shape, [2]);
  * ```
- *
- * @param bytes The whole file.
- * @param name What error messages call it, such as its path.
- * @throws {ArgumentError} If `bytes` is no Uint8Array.
- * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
- * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
  */
 export function parseSafetensors(
   bytes: Uint8Array<ArrayBuffer>,
@@ -180,6 +181,12 @@ export function parseSafetensors(
  * The elements of an F32 tensor: a view of its bytes if they are aligned to 4, else a copy
  * (so do not write to it).
  *
+ * @param tensor A tensor of {@linkcode parseSafetensors}.
+ * @param name What the error message calls it.
+ * @throws {ArgumentError} If it is no tensor.
+ * @throws {SafetensorsError} If its dtype is not F32.
+ *
+ * @example
  * ```ts
  * import { asFloat32Array } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
@@ -188,11 +195,6 @@ export function parseSafetensors(
  * const values = asFloat32Array({ dtype: "F32", shape: [1], data });
  * assertEquals(values, new Float32Array([1.5]));
  * ```
- *
- * @param tensor A tensor of {@linkcode parseSafetensors}.
- * @param name What the error message calls it.
- * @throws {ArgumentError} If it is no tensor.
- * @throws {SafetensorsError} If its dtype is not F32.
  */
 export function asFloat32Array(
   tensor: SafetensorsTensor,
@@ -219,6 +221,13 @@ export function asFloat32Array(
  * dtypes with larger elements come first, otherwise in the order given: so every tensor is aligned
  * to its element size, without which PyTorch cannot view it.
  *
+ * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.
+ * @param metadata Strings for the header's `__metadata__`; left out if there are none.
+ * @throws {ArgumentError} If an argument or a part of one is of another kind.
+ * @throws {SafetensorsError} If a name, shape or size is not writable, or if the header would exceed
+ * the format's 100 MB.
+ *
+ * @example
  * ```ts
  * import { serializeSafetensors } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
@@ -229,12 +238,6 @@ export function asFloat32Array(
  * );
  * assertEquals(bytes.length % 4, 0);
  * ```
- *
- * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.
- * @param metadata Strings for the header's `__metadata__`; left out if there are none.
- * @throws {ArgumentError} If an argument or a part of one is of another kind.
- * @throws {SafetensorsError} If a name, shape or size is not writable, or if the header would exceed
- * the format's 100 MB.
  */
 export function serializeSafetensors(
   tensors: Iterable<readonly [string, SafetensorsInput]>,

@@ -12,7 +12,7 @@
  * sequence differs (its CPU generator is a Mersenne Twister).
  */
 
-import { checkInstance, checkNumbers, checkObject, refuse, shown } from "../check/arguments.ts";
+import { checkInstance, checkObject, shown } from "../check/arguments.ts";
 
 const MULTIPLIER_0 = 0xd2511f53;
 const MULTIPLIER_1 = 0xcd9e8d57;
@@ -39,10 +39,11 @@ function multiplyHigh(a: number, b: number): number {
 }
 
 /**
- * Writes `blocks` consecutive blocks of 4 words to the start of `out`. Counter words (c0, c1) are
- * the block number, low word first; (c2, c3) stay. All state lives in locals: nothing is allocated.
+ * Writes `blocks` consecutive blocks of 4 words to the start of `out`: Philox4x32 with 10 rounds.
+ * Counter words (c0, c1) are the block number, low word first; (c2, c3) stay, and so does the key. All
+ * state lives in locals: nothing is allocated.
  */
-function philoxBlocks(
+export function philoxBlocks(
   out: Uint32Array,
   blocks: number,
   key0: number,
@@ -82,39 +83,6 @@ function philoxBlocks(
   }
 }
 
-/** Four 32-bit words: a counter or an output block of {@linkcode philox4x32}. */
-export type Words4 = readonly [number, number, number, number];
-
-/**
- * The bare bijection Philox4x32 with 10 rounds: one block of 4 words from a 128-bit counter and a
- * 64-bit key, all given as 32-bit words. {@linkcode Random} is this function under a running counter.
- *
- * ```ts
- * import { philox4x32 } from "@resnette/resnette";
- * import { assertEquals } from "@std/assert";
- *
- * const words = philox4x32([0, 0, 0, 0], [0, 0]);
- * assertEquals(words[0], 0x6627e8d5);
- * ```
- *
- * @param counter 4 words, of which the low 32 bits count.
- * @param key 2 words, of which the low 32 bits count.
- * @returns 4 words in 0..2^32-1.
- * @throws {ArgumentError} if `counter` is not four integers, or `key` not two.
- */
-export function philox4x32(
-  counter: Words4,
-  key: readonly [number, number],
-): [number, number, number, number] {
-  for (const [name, words, length] of [["counter", counter, 4], ["key", key, 2]] as const) {
-    checkNumbers("philox4x32", name, words, { integer: true });
-    if (words.length !== length) refuse("philox4x32", name, `${length} words`, words);
-  }
-  const out = new Uint32Array(4);
-  philoxBlocks(out, 1, key[0], key[1], ...counter);
-  return [out[0]!, out[1]!, out[2]!, out[3]!];
-}
-
 /** What a {@linkcode Random} is, in a form that JSON keeps exactly. */
 export interface RandomState {
   /** Integer in 0..2^53-1. */
@@ -138,6 +106,7 @@ function checkInteger(what: string, value: number, max: number): void {
  * The words are the 4 words of block 0, then of block 1, …, where block `b` is Philox4x32-10 of the
  * counter (b low, b high, stream, 0) under the key (seed low 32 bits, seed high 21 bits).
  *
+ * @example
  * ```ts
  * import { Random } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";

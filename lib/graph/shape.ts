@@ -16,29 +16,14 @@ export class ShapeError extends Error {
   override name = "ShapeError";
 }
 
-/**
- * Number of elements of `shape` (1 for a scalar).
- *
- * @throws {ArgumentError} if it is no list of sizes.
- */
+/** Number of elements of `shape` (1 for a scalar). */
 export function sizeOf(shape: Shape): number {
-  if (!Array.isArray(shape)) refuse("sizeOf", "shape", "a list", shape);
-  let product = 1;
-  for (const dim of shape as Shape) {
-    if (!Number.isSafeInteger(dim) || dim < 0) refuse("sizeOf", "shape", "a list of sizes", shape);
-    product *= dim;
-  }
-  return product;
+  return shape.reduce((product, dim) => product * dim, 1);
 }
 
-/**
- * `[4, 3, 6, 6]`, as PyTorch prints it; an entry that is no size is shown as it is.
- *
- * @throws {ArgumentError} if it is no list.
- */
+/** `[4, 3, 6, 6]`, as PyTorch prints it; an entry that is no size is shown as it is. */
 export function formatShape(shape: Shape): string {
-  if (!Array.isArray(shape)) refuse("formatShape", "shape", "a list", shape);
-  return `[${Array.from(shape as Shape, shown).join(", ")}]`;
+  return `[${Array.from(shape, shown).join(", ")}]`;
 }
 
 /** Whether two shapes are equal, dimension by dimension. */

@@ -38,7 +38,7 @@ export type DType = "f32" | "u32" | "u8";
 const DTYPES: readonly DType[] = ["f32", "u32", "u8"];
 
 /** Throws unless `dtype`, an argument of `op`, is an element type. */
-export function checkDType(op: string, dtype: unknown): asserts dtype is DType {
+function checkDType(op: string, dtype: unknown): asserts dtype is DType {
   checkChoice(op, "dtype", dtype, DTYPES);
 }
 
@@ -113,9 +113,6 @@ export interface Op<A extends Attrs = any> {
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
 
-/** All {@link Pass}es. */
-const PASSES: readonly Pass[] = ["data", "forward", "backward", "optimizer"];
-
 /** The parts of a training step. */
 export type Pass = "data" | "forward" | "backward" | "optimizer";
 
@@ -134,20 +131,7 @@ export function currentScope(): Scope {
   return scope;
 }
 
-/**
- * Runs `body`, and returns what it returns; the nodes that it builds come from `inner`.
- *
- * @throws {ArgumentError} if `inner` is no scope or `body` no function.
- */
-export function withScope<T>(inner: Scope, body: () => T): T {
-  checkObject("withScope", "inner", inner);
-  checkString("withScope", "inner.layer", inner.layer);
-  checkChoice("withScope", "inner.pass", inner.pass, PASSES);
-  checkFunction("withScope", "body", body);
-  return inScope(inner, body);
-}
-
-/** {@link withScope} without its checks. */
+/** Runs `body`, and returns what it returns; the nodes that it builds come from `inner`. */
 export function inScope<T>(inner: Scope, body: () => T): T {
   const outer = scope;
   scope = inner;
@@ -160,7 +144,18 @@ export function inScope<T>(inner: Scope, body: () => T): T {
 
 let nextId = 0;
 
-/** An immutable node of a computation graph. Make one with an op, {@link tensor} or {@link input}. */
+/**
+ * An immutable node of a computation graph. Make one with an op, {@link tensor} or {@link input}.
+ *
+ * @example
+ * ```ts
+ * import { relu, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = relu(tensor([[1, -2, 3]]));
+ * assertEquals([y.shape, y.size, y.rank, y.dtype], [[1, 3], 3, 2, "f32"]);
+ * ```
+ */
 export class Tensor {
   /** Creation order; an input's id is always smaller than its user's. */
   readonly id: number = nextId++;
@@ -170,7 +165,7 @@ export class Tensor {
   readonly size: number;
   /** Element type. */
   readonly dtype: DType;
-  /** Where it comes from: see {@link withScope}. */
+  /** Where it comes from: see {@link Scope}. */
   readonly scope: Scope = scope;
 
   /** Use an op's function instead. */
@@ -244,6 +239,16 @@ export function checkIndices(op: string, name: string, x: Tensor, limit: number)
  *
  * @throws {ArgumentError} if `op` is no op, `inputs` no list of tensors, or `attrs` no object.
  * @throws {ShapeError} if the op's shape rule throws it, or gives no shape.
+ *
+ * @example
+ * ```ts
+ * import { apply, evaluate, type Op, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const Double: Op = { name: "double", shape: ([x]) => x!.shape, expression: () => "a + a" };
+ * const y = apply(Double, [tensor([1, 2])], {});
+ * assertEquals(await evaluate(y), new Float32Array([2, 4]));
+ * ```
  */
 export function apply<A extends Attrs>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor {
   return new Tensor(op, inputs, attrs);
@@ -360,7 +365,6 @@ function ragged(path: string, what: string, wanted: number | undefined): never {
 
 /** The values of a {@link tensor} leaf, or undefined for any other node. */
 export function constantData(node: Tensor): TensorData | undefined {
-  checkTensor("constantData", "node", node);
   return node.op === ConstantOp ? node.attrs["data"] as TensorData : undefined;
 }
 
@@ -375,6 +379,15 @@ const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
  *
  * @throws {ArgumentError} if `name` is no string, or `dtype` no element type.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, input, mul } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = mul(input("x", [2]), 3);
+ * assertEquals(await evaluate(y, { x: new Float32Array([1, 2]) }), new Float32Array([3, 6]));
+ * ```
  */
 export function input(name: string, shape: Shape, dtype: DType = "f32"): Tensor {
   checkString("input", "name", name);
@@ -384,7 +397,6 @@ export function input(name: string, shape: Shape, dtype: DType = "f32"): Tensor 
 
 /** The name of an {@link input} leaf, or undefined for any other node. */
 export function inputName(node: Tensor): string | undefined {
-  checkTensor("inputName", "node", node);
   return node.op === InputOp ? node.attrs["name"] as string : undefined;
 }
 
@@ -416,11 +428,23 @@ export interface VariableStorage {
 /**
  * A tensor whose values persist between runs: a parameter, a running statistic, optimizer state.
  * f32. Plans read it like any tensor and change it only through their updates.
+ *
+ * @example
+ * ```ts
+ * import { readVariables, Variable } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [values] = await readVariables([new Variable([2], [1, 2])]);
+ * assertEquals(values, new Float32Array([1, 2]));
+ * ```
  */
 export class Variable extends Tensor {
   /** Values, or how to make them, until a device takes them over; absent means zeros. */
   initial: Float32Array<ArrayBuffer> | (() => Float32Array<ArrayBuffer>) | undefined;
-  /** Where the values are once a device holds them. */
+  /**
+   * Where the values are once a device holds them.
+   * @internal
+   */
   storage: VariableStorage | undefined;
   /** The variable that this one is a part of, from element `offset` on; see {@link packVariables}. */
   home: { readonly whole: Variable; readonly offset: number } | undefined;
@@ -511,11 +535,8 @@ const PACK_LIMIT = 2 ** 25;
 /**
  * Lays variables one after the other in as few large ones as possible, so that one kernel can update
  * all of them. Their values move along; they stay usable as before.
- *
- * @throws {ArgumentError} if it is no list of variables.
  */
 export function packVariables(variables: readonly Variable[]): Variable[] {
-  checkVariables("packVariables", "variables", variables);
   const groups: { parts: Variable[]; offsets: number[]; size: number }[] = [];
   for (const variable of variables.map((v) => v.stored?.variable ?? v)) {
     const size = Math.ceil(variable.size / PACK_ALIGNMENT) * PACK_ALIGNMENT;
@@ -578,7 +599,6 @@ export function checkVariables(
  * @throws {ShapeError} if it makes more or fewer values than the variable has elements.
  */
 export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
-  checkInstance("initialValues", "variable", variable, Variable);
   const { initial } = variable;
   if (typeof initial !== "function") return initial ?? new Float32Array(variable.size);
   const values = initial();
@@ -591,6 +611,17 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
  *
  * @throws {ArgumentError} if `target` is no variable, or `value` no tensor.
  * @throws {ShapeError} if their shapes differ.
+ *
+ * @example
+ * ```ts
+ * import { add, assign, Plan, readVariables, Variable } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const count = new Variable([]);
+ * using plan = await Plan.compile({ updates: [assign(count, add(count, 1))] });
+ * plan.run();
+ * assertEquals(await readVariables([count]), [new Float32Array([1])]);
+ * ```
  */
 export function assign(target: Variable, value: Tensor): Update {
   checkInstance("assign", "target", target, Variable);

@@ -55,6 +55,15 @@ const TYPES: readonly Binding["type"][] = ["f32", "vec4f", "u32", "vec4u"];
  * Bindings by name, in the order given; the last one is written.
  *
  * @throws {ArgumentError} for a type that there is not.
+ *
+ * @example
+ * ```ts
+ * import { arrays } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [x, y] = arrays({ x: "f32", y: "f32" });
+ * assertEquals([x!.write, y!.write], [false, true]);
+ * ```
  */
 export function arrays(types: Readonly<Record<string, Binding["type"]>>): Binding[] {
   checkObject("arrays", "types", types);
@@ -202,6 +211,21 @@ const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
  * the number of threads is one of them, `z.count`, so the same WGSL serves any number.
  *
  * @throws {ArgumentError} if an argument has another type, or `threads` is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { apply, arrays, evaluate, type Op, perThread, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const Reverse: Op = {
+ *   name: "reverse",
+ *   shape: ([x]) => x!.shape,
+ *   kernels: ({ size }, target) => [
+ *     perThread(arrays({ x: "f32", y: "f32" }), size, target, `  y[i] = x[${size - 1}u - i];`),
+ *   ],
+ * };
+ * assertEquals(await evaluate(apply(Reverse, [tensor([1, 2])], {})), new Float32Array([2, 1]));
+ * ```
  */
 export function perThread(
   bindings: readonly Binding[],

@@ -82,6 +82,16 @@ async function copies(device: Device): Promise<number> {
  * Measures both rates on a device.
  *
  * @throws {ArgumentError} if `device` is no device.
+ *
+ * @example
+ * ```ts
+ * import { defaultDevice } from "@resnette/resnette";
+ * import { measureCeiling } from "@resnette/resnette/measure";
+ * import { assert } from "@std/assert";
+ *
+ * const { gflops, gbs } = await measureCeiling(await defaultDevice());
+ * assert(gflops > 0 && gbs > 0);
+ * ```
  */
 export async function measureCeiling(device: Device): Promise<Ceiling> {
   checkInstance("measureCeiling", "device", device, Device);

@@ -67,7 +67,8 @@ export interface ProfileOptions extends TimingOptions {
  *
  * @example
  * ```ts
- * import { input, matmul, Plan, profilePlan } from "@resnette/resnette";
+ * import { input, matmul, Plan } from "@resnette/resnette";
+ * import { profilePlan } from "@resnette/resnette/measure";
  * import { assertEquals } from "@std/assert";
  *
  * const x = input("x", [64, 64]);
@@ -159,6 +160,16 @@ function checkSteps(op: string, steps: readonly StepProfile[]): void {
  * Costs summed by what `key` says of a step, in the order in which the keys come up.
  *
  * @throws {ArgumentError} if they are no steps of a {@link Profile}, or `key` is no function.
+ *
+ * @example
+ * ```ts
+ * import { costsBy } from "@resnette/resnette/measure";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const step = { layer: "fc", pass: "forward" as const, shape: [1], flops: 4, bytes: 8 };
+ * const steps = [1, 2].map((milliseconds) => ({ ...step, name: "matmul", milliseconds }));
+ * assertEquals(costsBy(steps, ({ layer }) => layer).get("fc")!.milliseconds, 3);
+ * ```
  */
 export function costsBy(
   steps: readonly StepProfile[],
@@ -183,6 +194,16 @@ export function costsBy(
  * or {@link https://ui.perfetto.dev | Perfetto}.
  *
  * @throws {ArgumentError} if they are no steps of a {@link Profile}.
+ *
+ * @example
+ * ```ts
+ * import { chromeTrace } from "@resnette/resnette/measure";
+ * import { assert } from "@std/assert";
+ *
+ * const step = { layer: "fc", pass: "forward" as const, shape: [1], flops: 4, bytes: 8 };
+ * const { traceEvents } = chromeTrace([{ ...step, name: "matmul", milliseconds: 1 }]);
+ * assert(JSON.stringify(traceEvents).includes("matmul"));
+ * ```
  */
 export function chromeTrace(steps: readonly StepProfile[]): { traceEvents: readonly unknown[] } {
   checkSteps("chromeTrace", steps);

@@ -79,6 +79,16 @@ export interface Tuning {
  *
  * @throws {ArgumentError} if `net` is no module or `shape` no list.
  * @throws {ShapeError} if the shape does not fit the network, or that gives no logits.
+ *
+ * @example
+ * ```ts
+ * import { Linear } from "@resnette/resnette";
+ * import { trainingGraph } from "@resnette/resnette/measure";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [loss, dw, db] = trainingGraph(new Linear(8, 2), [4, 8]);
+ * assertEquals([loss!.shape, dw!.shape, db!.shape], [[], [2, 8], [2]]);
+ * ```
  */
 export function trainingGraph(net: Module, shape: Shape): Tensor[] {
   checkInstance("trainingGraph", "net", net, Module);
@@ -101,7 +111,8 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
  *
  * @example
  * ```ts
- * import { Device, input, matmul, tune } from "@resnette/resnette";
+ * import { Device, input, matmul } from "@resnette/resnette";
+ * import { tune } from "@resnette/resnette/measure";
  * import { assert } from "@std/assert";
  *
  * using device = await Device.request();

@@ -18,6 +18,17 @@ let generator = new Random(0);
  * Seeds the generator that layers draw their weights from; until then the seed is 0.
  *
  * @throws {ArgumentError} if the seed is no integer in 0..2^53-1.
+ *
+ * @example
+ * ```ts
+ * import { Linear, manualSeed } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * manualSeed(7);
+ * const first = await new Linear(3, 2).stateDict();
+ * manualSeed(7);
+ * assertEquals(await new Linear(3, 2).stateDict(), first);
+ * ```
  */
 export function manualSeed(seed: number): void {
   checkNumber("manualSeed", "seed", seed, { integer: true, min: 0 });
@@ -30,6 +41,15 @@ export function manualSeed(seed: number): void {
  *
  * @throws {ArgumentError} if `fanIn` is less than 1.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { readVariables, uniformParameter } from "@resnette/resnette";
+ * import { assert } from "@std/assert";
+ *
+ * const [values] = await readVariables([uniformParameter([5, 4], 4)]);
+ * assert(values!.every((x) => Math.abs(x) <= 1 / 2));
+ * ```
  */
 export function uniformParameter(shape: Shape, fanIn: number): Parameter {
   checkVariable("uniformParameter", shape);
@@ -48,6 +68,14 @@ export function uniformParameter(shape: Shape, fanIn: number): Parameter {
  *
  * @throws {ArgumentError} if the value is not finite.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { constantParameter, readVariables } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await readVariables([constantParameter([2], 1)]), [new Float32Array([1, 1])]);
+ * ```
  */
 export function constantParameter(shape: Shape, value: number): Parameter {
   checkVariable("constantParameter", shape);

@@ -39,7 +39,18 @@ export interface Conv2dOptions {
   readonly bias?: boolean;
 }
 
-/** Convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Conv2d.html | PyTorch}). */
+/**
+ * Convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Conv2d.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { Conv2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const layer = new Conv2d(3, 8, { kernelSize: 3, stride: 2, padding: 1 });
+ * assertEquals(layer.call(input("x", [4, 3, 32, 32])).shape, [4, 8, 16, 16]);
+ * ```
+ */
 export class Conv2d extends Module {
   /** `[outChannels, inChannels, R, S]`. */
   readonly weight: Parameter;
@@ -93,7 +104,20 @@ export interface BatchNorm2dOptions {
   readonly momentum?: number;
 }
 
-/** Batch normalisation over N, H, W ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}). */
+/**
+ * Batch normalisation over N, H, W ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { BatchNorm2d, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const layer = new BatchNorm2d(1, { eps: 0 });
+ * const x = tensor([1, 3], [2, 1, 1, 1]);
+ * assertEquals(await evaluate(layer.call(x)), new Float32Array([-1, 1]));
+ * assertEquals(await evaluate(layer.eval().call(x)), new Float32Array([1, 3]));
+ * ```
+ */
 export class BatchNorm2d extends Module {
   /** Scale γ, `[numFeatures]`. */
   readonly weight: Parameter;
@@ -162,7 +186,17 @@ export interface LinearOptions {
   readonly bias?: boolean;
 }
 
-/** Fully connected, `[N, inFeatures]` → `[N, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}). */
+/**
+ * Fully connected, `[N, inFeatures]` → `[N, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { input, Linear } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(new Linear(512, 10).call(input("x", [4, 512])).shape, [4, 10]);
+ * ```
+ */
 export class Linear extends Module {
   /** `[outFeatures, inFeatures]`. */
   readonly weight: Parameter;
@@ -196,7 +230,17 @@ export class Linear extends Module {
   }
 }
 
-/** `max(x, 0)`. */
+/**
+ * `max(x, 0)` ({@link https://pytorch.org/docs/stable/generated/torch.nn.ReLU.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, ReLU, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(new ReLU().call(tensor([-1, 2]))), new Float32Array([0, 2]));
+ * ```
+ */
 export class ReLU extends Module {
   /** Elementwise; any shape. */
   override forward(x: Tensor): Tensor {
@@ -204,9 +248,24 @@ export class ReLU extends Module {
   }
 }
 
-/** Largest value of each window ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}). */
+/**
+ * Largest value of each window ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { input, MaxPool2d } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const layer = new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 });
+ * assertEquals(layer.call(input("x", [4, 8, 32, 32])).shape, [4, 8, 16, 16]);
+ * ```
+ */
 export class MaxPool2d extends Module {
-  /** A window of `kernelSize`, moved by `stride` over the padded input. */
+  /**
+   * A window of `kernelSize`, moved by `stride` over the padded input.
+   *
+   * @throws {ShapeError} if the window is none.
+   */
   constructor(readonly options: PoolOptions) {
     super();
     checkPool("MaxPool2d", options);
@@ -218,7 +277,17 @@ export class MaxPool2d extends Module {
   }
 }
 
-/** Mean over all pixels: the notebook's layer of that name. */
+/**
+ * Mean over all pixels: the notebook's layer of that name.
+ *
+ * @example
+ * ```ts
+ * import { GlobalAvgPool2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(new GlobalAvgPool2d().call(input("x", [4, 8, 7, 7])).shape, [4, 8, 1, 1]);
+ * ```
+ */
 export class GlobalAvgPool2d extends Module {
   /** `[N, C, H, W]` → `[N, C, 1, 1]`. */
   override forward(x: Tensor): Tensor {
@@ -226,7 +295,17 @@ export class GlobalAvgPool2d extends Module {
   }
 }
 
-/** All but the first dimension in one. */
+/**
+ * All but the first dimension in one ({@link https://pytorch.org/docs/stable/generated/torch.nn.Flatten.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { Flatten, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(new Flatten().call(input("x", [4, 8, 1, 1])).shape, [4, 8]);
+ * ```
+ */
 export class Flatten extends Module {
   /** `[N, …]` → `[N, rest]`. */
   override forward(x: Tensor): Tensor {
@@ -234,7 +313,20 @@ export class Flatten extends Module {
   }
 }
 
-/** Layers one after the other; children are named `0`, `1`, … or as {@link Sequential.add} says. */
+/**
+ * Layers one after the other ({@link https://pytorch.org/docs/stable/generated/torch.nn.Sequential.html | PyTorch}); children are named `0`,
+ * `1`, … or as {@link Sequential.add} says.
+ *
+ * @example
+ * ```ts
+ * import { Flatten, input, Linear, Sequential } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const net = new Sequential(new Flatten(), new Linear(784, 10));
+ * assertEquals(net.call(input("x", [4, 1, 28, 28])).shape, [4, 10]);
+ * assertEquals([...(await net.stateDict()).keys()], ["1.weight", "1.bias"]);
+ * ```
+ */
 export class Sequential extends Module {
   readonly #children = new Map<string, Module>();
 
@@ -244,7 +336,11 @@ export class Sequential extends Module {
     layers.forEach((layer) => this.add(layer));
   }
 
-  /** Appends a layer, named by its position by default (PyTorch's `add_module`). */
+  /**
+   * Appends a layer, named by its position by default (PyTorch's `add_module`).
+   *
+   * @throws {ArgumentError} if it is no module, or the name is taken or has a dot.
+   */
   add(layer: Module, name: string = String(this.#children.size)): this {
     checkString("Sequential", "a layer's name", name);
     checkInstance("Sequential", `layer ${name}`, layer, Module);

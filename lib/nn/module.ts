@@ -29,7 +29,23 @@ import {
   Variable,
 } from "../graph/tensor.ts";
 
-/** A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained. */
+/**
+ * A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained.
+ *
+ * @example
+ * ```ts
+ * import { Module, mul, Parameter, type Tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class Scale extends Module {
+ *   readonly factor = new Parameter([], [2]);
+ *   override forward(x: Tensor): Tensor {
+ *     return mul(x, this.factor);
+ *   }
+ * }
+ * assertEquals([...(await new Scale().stateDict()).keys()], ["factor"]);
+ * ```
+ */
 export class Parameter extends Variable {}
 
 /** Named values of a module's parameters and buffers. */
@@ -70,6 +86,16 @@ export function collectUpdates<T>(body: () => T): { result: T; updates: Update[]
  * Notes an update for the enclosing {@link collectUpdates}; outside of one, nothing happens.
  *
  * @throws {ArgumentError} if it is no update.
+ *
+ * @example
+ * ```ts
+ * import { add, assign, collectUpdates, noteUpdate, Variable } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const calls = new Variable([]);
+ * const { updates } = collectUpdates(() => noteUpdate(assign(calls, add(calls, 1))));
+ * assertEquals(updates[0]!.targets, [calls]);
+ * ```
  */
 export function noteUpdate(update: Update): void {
   checkUpdate("noteUpdate", "update", update);
@@ -107,7 +133,6 @@ let caller: Module | undefined;
 
 /** Runs `body` and returns what it returns together with the module calls that it made. */
 export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[] } {
-  checkFunction("collectCalls", "body", body);
   const outer = calling;
   const calls: ModuleCall[] = calling = [];
   try {
@@ -120,12 +145,33 @@ export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[]
 /** `runningMean` as `running_mean`: PyTorch's spelling. */
 const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
-/** Base of all layers and models ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}). */
+/**
+ * Base of all layers and models ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { input, Linear, Module, relu, type Tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class Net extends Module {
+ *   readonly hidden = new Linear(784, 64);
+ *   readonly out = new Linear(64, 10);
+ *   override forward(x: Tensor): Tensor {
+ *     return this.out.call(relu(this.hidden.call(x)));
+ *   }
+ * }
+ * assertEquals(new Net().call(input("x", [4, 784])).shape, [4, 10]);
+ * ```
+ */
 export abstract class Module {
   /** Whether batch norm uses the batch's statistics (true) or the running ones. */
   training = true;
 
-  /** The output for `x`, as a graph node; shapes are checked here, without a device. */
+  /**
+   * The output for `x`, as a graph node; shapes are checked here, without a device.
+   *
+   * @throws {ShapeError} if `x` does not fit.
+   */
   abstract forward(x: Tensor): Tensor;
 
   /**
@@ -240,7 +286,11 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Values of all parameters and buffers by key, read from the device if they are there. */
+  /**
+   * Values of all parameters and buffers by key, read from the device if they are there.
+   *
+   * @throws {DeviceError} if the device that holds them was lost.
+   */
   async stateDict(): Promise<StateDict> {
     const entries = this.namedVariables();
     const values = await readVariables(entries.map(([, variable]) => variable));
@@ -253,6 +303,8 @@ export abstract class Module {
    * Takes over values by key, row-major; lists of numbers serve too. Strict by default: every key must
    * be there and no other. All is checked first: where anything does not fit, nothing is changed and
    * the error lists what is wrong. If a parameter has two names, the values of the last one count.
+   *
+   * @throws {ArgumentError} if keys or shapes do not fit; the message lists them.
    */
   loadStateDict(
     state: ReadonlyMap<
@@ -364,7 +416,11 @@ export class ModuleList extends Module {
     for (const module of modules) this.append(module);
   }
 
-  /** Adds a module at the end. */
+  /**
+   * Adds a module at the end.
+   *
+   * @throws {ArgumentError} if it is no module.
+   */
   append(module: Module): this {
     checkInstance("ModuleList", `module ${this.length}`, module, Module);
     this.#members.push(module);

@@ -28,7 +28,34 @@ import {
 const INPUT = "optimizer";
 const SCOPE: Scope = { layer: "", pass: "optimizer" };
 
-/** Base of the optimizers. */
+/**
+ * Base of the optimizers. One of them has state by PyTorch's names, the numbers of a step, and a rule
+ * in WGSL: of a parameter `p` with gradient `g0`, numbers `h` and state `s0`, `s1`, ….
+ *
+ * @example
+ * ```ts
+ * import { Optimizer, Plan, readVariables, tensor, Variable } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * class SignDescent extends Optimizer {
+ *   constructor(parameters: readonly Variable[], lr: number) {
+ *     super(parameters, lr, []);
+ *   }
+ *   protected override numbers(): number[] {
+ *     return [this.lr];
+ *   }
+ *   protected override rule(): string {
+ *     return "  p = p - h[0] * sign(g0);";
+ *   }
+ * }
+ * const w = new Variable([1], [1]);
+ * const optimizer = new SignDescent([w], 0.5);
+ * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
+ * plan.run(optimizer.nextStep());
+ * const [values] = await readVariables([w]);
+ * assertAlmostEquals(values![0]!, 0.5, 1e-6);
+ * ```
+ */
 export abstract class Optimizer {
   /** Learning rate; may be changed between steps. */
   lr: number;
@@ -157,7 +184,22 @@ export interface AdamOptions {
 /** The keys of {@link AdamOptions}. */
 const ADAM_OPTIONS: readonly (keyof AdamOptions)[] = ["lr", "betas", "eps", "weightDecay"];
 
-/** Adam (Kingma & Ba 2014; {@link https://pytorch.org/docs/stable/generated/torch.optim.Adam.html | PyTorch}). */
+/**
+ * Adam (Kingma & Ba 2014; {@link https://pytorch.org/docs/stable/generated/torch.optim.Adam.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { Adam, Plan, readVariables, tensor, Variable } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const w = new Variable([1], [1]);
+ * const optimizer = new Adam([w], { lr: 0.1 });
+ * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
+ * plan.run(optimizer.nextStep());
+ * const [values] = await readVariables([w]);
+ * assertAlmostEquals(values![0]!, 0.9, 1e-6);
+ * ```
+ */
 export class Adam extends Optimizer {
   /** Decay of the running mean and square of the gradients. */
   readonly betas: readonly [number, number];
@@ -166,7 +208,11 @@ export class Adam extends Optimizer {
   /** L2 penalty, or in AdamW decoupled decay. */
   readonly weightDecay: number;
 
-  /** An optimizer for `parameters`. */
+  /**
+   * An optimizer for `parameters`.
+   *
+   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   */
   constructor(
     parameters: readonly Variable[],
     options: AdamOptions = {},
@@ -206,9 +252,28 @@ export class Adam extends Optimizer {
   }
 }
 
-/** Adam with decoupled weight decay (Loshchilov & Hutter 2017; {@link https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html | PyTorch}). */
+/**
+ * Adam with decoupled weight decay (Loshchilov & Hutter 2017; {@link https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { AdamW, Plan, readVariables, tensor, Variable } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const w = new Variable([1], [1]);
+ * const optimizer = new AdamW([w], { lr: 0.1, weightDecay: 1 });
+ * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
+ * plan.run(optimizer.nextStep());
+ * const [values] = await readVariables([w]);
+ * assertAlmostEquals(values![0]!, 0.8, 1e-6);
+ * ```
+ */
 export class AdamW extends Adam {
-  /** An optimizer for `parameters`; the weight decay is 0.01 by default. */
+  /**
+   * An optimizer for `parameters`; the weight decay is 0.01 by default.
+   *
+   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   */
   constructor(parameters: readonly Variable[], options: AdamOptions = {}) {
     checkOptions("AdamW", options, ADAM_OPTIONS);
     super(parameters, { weightDecay: 0.01, ...options });
@@ -231,14 +296,33 @@ export interface SGDOptions {
   readonly weightDecay?: number;
 }
 
-/** Gradient descent with momentum ({@link https://pytorch.org/docs/stable/generated/torch.optim.SGD.html | PyTorch}). */
+/**
+ * Gradient descent with momentum ({@link https://pytorch.org/docs/stable/generated/torch.optim.SGD.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { Plan, readVariables, SGD, tensor, Variable } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const w = new Variable([1], [1]);
+ * const optimizer = new SGD([w], { lr: 0.01 });
+ * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
+ * plan.run(optimizer.nextStep());
+ * const [values] = await readVariables([w]);
+ * assertAlmostEquals(values![0]!, 0.9, 1e-6);
+ * ```
+ */
 export class SGD extends Optimizer {
   /** Share of the last step in the next. */
   readonly momentum: number;
   /** L2 penalty. */
   readonly weightDecay: number;
 
-  /** An optimizer for `parameters`. */
+  /**
+   * An optimizer for `parameters`.
+   *
+   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   */
   constructor(
     parameters: readonly Variable[],
     options: SGDOptions = {},

@@ -173,6 +173,16 @@ export class Bottleneck extends Module {
 /**
  * `numResiduals` residual blocks of a kind; the first halves the size and changes the number of
  * channels, except in the network's first block, which keeps the size and, of {@link Residual}s, both.
+ *
+ * @throws {ArgumentError} if a number is no count, or the kind does not fit the channels.
+ *
+ * @example
+ * ```ts
+ * import { input, resnetBlock } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(resnetBlock(64, 128, 2).call(input("x", [4, 64, 56, 56])).shape, [4, 128, 28, 28]);
+ * ```
  */
 export function resnetBlock(
   inChannels: number,
@@ -260,6 +270,17 @@ function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Seque
 /**
  * ResNet-18, `[N, inChannels, H, W]` → logits `[N, numClasses]`; children and state-dict keys are the
  * notebook's. With one channel and ten classes: 11,178,378 parameters.
+ *
+ * @throws {ArgumentError} if an option is unknown or no count.
+ *
+ * @example
+ * ```ts
+ * import { resnet18, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { shape, parameters } = summarize(resnet18(), [1, 1, 96, 96]);
+ * assertEquals([shape, parameters], [[1, 10], 11_178_378]);
+ * ```
  */
 export function resnet18(options?: ResNetOptions): Sequential {
   return resnet(18, options);

@@ -155,6 +155,15 @@ function checkSummary(name: string, summary: LayerSummary): void {
  * A summary as a table, layers indented below the module that calls them, totals last.
  *
  * @throws {ArgumentError} if it is no summary.
+ *
+ * @example
+ * ```ts
+ * import { formatSummary, Linear, Sequential, summarize } from "@resnette/resnette";
+ * import { assertStringIncludes } from "@std/assert";
+ *
+ * const table = formatSummary(summarize(new Sequential(new Linear(784, 10)), [1, 784]));
+ * assertStringIncludes(table, "7,850");
+ * ```
  */
 export function formatSummary(summary: LayerSummary): string {
   checkSummary("summary", summary);

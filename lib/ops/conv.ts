@@ -348,6 +348,8 @@ export const CONV_WEIGHT_ORDER: readonly number[] = [2, 3, 1, 0];
  * 2-D convolution: x `[N, C, H, W]`, weight `[O, C, R, S]`, bias `[O]` → `[N, O, P, Q]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html | PyTorch}).
  *
+ * @throws {ShapeError} if the shapes, or the window and the image, do not fit together.
+ *
  * @example
  * ```ts
  * import { conv2d, input } from "@resnette/resnette";

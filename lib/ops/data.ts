@@ -57,6 +57,16 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
  *
  * @throws {ArgumentError} for an index of no record; one that only the device knows
  * gives NaN, or 2³² - 1.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, gather, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const records = tensor(new Uint8Array([10, 11, 20, 21]), [2, 2]);
+ * const y = gather(records, tensor(new Uint32Array([1])));
+ * assertEquals(await evaluate(y), new Float32Array([20, 21]));
+ * ```
  */
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
   checkTensor("gather", "records", records, "u8");
@@ -95,6 +105,18 @@ const CropFlip: Op<{ padding: number }> = {
  * to 2·padding, and whether its columns are then reversed. No gradient. It is what torchvision's
  * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.RandomCrop.html | RandomCrop}`(H, padding)`
  * and `RandomHorizontalFlip` do once they have drawn.
+ *
+ * @throws {ShapeError} if the shapes do not fit together.
+ *
+ * @example
+ * ```ts
+ * import { cropFlip, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const x = tensor([1, 2, 3, 4], [1, 1, 2, 2]);
+ * const y = cropFlip(x, tensor(new Uint32Array([1, 1, 1]), [1, 3]), 1);
+ * assertEquals(await evaluate(y), new Float32Array([2, 1, 4, 3]));
+ * ```
  */
 export function cropFlip(x: Tensor, draws: Tensor, padding: number): Tensor {
   checkTensor("cropFlip", "x", x, "f32");
@@ -161,6 +183,17 @@ function table(inSize: number, outSize: number): { taps: number; rows: Tensor } 
  * Bilinear resize of integer-valued images 0 to 255, `[N, C, H, W]` → `[N, C, …size]`, bit for bit
  * what PIL, and so torchvision's `Resize`, makes of 8-bit images; no gradient
  * ({@link https://pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html | torchvision}).
+ *
+ * @throws {ShapeError} if `x` does not have 4 dimensions, or `size` is no size.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, resizeBilinear, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = resizeBilinear(tensor([0, 100, 0, 100], [1, 1, 2, 2]), [1, 2]);
+ * assertEquals(await evaluate(y), new Float32Array([0, 100]));
+ * ```
  */
 export function resizeBilinear(x: Tensor, size: Pair): Tensor {
   checkTensor("resizeBilinear", "x", x, "f32");

@@ -39,47 +39,145 @@ const Where = elementwise(
   (g, _, [a]) => [null, where(a!, g, 0), where(a!, 0, g)],
 );
 
-/** `a + b`, elementwise with broadcasting. */
+/**
+ * `a + b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * ({@link https://pytorch.org/docs/stable/generated/torch.add.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { add, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = add(tensor([[1, 2], [3, 4]]), tensor([10, 20]));
+ * assertEquals(await evaluate(y), new Float32Array([11, 22, 13, 24]));
+ * ```
+ */
 export function add(a: Operand, b: Operand): Tensor {
   return binary(Add, a, b);
 }
 
-/** `a - b`, elementwise with broadcasting. */
+/**
+ * `a - b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * ({@link https://pytorch.org/docs/stable/generated/torch.sub.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, sub, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(sub(10, tensor([1, 2]))), new Float32Array([9, 8]));
+ * ```
+ */
 export function sub(a: Operand, b: Operand): Tensor {
   return binary(Sub, a, b);
 }
 
-/** `a * b`, elementwise with broadcasting. */
+/**
+ * `a * b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * ({@link https://pytorch.org/docs/stable/generated/torch.mul.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, mul, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(mul(tensor([1, 2]), 3)), new Float32Array([3, 6]));
+ * ```
+ */
 export function mul(a: Operand, b: Operand): Tensor {
   return binary(Mul, a, b);
 }
 
-/** `a / b`, elementwise with broadcasting. */
+/**
+ * `a / b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * ({@link https://pytorch.org/docs/stable/generated/torch.div.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { div, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(div(tensor([1, 2]), 4)), new Float32Array([0.25, 0.5]));
+ * ```
+ */
 export function div(a: Operand, b: Operand): Tensor {
   return binary(Div, a, b);
 }
 
-/** `-x`, elementwise; any shape. */
+/**
+ * `-x`, elementwise; any shape ({@link https://pytorch.org/docs/stable/generated/torch.neg.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, neg, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(neg(tensor([1, -2]))), new Float32Array([-1, 2]));
+ * ```
+ */
 export function neg(x: Tensor): Tensor {
   return unary(Neg, x);
 }
 
-/** `e^x`, elementwise; any shape. */
+/**
+ * `e^x`, elementwise; any shape ({@link https://pytorch.org/docs/stable/generated/torch.exp.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, exp, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(exp(tensor([1])));
+ * assertAlmostEquals(y!, Math.E, 1e-5);
+ * ```
+ */
 export function exp(x: Tensor): Tensor {
   return unary(Exp, x);
 }
 
-/** Natural logarithm, elementwise; any shape. */
+/**
+ * Natural logarithm, elementwise; any shape ({@link https://pytorch.org/docs/stable/generated/torch.log.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, log, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(log(tensor([2])));
+ * assertAlmostEquals(y!, Math.LN2, 1e-5);
+ * ```
+ */
 export function log(x: Tensor): Tensor {
   return unary(Log, x);
 }
 
-/** Square root, elementwise; any shape. */
+/**
+ * Square root, elementwise; any shape ({@link https://pytorch.org/docs/stable/generated/torch.sqrt.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, sqrt, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(sqrt(tensor([2])));
+ * assertAlmostEquals(y!, Math.SQRT2, 1e-5);
+ * ```
+ */
 export function sqrt(x: Tensor): Tensor {
   return unary(Sqrt, x);
 }
 
-/** `x²`, elementwise; any shape. */
+/**
+ * `x²`, elementwise; any shape ({@link https://pytorch.org/docs/stable/generated/torch.square.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, square, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(square(tensor([1, -3]))), new Float32Array([1, 9]));
+ * ```
+ */
 export function square(x: Tensor): Tensor {
   return unary(Square, x);
 }
@@ -101,12 +199,36 @@ export function relu(x: Tensor): Tensor {
   return unary(Relu, x);
 }
 
-/** 1 where `x` is finite, 0 where it is infinite or NaN; no gradient. */
+/**
+ * 1 where `x` is finite, 0 where it is infinite or NaN, elementwise; any shape. No gradient
+ * ({@link https://pytorch.org/docs/stable/generated/torch.isfinite.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, isFinite, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = isFinite(tensor([1, Infinity, NaN]));
+ * assertEquals(await evaluate(y), new Float32Array([1, 0, 0]));
+ * ```
+ */
 export function isFinite(x: Tensor): Tensor {
   return unary(IsFinite, x);
 }
 
-/** `yes` where `condition` is not 0, else `no`; broadcasts. No gradient for the condition. */
+/**
+ * `yes` where `condition` is not 0, else `no`; throws a {@link ShapeError} unless the shapes broadcast. No gradient
+ * for the condition ({@link https://pytorch.org/docs/stable/generated/torch.where.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, tensor, where } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = where(tensor([1, 0]), tensor([5, 6]), -1);
+ * assertEquals(await evaluate(y), new Float32Array([5, -1]));
+ * ```
+ */
 export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
   checkTensor("where", "condition", condition, "f32");
   return apply(Where, [condition, lift("where", "yes", yes), lift("where", "no", no)], {});

@@ -30,6 +30,8 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
  * scalar ({@link https://pytorch.org/docs/stable/generated/torch.autograd.grad.html | PyTorch}).
  * A gradient's nodes come from the layer of the op that they belong to.
  *
+ * @throws {ShapeError} if `y` is no scalar and there is no seed of its shape.
+ *
  * @example
  * ```ts
  * import { evaluate, grad, square, sum, tensor } from "@resnette/resnette";

@@ -46,12 +46,39 @@ function logSoftmaxOf(op: string, x: Tensor): Tensor {
   return apply(LogSoftmax, [x], {});
 }
 
-/** `log(softmax(x))` over the last axis; does not overflow. */
+/**
+ * `log(softmax(x))` over the last axis; does not overflow
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html | PyTorch}).
+ *
+ * @throws {ShapeError} for a scalar.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, logSoftmax, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(logSoftmax(tensor([1000, 1000])));
+ * assertAlmostEquals(y!, -Math.LN2, 1e-5);
+ * ```
+ */
 export function logSoftmax(x: Tensor): Tensor {
   return logSoftmaxOf("logSoftmax", x);
 }
 
-/** Probabilities over the last axis. */
+/**
+ * Probabilities over the last axis ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html | PyTorch}).
+ *
+ * @throws {ShapeError} for a scalar.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, softmax, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(softmax(tensor([0, 0, 0, 0])));
+ * assertAlmostEquals(y!, 0.25, 1e-6);
+ * ```
+ */
 export function softmax(x: Tensor): Tensor {
   return exp(logSoftmaxOf("softmax", x));
 }
@@ -80,6 +107,15 @@ const OneHot: Op<{ classes: number }> = {
  *
  * @throws {ArgumentError} for a label that is not below `classes`; one that only the device knows
  * gives NaN.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, oneHot, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = oneHot(tensor(new Uint32Array([2])), 3);
+ * assertEquals(await evaluate(y), new Float32Array([0, 0, 1]));
+ * ```
  */
 export function oneHot(labels: Tensor, classes: number): Tensor {
   checkTensor("oneHot", "labels", labels, "u32");
@@ -174,6 +210,17 @@ export const argmaxOf = (row: string, count: number) =>
 /**
  * Index of the largest value along the last axis, as u32; the first of equal ones. NaN is larger than
  * any number ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}).
+ *
+ * @throws {ShapeError} for a scalar.
+ *
+ * @example
+ * ```ts
+ * import { argmax, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = argmax(tensor([[1, 5, 2], [7, 7, 0]]));
+ * assertEquals(await evaluate(y), new Uint32Array([1, 0]));
+ * ```
  */
 export function argmax(x: Tensor): Tensor {
   checkTensor("argmax", "x", x, "f32");
@@ -193,7 +240,20 @@ const Equal: Op = {
   )],
 };
 
-/** How many of the logits `[N, classes]` have their largest value at the label `[N]`: a scalar. */
+/**
+ * How many of the logits `[N, classes]` have their largest value at the label `[N]`: a scalar.
+ *
+ * @throws {ShapeError} if the shapes do not fit together.
+ *
+ * @example
+ * ```ts
+ * import { correctCount, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = correctCount(tensor([[1, 5], [7, 0]]), tensor(new Uint32Array([1, 1])));
+ * assertEquals(await evaluate(y), new Float32Array([1]));
+ * ```
+ */
 export function correctCount(logits: Tensor, labels: Tensor): Tensor {
   checkLogits("correctCount", logits, labels);
   return sum(apply(Equal, [argmax(logits), labels], {}));

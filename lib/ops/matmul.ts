@@ -187,6 +187,15 @@ function transpose(x: Tensor): Tensor {
  * ({@link https://pytorch.org/docs/stable/generated/torch.matmul.html | PyTorch}).
  *
  * @throws {ShapeError} if the shapes do not multiply, or a scalar is given.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, matmul, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = matmul(tensor([[1, 2], [3, 4]]), tensor([10, 1]));
+ * assertEquals(await evaluate(y), new Float32Array([12, 34]));
+ * ```
  */
 export function matmul(
   a: Tensor,
@@ -227,6 +236,17 @@ export function matmul(
 /**
  * `x Wᵀ + b`: `[N, in]`, weight `[out, in]`, bias `[out]` → `[N, out]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.linear.html | PyTorch}).
+ *
+ * @throws {ShapeError} if the shapes do not fit together.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, linear, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = linear(tensor([[1, 2]]), tensor([[3, 4]]), tensor([5]));
+ * assertEquals(await evaluate(y), new Float32Array([16]));
+ * ```
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   checkTensor("linear", "x", x, "f32");

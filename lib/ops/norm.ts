@@ -174,13 +174,40 @@ function checkChannels(op: string, x: Tensor, vectors: Readonly<Record<string, T
   }
 }
 
-/** Mean and biased variance of each channel, `[N, C, …]` → `[2, C]`. */
+/**
+ * Mean and biased variance of each channel, `[N, C, …]` → `[2, C]`.
+ *
+ * @throws {ShapeError} if `x` has fewer than 2 dimensions.
+ *
+ * @example
+ * ```ts
+ * import { channelMoments, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = channelMoments(tensor([[1], [3]]));
+ * assertEquals(await evaluate(y), new Float32Array([2, 1]));
+ * ```
+ */
 export function channelMoments(x: Tensor): Tensor {
   checkChannels("channelMoments", x, {});
   return apply(ChannelMoments, [x], { axis: 1 });
 }
 
-/** `(x - mean) / √(variance + eps) · γ + β` for each channel; x `[N, C, …]`, the rest `[C]`. */
+/**
+ * `(x - mean) / √(variance + eps) · γ + β` for each channel; x `[N, C, …]`, the rest `[C]`.
+ *
+ * @throws {ShapeError} if one of them does not fit the channels.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, normalize, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [mean, variance, gamma, beta] = [tensor([1]), tensor([4]), tensor([10]), tensor([0])];
+ * const y = normalize(tensor([[3], [1]]), mean, variance, gamma, beta, 0);
+ * assertEquals(await evaluate(y), new Float32Array([10, 0]));
+ * ```
+ */
 export function normalize(
   x: Tensor,
   mean: Tensor,
@@ -200,6 +227,18 @@ export function normalize(
  * moments, `[2, C]`, are returned too, for the running statistics. One value per channel is an error: it
  * is its own mean, so the result would always be β
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
+ *
+ * @throws {ShapeError} if γ or β do not fit the channels, or there is one value for each.
+ *
+ * @example
+ * ```ts
+ * import { batchNorm, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { y, moments } = batchNorm(tensor([[1], [3]]), tensor([1]), tensor([0]), 0);
+ * assertEquals(await evaluate(y), new Float32Array([-1, 1]));
+ * assertEquals(moments.shape, [2, 1]);
+ * ```
  */
 export function batchNorm(
   x: Tensor,

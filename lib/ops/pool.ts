@@ -311,6 +311,17 @@ function pool(name: string, op: Op<PoolAttrs>, x: Tensor, options: PoolOptions):
  * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`; padding never wins, the first of
  * equal values gets the gradient
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
+ *
+ * @throws {ShapeError} if `x` does not have 4 dimensions, or the window does not fit.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, maxPool2d, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = maxPool2d(tensor([1, 2, 3, 4], [1, 1, 2, 2]), { kernelSize: 2 });
+ * assertEquals(await evaluate(y), new Float32Array([4]));
+ * ```
  */
 export function maxPool2d(x: Tensor, options: PoolOptions): Tensor {
   return pool("maxPool2d", MaxPool, x, options);
@@ -319,12 +330,36 @@ export function maxPool2d(x: Tensor, options: PoolOptions): Tensor {
 /**
  * Mean of each window, padding counted as zeros, `[N, C, H, W]` → `[N, C, P, Q]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
+ *
+ * @throws {ShapeError} if `x` does not have 4 dimensions, or the window does not fit.
+ *
+ * @example
+ * ```ts
+ * import { avgPool2d, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = avgPool2d(tensor([1, 2, 3, 4], [1, 1, 2, 2]), { kernelSize: 2 });
+ * assertEquals(await evaluate(y), new Float32Array([2.5]));
+ * ```
  */
 export function avgPool2d(x: Tensor, options: PoolOptions): Tensor {
   return pool("avgPool2d", AvgPool, x, options);
 }
 
-/** Mean over all pixels, `[N, C, H, W]` → `[N, C, 1, 1]`. */
+/**
+ * Mean over all pixels, `[N, C, H, W]` → `[N, C, 1, 1]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html | PyTorch} to one pixel).
+ *
+ * @throws {ShapeError} if `x` does not have 4 dimensions.
+ *
+ * @example
+ * ```ts
+ * import { globalAvgPool2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(globalAvgPool2d(input("x", [2, 3, 7, 7])).shape, [2, 3, 1, 1]);
+ * ```
+ */
 export function globalAvgPool2d(x: Tensor): Tensor {
   checkTensor("globalAvgPool2d", "x", x, "f32");
   if (x.rank !== 4) {

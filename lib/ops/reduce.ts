@@ -103,8 +103,19 @@ const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
 };
 
 /**
- * Sum over `axes` (all of them by default); negative axes count from the end
- * ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
+ * Sum over `axes`, all of them by default; negative axes count from the end. `keepDims` keeps them,
+ * of size 1 ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that there is not, or one twice.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, sum, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = sum(tensor([[1, 2], [3, 4]]), [-1]);
+ * assertEquals(await evaluate(y), new Float32Array([3, 7]));
+ * ```
  */
 export function sum(
   x: Tensor,
@@ -130,7 +141,21 @@ function total(
   return keepDims ? kept : reshape(kept, reduceShape(x.shape, reduced, false));
 }
 
-/** Mean over `axes` (all of them by default); see {@link sum}. */
+/**
+ * Mean over `axes`, all of them by default; axes and options are those of {@link sum}
+ * ({@link https://pytorch.org/docs/stable/generated/torch.mean.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that there is not, or one twice.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, mean, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = mean(tensor([[1, 2], [3, 4]]), [0]);
+ * assertEquals(await evaluate(y), new Float32Array([2, 3]));
+ * ```
+ */
 export function mean(
   x: Tensor,
   axes?: readonly number[],

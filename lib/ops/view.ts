@@ -60,6 +60,16 @@ export const Reshape: Op<{ shape: Shape }> = {
 /**
  * The same elements, in row-major order, as a tensor of `shape`; one dimension may be -1 and is
  * then inferred ({@link https://pytorch.org/docs/stable/generated/torch.reshape.html | PyTorch}).
+ *
+ * @throws {ShapeError} if the elements do not fill the shape.
+ *
+ * @example
+ * ```ts
+ * import { reshape, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(reshape(tensor([1, 2, 3, 4, 5, 6]), [2, -1]).shape, [2, 3]);
+ * ```
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   checkTensor("reshape", "x", x);
@@ -76,7 +86,19 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   return sameShape(full, x.shape) ? x : apply(Reshape, [x], { shape: full });
 }
 
-/** `[N, …]` as `[N, rest]`. */
+/**
+ * `[N, …]` as `[N, rest]` ({@link https://pytorch.org/docs/stable/generated/torch.flatten.html | PyTorch} from axis 1 on).
+ *
+ * @throws {ShapeError} for a scalar.
+ *
+ * @example
+ * ```ts
+ * import { flatten, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(flatten(input("x", [2, 3, 4, 4])).shape, [2, 48]);
+ * ```
+ */
 export function flatten(x: Tensor): Tensor {
   checkTensor("flatten", "x", x);
   if (x.rank < 1) throw new ShapeError("flatten: needs at least one dimension, got a scalar");
@@ -104,6 +126,17 @@ const Permute: Op<{ order: readonly number[] }> = {
 /**
  * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`
  * ({@link https://pytorch.org/docs/stable/generated/torch.permute.html | PyTorch}).
+ *
+ * @throws {ShapeError} if `order` does not have each axis once.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, permute, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = permute(tensor([[1, 2], [3, 4]]), [1, 0]);
+ * assertEquals(await evaluate(y), new Float32Array([1, 3, 2, 4]));
+ * ```
  */
 export function permute(x: Tensor, order: readonly number[]): Tensor {
   checkTensor("permute", "x", x);
@@ -139,7 +172,21 @@ export const BroadcastTo: Op<{ shape: Shape }> = {
   vjp: (g, _, [x]) => [sumTo(g, x!.shape)],
 };
 
-/** `x` repeated along axes of size 1, and along new leading ones, to fill `shape`. */
+/**
+ * `x` repeated along axes of size 1, and along new leading ones, to fill `shape`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.broadcast_to.html | PyTorch}).
+ *
+ * @throws {ShapeError} if `x` does not broadcast to it.
+ *
+ * @example
+ * ```ts
+ * import { broadcastTo, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = broadcastTo(tensor([1, 2]), [2, 2]);
+ * assertEquals(await evaluate(y), new Float32Array([1, 2, 1, 2]));
+ * ```
+ */
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   checkTensor("broadcastTo", "x", x);
   checkShape("broadcastTo", shape);
@@ -181,7 +228,21 @@ export function narrow(x: Tensor, shape: Shape): Tensor {
   return sameShape(x.shape, shape) ? x : apply(Narrow, [x], { shape });
 }
 
-/** The `index`-th slice along the first axis: `[K, …]` → `[…]`. */
+/**
+ * The `index`-th slice along the first axis: `[K, …]` → `[…]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.select.html | PyTorch} of axis 0).
+ *
+ * @throws {ShapeError} if there is no such index.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, select, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = select(tensor([[1, 2], [3, 4]]), 1);
+ * assertEquals(await evaluate(y), new Float32Array([3, 4]));
+ * ```
+ */
 export function select(x: Tensor, index: number): Tensor {
   checkTensor("select", "x", x);
   return apply(Select, [x], { index });

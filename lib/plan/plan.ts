@@ -61,7 +61,21 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
   return dtype === "u32" ? new Uint32Array(bytes) : new Uint8Array(bytes);
 }
 
-/** A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it. */
+/**
+ * A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it.
+ *
+ * @example
+ * ```ts
+ * import { input, Plan, square } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using plan = await Plan.compile({ outputs: [square(input("x", [2]))] });
+ * for (const k of [1, 2, 3]) {
+ *   plan.run({ x: new Float32Array([k, -k]) });
+ *   assertEquals(await plan.read(), [new Float32Array([k * k, k * k])]);
+ * }
+ * ```
+ */
 export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
   /** For each input of indices, how many records there are. */
@@ -84,7 +98,10 @@ export class Plan {
     readonly steps: readonly Step[],
     /** For each output asked for: the tensor in memory that holds it, and its shape. */
     readonly outputs: readonly { node: Tensor; shape: readonly number[] }[],
-    /** Where tensors live: in buffers of the plan's own, in workspace slots, or inside packed tensors. */
+    /**
+     * Where tensors live: in buffers of the plan's own, in workspace slots, or inside packed tensors.
+     * @internal
+     */
     readonly placed: {
       readonly pinned: ReadonlyMap<Tensor, GPUBuffer>;
       readonly slotOf: ReadonlyMap<Tensor, number>;
@@ -180,7 +197,12 @@ export class Plan {
     });
   }
 
-  /** Runs the plan once, in one submit, without waiting for it. */
+  /**
+   * Runs the plan once, in one submit, without waiting for it.
+   *
+   * @throws {PlanError} if an input is missing, unknown, or of another type or size.
+   * @throws {ArgumentError} if an index is out of range.
+   */
   run(feeds: Feeds = {}): void {
     this.#use();
     if (typeof feeds !== "object" || !feeds) refuse("run", "feeds", "an object", feeds);
@@ -234,7 +256,11 @@ export class Plan {
     pass.end();
   }
 
-  /** Values of the outputs in the latest run, in order; of a variable, those before its update. */
+  /**
+   * Values of the outputs in the latest run, in order; of a variable, those before its update.
+   *
+   * @throws {DeviceError} if the device refused the run, or was lost.
+   */
   async read(): Promise<TensorData[]> {
     this.#use();
     const ranges = this.outputs.map(({ node }) => this.#range(node));
@@ -383,6 +409,9 @@ function checkLimits(
 
 /**
  * Values of a tensor, or of several at once: a plan compiled, run once and disposed.
+ *
+ * @throws {PlanError} if an input is missing, or a tensor exceeds a buffer of the device.
+ * @throws {DeviceError} if there is no device, or it is lost or out of memory.
  *
  * @example
  * ```ts

@@ -177,6 +177,15 @@ function bytesOfState(state: StateDict): Uint8Array<ArrayBuffer> {
  *
  * @throws {ArgumentError} where an argument is of another kind.
  * @throws {SafetensorsError} when it is none; the message names `name` and the tensor.
+ *
+ * @example
+ * ```ts
+ * import { decodeStateDict, encodeStateDict, Linear } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const state = await new Linear(3, 2).stateDict();
+ * assertEquals(decodeStateDict(encodeStateDict(state), "linear.safetensors"), state);
+ * ```
  */
 export function decodeStateDict(bytes: Uint8Array<ArrayBuffer>, name: string): StateDict {
   checkInstance("decodeStateDict", "bytes", bytes, Uint8Array);
@@ -216,6 +225,22 @@ function counts(
  *
  * @throws {ArgumentError} where a part of it is missing or of another kind.
  * @throws {CheckpointError} where the run is none that {@link decodeCheckpoint} would read.
+ *
+ * @example
+ * ```ts
+ * import { Flatten, Linear, Sequential } from "@resnette/resnette";
+ * import { encodeCheckpoint, trainConfig, Trainer } from "@resnette/resnette/train";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const size = { count: 2, height: 2, width: 2 }, classes = ["a", "b"];
+ * const data = { images: new Uint8Array(8), labels: Uint8Array.of(0, 1), ...size, classes };
+ * const net = new Sequential(new Flatten(), new Linear(4, 2));
+ * const config = trainConfig({ batchSize: 2, resize: 2 });
+ * using trainer = await Trainer.create({ config, train: data, test: data, net });
+ * const files = await encodeCheckpoint(await trainer.checkpoint());
+ * const names = ["model.safetensors", "optimizer.safetensors", "run.json"];
+ * assertEquals(Object.keys(files), names);
+ * ```
  */
 export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<CheckpointFiles> {
   const { run, model, optimizer } = checkedCheckpoint("encodeCheckpoint", checkpoint);
@@ -240,7 +265,12 @@ export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<Checkpoi
  *
  * @example
  * ```ts
- * import { type Checkpoint, decodeCheckpoint, encodeCheckpoint, trainConfig } from "@resnette/resnette";
+ * import {
+ *   type Checkpoint,
+ *   decodeCheckpoint,
+ *   encodeCheckpoint,
+ *   trainConfig,
+ * } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const checkpoint: Checkpoint = {

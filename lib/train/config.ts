@@ -193,7 +193,7 @@ export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
  *
  * @example
  * ```ts
- * import { trainConfig } from "@resnette/resnette";
+ * import { trainConfig } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * assertEquals(trainConfig({ batchSize: 64 }).lr, 0.001);
@@ -234,7 +234,7 @@ export interface EpochResult {
  *
  * @example
  * ```ts
- * import { formatEpoch } from "@resnette/resnette";
+ * import { formatEpoch } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const line = formatEpoch({

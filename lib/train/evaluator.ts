@@ -120,7 +120,21 @@ export function batchImages(
   });
 }
 
-/** A data set as constants of a graph: uploaded once for all plans that use it at a time. */
+/**
+ * A data set as constants of a graph: uploaded once for all plans that use it at a time.
+ *
+ * @example
+ * ```ts
+ * import { tensor } from "@resnette/resnette";
+ * import { DeviceDataset } from "@resnette/resnette/train";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const size = { count: 2, height: 2, width: 2 }, classes = ["a", "b"];
+ * const arrays = { images: new Uint8Array(8), labels: Uint8Array.of(0, 1) };
+ * const data = new DeviceDataset({ ...arrays, ...size, classes });
+ * assertEquals(data.batch(tensor(new Uint32Array([1])), 4).x.shape, [1, 1, 4, 4]);
+ * ```
+ */
 export class DeviceDataset {
   /** `[count, 1, height, width]`, u8. */
   readonly images: Tensor;
@@ -279,7 +293,8 @@ export class Evaluator implements Disposable {
  *
  * @example
  * ```ts
- * import { evaluateAccuracy, Flatten } from "@resnette/resnette";
+ * import { Flatten } from "@resnette/resnette";
+ * import { evaluateAccuracy } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const images = new Uint8Array([255, 0, 0, 0, 0, 0, 255, 0]), labels = new Uint8Array([0, 3]);

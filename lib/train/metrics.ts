@@ -27,7 +27,7 @@ export interface Predictions {
  *
  * @example
  * ```ts
- * import { confusionMatrix } from "@resnette/resnette";
+ * import { confusionMatrix } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const matrix = confusionMatrix([2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2], 3);
@@ -80,7 +80,7 @@ export interface ClassMetrics {
  *
  * @example
  * ```ts
- * import { classMetrics, confusionMatrix } from "@resnette/resnette";
+ * import { classMetrics, confusionMatrix } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const [first] = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
@@ -115,7 +115,7 @@ export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetri
  *
  * @example
  * ```ts
- * import { confidentMistakes } from "@resnette/resnette";
+ * import { confidentMistakes } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const predictions = { predicted: [1, 1, 0], probability: [0.6, 0.9, 0.8] };

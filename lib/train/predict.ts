@@ -55,7 +55,8 @@ export interface Likely {
  *
  * @example
  * ```ts
- * import { Flatten, Linear, predict, Sequential } from "@resnette/resnette";
+ * import { Flatten, Linear, Sequential } from "@resnette/resnette";
+ * import { predict } from "@resnette/resnette/train";
  * import { assertAlmostEquals, assertEquals } from "@std/assert";
  *
  * const net = new Sequential(new Flatten(), new Linear(4, 3));
@@ -101,7 +102,7 @@ export async function predict(
  *
  * @example
  * ```ts
- * import { likeliest } from "@resnette/resnette";
+ * import { likeliest } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const [first] = likeliest(new Float32Array([0.25, 0.75]), ["bag", "shirt"], 1);

@@ -45,7 +45,7 @@ const RATE_FIELDS = ["lr", "schedule", "warmup", "epochs", "stepSize", "gamma"] 
  *
  * @example
  * ```ts
- * import { learningRate, trainConfig } from "@resnette/resnette";
+ * import { learningRate, trainConfig } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const config = trainConfig({ lr: 0.1, schedule: "cosine", epochs: 2, warmup: 1 });

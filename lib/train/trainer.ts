@@ -80,7 +80,8 @@ export interface TrainerOptions {
  *
  * @example
  * ```ts
- * import { Flatten, Linear, Sequential, trainConfig, Trainer } from "@resnette/resnette";
+ * import { Flatten, Linear, Sequential } from "@resnette/resnette";
+ * import { trainConfig, Trainer } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
  * const images = new Uint8Array([0, 255, 255, 0]), labels = new Uint8Array([0, 1]);

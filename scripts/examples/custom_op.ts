@@ -54,8 +54,8 @@ const Cumsum: r.Op<{ reverse: boolean }> = {
 
 /** The largest difference between the gradient of `op` at random values and central differences. */
 async function gradientError(op: (x: r.Tensor) => r.Tensor, shape: r.Shape): Promise<number> {
-  const random = new r.Random(0), size = r.sizeOf(shape), h = 2 ** -5;
-  const x = r.input("x", shape), values = random.normal(new Float32Array(size));
+  const random = new r.Random(0), h = 2 ** -5;
+  const x = r.input("x", shape), values = random.normal(new Float32Array(x.size));
   const y = op(x), weights = r.tensor(random.normal(new Float32Array(y.size)), y.shape);
   const loss = r.sum(r.mul(y, weights));
   using plan = await r.Plan.compile({ outputs: [loss, ...r.grad(loss, [x])] });
@@ -65,7 +65,7 @@ async function gradientError(op: (x: r.Tensor) => r.Tensor, shape: r.Shape): Pro
   };
   const [, gradient] = await run(values);
   let error = 0;
-  for (let i = 0; i < size; i++) {
+  for (let i = 0; i < x.size; i++) {
     const [[above], [below]] = [
       await run(values.with(i, values[i]! + h)),
       await run(values.with(i, values[i]! - h)),

@@ -66,7 +66,7 @@ export interface Box {
  *
  * @example
  * ```ts
- * import { prepareGarment } from "@resnette/resnette";
+ * import { prepareGarment } from "./photo.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const pixels = new Uint8Array(100 * 60).fill(255); // white, with a black square

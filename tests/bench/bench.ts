@@ -7,25 +7,16 @@
 
 import {
   Adam,
-  collectCalls,
   collectUpdates,
   Conv2d,
   conv2d,
-  CONV_WEIGHT_ORDER,
-  DataError,
   defaultDevice,
   type Device,
-  DeviceDataset,
-  FASHION_MNIST_FILES,
   type Feeds,
-  formatShape,
   freeVariables,
   grad,
-  type ImageDataset,
   input,
-  loadFashionMnist,
   matmul,
-  type ModuleCall,
   permute,
   Plan,
   type PlanOptions,
@@ -33,14 +24,21 @@ import {
   resnetBlock,
   Sequential,
   type Shape,
-  sizeOf,
   sum,
   summarize,
   type Tensor,
-  trainConfig,
-  Trainer,
   Variable,
 } from "@resnette/resnette";
+import {
+  DataError,
+  FASHION_MNIST_FILES,
+  type ImageDataset,
+  loadFashionMnist,
+} from "@resnette/resnette/data";
+import { DeviceDataset, trainConfig, Trainer } from "@resnette/resnette/train";
+import { formatShape, sizeOf } from "../../lib/graph/shape.ts";
+import { collectCalls, type ModuleCall } from "../../lib/nn/module.ts";
+import { CONV_WEIGHT_ORDER } from "../../lib/ops/conv.ts";
 import { type Ceiling, measureCeiling } from "../../lib/measure/ceiling.ts";
 import { storeIn } from "../../lib/graph/tensor.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";

@@ -12,6 +12,7 @@
 
 import { Buffer } from "node:buffer";
 import { stripTypeScriptTypes } from "node:module";
+import project from "../../deno.json" with { type: "json" };
 
 /** The page's message about a test that ended. */
 export interface Report {
@@ -42,17 +43,11 @@ const ORIGIN = "http://localhost/";
 /** Seconds in which a file's tests must be done: a compiler may hang. */
 const TIME = 600;
 
-/** What the packages' names mean to the page: their stand-ins, as it has no way to JSR. */
-async function importMap(): Promise<Record<string, string>> {
-  const imports: Record<string, string> = { "@resnette/resnette": "/mod.ts" };
-  for (const folder of ["assert", "streams"].map((name) => `scripts/offline/${name}/`)) {
-    const config = JSON.parse(await Deno.readTextFile(new URL(`${folder}deno.json`, ROOT)));
-    const only = typeof config.exports === "string" && { ".": config.exports };
-    for (const [name, path] of Object.entries<string>(only || config.exports)) {
-      imports[config.name + name.slice(1)] = `/${folder}${path.slice(2)}`;
-    }
-  }
-  return imports;
+/** What the packages' names mean to the page: this one, and stand-ins, as it has no way to JSR. */
+function importMap(): Record<string, string> {
+  const own = Object.entries(project.exports)
+    .map(([name, path]) => [project.name + name.slice(1), path.slice(1)]);
+  return { ...Object.fromEntries(own), "@std/assert": "/scripts/offline/assert/mod.ts" };
 }
 
 /** A module without its types; with its lines where they were, if they need only be left out. */
@@ -67,7 +62,7 @@ function strip(module: string): string {
 /** What the browser gets for a path: an empty page, a folder's listing, or a file of the project. */
 async function serve(path: string): Promise<{ contentType: string; body: string | Buffer }> {
   if (path === "/") {
-    const imports = JSON.stringify({ imports: await importMap() });
+    const imports = JSON.stringify({ imports: importMap() });
     const body = `<!doctype html><script type="importmap">${imports}</script>`;
     return { contentType: "text/html", body };
   }

@@ -19,7 +19,6 @@ import {
   Device,
   DeviceError,
   evaluate,
-  evaluateAccuracy,
   exp,
   Flatten,
   grad,
@@ -28,7 +27,6 @@ import {
   manualSeed,
   Module,
   neg,
-  NonFiniteError,
   type Op,
   perThread,
   Plan,
@@ -39,10 +37,9 @@ import {
   sum,
   type Tensor,
   tensor,
-  trainConfig,
-  Trainer,
   Variable,
 } from "@resnette/resnette";
+import { evaluateAccuracy, NonFiniteError, trainConfig, Trainer } from "@resnette/resnette/train";
 import { inFolder } from "../folder.ts";
 import { difference } from "../ops/nd.ts";
 import { TABLE } from "../ops/table.ts";

@@ -9,7 +9,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { CHECKPOINT_FILES } from "@resnette/resnette";
+import { CHECKPOINT_FILES } from "@resnette/resnette/train";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import type { Ended } from "../call.ts";

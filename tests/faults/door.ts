@@ -4,6 +4,10 @@
  */
 
 import * as R from "@resnette/resnette";
+import * as D from "@resnette/resnette/data";
+import * as M from "@resnette/resnette/measure";
+import * as T from "@resnette/resnette/train";
+import { constantData } from "../../lib/graph/tensor.ts";
 import * as N from "../ops/nd.ts";
 import type { Nd } from "../ops/nd.ts";
 import * as reference from "../ops/reference.ts";
@@ -14,6 +18,9 @@ import { pick } from "../mutants.ts";
 // deno-lint-ignore no-explicit-any -- arguments of any function, right ones and wrong ones
 export type Any = any;
 type Draw = R.Random;
+
+/** All that is public. */
+export const PUBLIC: Readonly<Record<string, Any>> = { ...R, ...D, ...M, ...T };
 
 /** A tensor as float64 numbers that know their element type. */
 export interface Known extends Nd {
@@ -459,22 +466,6 @@ const OPS: Table = {
   },
   sum: reduction(N.sum),
   mean: reduction(N.mean),
-  sumTo: {
-    names: ["x", "shape"],
-    args: (random) => {
-      const x = floats(random, ...shapeOf(random));
-      return [x, within(random, x.shape)];
-    },
-    reference: (x, shape) => {
-      const lead = f32(x).shape.length - sizes(shape).length;
-      must(lead >= 0, "fewer axes");
-      shape.forEach((size: number, i: number) =>
-        must(size === 1 || size === x.shape[i + lead], "a size")
-      );
-      const over = N.axesOf(x).filter((axis) => axis < lead || shape[axis - lead] === 1);
-      return N.reshape(N.sum(x, over), shape);
-    },
-  },
   matmul: {
     names: ["a", "b", "options", "transposeA", "transposeB"],
     args: (random) => {
@@ -692,8 +683,8 @@ const layer = (
 ): Entry => ({
   names,
   args,
-  call: (...given) => Reflect.construct((R as Any)[name], given),
-  check: isA((R as Any)[name]),
+  call: (...given) => Reflect.construct(PUBLIC[name], given),
+  check: isA(PUBLIC[name]),
 });
 
 /** The ops that layers consist of. */
@@ -748,9 +739,9 @@ const LABELS = [0, 0, 8, 1, 0, 0, 0, 2, 1, 0];
 const GARMENT = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28, ...new Array(784).fill(0)];
 const state = (random: Draw): R.StateDict =>
   new Map([["weight", { shape: [2], data: random.uniform(new Float32Array(2)) }]]);
-const checkpoint = (random: Draw): R.Checkpoint => ({
+const checkpoint = (random: Draw): T.Checkpoint => ({
   run: {
-    ...{ version: "0.1.0", adapter: "a GPU", config: R.trainConfig(), history: [] },
+    ...{ version: "0.1.0", adapter: "a GPU", config: T.trainConfig(), history: [] },
     images: { train: 60, test: 10 },
     ...{ step: 1, steps: 1, seconds: 2 },
     shuffle: { seed: 0, stream: 1, position: 0 },
@@ -759,14 +750,14 @@ const checkpoint = (random: Draw): R.Checkpoint => ({
   model: state(random),
   optimizer: new Map(),
 });
-const FILES = await R.encodeCheckpoint(checkpoint(new R.Random(1)));
+const FILES = await T.encodeCheckpoint(checkpoint(new R.Random(1)));
 const x44 = R.input("x", [4, 4]);
 const PLAN = await R.Plan.compile({ outputs: [R.matmul(x44, R.exp(x44))], device });
-const { steps: STEPS } = await R.profilePlan(PLAN, { x: new Float32Array(16) }, {
+const { steps: STEPS } = await M.profilePlan(PLAN, { x: new Float32Array(16) }, {
   enough: 1,
   runs: 1,
 });
-const stepOf = ({ name, layer, pass, shape, milliseconds, flops, bytes }: R.StepProfile) => ({
+const stepOf = ({ name, layer, pass, shape, milliseconds, flops, bytes }: M.StepProfile) => ({
   name,
   layer,
   pass,
@@ -789,7 +780,6 @@ const resnet = (name: "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resn
   check: isA(R.Sequential),
   share: name === "resnet18" ? 0.2 : 0.04,
 });
-const shapeNames = ["shape"];
 const random32 = () => new R.Random(5, 6);
 const onRandom = (
   method: "below" | "uniform" | "normal" | "permutation",
@@ -804,7 +794,6 @@ const onRandom = (
   skip: (n) => method === "permutation" && typeof n === "number" && n > 1e6,
   ...check && { check },
 });
-const shape: Entry["args"] = (random) => [shapeOf(random)];
 
 const REST: Table = {
   // Layers and modules.
@@ -922,11 +911,6 @@ const REST: Table = {
         ...rest,
       ),
   },
-  collectCalls: {
-    names: ["body"],
-    args: () => [() => 3],
-    check: ({ calls }) => must(Array.isArray(calls), "calls"),
-  },
   collectUpdates: {
     names: ["body"],
     args: () => [() => 3],
@@ -1041,11 +1025,6 @@ const REST: Table = {
     check: (result) => result.forEach(isA(Float32Array)),
   },
   freeVariables: { names: ["variables"], args: () => [[new R.Variable([2])]] },
-  packVariables: {
-    names: ["variables"],
-    args: () => [[new R.Variable([2]), new R.Variable([3])]],
-    check: (result) => result.forEach(isA(R.Variable)),
-  },
   assign: {
     names: ["target", "value"],
     args: (random) => {
@@ -1053,22 +1032,6 @@ const REST: Table = {
       return [new R.Variable(shape), floats(random, ...shape)];
     },
     check: ({ targets, value }) => must(`${targets[0].shape}` === `${value.shape}`, "a shape"),
-  },
-  constantData: { names: ["node"], args: (random) => [anyTensor(random)] },
-  inputName: { names: ["node"], args: (random) => [anyTensor(random)] },
-  initialValues: {
-    names: ["variable"],
-    args: () => [new R.Variable([2])],
-    check: isA(Float32Array),
-  },
-  currentScope: {
-    names: [],
-    args: () => [],
-    check: ({ layer }) => must(typeof layer === "string", "a layer"),
-  },
-  withScope: {
-    names: ["inner", "body", "layer", "pass"],
-    args: () => [{ layer: "a", pass: "data" }, () => 3],
   },
   Adam: layer(
     "Adam",
@@ -1104,7 +1067,7 @@ const REST: Table = {
     check: (found, [x]) =>
       [x].flat().forEach((y: R.Tensor, i: number) => {
         const values = x instanceof R.Tensor ? found : found[i];
-        must(`${values}` === `${R.constantData(y)}`, "its values");
+        must(`${values}` === `${constantData(y)}`, "its values");
       }),
     share: 0.1,
   },
@@ -1140,7 +1103,7 @@ const REST: Table = {
   },
   costsBy: {
     names: ["steps", "key"],
-    args: () => [STEPS.map(stepOf), ({ pass }: R.StepProfile) => pass],
+    args: () => [STEPS.map(stepOf), ({ pass }: M.StepProfile) => pass],
     check: isA(Map),
   },
   chromeTrace: {
@@ -1171,21 +1134,6 @@ const REST: Table = {
     says: ["Device"],
     check: isA(R.Device),
     share: 0.15,
-  },
-  createBuffer: {
-    names: ["device", "bytes", "label"],
-    args: () => [device, 16, "a"],
-    call: (...args) => {
-      const buffer = (R.createBuffer as Any)(...args);
-      buffer.destroy();
-      return buffer.size;
-    },
-    check: count,
-  },
-  bytesOf: {
-    names: ["dtype", "size"],
-    args: (random) => [pick(random, ["f32", "u32", "u8"]), random.below(9)],
-    check: count,
   },
   arrays: {
     names: ["types"],
@@ -1218,16 +1166,6 @@ const REST: Table = {
   },
 
   // Shapes.
-  sizeOf: {
-    names: shapeNames,
-    args: shape,
-    check: (result) => must(Number.isInteger(result), "an integer"),
-  },
-  formatShape: {
-    names: shapeNames,
-    args: shape,
-    check: (result) => must(/^\[.*\]$/.test(result), "a shape"),
-  },
 
   // Random numbers and metrics.
   Random: {
@@ -1267,11 +1205,6 @@ const REST: Table = {
     (random) => [random.below(9)],
     (result, [n]) => must(`${result.toSorted()}` === `${range(n)}`, "each once"),
   ),
-  philox4x32: {
-    names: ["counter", "key"],
-    args: () => [[1, 2, 3, 4], [5, 6]],
-    check: (result) => result.forEach(count),
-  },
   confusionMatrix: {
     names: ["labels", "predicted", "predictions", "classes", "image"],
     args: (random) => [range(4).map(() => random.below(3)), range(4).map(() => random.below(3)), 3],
@@ -1286,7 +1219,7 @@ const REST: Table = {
     args: () => [[[1, 2], [3, 4]]],
     mayBeNaN: true,
     check: (result) =>
-      result.forEach(({ precision, images }: R.ClassMetrics) => {
+      result.forEach(({ precision, images }: T.ClassMetrics) => {
         count(images);
         must(Number.isNaN(precision) || precision >= 0 && precision <= 1, "a share");
       }),
@@ -1371,15 +1304,15 @@ const REST: Table = {
   DeviceDataset: {
     names: ["data", "name", "images", "labels", "count", "height", "width", "classes"],
     args: (random) => [dataset(random), "DeviceDataset: data"],
-    call: (...args) => Reflect.construct(R.DeviceDataset, args),
+    call: (...args) => Reflect.construct(T.DeviceDataset, args),
     says: ["DeviceDataset"],
-    check: isA(R.DeviceDataset),
+    check: isA(T.DeviceDataset),
   },
   "DeviceDataset.batch": {
     names: ["indices", "size", "augment"],
     args: (random) => [indices(random, 3, 2), 2],
     call: (...args) => {
-      const { x, labels } = (new R.DeviceDataset(dataset(new R.Random(1))).batch as Any)(...args);
+      const { x, labels } = (new T.DeviceDataset(dataset(new R.Random(1))).batch as Any)(...args);
       return [x, labels];
     },
     says: ["batch"],
@@ -1399,26 +1332,26 @@ const REST: Table = {
       "height",
       "width",
       "classes",
-      ...R.CONFIG_NAMES,
+      ...Object.keys(T.DEFAULT_CONFIG),
     ],
     args: (
       random,
     ) => [{
-      config: { ...R.trainConfig({ batchSize: 2, resize: 2 }) },
+      config: { ...T.trainConfig({ batchSize: 2, resize: 2 }) },
       train: dataset(random),
       test: dataset(random),
       net: net(),
     }],
     call: async (...args) => {
-      using trainer = await (R.Trainer.create as Any)(...args);
+      using trainer = await (T.Trainer.create as Any)(...args);
       return trainer;
     },
     says: ["Trainer.create", "the ", "trainConfig"],
     share: 0.5,
-    check: isA(R.Trainer),
+    check: isA(T.Trainer),
   },
   trainConfig: {
-    names: ["given", ...R.CONFIG_NAMES],
+    names: ["given", ...Object.keys(T.DEFAULT_CONFIG)],
     args: () => [{ batchSize: 3, lr: 0.1, schedule: "cosine" }],
     says: ["trainConfig", "the "],
     check: (result, [given]) =>
@@ -1429,7 +1362,7 @@ const REST: Table = {
     args: (
       random,
     ) => [
-      R.trainConfig({ schedule: pick(random, R.SCHEDULES), warmup: random.below(3) }),
+      T.trainConfig({ schedule: pick(random, T.SCHEDULES), warmup: random.below(3) }),
       random.below(9),
       3,
     ],
@@ -1480,10 +1413,10 @@ const REST: Table = {
     names: ["checkpoint", "run", "model", "optimizer", "state"],
     args: (random) => [checkpoint(random)],
     says: ["encodeCheckpoint"],
-    check: (files) => R.CHECKPOINT_FILES.forEach((name) => isA(Uint8Array)(files[name])),
+    check: (files) => T.CHECKPOINT_FILES.forEach((name) => isA(Uint8Array)(files[name])),
   },
   decodeCheckpoint: {
-    names: ["files", "folder", ...R.CHECKPOINT_FILES],
+    names: ["files", "folder", ...T.CHECKPOINT_FILES],
     args: () => [{ ...FILES }, "a folder"],
     says: ["decodeCheckpoint", "a folder"],
     check: ({ model }) => must(model instanceof Map, "a model"),
@@ -1491,7 +1424,7 @@ const REST: Table = {
   gunzip: {
     names: ["source", "name", "size"],
     args: () => [stream(1, 2).pipeThrough(new CompressionStream("gzip")), "a.gz"],
-    call: (...args) => new Response((R.gunzip as Any)(...args)).bytes(),
+    call: (...args) => new Response((D.gunzip as Any)(...args)).bytes(),
     says: ["gunzip", "a.gz"],
     check: isA(Uint8Array),
   },
@@ -1500,7 +1433,7 @@ const REST: Table = {
     args: (
       random,
     ) => [stream(...IDX), "a file", partOf(random, { shape: [undefined, 1, 1], most: 2 })],
-    call: async (...args) => await (await (R.readIdx as Any)(...args)).bytes(),
+    call: async (...args) => await (await (D.readIdx as Any)(...args)).bytes(),
     says: ["readIdx", "a file"],
     check: isA(Uint8Array),
   },
@@ -1508,7 +1441,7 @@ const REST: Table = {
     names: ["size", "batches"],
     args: (random) => [some(random)],
     call: async (...args) =>
-      await Array.fromAsync((await R.readIdx(stream(...IDX), "IdxStream") as Any).batches(...args)),
+      await Array.fromAsync((await D.readIdx(stream(...IDX), "IdxStream") as Any).batches(...args)),
     says: ["IdxStream"],
     check: (result) => result.forEach(isA(Uint8Array)),
   },
@@ -1516,7 +1449,7 @@ const REST: Table = {
     names: ["limit"],
     args: (random) => [some(random)],
     call: async (...args) =>
-      await (await R.readIdx(stream(...IDX), "IdxStream") as Any).bytes(...args),
+      await (await D.readIdx(stream(...IDX), "IdxStream") as Any).bytes(...args),
     says: ["IdxStream"],
     check: isA(Uint8Array),
   },
@@ -1553,10 +1486,10 @@ const REST: Table = {
 };
 
 /** A trainer of two steps an epoch, for a call. */
-async function withTrainer(body: (trainer: R.Trainer) => unknown): Promise<unknown> {
+async function withTrainer(body: (trainer: T.Trainer) => unknown): Promise<unknown> {
   const data = dataset(new R.Random(1));
-  const config = R.trainConfig({ batchSize: 2, resize: 2, optimizer: "sgd" });
-  using trainer = await R.Trainer.create({ config, train: data, test: data, net: net() });
+  const config = T.trainConfig({ batchSize: 2, resize: 2, optimizer: "sgd" });
+  using trainer = await T.Trainer.create({ config, train: data, test: data, net: net() });
   return await body(trainer);
 }
 
@@ -1584,7 +1517,7 @@ const TRAINING: Table = {
     share: 0.2,
   },
 };
-const CHECKPOINT = await withTrainer((trainer) => trainer.checkpoint()) as R.Checkpoint;
+const CHECKPOINT = await withTrainer((trainer) => trainer.checkpoint()) as T.Checkpoint;
 
 /** Everything that is called, by name. */
 export const ENTRIES: Readonly<Table> = { ...OPS, ...REST, ...TRAINING };
@@ -1620,7 +1553,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
 /** A tensor as the reference takes it; undefined if its values are not known. Others as they are. */
 export function known(x: unknown): unknown {
   if (!(x instanceof R.Tensor)) return x;
-  const data = R.constantData(x);
+  const data = constantData(x);
   if (!data) return undefined;
   return { ...N.nd(x.shape, Float64Array.from(data)), dtype: x.dtype };
 }

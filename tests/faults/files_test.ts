@@ -5,22 +5,24 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
-  type Checkpoint,
-  CHECKPOINT_FILES,
-  CheckpointError,
-  type CheckpointFiles,
-  decodeCheckpoint,
   decodeStateDict,
   Device,
-  encodeCheckpoint,
   encodeStateDict,
   parseSafetensors,
   type Random,
   SafetensorsError,
   type SafetensorsInput,
   serializeSafetensors,
-  trainConfig,
 } from "@resnette/resnette";
+import {
+  type Checkpoint,
+  CHECKPOINT_FILES,
+  CheckpointError,
+  type CheckpointFiles,
+  decodeCheckpoint,
+  encodeCheckpoint,
+  trainConfig,
+} from "@resnette/resnette/train";
 import { parseJson } from "../../lib/check/json.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { loadTrained } from "../../lib/files/trained.ts";

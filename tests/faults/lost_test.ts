@@ -5,14 +5,10 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import {
-  type Checkpoint,
-  decodeCheckpoint,
   defaultDevice,
   Device,
   DeviceError,
-  encodeCheckpoint,
   evaluate,
-  evaluateAccuracy,
   input,
   neg,
   Plan,
@@ -20,10 +16,16 @@ import {
   setVariable,
   SGD,
   tensor,
-  trainConfig,
-  Trainer,
   Variable,
 } from "@resnette/resnette";
+import {
+  type Checkpoint,
+  decodeCheckpoint,
+  encodeCheckpoint,
+  evaluateAccuracy,
+  trainConfig,
+  Trainer,
+} from "@resnette/resnette/train";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { timings } from "../../lib/measure/timing.ts";
 import { inFolder } from "../folder.ts";

@@ -11,27 +11,22 @@ import {
   conv2d,
   Device,
   evaluate,
-  evaluateAccuracy,
   freeVariables,
   grad,
   input,
   matmul,
-  measureCeiling,
   mul,
   permute,
   Plan,
-  predict,
-  profilePlan,
   readVariables,
   relu,
   resnet18,
   sum,
   tensor,
-  trainConfig,
-  Trainer,
-  tune,
   Variable,
 } from "@resnette/resnette";
+import { measureCeiling, profilePlan, tune } from "@resnette/resnette/measure";
+import { evaluateAccuracy, predict, trainConfig, Trainer } from "@resnette/resnette/train";
 import { median } from "../../lib/measure/timing.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 import { smallNet } from "../small_net.ts";

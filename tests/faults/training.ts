@@ -1,7 +1,7 @@
 /** Training runs to break: started, watched from outside, and held against one left alone. Not a test. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { MODELS } from "@resnette/resnette";
+import { MODELS } from "@resnette/resnette/train";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { main } from "../../scripts/train.ts";

@@ -4,6 +4,8 @@
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import project from "../../deno.json" with { type: "json" };
+import { deno } from "../call.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 
@@ -92,6 +94,33 @@ Deno.test("every example in the documentation asserts what it shows", async () =
   }
   assert(examples > 50, `only ${examples} examples were found`);
   assertEquals(faults.sort(), []);
+});
+
+/** What `deno doc` says of a name that is exported, as far as it is looked at. */
+interface Documented {
+  readonly name: string;
+  readonly declarations: readonly {
+    readonly kind: string;
+    readonly jsDoc?: { readonly tags?: readonly { readonly kind: string }[] };
+    readonly def?: { readonly extends?: string };
+  }[];
+}
+
+Deno.test("every public function and class has an example", async () => {
+  const entries = Object.values(project.exports);
+  const { out, err } = await deno(["doc", "--json", ...entries]);
+  assert(out !== "", err);
+  const nodes = JSON.parse(out).nodes as Record<string, { symbols: readonly Documented[] }>;
+  const symbols = Object.values(nodes).flatMap(({ symbols }) => symbols);
+  // An error is made by the library, for whoever catches it: the functions' examples throw some.
+  const shown = symbols.filter(({ declarations: [first] }) =>
+    ["function", "class"].includes(first!.kind) && !/Error$/.test(first!.def?.extends ?? "")
+  );
+  assert(shown.length > 100, `only ${shown.length} functions and classes were found`);
+  const without = shown.filter(({ declarations }) =>
+    !declarations.some(({ jsDoc }) => jsDoc?.tags?.some(({ kind }) => kind === "example"))
+  );
+  assertEquals(without.map(({ name }) => name).sort(), []);
 });
 
 Deno.test("an example that compares nothing is refused, by file and line", () => {
@@ -191,8 +220,7 @@ Deno.test("links and paths in the documentation lead somewhere", async () => {
 });
 
 Deno.test("the commands that the READMEs list are the tasks of deno.json", async () => {
-  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
-  const wanted = Object.keys(tasks).filter((name) => !/^(ok|test:.*)$/.test(name)).sort();
+  const wanted = Object.keys(project.tasks).filter((name) => !/^(ok|test:.*)$/.test(name)).sort();
   for (const page of ["README.md", "README.zh.md"]) {
     const text = await Deno.readTextFile(new URL(page, ROOT));
     const [, rows] = text.match(/^\| `deno task …`.*\n\|.*\n((?:\|.*\n)*)/m)!;

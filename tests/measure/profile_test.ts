@@ -5,19 +5,14 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import {
   Adam,
   BatchNorm2d,
-  chromeTrace,
   collectUpdates,
   Conv2d,
-  costsBy,
   defaultDevice,
-  DeviceDataset,
   grad,
   input,
   matmul,
-  measureCeiling,
   Module,
   Plan,
-  profilePlan,
   relu,
   Residual,
   Sequential,
@@ -25,6 +20,8 @@ import {
   sum,
   type Tensor,
 } from "@resnette/resnette";
+import { chromeTrace, costsBy, measureCeiling, profilePlan } from "@resnette/resnette/measure";
+import { DeviceDataset } from "@resnette/resnette/train";
 import { stepsOf } from "../../lib/plan/steps.ts";
 import { passTimes } from "../../lib/measure/timing.ts";
 import { madeUpImages, main } from "../../scripts/profile.ts";

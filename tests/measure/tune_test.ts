@@ -14,12 +14,11 @@ import {
   evaluate,
   grad,
   matmul,
-  type Problem,
   Random,
   type Tensor,
   tensor,
-  tune,
 } from "@resnette/resnette";
+import { type Problem, tune } from "@resnette/resnette/measure";
 import type { Target } from "../../lib/kernels/kernel.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
 import {

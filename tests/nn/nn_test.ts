@@ -11,7 +11,6 @@ import {
   encodeOnnx,
   encodeStateDict,
   evaluate,
-  evaluateAccuracy,
   Flatten,
   GlobalAvgPool2d,
   grad,
@@ -24,7 +23,6 @@ import {
   neg,
   Parameter,
   Plan,
-  predict,
   readVariables,
   ReLU,
   resnet18,
@@ -38,6 +36,7 @@ import {
   type Tensor,
   tensor,
 } from "@resnette/resnette";
+import { evaluateAccuracy, predict } from "@resnette/resnette/train";
 import { readFixture } from "../fixture.ts";
 
 const size = (variables: readonly { size: number }[]) =>

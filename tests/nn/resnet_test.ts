@@ -12,7 +12,6 @@ import {
   evaluate,
   grad,
   input,
-  MODELS,
   Parameter,
   Plan,
   Random,
@@ -21,6 +20,7 @@ import {
   summarize,
   tensor,
 } from "@resnette/resnette";
+import { MODELS } from "@resnette/resnette/train";
 import { readFixture } from "../fixture.ts";
 import {
   fill,

@@ -4,8 +4,10 @@
  */
 
 import * as R from "@resnette/resnette";
+import { packVariables } from "../../lib/graph/tensor.ts";
 import { orNaN } from "../../lib/ops/expression.ts";
 import { pack } from "../../lib/ops/pack.ts";
+import { sumTo } from "../../lib/ops/reduce.ts";
 import { resizeBilinear } from "../../lib/ops/resize.ts";
 import type { Tensor } from "@resnette/resnette";
 import {
@@ -57,7 +59,7 @@ const WINDOWS: [string, number[], [number, number], [number, number], [number, n
 ];
 
 /** Two parts of an optimizer's flat variable: 6 elements at 0, 4 at 64, 128 in all. */
-const whole = R.packVariables([new R.Variable([2, 3]), new R.Variable([4])])[0]!;
+const whole = packVariables([new R.Variable([2, 3]), new R.Variable([4])])[0]!;
 
 const row = (
   op: string,
@@ -227,7 +229,7 @@ export const TABLE: readonly OpCase[] = [
     "sumTo",
     "a channel vector",
     [f(2, 3, 4, 2)],
-    (x) => R.sumTo(x, [3, 1, 1]),
+    (x) => sumTo(x, [3, 1, 1]),
     (x) => N.reshape(N.sum(x, [0, 2, 3]), [3, 1, 1]),
   ),
 

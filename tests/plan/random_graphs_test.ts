@@ -5,6 +5,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import * as R from "@resnette/resnette";
+import { inputName } from "../../lib/graph/tensor.ts";
 import type { Tensor, TensorData } from "@resnette/resnette";
 import * as N from "../ops/nd.ts";
 import type { Nd } from "../ops/nd.ts";
@@ -180,5 +181,5 @@ function leavesOf(x: Tensor): string[] {
     if (!seen.has(next)) pending.push(...next.inputs);
     seen.add(next);
   }
-  return [...seen].map((n) => R.inputName(n)).filter((name) => name !== undefined);
+  return [...seen].map((n) => inputName(n)).filter((name) => name !== undefined);
 }

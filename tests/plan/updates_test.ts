@@ -12,7 +12,6 @@ import {
   matmul,
   mul,
   neg,
-  packVariables,
   permute,
   Plan,
   PlanError,
@@ -32,6 +31,7 @@ import {
   type Update,
   Variable,
 } from "@resnette/resnette";
+import { packVariables } from "../../lib/graph/tensor.ts";
 import { storeIn } from "../../lib/graph/tensor.ts";
 import { difference } from "../ops/nd.ts";
 

@@ -1,7 +1,8 @@
 /** `deno task eval`: its numbers, what it takes for a checkpoint, and how it ends. */
 
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { encodeStateDict, loadFashionMnist } from "@resnette/resnette";
+import { encodeStateDict } from "@resnette/resnette";
+import { loadFashionMnist } from "@resnette/resnette/data";
 import { main } from "../../scripts/eval.ts";
 import { call, deno } from "../call.ts";
 import { inFolder } from "../folder.ts";

@@ -8,7 +8,6 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import {
   Bottleneck,
   Conv2d,
-  DeviceDataset,
   encodeOnnx,
   encodeStateDict,
   evaluate,
@@ -16,7 +15,6 @@ import {
   GlobalAvgPool2d,
   input,
   Linear,
-  loadFashionMnist,
   manualSeed,
   MaxPool2d,
   Module,
@@ -29,6 +27,8 @@ import {
   type Tensor,
   tensor,
 } from "@resnette/resnette";
+import { loadFashionMnist } from "@resnette/resnette/data";
+import { DeviceDataset } from "@resnette/resnette/train";
 import { main } from "../../scripts/export.ts";
 import { call, deno } from "../call.ts";
 import { inFolder } from "../folder.ts";

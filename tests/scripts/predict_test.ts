@@ -5,17 +5,9 @@
 
 import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import {
-  Device,
-  evaluate,
-  freeVariables,
-  type ImageDataset,
-  likeliest,
-  loadFashionMnist,
-  predict,
-  softmax,
-  tensor,
-} from "@resnette/resnette";
+import { Device, evaluate, freeVariables, softmax, tensor } from "@resnette/resnette";
+import { type ImageDataset, loadFashionMnist } from "@resnette/resnette/data";
+import { likeliest, predict } from "@resnette/resnette/train";
 import {
   decodeGrey,
   ImageError,

@@ -9,7 +9,7 @@ import {
   MODELS,
   trainConfig,
   Trainer,
-} from "@resnette/resnette";
+} from "@resnette/resnette/train";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";

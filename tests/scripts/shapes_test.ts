@@ -5,7 +5,6 @@
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import {
-  collectCalls,
   Conv2d,
   conv2d,
   Device,
@@ -23,11 +22,12 @@ import {
   runLayers,
   Sequential,
   ShapeError,
-  sizeOf,
   summarize,
   type Tensor,
   tensor,
 } from "@resnette/resnette";
+import { sizeOf } from "../../lib/graph/shape.ts";
+import { collectCalls } from "../../lib/nn/module.ts";
 
 /** What cell 13 of the notebook prints, without `torch.Size`. */
 const NOTEBOOK = `\

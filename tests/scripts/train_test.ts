@@ -3,7 +3,8 @@
 import { call as callMain } from "../call.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import denoConfig from "../../deno.json" with { type: "json" };
-import { MODELS, parseSafetensors } from "@resnette/resnette";
+import { parseSafetensors } from "@resnette/resnette";
+import { MODELS } from "@resnette/resnette/train";
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import {
   AUGMENTATIONS,

@@ -2,20 +2,22 @@
 
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import {
-  type Checkpoint,
-  CHECKPOINT_FILES,
-  CheckpointError,
-  decodeCheckpoint,
   decodeStateDict,
-  encodeCheckpoint,
   encodeStateDict,
   parseSafetensors,
   resnet18,
   SafetensorsError,
   serializeSafetensors,
+} from "@resnette/resnette";
+import {
+  type Checkpoint,
+  CHECKPOINT_FILES,
+  CheckpointError,
+  decodeCheckpoint,
+  encodeCheckpoint,
   trainConfig,
   VERSION,
-} from "@resnette/resnette";
+} from "@resnette/resnette/train";
 import denoConfig from "../../deno.json" with { type: "json" };
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import { loadTrained } from "../../lib/files/trained.ts";

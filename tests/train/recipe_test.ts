@@ -1,15 +1,8 @@
 /** What a run's settings come to, against PyTorch: learning rates, optimizers, crops and flips. */
 
 import { assert, assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
-import {
-  Adam,
-  AdamW,
-  learningRate,
-  SGD,
-  type TrainConfig,
-  trainConfig,
-  Variable,
-} from "@resnette/resnette";
+import { Adam, AdamW, SGD, Variable } from "@resnette/resnette";
+import { learningRate, type TrainConfig, trainConfig } from "@resnette/resnette/train";
 import { drawAugmentation, makeOptimizer } from "../../lib/train/recipe.ts";
 import { readFixture } from "../fixture.ts";
 

@@ -2,34 +2,36 @@
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
-  type Checkpoint,
-  CheckpointError,
-  ConfigError,
   Conv2d,
-  DataError,
-  decodeCheckpoint,
   Device,
-  DeviceDataset,
-  encodeCheckpoint,
-  evaluateAccuracy,
   Flatten,
-  formatEpoch,
   GlobalAvgPool2d,
   Linear,
   type Module,
-  NonFiniteError,
   PlanError,
-  predict,
-  type Progress,
   Random,
   ReLU,
   Sequential,
   setVariable,
   ShapeError,
+} from "@resnette/resnette";
+import { DataError } from "@resnette/resnette/data";
+import {
+  type Checkpoint,
+  CheckpointError,
+  ConfigError,
+  decodeCheckpoint,
+  DeviceDataset,
+  encodeCheckpoint,
+  evaluateAccuracy,
+  formatEpoch,
+  NonFiniteError,
+  predict,
+  type Progress,
   type TrainConfig,
   trainConfig,
   Trainer,
-} from "@resnette/resnette";
+} from "@resnette/resnette/train";
 import type { ImageDataset } from "../../lib/data/dataset.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { LiveBuffers } from "../faults/gpu.ts";

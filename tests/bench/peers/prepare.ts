@@ -5,15 +5,14 @@
  */
 
 import {
-  DataError,
   encodeOnnx,
   encodeStateDict,
-  loadFashionMnist,
   manualSeed,
   Random,
   resnet18,
   serializeSafetensors,
 } from "@resnette/resnette";
+import { DataError, loadFashionMnist } from "@resnette/resnette/data";
 import { resizeBilinear } from "../../../lib/ops/resize.ts";
 import { FILES } from "./job.ts";
 

@@ -14,8 +14,8 @@ import {
   resnet18,
   type StateDict,
   tensor,
-  VERSION,
 } from "@resnette/resnette";
+import { VERSION } from "@resnette/resnette/train";
 import { type Job, measure, type Run } from "./job.ts";
 
 async function start({ phase, shape, pixels, labels, weights }: Job): Promise<Run> {

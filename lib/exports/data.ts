@@ -1,0 +1,36 @@
+/**
+ * Data sets: bytes to images. Files are read as streams, and checked before they are believed.
+ *
+ * @example Fashion-MNIST, where `deno task data` has put it
+ * ```ts
+ * import { FASHION_MNIST_CLASSES, loadFashionMnist } from "@resnette/resnette/data";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { count, labels } = await loadFashionMnist("data/fashion-mnist", "test", { limit: 2 });
+ * assertEquals(count, 2);
+ * assertEquals(FASHION_MNIST_CLASSES[labels[0]!], "Ankle boot");
+ * ```
+ *
+ * @module
+ */
+
+// Data sets.
+export {
+  type ImageDataset,
+  type NamedStream,
+  readImageDataset,
+  type ReadOptions,
+} from "../data/dataset.ts";
+export {
+  type DataFile,
+  FASHION_MNIST_CLASSES,
+  FASHION_MNIST_FILES,
+  readFashionMnist,
+  type Split,
+} from "../data/fashion_mnist.ts";
+export { loadFashionMnist } from "../files/fashion_mnist.ts";
+
+// Files.
+export { type ByteStream, gunzip } from "../data/gzip.ts";
+export { type IdxOptions, IdxStream, readIdx } from "../data/idx.ts";
+export { DataError, type DataErrorCode } from "../data/error.ts";

@@ -1,0 +1,61 @@
+/**
+ * Training: settings, the loop, evaluation, predictions, metrics, and a run as bytes.
+ *
+ * @example Settings, and the learning rate that they give
+ * ```ts
+ * import { learningRate, trainConfig } from "@resnette/resnette/train";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const config = trainConfig({ epochs: 4, schedule: "cosine", lr: 0.1 });
+ * assertEquals(config.batchSize, 128);
+ * assertEquals(learningRate(config, 0, 10), 0.1);
+ * ```
+ *
+ * @module
+ */
+
+// Settings.
+export {
+  AUGMENTATIONS,
+  ConfigError,
+  DEFAULT_CONFIG,
+  type ModelBuilder,
+  MODELS,
+  OPTIMIZERS,
+  SCHEDULES,
+  type TrainConfig,
+  trainConfig,
+  VERSION,
+} from "../train/config.ts";
+export { learningRate } from "../train/recipe.ts";
+
+// The loop.
+export { type EpochResult, formatEpoch } from "../train/config.ts";
+export {
+  NonFiniteError,
+  SingleImageError,
+  Trainer,
+  type TrainerOptions,
+} from "../train/trainer.ts";
+export { DeviceDataset, evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
+
+// Predictions and metrics.
+export { type GreyImages, likeliest, type Likely, predict } from "../train/predict.ts";
+export {
+  type ClassMetrics,
+  classMetrics,
+  confidentMistakes,
+  confusionMatrix,
+  type Predictions,
+} from "../train/metrics.ts";
+
+// Checkpoints.
+export {
+  type Checkpoint,
+  CHECKPOINT_FILES,
+  CheckpointError,
+  type CheckpointFiles,
+  decodeCheckpoint,
+  encodeCheckpoint,
+  type RunState,
+} from "../train/checkpoint.ts";

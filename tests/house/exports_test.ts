@@ -1,0 +1,161 @@
+/**
+ * The public names, entry by entry: whoever adds or removes one does so here as well, on purpose. What
+ * documents and examples use is among them.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import project from "../../deno.json" with { type: "json" };
+
+/**
+ * What each entry exports: values, and types that are nothing when it runs. The root has elementwise
+ * ops as well: all that there are, as each has a row in `tests/ops/table.ts` on purpose.
+ */
+const FACE: Readonly<Record<string, { readonly values: string; readonly types: string }>> = {
+  ".": {
+    values: `
+      Adam AdamW apply argmax ArgumentError arrays asFloat32Array assign avgPool2d batchNorm
+      BatchNorm2d Bottleneck broadcastTo channelMoments collectUpdates constantParameter Conv2d
+      conv2d correctCount cropFlip crossEntropy decodeStateDict defaultDevice Device DeviceError
+      encodeOnnx encodeStateDict evaluate Flatten flatten formatSummary freeVariables gather
+      GlobalAvgPool2d globalAvgPool2d grad input Linear linear logSoftmax manualSeed matmul
+      MaxPool2d maxPool2d mean Module ModuleList normalize noteUpdate oneHot OnnxError Optimizer
+      Parameter parseSafetensors permute perThread Plan PlanError Random readVariables ReLU
+      reshape Residual resizeBilinear resnet101 resnet152 resnet18 resnet34 resnet50 resnetBlock
+      runLayers SafetensorsError select Sequential serializeSafetensors setVariable SGD ShapeError
+      softmax sum summarize Tensor tensor uniformParameter Variable
+    `,
+    types: `
+      AdamOptions Attrs BatchNorm2dOptions Binding BlockOptions Conv2dOptions CrossEntropyOptions
+      DeviceOptions DType Feeds KernelChoice KernelSpec LayerSummary LinearOptions NestedNumbers
+      OnnxOptions Op Operand Pair PlanOptions PoolOptions RandomState ReductionSpec ResNetOptions
+      SafetensorsFile SafetensorsInput SafetensorsTensor SGDOptions Shape StateDict Step
+      StridedView Target TensorData Update
+    `,
+  },
+  "./data": {
+    values: `
+      DataError FASHION_MNIST_CLASSES FASHION_MNIST_FILES gunzip IdxStream loadFashionMnist
+      readFashionMnist readIdx readImageDataset
+    `,
+    types: `
+      ByteStream DataErrorCode DataFile IdxOptions ImageDataset NamedStream ReadOptions Split
+    `,
+  },
+  "./train": {
+    values: `
+      AUGMENTATIONS CHECKPOINT_FILES CheckpointError classMetrics confidentMistakes ConfigError
+      confusionMatrix decodeCheckpoint DEFAULT_CONFIG DeviceDataset encodeCheckpoint
+      evaluateAccuracy formatEpoch learningRate likeliest MODELS NonFiniteError OPTIMIZERS predict
+      SCHEDULES SingleImageError trainConfig Trainer VERSION
+    `,
+    types: `
+      Checkpoint CheckpointFiles ClassMetrics EpochResult GreyImages Likely ModelBuilder
+      Predictions Progress RunState TrainConfig TrainerOptions Watch
+    `,
+  },
+  "./measure": {
+    values: `
+      chromeTrace costsBy measureCeiling profilePlan trainingGraph tune
+    `,
+    types: `
+      Ceiling Convolution Cost Pass Problem Product Profile ProfileOptions Scope StepProfile
+      TimingOptions Tuned TuneOptions TuneProgress Tuning
+    `,
+  },
+};
+
+const ROOT = new URL("../../", import.meta.url);
+const ELEMENTWISE = "./lib/ops/elementwise.ts";
+const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
+const sorted = (names: Iterable<string>) => [...names].sort();
+const words = (text: string) => text.trim().split(/\s+/);
+
+/** Names in the braces of an import or an export, without comments; types are marked as in the source. */
+const namesIn = (braces: string) =>
+  braces.replace(/^[ \t]*\*/gm, "").split(",").map((name) => name.trim()).filter(Boolean);
+
+const elementwise = Object.keys(await import(`../../${ELEMENTWISE}`));
+/** The values of an entry, those of the root with the elementwise ops. */
+const valuesOf = (
+  entry: string,
+) => [...words(FACE[entry]!.values), ...entry === "." ? elementwise : []];
+
+/** By entry, all its names. */
+const all = new Map(
+  Object.keys(FACE).map((entry) => [
+    project.name + entry.slice(1),
+    new Set([...valuesOf(entry), ...words(FACE[entry]!.types)]),
+  ]),
+);
+
+Deno.test("each entry exports the names that are listed here, and no others", async () => {
+  assertEquals(Object.keys(project.exports), Object.keys(FACE));
+  for (const [entry, path] of Object.entries(project.exports)) {
+    let code = (await read(path)).replace(/\/\*[^]*?\*\/|\/\/.*/g, "");
+    if (entry === ".") {
+      const [types = ""] = (await read(ELEMENTWISE)).match(/^export type .*;$/m) ?? [];
+      code = code.replace(`export * from "${ELEMENTWISE}";`, types);
+    }
+    const list = /^export (type )?\{([^}]*)\}(?: from "[^"]+")?;$/gm;
+    assertEquals(code.replace(list, "").trim(), "", path);
+    const types = [...code.matchAll(list)].flatMap(([, type, braces]) =>
+      namesIn(braces!).filter((name) => type || name.startsWith("type "))
+    );
+    assertEquals(
+      sorted(types.map((name) => name.replace("type ", ""))),
+      sorted(words(FACE[entry]!.types)),
+    );
+    const module = await import(project.name + entry.slice(1));
+    assertEquals(sorted(Object.keys(module)), sorted(valuesOf(entry)), entry);
+  }
+});
+
+Deno.test("no name is exported by two entries", () => {
+  const names = [...all.values()].flatMap((names) => [...names]);
+  assertEquals(names.filter((name, i) => names.indexOf(name) !== i), []);
+});
+
+/** What a text imports from the entries and they do not export. */
+function missing(text: string): string[] {
+  const imports = text.matchAll(
+    /\bimport (?:type )?(?:\{([^}]*)\}|\* as (\w+)) from "(@resnette\/resnette[^"]*)"/g,
+  );
+  return [...imports].flatMap(([, braces, whole, from]) => {
+    const names = whole === undefined
+      ? namesIn(braces!).map((name) => name.replace(/^type | as .*/g, ""))
+      : [...text.matchAll(new RegExp(`\\b${whole}\\.(\\w+)`, "g"))].map(([, name]) => name!);
+    return names.filter((name) => !all.get(from!)?.has(name)).map((name) => `${name} of ${from}`);
+  });
+}
+
+/** Paths of documents, examples and the sources of `lib/`, with their own examples. */
+async function* texts(folder = ""): AsyncGenerator<string> {
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
+    const path = folder + name;
+    if (!isDirectory && /\.(?:md|ts)$/.test(name)) yield path;
+    else if (isDirectory && /^(?:lib|scripts)\b/.test(path)) yield* texts(`${path}/`);
+  }
+}
+
+Deno.test("what documents and examples use of the entries is public", async () => {
+  let imports = 0;
+  const found: string[] = [];
+  for await (const path of texts()) {
+    const text = await read(path);
+    imports += text.split("@resnette/resnette").length - 1;
+    found.push(...missing(text).map((what) => `${path}: ${what}`));
+  }
+  assert(imports > 60, `only ${imports} imports were found`);
+  assertEquals(found, []);
+});
+
+Deno.test("an example that imports what is not public is found", () => {
+  const from = (names: string, entry = "") => `import ${names} from "@resnette/resnette${entry}";`;
+  assertEquals(missing(from("{ relu, type Tensor }")), []);
+  assertEquals(missing(from("{\n *   relu,\n *   wgsl as w,\n * }")), [
+    "wgsl of @resnette/resnette",
+  ]);
+  assertEquals(missing(from("type { Tensor }", "/data")), ["Tensor of @resnette/resnette/data"]);
+  assertEquals(missing(from("{ relu }", "/nowhere")), ["relu of @resnette/resnette/nowhere"]);
+  assertEquals(missing(`${from("* as r")} r.relu(x); r.wgsl(x);`), ["wgsl of @resnette/resnette"]);
+});
