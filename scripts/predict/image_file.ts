@@ -10,6 +10,8 @@
  */
 
 import { crc32 } from "node:zlib";
+import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
+import { toBytes } from "@std/streams/to-bytes";
 
 /** A file that is no image that can be used; the message names it and says why. */
 export class ImageError extends Error {
@@ -190,16 +192,9 @@ export async function readImageBytes(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,
   name: string,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  let left = MAX_IMAGE_BYTES;
-  const limit = new TransformStream({
-    transform(chunk, controller) {
-      left -= chunk.length;
-      if (left < 0) throw new RangeError("too long");
-      controller.enqueue(chunk);
-    },
-  });
+  const limit = new LimitedBytesTransformStream(MAX_IMAGE_BYTES, { error: true });
   try {
-    return await new Response(stream.pipeThrough(limit)).bytes();
+    return await toBytes(stream.pipeThrough(limit)) as Uint8Array<ArrayBuffer>;
   } catch (cause) {
     const why = cause instanceof RangeError
       ? `is longer than the ${MAX_IMAGE_BYTES / 2 ** 20} MiB that are read`

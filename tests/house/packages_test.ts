@@ -1,13 +1,21 @@
 /**
- * What this project relies on in `@std/cli`, `@std/assert` and `@deno/gfm`. The same
+ * What this project relies on in `@std/cli`, `@std/streams`, `@std/assert` and `@deno/gfm`. The same
  * tests hold for the real packages and for the stand-ins of `scripts/offline`, which have what the
  * project uses and nothing else.
  */
 
 import { CSS, render } from "@deno/gfm";
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { parseArgs } from "@std/cli/parse-args";
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
+import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
+import { toBytes } from "@std/streams/to-bytes";
 import project from "../../deno.json" with { type: "json" };
 
 /**
@@ -30,6 +38,8 @@ const COMPARED: Readonly<Record<string, readonly string[]>> = {
   ],
   "@std/cli/parse-args": ["parseArgs"],
   "@std/cli/unstable-progress-bar": ["ProgressBar"],
+  "@std/streams/limited-bytes-transform-stream": ["LimitedBytesTransformStream"],
+  "@std/streams/to-bytes": ["toBytes"],
 };
 
 const ROOT = new URL("../..", import.meta.url);
@@ -217,6 +227,25 @@ Deno.test("ProgressBar writes its line now and every second, and takes it away",
 
   const writable = new WritableStream<Uint8Array>({ start: (end) => end.error(new Error("gone")) });
   await new ProgressBar({ ...look, writable, max: 1, formatter: () => "" }).stop();
+});
+
+/** Chunks of these lengths, counting up from 0. */
+function chunks(...lengths: number[]): ReadableStream<Uint8Array> {
+  let next = 0;
+  return ReadableStream.from(lengths.map((n) => Uint8Array.from({ length: n }, () => next++)));
+}
+
+Deno.test("byte streams limit and collect", async () => {
+  const limit = () => new LimitedBytesTransformStream(6, { error: true });
+  assertEquals(
+    await toBytes(chunks(3, 3, 0).pipeThrough(limit())),
+    new Uint8Array([0, 1, 2, 3, 4, 5]),
+  );
+  const over = chunks(3, 3, 1).pipeThrough(limit()).getReader();
+  assertEquals((await over.read()).value, new Uint8Array([0, 1, 2]));
+  assertEquals((await over.read()).value, new Uint8Array([3, 4, 5]));
+  await assertRejects(() => over.read(), RangeError, "Exceeded byte size limit of '6'");
+  assertEquals(await toBytes(chunks()), new Uint8Array());
 });
 
 Deno.test("gfm renders what reports are written in, and lets no script through", () => {
