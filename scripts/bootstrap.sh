@@ -215,7 +215,7 @@ if [ ! -L .links ] && [ ! -e .links/cli ]; then
   package=jsr:@std/cli@^1.0.32/parse-args
   if ! timeout 5 deno eval --no-config --quiet "import '$package'" 2>/dev/null; then
     say "JSR cannot be reached: using the stand-ins of scripts/offline (remove .links to try again)"
-    [ ! -d .links ] || { rm -f .links/deno.lock && rmdir .links; }
+    [ ! -d .links ] || { rm -f .links/*.lock && rmdir .links; }
     ln -s scripts/offline .links
   fi
 fi
@@ -225,9 +225,9 @@ fi
 # Charts and Markdown: with them in Deno's cache, a run gets its report without a network too.
 report=scripts/report/write.ts
 if [ "$needs_packages" = yes ] &&
-  ! deno run --quiet --cached-only -P=report "$report" >/dev/null 2>&1; then
+  ! deno run --quiet --cached-only --lock=.links/deno.lock -P=report "$report" >/dev/null 2>&1; then
   say "getting the packages of the report (deno cache $report)"
-  deno cache --quiet "$report" 2>/dev/null ||
+  deno cache --quiet --lock=.links/deno.lock "$report" 2>/dev/null ||
     say "that failed; all but the reports on runs works without"
 fi
 

@@ -17,6 +17,8 @@ import { ProgressBar } from "@std/cli/unstable-progress-bar";
 import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import { toBytes } from "@std/streams/to-bytes";
 import project from "../../deno.json" with { type: "json" };
+import { deno } from "../call.ts";
+import { inFolder } from "../folder.ts";
 
 /**
  * What the project imports from where: each was compared with its stand-in, type, errors and edges.
@@ -82,7 +84,7 @@ Deno.test("a stand-in exports what was compared, and nothing else", async () => 
   const exported: Record<string, string[]> = {};
   const names: string[] = [];
   for await (const { name: folder } of Deno.readDir(STAND_INS)) {
-    if (folder === "deno.lock") continue;
+    if (folder.endsWith(".lock")) continue;
     const at = new URL(`${folder}/`, STAND_INS);
     const { name, exports, ...rest } = JSON.parse(await read(new URL("deno.json", at)));
     assertEquals(rest, {});
@@ -100,29 +102,63 @@ Deno.test("a stand-in exports what was compared, and nothing else", async () => 
   assertEquals(sorted(names), sorted(Object.keys(project.imports)));
 });
 
-Deno.test("the stand-ins' lock pins all packages of npm, by their contents", async () => {
+/** Names of the packages of npm that the modules of these folders import. */
+async function npmOf(...folders: string[]): Promise<string[]> {
   const used = new Set<string>();
-  for (const folder of [ROOT, STAND_INS]) {
-    for await (const url of sources(folder)) {
+  for (const folder of folders) {
+    for await (const url of sources(new URL(folder, ROOT))) {
       for (const [, name = ""] of (await read(url)).matchAll(/"npm:(@?[\w./-]+)@/g)) used.add(name);
     }
   }
-  assert(used.has("echarts") && used.has("marked"));
-  const lock: {
-    specifiers: Record<string, string>;
-    npm: Record<string, { integrity: string }>;
-  } = JSON.parse(await read(new URL("deno.lock", STAND_INS)));
-  const locked = Object.keys(lock.specifiers).map((name) => name.replace(/^npm:(.+)@.*/, "$1"));
-  assertEquals(sorted(locked), sorted(used));
-  for (const { integrity } of Object.values(lock.npm)) assertMatch(integrity, /^sha512-.{86}==$/);
-  // Where JSR is reached there is no such link, and Deno keeps a lock of its own there.
-  assertEquals(project.lock, "./.links/deno.lock");
+  return sorted(used);
+}
+
+Deno.test("the stand-ins' locks pin all packages of npm, by their contents", async () => {
+  const [run, tests] = await Promise.all(["deno", "tests"].map(async (name) => {
+    const lock: {
+      specifiers: Record<string, string>;
+      npm: Record<string, { integrity: string }>;
+    } = JSON.parse(await read(new URL(`${name}.lock`, STAND_INS)));
+    for (const { integrity } of Object.values(lock.npm)) assertMatch(integrity, /^sha512-.{86}==$/);
+    const names = Object.keys(lock.specifiers).map((name) => name.replace(/^npm:(.+)@.*/, "$1"));
+    return { ...lock, names: sorted(names) };
+  }));
+  // What only tests import is in a lock of its own: where a module needs a package, Deno gets all
+  // of the lock that it is given.
+  const used = await npmOf("lib/", "scripts/", "scripts/offline/");
+  assert(used.includes("echarts") && used.includes("marked"));
+  assertEquals(run!.names, used);
+  assertEquals(tests!.names, sorted(new Set([...used, ...await npmOf("tests/")])));
+  for (const [name, { integrity }] of Object.entries(run!.npm)) {
+    assertEquals(tests!.npm[name]?.integrity, integrity, name);
+  }
+});
+
+Deno.test("a task gets no package but what it runs", async () => {
+  // `deno task` gets all of the project's lock before anything runs, whatever the task.
+  assertEquals(project.lock, false);
+  const given = Object.entries(project.tasks).flatMap(([task, { command }]) => {
+    const [, lock] = command.match(/ --lock=\.links\/(\w+)\.lock /) ?? [];
+    return lock === undefined ? [] : [`${task}: ${lock}`];
+  });
+  assertEquals(given, [
+    "train: deno",
+    "report: deno",
+    "test: tests",
+    "test:browser: tests",
+    "test:soak: tests",
+    "ok: tests",
+  ]);
+  await inFolder(async (folder) => {
+    const { code } = await deno(["task", "-q", "shapes", "--help"], { env: { DENO_DIR: folder } });
+    assertEquals([code, await Array.fromAsync(Deno.readDir(`${folder}/npm`))], [0, []]);
+  });
 });
 
 Deno.test("what gets and replaces packages names no host to get them from", async () => {
   const scripts = new URL("scripts/bootstrap.sh", ROOT);
-  const lock = new URL("deno.lock", STAND_INS);
-  for (const url of [scripts, lock, new URL("deno.json", ROOT)]) {
+  const locks = ["deno.lock", "tests.lock"].map((name) => new URL(name, STAND_INS));
+  for (const url of [scripts, ...locks, new URL("deno.json", ROOT)]) {
     assert(!/\bhttps?:\/\//.test(await read(url)), url.pathname);
   }
 });
