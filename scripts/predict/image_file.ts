@@ -260,8 +260,9 @@ export async function decodeGrey(
   }
 }
 
-async function recode(blob: Blob, type: string): Promise<Blob> {
-  const bitmap = await createImageBitmap(blob);
+/** A picture as a file of another format. */
+export async function recode(picture: Blob | ImageData, type: string): Promise<Blob> {
+  const bitmap = await createImageBitmap(picture);
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(bitmap);
   try {

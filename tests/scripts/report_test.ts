@@ -15,6 +15,7 @@ import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
+import { decodeGrey } from "../../scripts/predict/image_file.ts";
 import { encodePng } from "../../scripts/report/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
@@ -72,14 +73,13 @@ Deno.test("confusion, precision, recall and F1 are those of scikit-learn's examp
   assertThrows(() => confusionMatrix([0, 3], [0, 1], 2), RangeError, "image 1 has label 3");
 });
 
-Deno.test("a PNG holds its pixels, and its checksums are right", async () => {
-  const png = await encodePng(Uint8Array.of(1, 2, 3, 4, 5, 6), 2, 3);
-  const view = new DataView(png.buffer);
-  assertEquals([view.getUint32(16), view.getUint32(20)], [3, 2]);
-  assertEquals(png.subarray(-12).toHex(), "0000000049454e44ae426082");
-  const data = png.slice(41, 41 + view.getUint32(33));
-  const zlib = new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"));
-  assertEquals(await new Response(zlib).bytes(), Uint8Array.of(0, 1, 2, 3, 0, 4, 5, 6));
+Deno.test("a PNG holds its pixels", async () => {
+  const pixels = Uint8Array.from({ length: 256 }, (_, i) => i);
+  for (const [height, width] of [[8, 32], [256, 1], [1, 256]] as const) {
+    const png = await encodePng(pixels, height, width);
+    assertEquals(png.subarray(0, 8).toHex(), "89504e470d0a1a0a");
+    assertEquals(await decodeGrey(png, "a PNG"), { pixels, width, height });
+  }
 });
 
 Deno.test("many points become means of neighbours", () => {
