@@ -109,7 +109,7 @@ export {
   type SafetensorsTensor,
   serializeSafetensors,
 } from "./lib/formats/safetensors.ts";
-export { decodeStateDict, encodeStateDict } from "./lib/train/checkpoint.ts";
+export { decodeStateDict, encodeStateDict } from "./lib/formats/state_dict.ts";
 export { encodeOnnx, OnnxError, type OnnxOptions } from "./lib/formats/onnx.ts";
 
 // Ops of one's own.

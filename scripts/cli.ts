@@ -12,7 +12,9 @@ import { DeviceError } from "../lib/device/device.ts";
 import { PlanError } from "../lib/plan/plan.ts";
 import { SafetensorsError } from "../lib/formats/safetensors.ts";
 import { ShapeError } from "../lib/graph/shape.ts";
-import { CONFIG_FIELDS, DEFAULT_CONFIG, type TrainConfig } from "../lib/train/config.ts";
+import { FolderTakenError } from "../lib/files/run.ts";
+import { TunedError } from "../lib/files/tuned.ts";
+import { CONFIG_FIELDS, CONFIG_NAMES, type TrainConfig } from "../lib/train/config.ts";
 
 /** A wrong command line. */
 export class UsageError extends Error {
@@ -84,17 +86,49 @@ function parse<V extends string, S extends string>(
   return { values: given, on: on as Record<S, boolean>, words: rest };
 }
 
-/** A flag's value as the setting of a run that it is; undefined if it was not given. */
-export function setting<K extends "batchSize" | "limit" | "resize" | "testLimit">(
-  flag: string,
-  word: string | undefined,
+/** `batchSize` as `--batch-size`. */
+export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
+
+/** A flag's value as the setting of a run that it is; undefined where it was not given. */
+export function setting<K extends keyof TrainConfig>(
   name: K,
+  word: string | undefined,
+  flag: string = flagOf(name),
 ): NonNullable<TrainConfig[K]> | undefined {
   if (word === undefined) return undefined;
-  const { wanted, allows } = CONFIG_FIELDS[name];
-  const value = /^\d+$/.test(word) ? Number(word) : NaN;
-  if (!allows(value)) throw new UsageError(`--${flag} must be ${wanted}, got "${word}"`);
+  const { wanted, allows, choices, value: letter } = CONFIG_FIELDS[name];
+  // A plain decimal only: Number() would also take "0x10", "1_0" and " ".
+  const numeral = letter === "N" ? /^-?\d+$/ : /^-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
+  const value = choices ? word : numeral.test(word) ? Number(word) : NaN;
+  if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
   return value as NonNullable<TrainConfig[K]>;
+}
+
+/** The lines of `--help` about all settings of a run: flag, meaning, default. */
+export function settingsHelp(): string {
+  return CONFIG_NAMES.map((name) => {
+    const { about, value, standard, standardWith, wanted, choices, when } = CONFIG_FIELDS[name];
+    const all = [standard ?? "all", ...standardWith ? [standardWith.slice(1).join(": ")] : []];
+    const only = when ? `${flagOf(when[0])} ${when[1]} only: ` : "";
+    const words = wanted.replace("one of: ", "");
+    const text = choices
+      ? `${words} (${all.join("; ")})${about && `: ${about}`}`
+      : `${only}${about} (${all.join("; ")})`;
+    return optionHelp(`${flagOf(name)} ${value}`, text);
+  }).join("\n");
+}
+
+/** The lines of `--help` about a flag, of at most 100 columns. */
+function optionHelp(flag: string, text: string): string {
+  const INDENT = 20;
+  const lines = [`  ${flag}`.padEnd(INDENT)];
+  if (lines[0]!.length > INDENT) lines.push(" ".repeat(INDENT));
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1)!, space = line.length > INDENT ? " " : "";
+    if (line.length + space.length + word.length <= 100) lines[lines.length - 1] += space + word;
+    else lines.push(" ".repeat(INDENT) + word);
+  }
+  return lines.join("\n");
 }
 
 /** A flag's value, which must be one of some words. */
@@ -105,13 +139,6 @@ export function choice<T extends string>(
 ): T | undefined {
   if (word === undefined || allowed.includes(word as T)) return word as T | undefined;
   throw new UsageError(`--${flag} must be one of: ${allowed.join(", ")}, got "${word}"`);
-}
-
-/** The value of `--model`, the notebook's where it was not given. */
-export function modelName(word: string = DEFAULT_CONFIG.model): string {
-  const { wanted, allows } = CONFIG_FIELDS.model;
-  if (allows(word)) return word;
-  throw new UsageError(`--model must be ${wanted}; there is no model "${word}"`);
 }
 
 // deno-lint-ignore no-explicit-any -- errors are made in all ways
@@ -159,12 +186,39 @@ export function isKnown(error: unknown, known: readonly ErrorKind[] = []): boole
   return [...KNOWN, ...known].some((kind) => all.some((error) => error instanceof kind));
 }
 
+/** Which task helps against an error of the library, which knows of no tasks. */
+export function adviceOn(error: unknown): string | undefined {
+  if (error instanceof FolderTakenError) {
+    const { path, by } = error;
+    return `${by === "run" ? `--resume ${path} goes on, ` : ""}--out DIR takes another folder`;
+  }
+  if (error instanceof TunedError) return "`deno task tune` writes a new one";
+  if (!(error instanceof DataError)) return undefined;
+  // The last of the servers' faults stands for all of them.
+  switch (error.cause instanceof DataError ? "unreachable" : error.code) {
+    case "missing-file":
+      return "get Fashion-MNIST with `deno task data`";
+    case "unreachable":
+      return "`deno task data --from FOLDER` copies the files from there";
+    case "read-failed":
+    case "unsupported-type":
+      return undefined;
+    default:
+      return "for Fashion-MNIST: `deno task data --verify`";
+  }
+}
+
+/** An error's message, and which task helps. */
+export function messageOf(error: unknown): string {
+  const advice = adviceOn(error), { message } = error as Error;
+  return advice === undefined ? message : `${message}; ${advice}`;
+}
+
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
-  const { message } = error as Error;
   const refused = causes(error).find((error) => error instanceof Deno.errors.NotCapable);
-  if (refused) return refusal(message, refused.message, name);
-  return isKnown(error, known) ? message : undefined;
+  if (refused) return refusal(messageOf(error), refused.message, name);
+  return isKnown(error, known) ? messageOf(error) : undefined;
 }
 
 /**
@@ -201,16 +255,4 @@ export async function runCommand<V extends string, S extends string>(
     console.error(`error: ${message}`);
     return 1;
   }
-}
-
-/** Rows as lines whose columns line up: the first to the left, or those that are not `right`. */
-export function table(
-  rows: readonly (readonly string[])[],
-  right: (column: number) => boolean = (column) => column > 0,
-): string {
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  return rows.map((row) =>
-    row.map((cell, i) => right(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)).join("  ")
-      .trimEnd()
-  ).join("\n");
 }

@@ -11,7 +11,8 @@ import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
 import { classMetrics, confusionMatrix, type Predictions } from "../lib/train/metrics.ts";
 import { DEFAULT_CONFIG } from "../lib/train/config.ts";
 import { loadTrained } from "../lib/files/trained.ts";
-import { type Flags, runCommand, setting, table } from "./cli.ts";
+import { table } from "../lib/check/text.ts";
+import { type Flags, runCommand, setting } from "./cli.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 const DATA = "data/fashion-mnist";
@@ -37,10 +38,10 @@ async function run(
   { values, on, words }: Flags<"resize" | "batch-size" | "limit", "json">,
   reporter: TrainReporter,
 ): Promise<number> {
-  const given = setting("resize", values.resize, "resize");
-  const batchSize = setting("batch-size", values["batch-size"], "batchSize") ??
+  const given = setting("resize", values.resize);
+  const batchSize = setting("batchSize", values["batch-size"]) ??
     DEFAULT_CONFIG.batchSize;
-  const limit = setting("limit", values.limit, "testLimit");
+  const limit = setting("testLimit", values.limit, "--limit");
   const { net, model, path, run, ...trained } = await loadTrained(words[0]!);
   const resize = given ?? trained.resize;
   const data = await loadFashionMnist(DATA, "test", limit === undefined ? {} : { limit });

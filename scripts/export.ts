@@ -6,7 +6,7 @@
  */
 
 import { resolve } from "node:path";
-import { encodeStateDict } from "../lib/train/checkpoint.ts";
+import { encodeStateDict } from "../lib/formats/state_dict.ts";
 import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
 import { encodeOnnx, OnnxError } from "../lib/formats/onnx.ts";
 import { writeFileWhole } from "../lib/files/write.ts";
@@ -53,7 +53,7 @@ async function onnx({ net, model, resize, run }: Trained): Promise<Uint8Array<Ar
 async function run({ values, words }: Flags<"to" | "out" | "resize", never>): Promise<number> {
   const format = choice("to", values.to, FORMATS);
   if (!format) throw new UsageError(`--to is missing; it is one of: ${FORMATS.join(", ")}`);
-  const resize = setting("resize", values.resize, "resize");
+  const resize = setting("resize", values.resize);
   const loaded = await loadTrained(words[0]!);
   const { net, path } = loaded;
   const out = values.out ?? `${path.replace(/(\.safetensors|\/+)$/, "")}.${format}`;

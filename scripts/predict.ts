@@ -75,7 +75,7 @@ async function read(image: string, invert: "auto" | "yes" | "no"): Promise<Read>
 
 async function run({ values, on, words }: Flags<"invert" | "resize", "json">): Promise<number> {
   const invert = choice("invert", values.invert, ["auto", "yes", "no"]) ?? "auto";
-  const given = setting("resize", values.resize, "resize");
+  const given = setting("resize", values.resize);
   const [checkpoint, ...files] = words;
   const images = files.length > 0 ? files : ["-"];
   if (files.length === 0 && Deno.stdin.isTerminal()) throw new UsageError("IMAGE is missing");

@@ -23,7 +23,8 @@ import { formatShape } from "../lib/graph/shape.ts";
 import { input } from "../lib/graph/tensor.ts";
 import { Trainer } from "../lib/train/trainer.ts";
 import { DEFAULT_CONFIG, MODELS, trainConfig } from "../lib/train/config.ts";
-import { type Flags, modelName, runCommand, setting, table } from "./cli.ts";
+import { brief, table } from "../lib/check/text.ts";
+import { type Flags, runCommand, setting } from "./cli.ts";
 
 const { batchSize, resize, model } = DEFAULT_CONFIG;
 const TOP = 20;
@@ -76,10 +77,10 @@ function optionsOf(
   >,
 ): Options {
   return {
-    batchSize: setting("batch-size", values["batch-size"], "batchSize") ?? batchSize,
-    resize: setting("resize", values.resize, "resize") ?? resize,
-    top: setting("top", values.top, "limit") ?? TOP,
-    model: modelName(values.model),
+    batchSize: setting("batchSize", values["batch-size"]) ?? batchSize,
+    resize: setting("resize", values.resize) ?? resize,
+    top: setting("limit", values.top, "--top") ?? TOP,
+    model: setting("model", values.model) ?? model,
     trace: values.trace,
     evaluating: on.eval,
     submits: on.submits,
@@ -131,8 +132,6 @@ function costCells({ milliseconds: ms, flops, bytes }: Cost, sum: number, ceilin
 }
 const COST_NAMES = ["ms", "share", "GFLOP/s", "GB/s", "of ceiling"];
 
-const cut = (name: string, length = 36) =>
-  name.length > length ? `${name.slice(0, length - 1)}…` : name;
 /** What has no layer belongs to the network itself. */
 const layerName = (layer: string) => layer || "(network)";
 
@@ -144,7 +143,7 @@ function report({ steps, whole }: Profile, ceiling: Ceiling, top: number): strin
   const dispatches = [
     ["op", "layer", "pass", "shape", "#", ...COST_NAMES],
     ...slowest.map((step) => [
-      cut(step.name),
+      brief(step.name, 35),
       layerName(step.layer),
       step.pass,
       formatShape(step.shape),
@@ -168,7 +167,7 @@ function report({ steps, whole }: Profile, ceiling: Ceiling, top: number): strin
     ["op", "dispatches", ...COST_NAMES],
     ...[...costsBy(steps, (step) => step.name)]
       .sort(([, a], [, b]) => b.milliseconds - a.milliseconds).slice(0, top)
-      .map(([name, cost]) => [cut(name), `${cost.steps}`, ...costCells(cost, sum, ceiling)]),
+      .map(([name, cost]) => [brief(name, 35), `${cost.steps}`, ...costCells(cost, sum, ceiling)]),
   ];
   return [
     `the ${slowest.length} slowest of ${steps.length} dispatches`,

@@ -11,7 +11,7 @@ import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import { defaultDevice } from "../lib/device/device.ts";
 import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
 import { loadTrained } from "../lib/files/trained.ts";
-import { runCommand, UsageError } from "./cli.ts";
+import { messageOf, runCommand, UsageError } from "./cli.ts";
 import { latestRun, readRun, type Reported, saveTested } from "./report/run.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
@@ -41,7 +41,7 @@ async function testImages(count: number): Promise<ImageDataset | undefined> {
     return await loadFashionMnist(DATA, "test", { limit: count });
   } catch (error) {
     if (!(error instanceof DataError)) throw error;
-    console.error(`warning: no pictures of mistakes: ${error.message}`);
+    console.error(`warning: no pictures of mistakes: ${messageOf(error)}`);
     return undefined;
   }
 }

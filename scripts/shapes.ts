@@ -11,7 +11,7 @@ import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/graph/shape.
 import { formatSummary, runLayers, summarize } from "../lib/nn/summary.ts";
 import { input, tensor } from "../lib/graph/tensor.ts";
 import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
-import { type Flags, modelName, runCommand, UsageError } from "./cli.ts";
+import { type Flags, runCommand, setting, UsageError } from "./cli.ts";
 import { networkMermaid } from "./report/network.ts";
 
 const USAGE = `usage: deno task shapes [--size N] [--batch N] [--channels N] [--dry]
@@ -52,7 +52,7 @@ async function run(
     "dry" | "summary" | "json" | "graph"
   >,
 ): Promise<number> {
-  const name = modelName(values.model);
+  const name = setting("model", values.model) ?? DEFAULT_CONFIG.model;
   const size = number("size", values.size, 224);
   const channels = number("channels", values.channels, 1);
   const shape: Shape = [number("batch", values.batch, 1), channels, size, size];

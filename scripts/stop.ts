@@ -4,6 +4,8 @@
  * @module
  */
 
+import { stopwatch } from "../lib/measure/timing.ts";
+
 /** Stops on Ctrl-C and SIGTERM; `code` is the exit code then. A second signal stops at once. */
 export class Stop implements Disposable {
   readonly #controller = new AbortController();
@@ -15,14 +17,14 @@ export class Stop implements Disposable {
   constructor(say: (line: string) => unknown, finishing: string) {
     const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
     if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
-    let first = 0;
+    let sinceFirst = stopwatch();
     this.#handlers = signals.map(([signal, code]) => [signal, () => {
       if (this.code !== 0) {
         // A terminal signals `deno task` too, which passes it on: that is no second one.
-        if (performance.now() - first > 1000) Deno.exit(code);
+        if (sinceFirst() > 1000) Deno.exit(code);
         return;
       }
-      first = performance.now();
+      sinceFirst = stopwatch();
       this.code = code;
       say(`${signal}: ${finishing}; once more stops at once`);
       this.#controller.abort();

@@ -14,6 +14,7 @@ import { PlanError } from "../lib/plan/plan.ts";
 import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/files/run.ts";
 import { WriteError } from "../lib/files/write.ts";
 import { tunedDigest } from "../lib/kernels/choice.ts";
+import { stopwatch } from "../lib/measure/timing.ts";
 import { NonFiniteError, SingleImageError, Trainer } from "../lib/train/trainer.ts";
 import {
   CONFIG_FIELDS,
@@ -21,21 +22,26 @@ import {
   ConfigError,
   DEFAULT_CONFIG,
   formatEpoch,
-  MODELS,
-  OPTIMIZERS,
-  SCHEDULES,
   type TrainConfig,
   trainConfig,
 } from "../lib/train/config.ts";
 import { readTuned } from "../lib/files/tuned.ts";
-import { type Command, type Flags, isKnown, runCommand, UsageError } from "./cli.ts";
+import {
+  type Command,
+  flagOf,
+  type Flags,
+  isKnown,
+  messageOf,
+  runCommand,
+  setting,
+  settingsHelp,
+  UsageError,
+} from "./cli.ts";
 import { RunRecorder } from "./report/recorder.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 const DATA = "data/fashion-mnist";
-const { epochs, batchSize, lr, resize, seed, model } = DEFAULT_CONFIG;
-const { momentum, stepSize, gamma, warmup, labelSmoothing, augment } = DEFAULT_CONFIG;
 
 const usage = () =>
   `usage: deno task train [options]
@@ -43,27 +49,8 @@ const usage = () =>
 Trains a ResNet on Fashion-MNIST, by default as the notebook does, and tests it after each epoch.
 The data are fetched the first time. Results go to stdout, one line an epoch; all else to stderr.
 
-  --epochs N        passes over the training images (${epochs})
-  --batch-size N    images of a step; the last step of an epoch has what is left (${batchSize})
-  --optimizer NAME  ${OPTIMIZERS.join(", ")} (${DEFAULT_CONFIG.optimizer})
-  --lr X            learning rate, the highest of its schedule (${lr})
-  --momentum X      of sgd (${momentum})
-  --weight-decay X  an L2 penalty for adam and sgd, decoupled for adamw (0; adamw: 0.01)
-  --schedule NAME   ${SCHEDULES.join(", ")} (${DEFAULT_CONFIG.schedule}): cosine falls with
-                    every step, to 0 at the end of the last epoch; step drops now and then
-  --step-size N     epochs between drops of step (${stepSize})
-  --gamma X         factor of each drop of step (${gamma})
-  --warmup N        steps of linear warm-up before the schedule begins (${warmup})
-  --label-smoothing X
-                    share of each label that is spread over all classes (${labelSmoothing})
-  --augment WHAT    none, flip, crop or flip,crop: mirrors half of the training images, moves each
-                    by up to 4 of its 28 pixels, before they are resized (${augment})
-  --resize N        images are resized from 28×28 to N×N (${resize})
-  --seed N          seeds the weights, the order of the images, crops and flips (${seed})
-  --limit N         train on the first N images only (all)
-  --test-limit N    test with the first N images only (all)
-  --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
-  --out DIR         folder of the run (runs/TIME-${model})
+${settingsHelp()}
+  --out DIR         folder of the run (runs/TIME-${DEFAULT_CONFIG.model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
                     run's own, and only --epochs and --out may change; a cosine then
                     reaches to the new end
@@ -87,9 +74,6 @@ shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
 exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130 stopped by Ctrl-C; 143 by
 SIGTERM`;
 
-/** `batchSize` as `--batch-size`. */
-const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
-
 const COMMAND: Command<string, "no-tuned"> = {
   name: "train",
   usage,
@@ -99,19 +83,8 @@ const COMMAND: Command<string, "no-tuned"> = {
 
 /** The settings that were given, checked one by one. */
 function settingsOf(values: Readonly<Record<string, string | undefined>>): Partial<TrainConfig> {
-  const given: Record<string, unknown> = {};
-  for (const name of CONFIG_NAMES) {
-    const flag = flagOf(name);
-    const word = values[flag.slice(2)];
-    if (word === undefined) continue;
-    const { wanted, allows, isWord } = CONFIG_FIELDS[name];
-    // A plain decimal only: Number() would also take "0x10", "1_0" and " ".
-    const isNumeral = /^-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(word);
-    const value = isWord ? word : isNumeral ? Number(word) : NaN;
-    if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
-    given[name] = value;
-  }
-  return given;
+  const given = CONFIG_NAMES.map((name) => [name, setting(name, values[flagOf(name).slice(2)])]);
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }
 
 /** The settings of a resumed run: its own; flags may repeat them, and may change the epochs. */
@@ -176,7 +149,7 @@ async function useTuned(device: Device, reporter: TrainReporter): Promise<void> 
     tuned.forEach((choice, key) => device.tuned.set(key, choice));
     if (tuned.size > 0) await reporter.say(`${tuned.size} choices by \`deno task tune\``);
   } catch (error) {
-    await reporter.say(`warning: ${(error as Error).message}`);
+    await reporter.say(`warning: ${messageOf(error)}`);
   }
 }
 
@@ -197,9 +170,9 @@ async function prepare(
   const test = await load("test");
   const trainer = await Trainer.create({ config, train: await load("train"), test, device });
   if (checkpoint) trainer.restore(checkpoint);
-  const start = performance.now();
+  const elapsed = stopwatch();
   await trainer.prepare();
-  return { trainer, test, seconds: (performance.now() - start) / 1000 };
+  return { trainer, test, seconds: elapsed() / 1000 };
 }
 
 async function train(
@@ -308,7 +281,7 @@ class RunError extends Error {
 /** An error's message, with what to do about it if that is known. */
 function advised(error: unknown, { path, command }: GoOn): unknown {
   const advise = (what: string) => new RunError(what, { cause: error });
-  const { message } = error as Error;
+  const message = messageOf(error);
   if (error instanceof NonFiniteError) {
     const good = path
       ? `The last good checkpoint is ${path}; going on from it would end here again.`

@@ -5,8 +5,9 @@
  * @module
  */
 
+import { stopwatch } from "../lib/measure/timing.ts";
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
-import type { Progress as Download } from "../lib/files/download.ts";
+import type { DownloadProgress } from "../lib/files/download.ts";
 import type { Progress } from "../lib/train/evaluator.ts";
 import type { TuneProgress } from "../lib/measure/tune.ts";
 
@@ -42,7 +43,7 @@ export class TrainReporter implements AsyncDisposable {
   /** What the bar is about, and what it says beside. */
   #subject = "";
   #text = "";
-  #lastLine = -Infinity;
+  #sinceLine: () => number = () => Infinity;
 
   /** A line of its own. */
   async say(line: string): Promise<void> {
@@ -63,7 +64,7 @@ export class TrainReporter implements AsyncDisposable {
   }
 
   /** How far a download has come; logs leave it out, as they get a line for each file. */
-  async download({ name, received, total }: Download): Promise<void> {
+  async download({ name, received, total }: DownloadProgress): Promise<void> {
     if (total === undefined || !this.#terminal) return;
     await this.#draw(name, received, total, `${name}, ${(received / 1e6).toFixed(1)} MB`);
   }
@@ -84,8 +85,8 @@ export class TrainReporter implements AsyncDisposable {
   async #show(subject: string, value: number, max: number, text: string): Promise<void> {
     if (this.#terminal) {
       await this.#draw(subject, value, max, text);
-    } else if (performance.now() - this.#lastLine > 1000 * LOG_INTERVAL) {
-      this.#lastLine = performance.now();
+    } else if (this.#sinceLine() > 1000 * LOG_INTERVAL) {
+      this.#sinceLine = stopwatch();
       console.error(text);
     }
   }

@@ -11,7 +11,8 @@ import { problemFlops, problemKey } from "../lib/kernels/choice.ts";
 import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
 import { trainingGraph, tune, type Tuning } from "../lib/measure/tune.ts";
 import { cacheFolder, readTuned, writeTuned } from "../lib/files/tuned.ts";
-import { type Flags, modelName, runCommand, setting, table, UsageError } from "./cli.ts";
+import { table } from "../lib/check/text.ts";
+import { type Flags, messageOf, runCommand, setting, UsageError } from "./cli.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
@@ -65,9 +66,9 @@ function settingsOf(
   }
   return {
     budget: Number(budget),
-    batchSize: setting("batch-size", values["batch-size"], "batchSize") ?? batchSize,
-    resize: setting("resize", values.resize, "resize") ?? resize,
-    model: modelName(values.model),
+    batchSize: setting("batchSize", values["batch-size"]) ?? batchSize,
+    resize: setting("resize", values.resize) ?? resize,
+    model: setting("model", values.model) ?? model,
     json: on.json,
   };
 }
@@ -137,7 +138,7 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
   using device = await Device.request();
   await reporter.say(`tuning for ${device}`);
   const kept = await readTuned(device, folder).catch(async (error: Error) => {
-    await reporter.say(`warning: ${error.message}`);
+    await reporter.say(`warning: ${messageOf(error)}`);
     return new Map<string, string>();
   });
   kept.forEach((choice, key) => device.tuned.set(key, choice));

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { brief } from "./text.ts";
+
 /** An argument that a function does not take; the message names the function, the argument, its value. */
 export class ArgumentError extends TypeError {
   /** `"ArgumentError"`. */
@@ -15,7 +17,7 @@ export class ArgumentError extends TypeError {
 export function shown(value: unknown): string {
   switch (typeof value) {
     case "string":
-      return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+      return JSON.stringify(brief(value, 40));
     case "bigint":
       return `${value}n`;
     case "number":

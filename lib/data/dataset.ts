@@ -14,7 +14,7 @@ import {
   refuse,
   shown,
 } from "../check/arguments.ts";
-import { brief } from "../check/brief.ts";
+import { brief } from "../check/text.ts";
 import { formatShape, sizeOf } from "../graph/shape.ts";
 import { DataError, type DataErrorCode } from "./error.ts";
 import { type ByteStream, checkSource } from "./gzip.ts";

@@ -48,8 +48,7 @@ export type DataErrorCode =
   | "unreachable";
 
 /** The end of the message about a damaged file. */
-export const FETCH_AGAIN =
-  "the file is damaged: get it again (for Fashion-MNIST: `deno task data --verify`)";
+export const FETCH_AGAIN = "the file is damaged: get it again";
 
 /**
  * Data could not be read, or are not what they claim to be.

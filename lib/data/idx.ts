@@ -14,7 +14,7 @@
  */
 
 import { checkNumber, checkNumbers, checkOptions, shown } from "../check/arguments.ts";
-import { brief } from "../check/brief.ts";
+import { brief } from "../check/text.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
 import { type ByteStream, checkSource, unpacked } from "./gzip.ts";
 

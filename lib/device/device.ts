@@ -127,7 +127,7 @@ export class Device {
     } catch (cause) {
       gpu?.destroy();
       throw new DeviceError(
-        `${nameOf(adapter.info)} gives no device: ${(cause as Error).message}; ${other()}`,
+        `${adapterName(adapter.info)} gives no device: ${(cause as Error).message}; ${other()}`,
         { cause },
       );
     }
@@ -140,7 +140,7 @@ export class Device {
 
   /** The adapter's name for itself. */
   get description(): string {
-    return nameOf(this.info);
+    return adapterName(this.info);
   }
 
   /** The adapter in words: `llvmpipe (LLVM 15.0.6, 256 bits), a software adapter, …`. */
@@ -319,7 +319,7 @@ function refuse(what: string, [memory, internal, invalid]: readonly (GPUError | 
 }
 
 /** The name of an adapter. */
-function nameOf({ description, vendor, architecture, device }: GPUAdapterInfo): string {
+function adapterName({ description, vendor, architecture, device }: GPUAdapterInfo): string {
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed";
 }
 
@@ -347,7 +347,9 @@ function checkLimits({ limits, info }: GPUAdapter): void {
   const short = LIMIT_NAMES.filter((name) => limits[name] < LIMITS[name])
     .map((name) => `its ${name} is ${limits[name]}, and ${LIMITS[name]} is needed`);
   if (short.length === 0) return;
-  throw new DeviceError(`${nameOf(info)} cannot run the kernels: ${short.join("; ")}; ${other()}`);
+  throw new DeviceError(
+    `${adapterName(info)} cannot run the kernels: ${short.join("; ")}; ${other()}`,
+  );
 }
 
 /** A device with all of the adapter's limits, and with subgroups and timestamps if it has them. */

@@ -1,7 +1,7 @@
 /**
  * Data sets: bytes to images. Files are read as streams, and checked before they are believed.
  *
- * @example Fashion-MNIST, where `deno task data` has put it
+ * @example Fashion-MNIST, from a folder
  * ```ts
  * import { FASHION_MNIST_CLASSES, loadFashionMnist } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";

@@ -28,7 +28,7 @@ const ALL_FILES: readonly DataFile[] = Object.values(FASHION_MNIST_FILES)
   .flatMap(({ images, labels }) => [images, labels]);
 
 /** How far a download has come. */
-export interface Progress {
+export interface DownloadProgress {
   /** The file's name. */
   name: string;
   /** Compressed bytes that are here, those of an earlier attempt included. */
@@ -54,7 +54,7 @@ export interface EnsureOptions {
   /** Told each thing that is done, in one plain line; awaited. */
   log?: (line: string) => void | Promise<void>;
   /** Told how far a download has come, after each piece; awaited. */
-  onProgress?: (progress: Progress) => void | Promise<void>;
+  onProgress?: (progress: DownloadProgress) => void | Promise<void>;
 }
 
 /** What {@linkcode ensureFashionMnist} did, by file names. */
@@ -254,8 +254,8 @@ export async function downloadFile(
   }
   const what = `cannot be downloaded: ${reasons.join("; ")}. Either type ` +
     "`apt-get install dataset-fashion-mnist` and run this again, or get the file from " +
-    `${urls.map((base) => base + file.name).join(" or ")} and run ` +
-    "`deno task data --from FOLDER`, FOLDER being where it lies";
+    `${urls.map((base) => base + file.name).join(" or ")} and copy it from the folder where it ` +
+    "lies (`from`)";
   throw new DataError(last?.code ?? "unreachable", path, what, { cause: last });
 }
 

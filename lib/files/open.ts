@@ -51,8 +51,7 @@ export async function openFile(path: string): Promise<ByteStream> {
     file = await Deno.open(path, { read: true });
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) {
-      const what = "there is no such file; get Fashion-MNIST with `deno task data`";
-      throw new DataError("missing-file", path, what, { cause });
+      throw new DataError("missing-file", path, "there is no such file", { cause });
     }
     const detail = cause instanceof Error ? cause.message : String(cause);
     throw new DataError("read-failed", path, `cannot be opened: ${detail}`, { cause });

@@ -23,7 +23,7 @@ import {
   MAX_TENSOR_BYTES,
   type RunState,
 } from "../train/checkpoint.ts";
-import { foreignFormat } from "../formats/safetensors_header.ts";
+import { foreignFormat } from "../formats/foreign.ts";
 import { removeUnfinished, WriteError, writeFileWhole } from "./write.ts";
 
 /** A checkpoint's folder and where in the run it was made. */
@@ -35,7 +35,7 @@ interface Found {
   readonly step: number;
 }
 
-const nameOf = ({ history, step }: RunState) =>
+const folderName = ({ history, step }: RunState) =>
   step === 0 ? `epoch-${history.length}` : `epoch-${history.length + 1}-step-${step}`;
 
 function parseName(path: string): Found | undefined {
@@ -145,6 +145,17 @@ export async function readBounded(path: string, max: number): Promise<Uint8Array
   }
 }
 
+/** A folder for a run, which another run or process has. */
+export class FolderTakenError extends CheckpointError {
+  /** `FolderTakenError`. */
+  override name = "FolderTakenError";
+
+  /** Of a folder that has a run in it, or that a process trains in. */
+  constructor(readonly path: string, readonly by: "run" | "process", what: string) {
+    super(`${path}: ${what}`);
+  }
+}
+
 /** A run's folder, held by this process. */
 export class RunDirectory implements Disposable {
   readonly #file: Deno.FsFile;
@@ -168,10 +179,8 @@ export class RunDirectory implements Disposable {
     const run = new RunDirectory(path, await RunDirectory.#lock(path));
     try {
       if (fresh && (await findCheckpoints(path)).length > 0) {
-        throw new CheckpointError(
-          `${path}: there is a run already; go on with it (--resume ${path}) or give another ` +
-            "folder with --out",
-        );
+        const what = "there is a run already; go on with it, or give another folder";
+        throw new FolderTakenError(path, "run", what);
       }
       await run.#begin();
       return run;
@@ -197,10 +206,9 @@ export class RunDirectory implements Disposable {
     lock.close();
     const holder = await Deno.readTextFile(name).catch(() => "");
     const who = holder.trim().slice(0, 100) || "its number is unknown";
-    throw new CheckpointError(
-      `${path}: another process is training there (${who}); wait for it, stop it, or give ` +
-        "another folder with --out",
-    );
+    const what =
+      `another process is training there (${who}); wait for it, stop it, or give another`;
+    throw new FolderTakenError(path, "process", `${what} folder`);
   }
 
   /** Says who has the folder, and removes what a killed process left half written. */
@@ -228,7 +236,7 @@ export class RunDirectory implements Disposable {
    */
   async save(checkpoint: Checkpoint): Promise<string> {
     const folder = join(this.path, "checkpoints");
-    const path = join(folder, nameOf(checkpoint.run));
+    const path = join(folder, folderName(checkpoint.run));
     const files = await encodeCheckpoint(checkpoint);
     const partial = join(folder, `.partial-${crypto.randomUUID()}`);
     try {

@@ -5,13 +5,9 @@
  */
 
 import { basename, dirname, join } from "node:path";
-import {
-  CheckpointError,
-  decodeStateDict,
-  MAX_TENSOR_BYTES,
-  type RunState,
-} from "../train/checkpoint.ts";
-import { brief } from "../check/brief.ts";
+import { CheckpointError, MAX_TENSOR_BYTES, type RunState } from "../train/checkpoint.ts";
+import { decodeStateDict } from "../formats/state_dict.ts";
+import { brief } from "../check/text.ts";
 import type { Module, StateDict } from "../nn/module.ts";
 import { kindOf, loadCheckpoint, readBounded } from "./run.ts";
 import { sameShape } from "../graph/shape.ts";

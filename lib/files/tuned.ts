@@ -1,5 +1,5 @@
 /**
- * Choices that `deno task tune` measured, as a file in the user's folder for caches: one for each
+ * Choices that were measured to be fastest, as a file in the user's folder for caches: one for each
  * adapter, runtime (the driver's and the shader compiler's part that a program can see) and version
  * of the library. What is read is checked for its form only: `kernels/choice.ts` ignores entries that do
  * not fit, so a bad file makes a run slow at worst.
@@ -8,7 +8,7 @@
  */
 
 import { isAbsolute, join } from "node:path";
-import { parseJson } from "../check/json.ts";
+import { any, count, entries, parseJson, record, string } from "../check/json.ts";
 import type { Device } from "../device/device.ts";
 import { writeFileWhole } from "./write.ts";
 import { VERSION } from "../train/config.ts";
@@ -22,6 +22,18 @@ const FORMAT = 2;
 const MAX_BYTES = 2 ** 20;
 /** Entries that are kept, and characters of one. */
 const MAX_ENTRIES = 4096, MAX_LENGTH = 200;
+
+const FILE = record({
+  format: count(FORMAT, FORMAT),
+  origin: any,
+  choices: entries(string(MAX_LENGTH), { max: MAX_ENTRIES, longest: MAX_LENGTH }),
+});
+
+/** A file of measured choices that cannot be used. */
+export class TunedError extends Error {
+  /** `TunedError`. */
+  override name = "TunedError";
+}
 
 /** What choices depend on. */
 function origin({ info, target }: Device): Record<string, string | number> {
@@ -70,7 +82,7 @@ function readable(path: string): boolean {
 /**
  * The choices stored for a device; none where there is no file, or no permission to read it.
  *
- * @throws {Error} when the file is damaged; the message says what to do.
+ * @throws {TunedError} when the file is damaged; {@link writeTuned} writes a new one.
  */
 export async function readTuned(
   device: Device,
@@ -81,33 +93,18 @@ export async function readTuned(
   try {
     const { isFile, size } = await Deno.stat(path);
     if (!isFile || size > MAX_BYTES) throw new Error(`it is no file of at most ${MAX_BYTES} bytes`);
-    return choicesOf(parseJson(await Deno.readFile(path)), device);
+    const file = parseJson(await Deno.readFile(path), FILE);
+    if (JSON.stringify(file.origin) !== JSON.stringify(origin(device))) {
+      throw new Error("it is of another adapter or version");
+    }
+    return new Map(file.choices);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return new Map();
-    throw new Error(
-      `${path}: not a table of choices, so it is ignored: ${(cause as Error).message}; ` +
-        "`deno task tune` writes a new one",
+    throw new TunedError(
+      `${path}: not a table of choices, so it is ignored: ${(cause as Error).message}`,
       { cause },
     );
   }
-}
-
-/** The choices in a file's JSON. */
-function choicesOf(json: unknown, device: Device): Map<string, string> {
-  const isObject = (x: unknown): x is Record<string, unknown> =>
-    typeof x === "object" && x !== null && !Array.isArray(x);
-  if (!isObject(json) || json["format"] !== FORMAT) throw new Error(`its format is not ${FORMAT}`);
-  if (JSON.stringify(json["origin"]) !== JSON.stringify(origin(device))) {
-    throw new Error("it is of another adapter or version");
-  }
-  const choices = json["choices"];
-  const entries = isObject(choices) ? Object.entries(choices) : [];
-  const isEntry = (entry: [string, unknown]): entry is [string, string] =>
-    entry.every((x) => typeof x === "string" && x.length <= MAX_LENGTH);
-  if (!isObject(choices) || entries.length > MAX_ENTRIES || !entries.every(isEntry)) {
-    throw new Error(`its choices are no object of at most ${MAX_ENTRIES} short strings`);
-  }
-  return new Map(entries as [string, string][]);
 }
 
 /** Stores the choices of a device, whole or not at all, and returns the file's path. */

@@ -6,8 +6,7 @@
  * `safetensors/src/tensor.rs`).
  *
  * A file may come from anywhere, so it is read as hostile: everything the format promises is
- * checked, and time and memory stay proportional to the size of the input. The header's text is read
- * by `safetensors_header.ts`; whether its numbers fit the file is checked here.
+ * checked, and time and memory stay proportional to the size of the input.
  *
  * It opens no files, converts no dtypes, and does not read those of less than a byte (F4, F6_*). Bytes
  * are taken as they are, so a big-endian machine is not supported.
@@ -21,10 +20,27 @@ import {
   checkString,
   refuse,
 } from "../check/arguments.ts";
-import { quote } from "../check/brief.ts";
-import { FORBIDDEN, foreignFormat, HeaderReader, SafetensorsError } from "./safetensors_header.ts";
+import { quote } from "../check/text.ts";
+import {
+  count,
+  entries,
+  type Kind,
+  list,
+  type Of,
+  parseJson,
+  record,
+  string,
+} from "../check/json.ts";
+import { foreignFormat } from "./foreign.ts";
 
-export { SafetensorsError };
+/** A file that is not safetensors, or tensors that cannot be made one; the message says why. */
+export class SafetensorsError extends Error {
+  /** `"SafetensorsError"`. */
+  override readonly name = "SafetensorsError";
+}
+
+/** A key that no object may have: set carelessly, it changes what all objects are. */
+const FORBIDDEN = "__proto__";
 
 /** Bytes per element of each dtype the format names and this file reads. */
 const ITEM_BYTES: ReadonlyMap<string, number> = new Map([
@@ -77,6 +93,18 @@ export interface SafetensorsInput {
   /** The elements, row-major, of `dtype`. */
   data: ArrayBufferView;
 }
+
+/** A tensor as the header describes it. */
+const TENSOR = record({
+  dtype: string(Infinity),
+  shape: list(count()),
+  data_offsets: list(count(), { min: 2, max: 2 }) as Kind<[begin: number, end: number]>,
+}, { closed: true });
+const METADATA = entries(string(Infinity));
+const HEADER = entries<Of<typeof TENSOR> | [string, string][]>(
+  (key) => key === "__metadata__" ? METADATA : TENSOR,
+  { name: (key) => key === "__metadata__" ? key : `tensor ${quote(key)}` },
+);
 
 /** The tensor's size in bytes, or what is wrong with its dtype or shape. */
 function byteLength(dtype: string, shape: readonly number[]): number | string {
@@ -134,18 +162,19 @@ export function parseSafetensors(
   if (headerBytes > bytes.length - 8) {
     fail(`header length ${headerBytes} exceeds the file's ${bytes.length} bytes`);
   }
-  let text = "";
-  try {
-    // ignoreBOM keeps a byte-order mark in the text, where the header reader refuses it.
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-      .decode(bytes.subarray(8, 8 + headerBytes));
-  } catch {
-    fail("header is not UTF-8");
+  // The format wants `{` as the very first byte.
+  if (headerBytes === 0 || bytes[8] !== 0x7b) fail("header does not begin with {");
+  const metadata: Record<string, string> = Object.create(null);
+  const described: [tensor: string, entry: Of<typeof TENSOR>][] = [];
+  const header = bytes.subarray(8, 8 + headerBytes);
+  for (const [key, value] of parseJson(header, HEADER, { name, error: SafetensorsError })) {
+    if (Array.isArray(value)) value.forEach(([key, value]) => metadata[key] = value);
+    else described.push([key, value]);
   }
-  const { entries, metadata } = new HeaderReader(text, name).read();
   const section = bytes.subarray(8 + headerBytes);
 
-  for (const { name: tensor, dtype, shape, begin, end } of entries) {
+  const tensors = new Map<string, SafetensorsTensor>();
+  for (const [tensor, { dtype, shape, data_offsets: [begin, end] }] of described) {
     const failTensor = (what: string) => fail(`tensor ${quote(tensor)}: ${what}`);
     if (begin > end) failTensor(`data_offsets ${begin} > ${end}`);
     if (end > section.length) {
@@ -156,23 +185,22 @@ export function parseSafetensors(
     if (size !== end - begin) {
       failTensor(`data_offsets span ${end - begin} bytes, its shape and ${dtype} need ${size}`);
     }
+    tensors.set(tensor, { dtype, shape, data: section.subarray(begin, end) });
   }
   // Laid end to end, tensors have neither overlaps nor holes, and no byte is unaccounted for.
   let covered = 0;
-  for (const entry of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
-    if (entry.begin !== covered) {
-      const what = entry.begin < covered ? "overlaps the one before it" : "follows a hole";
-      fail(`tensor ${quote(entry.name)}: ${what} (begins at ${entry.begin}, not ${covered})`);
+  const inOrder = described.toSorted(([, { data_offsets: a }], [, { data_offsets: b }]) =>
+    a[0] - b[0] || a[1] - b[1]
+  );
+  for (const [tensor, { data_offsets: [begin, end] }] of inOrder) {
+    if (begin !== covered) {
+      const what = begin < covered ? "overlaps the one before it" : "follows a hole";
+      fail(`tensor ${quote(tensor)}: ${what} (begins at ${begin}, not ${covered})`);
     }
-    covered = entry.end;
+    covered = end;
   }
   if (covered !== section.length) {
     fail(`data has ${section.length} bytes, tensors cover only ${covered}`);
-  }
-
-  const tensors = new Map<string, SafetensorsTensor>();
-  for (const { name: tensor, dtype, shape, begin, end } of entries) {
-    tensors.set(tensor, { dtype, shape, data: section.subarray(begin, end) });
   }
   return { tensors, metadata };
 }

@@ -147,3 +147,9 @@ export function windowCount(
 
 /** The next multiple of 4: what vectors of four cover n elements with. */
 export const ceil4 = (n: number): number => Math.ceil(n / 4) * 4;
+
+/** The shape of what has four dimensions. */
+export type Four = readonly [number, number, number, number];
+
+/** The sizes of a tensor of four dimensions. */
+export const four = ({ shape }: { readonly shape: Shape }): Four => shape as Four;

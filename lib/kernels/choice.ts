@@ -7,9 +7,7 @@
  * @module
  */
 
-import type { KernelChoice, Target } from "./kernel.ts";
-
-type Two = readonly [number, number];
+import type { KernelChoice, Target, Two } from "./kernel.ts";
 
 /** How a product's result is cut among threads. */
 export interface Tile {

@@ -19,11 +19,9 @@
  * @module
  */
 
-import { arrays, type KernelSpec, type Target } from "./kernel.ts";
+import { arrays, type KernelSpec, type Target, times, type Two } from "./kernel.ts";
 import type { Tile } from "./choice.ts";
 import { WORKGROUP_SIZES, workgroupColumns, workgroupRows } from "./gemm_workgroup.ts";
-
-type Two = readonly [number, number];
 
 /** How windows of a `[N, H, W, C]` source line up with a `[N, P, Q]` grid of results. */
 export interface Windows {
@@ -42,9 +40,6 @@ export interface Windows {
   /** +1 when the source pixel advances with the tap (forward), -1 when it retreats (gradient). */
   readonly direction: 1 | -1;
 }
-
-const times = (count: number, line: (i: number) => string, separator = "\n") =>
-  Array.from({ length: count }, (_, i) => line(i)).join(separator);
 
 /** Whether result pixel m is source pixel m: then no window arithmetic is needed. */
 function pointwise(x: Windows): boolean {

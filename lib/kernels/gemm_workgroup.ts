@@ -7,8 +7,7 @@
  * @module
  */
 
-const times = (count: number, line: (i: number) => string, separator = "\n") =>
-  Array.from({ length: count }, (_, i) => line(i)).join(separator);
+import { times } from "./kernel.ts";
 
 /** Rows of a thread, and its vectors, which lie 8 apart so that neighbours read neighbours. */
 const ROWS = 8, VECTORS = 2;

@@ -269,3 +269,10 @@ ${statements}
     ...numbers && { numbers },
   };
 }
+
+/** Two sizes: rows and columns, as a rule. */
+export type Two = readonly [number, number];
+
+/** So many pieces of WGSL, one for each number from 0 on. */
+export const times = (count: number, piece: (i: number) => string, separator = "\n"): string =>
+  Array.from({ length: count }, (_, i) => piece(i)).join(separator);

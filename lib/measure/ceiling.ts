@@ -8,7 +8,7 @@
 import { createBuffer, freeVariables } from "../device/buffers.ts";
 import { checkInstance } from "../check/arguments.ts";
 import { Device } from "../device/device.ts";
-import { arrays, perThread } from "../kernels/kernel.ts";
+import { arrays, perThread, times } from "../kernels/kernel.ts";
 import { Plan } from "../plan/plan.ts";
 import { apply, type Op, Variable } from "../graph/tensor.ts";
 import { timings } from "./timing.ts";
@@ -25,8 +25,6 @@ export interface Ceiling {
 const CHAINS = 12;
 /** Multiply-adds of a chain in one round of the loop, and rounds. */
 const UNROLLED = 4, ROUNDS = 512;
-const times = (count: number, line: (k: number) => string) =>
-  Array.from({ length: count }, (_, k) => line(k)).join("\n");
 
 /**
  * Chains differ in where they start, threads in their factor and summand, all read from memory: no

@@ -9,6 +9,12 @@
 import { checkNumber } from "../check/arguments.ts";
 import type { Device } from "../device/device.ts";
 
+/** A clock that starts now and never steps back: how many milliseconds ago that was. */
+export function stopwatch(): () => number {
+  const start = performance.now();
+  return () => performance.now() - start;
+}
+
 /** The middle one of `values`, or the mean of the two middle ones. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b), middle = sorted.length >> 1;
@@ -17,10 +23,10 @@ export function median(values: readonly number[]): number {
 
 /** Milliseconds until the device has done what `submit` submits. */
 export async function waitFor(device: Device, submit: () => void): Promise<number> {
-  const start = performance.now();
+  const elapsed = stopwatch();
   submit();
   await device.finished();
-  return performance.now() - start;
+  return elapsed();
 }
 
 const idle = new WeakMap<Device, number>();
@@ -120,10 +126,10 @@ export async function passTimes(
   sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, set.count, resolved, 8 * SET * i));
   encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);
   const commands = encoder.finish();
-  const start = performance.now();
+  const sinceSubmit = stopwatch();
   gpu.queue.submit([commands]);
   await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
-  const elapsed = performance.now() - start - fixed;
+  const elapsed = sinceSubmit() - fixed;
   await device.checked("timestamps", () => {});
   const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
   const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;

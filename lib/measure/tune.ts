@@ -26,7 +26,7 @@ import {
 } from "../kernels/choice.ts";
 import { checkList, checkShape, type Shape, ShapeError } from "../graph/shape.ts";
 import { checkTensor, input, type Tensor } from "../graph/tensor.ts";
-import { type Contender, contest, passTimes, timings } from "./timing.ts";
+import { type Contender, contest, passTimes, stopwatch, timings } from "./timing.ts";
 
 /** How far tuning has come. */
 export interface TuneProgress {
@@ -177,7 +177,7 @@ interface Trial extends Tuning {
 }
 
 class Search {
-  readonly #start = performance.now();
+  readonly #elapsed = stopwatch();
   /** What is known of each problem; problems inside others have no layers. */
   readonly #tunings = new Map<string, Tuning>();
   /** Times relative to the best, by kind of problem and candidate. */
@@ -220,7 +220,7 @@ class Search {
   }
 
   get #seconds(): number {
-    return (performance.now() - this.#start) / 1000;
+    return this.#elapsed() / 1000;
   }
 
   get #over(): boolean {

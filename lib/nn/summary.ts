@@ -8,6 +8,7 @@
  */
 
 import { checkInstance, checkNumber, checkObject, checkString } from "../check/arguments.ts";
+import { table } from "../check/text.ts";
 import { Device } from "../device/device.ts";
 import { collectCalls, evaluating, Module, type ModuleCall } from "./module.ts";
 import { evaluate } from "../plan/plan.ts";
@@ -181,12 +182,8 @@ export function formatSummary(summary: LayerSummary): string {
     layer.layers.forEach((inner) => visit(inner, depth + 1));
   };
   layers.forEach((layer) => visit(layer, 0));
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  const lines = rows.map((row) =>
-    row.map((cell, i) => i < 3 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
-  );
   return [
-    ...lines,
+    table(rows, (column) => column > 2),
     `total: ${exact(parameters)} parameters, ${exact(macs)} MACs,`,
     `       ${exact(activationBytes)} bytes of activations`,
   ].join("\n");

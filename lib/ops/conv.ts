@@ -12,9 +12,18 @@
  */
 
 import { checkOptions } from "../check/arguments.ts";
-import { arrays, type KernelSpec, perThread, type Target } from "../kernels/kernel.ts";
+import { arrays, type KernelSpec, perThread, type Target, type Two } from "../kernels/kernel.ts";
 import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../kernels/choice.ts";
-import { ceil4, formatShape, type Pair, pair, ShapeError, windowCount } from "../graph/shape.ts";
+import {
+  ceil4,
+  formatShape,
+  type Four,
+  four,
+  type Pair,
+  pair,
+  ShapeError,
+  windowCount,
+} from "../graph/shape.ts";
 import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { add } from "./elementwise.ts";
 import { columnTile, rowTile, type Windows } from "../kernels/gemm.ts";
@@ -24,8 +33,6 @@ import { sum } from "./reduce.ts";
 import { permute, reshape } from "./view.ts";
 import { winogradConv, winogradWeightGrad } from "./winograd.ts";
 
-type Two = readonly [number, number];
-type Four = readonly [number, number, number, number];
 interface ConvAttrs extends Attrs {
   readonly stride: Two;
   readonly padding: Two;
@@ -34,8 +41,6 @@ interface SizedAttrs extends ConvAttrs {
   /** The two sizes that a gradient's other input does not tell: pixels H×W or kernel R×S. */
   readonly size: Two;
 }
-
-const four = (x: Tensor) => x.shape as Four;
 
 /** How the forward windows of `x [N,H,W,C]` line up with `y [N,P,Q,O]`. */
 function windows(x: Four, y: Four, taps: Two, { stride, padding }: ConvAttrs): Windows {

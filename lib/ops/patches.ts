@@ -5,13 +5,10 @@
  * @module
  */
 
-import { arrays, perThread } from "../kernels/kernel.ts";
-import { ceil4, sizeOf } from "../graph/shape.ts";
+import { arrays, perThread, type Two } from "../kernels/kernel.ts";
+import { ceil4, four, sizeOf } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { narrow, reshape } from "./view.ts";
-
-type Two = readonly [number, number];
-type Four = readonly [number, number, number, number];
 
 interface PatchAttrs extends Attrs {
   readonly kernel: Two;
@@ -24,11 +21,11 @@ interface PatchAttrs extends Attrs {
 const Patches: Op<PatchAttrs> = {
   name: "patches",
   shape: ([x], { kernel, size }) => {
-    const [n, , , c] = x!.shape as Four;
+    const [n, , , c] = four(x!);
     return [n, ...size, ceil4(kernel[0] * kernel[1] * c)];
   },
   kernels: (node, target) => {
-    const [, h, w, c] = node.inputs[0]!.shape as Four;
+    const [, h, w, c] = four(node.inputs[0]!);
     const { kernel: [r, s], stride, padding, size: [p, q] } = node.attrs as PatchAttrs;
     const columns = node.shape[3]!, vector = c % 4 === 0;
     const width = vector ? 4 : 1, channels = c / width;

@@ -12,14 +12,21 @@ import {
   type KernelSpec,
   perThread,
   type Target,
+  type Two,
 } from "../kernels/kernel.ts";
-import { formatShape, type Pair, pair, ShapeError, windowCount } from "../graph/shape.ts";
+import {
+  formatShape,
+  type Four,
+  four,
+  type Pair,
+  pair,
+  ShapeError,
+  windowCount,
+} from "../graph/shape.ts";
 import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { mean } from "./reduce.ts";
 import { permute } from "./view.ts";
 
-type Two = readonly [number, number];
-type Four = readonly [number, number, number, number];
 /** A window, down and across. */
 export interface PoolAttrs extends Attrs {
   /** Its size. */
@@ -29,8 +36,6 @@ export interface PoolAttrs extends Attrs {
   /** Cells added on every side. */
   readonly padding: Two;
 }
-
-const four = (x: Tensor) => x.shape as Four;
 
 function poolShape(name: string, x: Tensor, { kernel, stride, padding }: PoolAttrs): Four {
   const [n, h, w, c] = four(x);

@@ -96,36 +96,6 @@ export function resampleTable(inSize: number, outSize: number): ResampleTable {
 }
 
 /**
- * The size `torchvision.transforms.Resize(size)` gives: the shorter side becomes `size`, the longer
- * keeps the proportion, its fraction cut off.
- *
- * @param height rows, before
- * @param width columns, before
- * @param size the shorter side, after
- * @returns `[height, width]`, after
- * @throws RangeError if a size is not a positive integer
- *
- * @example
- * ```ts
- * import { resizedShape } from "./resize.ts";
- * import { assertEquals } from "@std/assert";
- *
- * assertEquals(resizedShape(28, 28, 96), [96, 96]);
- * assertEquals(resizedShape(37, 23, 16), [25, 16]);
- * ```
- */
-export function resizedShape(
-  height: number,
-  width: number,
-  size: number,
-): [height: number, width: number] {
-  checkSizes("resizedShape", height, width, size);
-  return width <= height
-    ? [Math.trunc(size * height / width), size]
-    : [size, Math.trunc(size * width / height)];
-}
-
-/**
  * Resizes grey images as Pillow's `resize(…, BILINEAR)` does, bit for bit. The reference for the GPU's
  * kernel; at 28×28 to 96×96 it does about 9,000 images a second.
  *
@@ -140,14 +110,14 @@ export function resizedShape(
  *
  * @example
  * ```ts
- * import { resizeBilinear } from "./resize.ts";
+ * import { resizeBytes } from "./resize.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const wide = resizeBilinear(new Uint8Array([0, 255]), 1, 1, 2, 1, 4);
+ * const wide = resizeBytes(new Uint8Array([0, 255]), 1, 1, 2, 1, 4);
  * assertEquals(wide, new Uint8Array([0, 64, 191, 255]));
  * ```
  */
-export function resizeBilinear(
+export function resizeBytes(
   images: Uint8Array,
   count: number,
   height: number,
@@ -155,10 +125,10 @@ export function resizeBilinear(
   outHeight: number,
   outWidth: number,
 ): Uint8Array<ArrayBuffer> {
-  checkSizes("resizeBilinear", count, height, width, outHeight, outWidth);
+  checkSizes("resizeBytes", count, height, width, outHeight, outWidth);
   if (images.length !== count * height * width) {
     throw new RangeError(
-      `resizeBilinear: ${images.length} bytes are not [${count}, ${height}, ${width}]`,
+      `resizeBytes: ${images.length} bytes are not [${count}, ${height}, ${width}]`,
     );
   }
   let result: Uint8Array<ArrayBuffer> | undefined;

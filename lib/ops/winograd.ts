@@ -9,8 +9,8 @@
  * @module
  */
 
-import { arrays, type KernelSpec, perThread, type Target } from "../kernels/kernel.ts";
-import { sameShape } from "../graph/shape.ts";
+import { arrays, type KernelSpec, perThread, type Target, type Two } from "../kernels/kernel.ts";
+import { type Four, four, sameShape } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { matmul } from "./matmul.ts";
 import { permuteOrder } from "./view.ts";
@@ -19,8 +19,6 @@ import { permuteOrder } from "./view.ts";
 const R = 3;
 
 type Matrix = readonly (readonly number[])[];
-type Two = readonly [number, number];
-type Four = readonly [number, number, number, number];
 
 /** Tile transforms of F(m, 3): input, kernel and output, `y = Aᵀ[(G w Gᵀ) ⊙ (Bᵀ x B)]A`. */
 export interface WinogradMatrices {
@@ -218,7 +216,7 @@ function gatherTiles(
   tiles: Two,
   origin: Two,
 ): KernelSpec {
-  const [, h, w, c] = node.inputs[0]!.shape as Four;
+  const [, h, w, c] = four(node.inputs[0]!);
   const size = matrix[0]!.length, n = matrix.length;
   const { m } = node.attrs as TileAttrs;
   const count = node.shape[1]! * c;
@@ -252,13 +250,13 @@ ${
 const WinogradInput: Op<TileAttrs> = {
   name: "winogradInput",
   shape: ([x], { m, padding }) => {
-    const [n, h, w, c] = x!.shape as Four;
+    const [n, h, w, c] = four(x!);
     const [rows, columns] = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     return [(m + 2) ** 2, n * rows * columns, c];
   },
   kernels: (node, target) => {
     const { m, padding } = node.attrs as TileAttrs;
-    const [, h, w] = node.inputs[0]!.shape as Four;
+    const [, h, w] = four(node.inputs[0]!);
     const tiles = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     const { bt } = winogradMatrices(m);
     return [gatherTiles(node, target, bt, tiles, [-padding[0], -padding[1]])];
@@ -269,13 +267,13 @@ const WinogradInput: Op<TileAttrs> = {
 const WinogradOutputGrad: Op<{ m: number }> = {
   name: "winogradOutputGrad",
   shape: ([g], { m }) => {
-    const [n, p, q, o] = g!.shape as Four;
+    const [n, p, q, o] = four(g!);
     const [rows, columns] = tilesOf(p, q, m);
     return [(m + 2) ** 2, n * rows * columns, o];
   },
   kernels: (node, target) => {
     const { m } = node.attrs as TileAttrs;
-    const [, p, q] = node.inputs[0]!.shape as Four;
+    const [, p, q] = four(node.inputs[0]!);
     const a = transposed(winogradMatrices(m).at);
     return [gatherTiles(node, target, a, tilesOf(p, q, m), [0, 0])];
   },
@@ -287,7 +285,7 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
   shape: (_, { shape }) => shape,
   kernels: (node, target) => {
     const products = node.inputs[0]!;
-    const [, p, q, o] = node.shape as Four;
+    const [, p, q, o] = four(node);
     const { m } = node.attrs as TileAttrs;
     const { at } = winogradMatrices(m);
     const n = m + 2, count = products.shape[1]! * o;
@@ -328,7 +326,7 @@ interface KernelAttrs extends Attrs {
 const WinogradKernel: Op<KernelAttrs> = {
   name: "winogradKernel",
   shape: ([w], { m, swap }) => {
-    const [, , c, o] = w!.shape as Four;
+    const [, , c, o] = four(w!);
     return [(m + 2) ** 2, ...swap ? [o, c] : [c, o]];
   },
   lower: (node) => {
@@ -393,7 +391,7 @@ export function winogradConv(
   w: Tensor,
   { m, padding, flip = false }: TileAttrs & { flip?: boolean },
 ): Tensor {
-  const [n, h, width] = x.shape as Four;
+  const [n, h, width] = four(x);
   const tiles = apply(WinogradInput, [x], { m, padding });
   const products = matmul(tiles, apply(WinogradKernel, [w], { m, flip, swap: false }));
   const shape: Four = [

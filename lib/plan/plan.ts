@@ -17,11 +17,12 @@ import {
   write,
 } from "../device/buffers.ts";
 import { checkInstance, checkOptions, refuse, shown } from "../check/arguments.ts";
+import { brief, table } from "../check/text.ts";
 import { defaultDevice, Device } from "../device/device.ts";
 import { uniformOf } from "../kernels/kernel.ts";
 import { assignSlots } from "./memory.ts";
 import { inMemory } from "./fuse.ts";
-import { inputsOf, type Part, PlanError, type Step, stepsOf } from "./steps.ts";
+import { inputsOf, oversized, type Part, PlanError, type Step, stepsOf } from "./steps.ts";
 import { checkList, formatShape, sizeOf } from "../graph/shape.ts";
 import {
   checkBelow,
@@ -170,7 +171,13 @@ export class Plan {
       ...order.outputs.filter((x) => !(x instanceof Variable) && !constantData(x)),
       ...[...parts.values()].map((part) => part.whole),
     ]);
-    checkLimits([...kept, ...steps.flatMap((s) => [...s.reads, ...s.writes])], device, bytes);
+    const over = oversized(order, device.target);
+    if (over) {
+      const wayOut = over.largest === undefined
+        ? "take a smaller network"
+        : `its first dimension can be at most ${over.largest}`;
+      throw new PlanError(`plan: tensor ${over.what}; ${wayOut}`, over.largest);
+    }
     for (const { name, node, spec } of steps) {
       if (spec.workgroups.every((count) => count <= device.target.maxWorkgroups)) continue;
       throw new PlanError(
@@ -289,24 +296,20 @@ export class Plan {
 
   /** A table of the dispatches: name, shape, bytes moved, floating-point operations. */
   toString(): string {
-    const rows = this.steps.map(({ name, node, spec, reads, writes }) => {
+    const rows = this.steps.map(({ name, node, spec, reads, writes }, k) => {
       const moved = [...reads, ...writes].reduce((sum, x) => sum + bytesOf(x.dtype, x.size), 0);
       return [
-        name.length > 40 ? `${name.slice(0, 39)}…` : name,
+        `${k}`,
+        brief(name, 39),
         formatShape(node.shape),
         `${(moved / 1e6).toFixed(3)} MB`,
         `${((spec.flops ?? 0) / 1e6).toFixed(3)} MFLOP`,
-      ] as const;
+      ];
     });
-    const widths = [0, 1, 2, 3].map((i) => Math.max(0, ...rows.map((row) => row[i]!.length)));
-    const lines = rows.map((row, k) =>
-      `${String(k).padStart(4)}  ${
-        row.map((cell, i) => i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
-      }`
-    );
     const total = `${this.steps.length} dispatches, ${(this.flops / 1e9).toFixed(3)} GFLOP, ` +
       `${(this.bytes / 1e6).toFixed(1)} MB of buffers`;
-    return [...lines, total].join("\n");
+    const lines = table(rows, (column) => column === 0 || column > 2);
+    return lines ? `${lines}\n${total}` : total;
   }
 
   /**
@@ -385,26 +388,6 @@ function limitsOf(steps: readonly Step[]): Map<string, number> {
     });
   }
   return limits;
-}
-
-function checkLimits(
-  nodes: readonly Tensor[],
-  device: Device,
-  bytes: (node: Tensor) => number,
-): void {
-  const limit = device.target.maxBindingBytes;
-  const tooLarge = (x: Tensor) =>
-    `plan: tensor ${x.op.name} ${formatShape(x.shape)} takes ${bytes(x)} bytes, more than this ` +
-    `adapter's maxStorageBufferBindingSize of ${limit}`;
-  const variable = nodes.find((x) => x instanceof Variable && bytes(x) > limit);
-  if (variable) throw new PlanError(`${tooLarge(variable)}; take a smaller network`);
-  // What can be made smaller is the batch: the first dimension of the inputs.
-  const batches = new Set(nodes.filter((x) => inputName(x)).map((x) => x.shape[0]));
-  const rank = (x: Tensor) => (batches.has(x.shape[0]) ? 2 ** 40 : 1) * bytes(x) / x.shape[0]!;
-  const over = nodes.filter((x) => bytes(x) > limit).sort((a, b) => rank(b) - rank(a))[0];
-  if (!over) return;
-  const largest = Math.floor(limit / (bytes(over) / over.shape[0]!));
-  throw new PlanError(`${tooLarge(over)}; its first dimension can be at most ${largest}`, largest);
 }
 
 /**

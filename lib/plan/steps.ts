@@ -4,6 +4,8 @@
  * @module
  */
 
+import { bytesOf } from "../device/buffers.ts";
+import { formatShape } from "../graph/shape.ts";
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
 import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
@@ -253,4 +255,37 @@ export function inputsOf(steps: readonly Step[], outputs: readonly Tensor[]): Ma
     found.set(name, node);
   }
   return found;
+}
+
+/**
+ * Of the tensors that steps need in memory, the one to make smaller for a device, undefined if all fit:
+ * `what` it is, how many `times` the limit its bytes are, and the `largest` first dimension that fits
+ * (undefined for a variable, which has no batch).
+ */
+export function oversized(
+  { steps, outputs, parts }: Steps,
+  { maxBindingBytes: limit }: Target,
+): { what: string; times: number; largest: number | undefined } | undefined {
+  const bytes = (x: Tensor) => bytesOf(x.dtype, x.size);
+  const nodes = [
+    ...steps.flatMap(({ reads, writes }) => [...reads, ...writes]),
+    ...outputs,
+    ...[...parts.values()].map(({ whole }) => whole),
+  ];
+  // What can be made smaller is the batch: the first dimension of the inputs.
+  const batches = new Set(nodes.filter((x) => inputName(x)).map((x) => x.shape[0]));
+  const rank = (x: Tensor) =>
+    x instanceof Variable ? Infinity : (batches.has(x.shape[0]) ? 2 ** 40 : 1) * each(x);
+  const each = (x: Tensor) => bytes(x) / x.shape[0]!;
+  const worst = nodes.filter((x) => bytes(x) > limit).reduce<Tensor | undefined>(
+    (most, x) => most && rank(most) >= rank(x) ? most : x,
+    undefined,
+  );
+  return worst && {
+    what:
+      `${worst.op.name} ${formatShape(worst.shape)} takes ${bytes(worst)} bytes, more than this ` +
+      `adapter's maxStorageBufferBindingSize of ${limit}`,
+    times: bytes(worst) / limit,
+    largest: worst instanceof Variable ? undefined : Math.floor(limit / each(worst)),
+  };
 }

@@ -8,27 +8,13 @@
  * @module
  */
 
-import { brief, quote } from "../check/brief.ts";
-import { parseJson } from "../check/json.ts";
+import * as json from "../check/json.ts";
 import type { StateDict } from "../nn/module.ts";
-import {
-  checkInstance,
-  checkNumbers,
-  checkObject,
-  checkString,
-  refuse,
-} from "../check/arguments.ts";
+import { checkInstance, checkObject, checkString } from "../check/arguments.ts";
 import type { RandomState } from "../graph/random.ts";
-import {
-  asFloat32Array,
-  parseSafetensors,
-  SafetensorsError,
-  type SafetensorsInput,
-  type SafetensorsTensor,
-  serializeSafetensors,
-} from "../formats/safetensors.ts";
-import { checkList, formatShape, type Shape, sizeOf } from "../graph/shape.ts";
-import { foreignFormat } from "../formats/safetensors_header.ts";
+import { SafetensorsError } from "../formats/safetensors.ts";
+import { bytesOfState, checkState, decodeStateDict } from "../formats/state_dict.ts";
+import { foreignFormat } from "../formats/foreign.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -92,28 +78,6 @@ export const MAX_TENSOR_BYTES: number = 2 ** 31;
 
 /** The format of `run.json`; another number is refused. */
 const FORMAT = 1;
-/** PyTorch counts batches in 64-bit integers, this library in f32: exact up to here. */
-const MAX_COUNT = 2 ** 24;
-
-const isCounter = (key: string) => /(^|\.)num_batches_tracked$/.test(key);
-
-/** Throws unless argument `name` of `op` is a state dict. */
-function checkState(op: string, name: string, state: unknown): asserts state is StateDict {
-  checkInstance(op, name, state, Map);
-  for (const [key, value] of state) {
-    checkString(op, `a key of ${name}`, key);
-    const at = `${name} ${quote(key)}`;
-    checkObject(op, at, value);
-    const { shape, data } = value as { shape?: Shape; data?: unknown };
-    checkList(op, `${at}.shape`, shape);
-    checkInstance(op, `${at}.data`, data, Float32Array);
-    if (sizeOf(shape as Shape) !== data.length) {
-      refuse(op, `${at}.data`, `as long as ${formatShape(shape as Shape)} says`, data);
-    }
-    if (isCounter(key)) checkNumbers(op, `${at}.data`, data, { integer: true, min: 0 });
-  }
-}
-
 /** A checkpoint, argument of `op`, whose parts are there, and whose run is one that can be. */
 export function checkedCheckpoint(op: string, checkpoint: Checkpoint): Checkpoint {
   checkObject(op, "checkpoint", checkpoint);
@@ -137,88 +101,6 @@ function runJson(run: RunState, sha256: object): Uint8Array<ArrayBuffer> {
 const NO_FILES = Object.fromEntries(
   CHECKPOINT_FILES.slice(0, -1).map((name) => [name, "0".repeat(64)]),
 );
-
-/**
- * A state dict as a safetensors file that PyTorch's `load_state_dict` takes as it is: f32, but
- * `num_batches_tracked`, which is an i64 there. What a net has under two names is written under both.
- *
- * @throws {ArgumentError} where it is no state dict, or a count no integer.
- *
- * @example
- * ```ts
- * import { BatchNorm2d, decodeStateDict, encodeStateDict } from "@resnette/resnette";
- * import { assertEquals } from "@std/assert";
- *
- * const bytes = encodeStateDict(await new BatchNorm2d(3).stateDict());
- * const names = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
- * assertEquals([...decodeStateDict(bytes, "bn.safetensors").keys()], names);
- * ```
- */
-export function encodeStateDict(state: StateDict): Uint8Array<ArrayBuffer> {
-  checkState("encodeStateDict", "state", state);
-  return bytesOfState(state);
-}
-
-/** {@link encodeStateDict} of what is one. */
-function bytesOfState(state: StateDict): Uint8Array<ArrayBuffer> {
-  return serializeSafetensors(
-    [...state].map(([key, { shape, data }]): [string, SafetensorsInput] => [
-      key,
-      isCounter(key)
-        ? { dtype: "I64", shape, data: BigInt64Array.from(data, BigInt) }
-        : { dtype: "F32", shape, data },
-    ]),
-    { format: "pt" },
-  );
-}
-
-/**
- * The state dict in a safetensors file, ours or PyTorch's.
- *
- * @throws {ArgumentError} where an argument is of another kind.
- * @throws {SafetensorsError} when it is none; the message names `name` and the tensor.
- *
- * @example
- * ```ts
- * import { decodeStateDict, encodeStateDict, Linear } from "@resnette/resnette";
- * import { assertEquals } from "@std/assert";
- *
- * const state = await new Linear(3, 2).stateDict();
- * assertEquals(decodeStateDict(encodeStateDict(state), "linear.safetensors"), state);
- * ```
- */
-export function decodeStateDict(bytes: Uint8Array<ArrayBuffer>, name: string): StateDict {
-  checkInstance("decodeStateDict", "bytes", bytes, Uint8Array);
-  checkString("decodeStateDict", "name", name);
-  const { tensors } = parseSafetensors(bytes, name);
-  return new Map(
-    [...tensors].map(([key, tensor]) => {
-      const where = `${name}: tensor ${quote(key)}`;
-      const data = isCounter(key) ? counts(tensor, where) : asFloat32Array(tensor, where);
-      return [key, { shape: tensor.shape, data }];
-    }),
-  );
-}
-
-function counts(
-  { dtype, shape, data }: SafetensorsTensor,
-  where: string,
-): Float32Array<ArrayBuffer> {
-  if (dtype !== "I64") {
-    throw new SafetensorsError(`${where}: dtype is ${quote(dtype)}, expected "I64"`);
-  }
-  if (shape.length > 0) {
-    throw new SafetensorsError(
-      `${where}: shape is [${brief(`${shape}`, 40)}], expected []: a count`,
-    );
-  }
-  return Float32Array.from(new BigInt64Array(data.slice().buffer), (count) => {
-    if (count < 0n || count > MAX_COUNT) {
-      throw new SafetensorsError(`${where}: ${count} is not a count from 0 to ${MAX_COUNT}`);
-    }
-    return Number(count);
-  });
-}
 
 /**
  * A checkpoint as files.
@@ -327,125 +209,67 @@ async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
+const SHA256: json.Kind<string> = json.value(
+  "a sha256 in hex",
+  (x) => typeof x === "string" && /^[0-9a-f]{64}$/.test(x),
+);
+
+/** What `run.json` holds, its format first; models may be added meanwhile. */
+const runKind = () =>
+  json.record({
+    format: json.value<number>(
+      `${FORMAT}, as this version of the library reads no other`,
+      (x) => x === FORMAT,
+    ),
+    version: json.string(),
+    adapter: json.string(),
+    schedules: json.optional(json.string(), undefined),
+    config: json.record(
+      Object.fromEntries(CONFIG_NAMES.map((name) => {
+        const { wanted, allows, late } = CONFIG_FIELDS[name];
+        const kind = json.value<unknown>(wanted, allows);
+        return [name, late ? json.optional(kind, DEFAULT_CONFIG[name]) : kind];
+      })),
+    ) as json.Kind<unknown> as json.Kind<TrainConfig>,
+    images: json.record({ train: json.count(1), test: json.count(1) }),
+    history: json.list((i) =>
+      json.record({
+        epoch: json.count(i + 1, i + 1),
+        loss: json.number(),
+        trainAccuracy: json.number(1),
+        testAccuracy: json.number(1),
+        seconds: json.number(),
+      })
+    ),
+    step: json.count(),
+    steps: json.count(),
+    shuffle: json.record({
+      seed: json.count(),
+      stream: json.count(0, 2 ** 32 - 1),
+      position: json.count(),
+    }),
+    sums: json.record({ loss: json.number(), correct: json.count() }),
+    seconds: json.number(),
+    sha256: json.record({ "model.safetensors": SHA256, "optimizer.safetensors": SHA256 }),
+  });
+
 /** What `run.json` says, checked: types, ranges, and that its numbers agree with each other. */
 function decodeRun(
   bytes: Uint8Array<ArrayBuffer>,
   name: string,
 ): { run: RunState; sha256: Record<"model.safetensors" | "optimizer.safetensors", string> } {
-  let json: unknown;
-  try {
-    json = parseJson(bytes);
-  } catch (cause) {
-    throw new CheckpointError(`${name}: ${(cause as Error).message}`, { cause });
-  }
-  const top = new Reader(json, name);
-  const format = top.take("format", "a number", isNumber);
-  if (format !== FORMAT) {
-    throw new CheckpointError(
-      `${name}: has format ${format}, and this version of the library reads ${FORMAT}`,
-    );
-  }
-  const configOf = top.object("config");
-  const config = Object.fromEntries(CONFIG_NAMES.map((key) => {
-    const { wanted, allows, late } = CONFIG_FIELDS[key];
-    const fits = (x: unknown): x is unknown => late && x === undefined || allows(x);
-    return [key, configOf.take(key, wanted, fits) ?? DEFAULT_CONFIG[key]];
-  })) as unknown as TrainConfig;
-  const images = top.object("images");
-  const shuffle = top.object("shuffle");
-  const sums = top.object("sums");
-  const sha256 = top.object("sha256");
-  const tuned = top.take("schedules", "a string", isOptionalString);
-  const run: RunState = {
-    version: top.take("version", "a string", isString),
-    adapter: top.take("adapter", "a string", isString),
-    ...tuned !== undefined && { tuned },
-    config,
-    images: { train: images.count("train", 1), test: images.count("test", 1) },
-    history: top.list("history").map((result, i) => ({
-      epoch: result.count("epoch", i + 1, i + 1),
-      loss: result.number("loss"),
-      trainAccuracy: result.number("trainAccuracy", 1),
-      testAccuracy: result.number("testAccuracy", 1),
-      seconds: result.number("seconds"),
-    })),
-    step: top.count("step"),
-    steps: top.count("steps"),
-    shuffle: {
-      seed: shuffle.count("seed"),
-      stream: shuffle.count("stream", 0, 2 ** 32 - 1),
-      position: shuffle.count("position"),
-    },
-    sums: { loss: sums.number("loss"), correct: sums.count("correct") },
-    seconds: top.number("seconds"),
-  };
-  const perEpoch = Math.ceil(run.images.train / config.batchSize);
+  const { format: _, schedules: tuned, sha256, version, adapter, ...rest } = json.parseJson(
+    bytes,
+    runKind(),
+    { name, error: CheckpointError },
+  );
+  const run: RunState = { version, adapter, ...tuned !== undefined && { tuned }, ...rest };
+  const perEpoch = Math.ceil(run.images.train / run.config.batchSize);
   if (run.step > perEpoch || run.steps !== run.history.length * perEpoch + run.step) {
     throw new CheckpointError(
       `${name}: step ${run.step} after ${run.history.length} epochs of ${perEpoch} steps is not ` +
         `step ${run.steps} of the run`,
     );
   }
-  const hex = (file: string) => sha256.take(file, "a sha256 in hex", isSha256);
-  return {
-    run,
-    sha256: {
-      "model.safetensors": hex("model.safetensors"),
-      "optimizer.safetensors": hex("optimizer.safetensors"),
-    },
-  };
-}
-
-const isNumber = (x: unknown): x is number => typeof x === "number" && Number.isFinite(x);
-const isString = (x: unknown): x is string => typeof x === "string" && x.length <= 1000;
-const isOptionalString = (x: unknown): x is string | undefined => x === undefined || isString(x);
-const isSha256 = (x: unknown): x is string => typeof x === "string" && /^[0-9a-f]{64}$/.test(x);
-
-/** Members of a JSON object, checked one by one. */
-class Reader {
-  readonly #object: object;
-
-  constructor(value: unknown, readonly name: string) {
-    if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw new CheckpointError(`${name}: must be an object, is ${shown(value)}`);
-    }
-    this.#object = value;
-  }
-
-  take<T>(key: string, wanted: string, allows: (value: unknown) => value is T): T {
-    const value = Object.getOwnPropertyDescriptor(this.#object, key)?.value;
-    if (!allows(value)) {
-      throw new CheckpointError(`${this.name}: ${key} must be ${wanted}, is ${shown(value)}`);
-    }
-    return value;
-  }
-
-  /** An integer. */
-  count(key: string, min = 0, max = Number.MAX_SAFE_INTEGER): number {
-    const allows = (x: unknown): x is number =>
-      Number.isInteger(x) && x as number >= min && x as number <= max;
-    return this.take(key, `an integer from ${min} to ${max}`, allows);
-  }
-
-  /** A number that is not negative. */
-  number(key: string, max = Number.MAX_VALUE): number {
-    const allows = (x: unknown): x is number => isNumber(x) && x >= 0 && x <= max;
-    return this.take(key, `a number from 0 to ${max}`, allows);
-  }
-
-  object(key: string): Reader {
-    return new Reader(
-      this.take(key, "an object", (_): _ is unknown => true),
-      `${this.name}: ${key}`,
-    );
-  }
-
-  list(key: string): Reader[] {
-    const values = this.take(key, "a list", (x): x is unknown[] => Array.isArray(x));
-    return values.map((value, i) => new Reader(value, `${this.name}: ${key}[${i}]`));
-  }
-}
-
-function shown(value: unknown): string {
-  return value === undefined ? "missing" : brief(JSON.stringify(value), 60);
+  return { run, sha256 };
 }

@@ -1,6 +1,6 @@
 /**
- * What a training run is told, and what an epoch of it yields. One table says what each setting may
- * be; the command line, the library and the checkpoint reader all check against it.
+ * What a training run is told, and what an epoch of it yields. One table says what each setting is;
+ * defaults, flags, help, checks and checkpoints are made of it.
  *
  * @module
  */
@@ -76,71 +76,59 @@ export interface TrainConfig {
   readonly augment: typeof AUGMENTATIONS[number];
 }
 
-/** The notebook's settings. */
-export const DEFAULT_CONFIG: TrainConfig = {
-  model: "resnet18",
-  epochs: 5,
-  batchSize: 128,
-  lr: 1e-3,
-  resize: 96,
-  seed: 0,
-  limit: null,
-  testLimit: null,
-  optimizer: "adam",
-  momentum: 0.9,
-  weightDecay: 0,
-  schedule: "constant",
-  stepSize: 2,
-  gamma: 0.1,
-  warmup: 0,
-  labelSmoothing: 0,
-  augment: "none",
-};
-
 /** A setting that cannot be; the message names it and says what it may be. */
 export class ConfigError extends RangeError {
   /** `ConfigError`. */
   override name = "ConfigError";
 }
 
-/** What a setting is called, and what it may be. */
+/** A setting: what it is called, what it means, what it may be, and when it counts. */
 export interface ConfigField {
   /** Its name in words. */
   readonly words: string;
+  /** What it means, with its unit; after the choices, for one that is a word. */
+  readonly about: string;
+  /** The notebook's; null for all there is. */
+  readonly standard: string | number | null;
+  /** Its value where another setting has some value, if nobody says otherwise. */
+  readonly standardWith?: readonly [name: keyof TrainConfig, value: string, standard: number];
   /** What it may be, in words. */
   readonly wanted: string;
   /** Whether it may be `value`. */
   readonly allows: (value: unknown) => boolean;
-  /** Whether it is a word and not a number. */
-  readonly isWord?: boolean;
+  /** The words that it may be; undefined for a number. */
+  readonly choices?: readonly string[];
+  /** What stands for its value in help: `N` for an integer, `X` for a number, a word for a word. */
+  readonly value: string;
   /** Another setting, and what that must be for this one to matter. */
   readonly when?: readonly [name: keyof TrainConfig, value: string];
   /** Whether checkpoints may lack it: those written before there was such a setting have its default. */
   readonly late?: boolean;
 }
 
-const integer = (words: string, min: number, max: number, none = false): ConfigField => ({
-  words,
+const integer = (
+  words: string,
+  standard: number | null,
+  [min, max]: readonly [number, number],
+  about: string,
+): ConfigField => ({
+  ...{ words, standard, about, value: "N" },
   wanted: `an integer from ${min} to ${max}`,
   allows: (x) =>
-    none && x === null || typeof x === "number" && Number.isInteger(x) && x >= min && x <= max,
+    standard === null && x === null ||
+    typeof x === "number" && Number.isInteger(x) && x >= min && x <= max,
 });
 
-const real = (words: string, min: number, max: number): ConfigField => ({
-  words,
-  wanted: max < Infinity ? `a number from ${min} to ${max}` : `a finite number, at least ${min}`,
-  allows: (x) => typeof x === "number" && Number.isFinite(x) && x >= min && x <= max,
+const real = (words: string, standard: number, max: number, about: string): ConfigField => ({
+  ...{ words, standard, about, value: "X" },
+  wanted: max < Infinity ? `a number from 0 to ${max}` : "a finite number, at least 0",
+  allows: (x) => typeof x === "number" && Number.isFinite(x) && x >= 0 && x <= max,
 });
 
-const word = (
-  words: string,
-  choices: readonly string[],
-  wanted = `one of: ${choices.join(", ")}`,
-): ConfigField => ({
-  words,
-  wanted,
-  allows: (x) => choices.includes(x as string),
-  isWord: true,
+const word = (words: string, standard: string, choices: readonly string[], about = "") => ({
+  ...{ words, standard, about, value: "NAME", choices },
+  wanted: `one of: ${choices.join(", ")}`,
+  allows: (x: unknown) => choices.includes(x as string),
 });
 
 const late = (field: ConfigField, when?: ConfigField["when"]): ConfigField => ({
@@ -149,42 +137,77 @@ const late = (field: ConfigField, when?: ConfigField["when"]): ConfigField => ({
   late: true,
 });
 
-/** All settings. */
+const STEP = ["schedule", "step"] as const;
+
+/** All settings, in the order of help and checkpoints; flags, checks and defaults are made of these. */
 export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
-  model: {
-    words: "model",
-    get wanted() {
-      return `one of: ${[...MODELS.keys()].join(", ")}`;
-    },
-    allows: (x) => typeof x === "string" && MODELS.has(x),
-    isWord: true,
+  // Models may be added.
+  get model() {
+    return word("model", "resnet18", [...MODELS.keys()]);
   },
-  epochs: integer("epochs", 1, 100_000),
-  batchSize: integer("batch size", 1, 65_536),
+  epochs: integer("epochs", 5, [1, 100_000], "passes over the training images"),
+  batchSize: integer(
+    "batch size",
+    128,
+    [1, 65_536],
+    "images of a step; the last step of an epoch has what is left",
+  ),
   lr: {
-    words: "learning rate",
+    ...real("learning rate", 1e-3, Infinity, "learning rate, the highest of its schedule"),
     wanted: "a finite number above 0",
     allows: (x) => typeof x === "number" && Number.isFinite(x) && x > 0,
   },
-  resize: integer("resize", 1, 4096),
-  seed: integer("seed", 0, Number.MAX_SAFE_INTEGER),
-  limit: integer("limit", 1, 1e9, true),
-  testLimit: integer("test limit", 1, 1e9, true),
-  optimizer: late(word("optimizer", OPTIMIZERS)),
-  momentum: late(real("momentum", 0, 1), ["optimizer", "sgd"]),
-  weightDecay: late(real("weight decay", 0, Infinity)),
-  schedule: late(word("schedule", SCHEDULES)),
-  stepSize: late(integer("step size", 1, 100_000), ["schedule", "step"]),
-  gamma: late(real("gamma", 0, 1), ["schedule", "step"]),
-  warmup: late(integer("warm-up", 0, 1e9)),
-  labelSmoothing: late(real("label smoothing", 0, 1)),
-  augment: late(word("augmentation", AUGMENTATIONS, "none, flip, crop or flip,crop")),
+  resize: integer("resize", 96, [1, 4096], "images are resized from 28×28 to N×N"),
+  seed: integer(
+    "seed",
+    0,
+    [0, Number.MAX_SAFE_INTEGER],
+    "seeds the weights, the order of the images, crops and flips",
+  ),
+  limit: integer("limit", null, [1, 1e9], "train on the first N images only"),
+  testLimit: integer("test limit", null, [1, 1e9], "test with the first N images only"),
+  optimizer: late(word("optimizer", "adam", OPTIMIZERS)),
+  momentum: late(real("momentum", 0.9, 1, "its momentum"), ["optimizer", "sgd"]),
+  weightDecay: {
+    ...real("weight decay", 0, Infinity, "an L2 penalty for adam and sgd, decoupled for adamw"),
+    standardWith: ["optimizer", "adamw", 0.01],
+    late: true,
+  },
+  schedule: late(
+    word(
+      "schedule",
+      "constant",
+      SCHEDULES,
+      "cosine falls with every step, to 0 at the end of the last epoch; step drops now and then",
+    ),
+  ),
+  stepSize: late(integer("step size", 2, [1, 100_000], "epochs between drops"), STEP),
+  gamma: late(real("gamma", 0.1, 1, "factor of each drop"), STEP),
+  warmup: late(integer("warm-up", 0, [0, 1e9], "steps of linear warm-up before the schedule")),
+  labelSmoothing: late(real("label smoothing", 0, 1, "share of a label spread over all classes")),
+  augment: {
+    ...word(
+      "augmentation",
+      "none",
+      AUGMENTATIONS,
+      "flip mirrors half of the training images, crop moves each by up to 4 of its 28 pixels, " +
+        "before they are resized",
+    ),
+    wanted: "none, flip, crop or flip,crop",
+    value: "WHAT",
+    late: true,
+  },
 };
 
 /** The names of all settings, in order. */
 export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
   CONFIG_FIELDS,
 ) as (keyof TrainConfig)[];
+
+/** The notebook's settings. */
+export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
+  CONFIG_NAMES.map((name) => [name, CONFIG_FIELDS[name].standard]),
+) as unknown as TrainConfig;
 
 /**
  * A whole configuration, the notebook's where `given` says nothing; with AdamW, its weight decay.
@@ -201,15 +224,16 @@ export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
  */
 export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
   checkOptions("trainConfig", given, CONFIG_NAMES);
-  const decay = given.optimizer === "adamw" && { weightDecay: 0.01 };
-  const config = { ...DEFAULT_CONFIG, ...decay, ...given };
+  const config: Record<string, unknown> = { ...DEFAULT_CONFIG, ...given };
   for (const name of CONFIG_NAMES) {
-    const { words, wanted, allows } = CONFIG_FIELDS[name];
+    const { words, wanted, allows, standardWith: [other, value, standard] = [] } =
+      CONFIG_FIELDS[name];
+    if (other && config[other] === value && !Object.hasOwn(given, name)) config[name] = standard;
     if (!allows(config[name])) {
       throw new ConfigError(`the ${words} must be ${wanted}, got ${shown(config[name])}`);
     }
   }
-  return config;
+  return config as unknown as TrainConfig;
 }
 
 /** What an epoch came to. */

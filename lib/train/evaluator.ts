@@ -4,7 +4,8 @@
  * @module
  */
 
-import { batches, BatchPlans, Pace, Rate } from "./batches.ts";
+import { batches, BatchPlans } from "./batches.ts";
+import { stopwatch } from "../measure/timing.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import { checkDataset, type ImageDataset, listed } from "../data/dataset.ts";
 import {
@@ -74,6 +75,41 @@ export function checkWatch(op: string, watch: Watch): void {
   if (onProgress !== undefined) checkFunction(op, "onProgress", onProgress);
   if (onTested !== undefined) checkFunction(op, "onTested", onTested);
   if (signal !== undefined) checkInstance(op, "signal", signal, AbortSignal);
+}
+
+/**
+ * Goes over a data set in batches, from image `first` on, and tells a watch about every second. False
+ * where its signal ended that.
+ */
+export async function overBatches(
+  { count, batchSize, first = 0 }: { count: number; batchSize: number; first?: number },
+  { onProgress, signal }: Watch,
+  { about, submit, read }: {
+    readonly about: Pick<Progress, "epoch" | "phase">;
+    /** Submits the work of the images at some places of the order. */
+    readonly submit: (places: Uint32Array<ArrayBuffer>) => void;
+    /** Waits for the device; what has come of so many images. */
+    readonly read: (images: number) => Promise<Pick<Progress, "loss" | "accuracy">>;
+  },
+): Promise<boolean> {
+  const steps = Math.ceil(count / batchSize);
+  let queued = 0, allowed = 1, sinceRead = stopwatch();
+  let counted = first, sinceCounted = stopwatch(), isFirst = true;
+  for (const places of batches(count, batchSize, first)) {
+    if (signal?.aborted) return false;
+    submit(places);
+    const images = places.at(-1)! + 1, step = Math.ceil(images / batchSize);
+    if (++queued < allowed && images < count) continue;
+    const means = await read(images);
+    // The device works ahead by no more than about a second: so a stop is a matter of seconds.
+    allowed = Math.max(1, Math.min(2 * allowed, Math.floor(1000 * queued / sinceRead())));
+    [queued, sinceRead] = [0, stopwatch()];
+    const imagesPerSecond = 1000 * (images - counted) / Math.max(sinceCounted(), 1e-3);
+    // Until the first read, drivers compile kernels: that does not count.
+    if (isFirst) [counted, sinceCounted, isFirst] = [images, stopwatch(), false];
+    await onProgress?.({ ...about, step, steps, ...means, images, of: count, imagesPerSecond });
+  }
+  return true;
 }
 
 /**
@@ -240,34 +276,22 @@ export class Evaluator implements Disposable {
   }
 
   /** Share classified right; undefined where the signal stopped it. */
-  async run({ onProgress, onTested, signal }: Watch, epoch: number): Promise<number | undefined> {
+  async run(watch: Watch, epoch: number): Promise<number | undefined> {
     await this.prepare();
     const { data: { count }, options: { batchSize } } = this;
     setVariable(this.#correct, new Float32Array(1));
-    const pace = new Pace(), rate = new Rate();
-    const steps = Math.ceil(count / batchSize);
-    let accuracy = 0, step = 0, end = 0;
-    for (const indices of batches(count, batchSize)) {
-      if (signal?.aborted) return undefined;
-      this.#plans.run(indices);
-      step++;
-      end += indices.length;
-      if (!pace.due() && end < count) continue;
-      const [correct] = await readVariables([this.#correct]); // waits for the device
-      pace.settled();
-      accuracy = correct![0]! / end;
-      await onProgress?.({
-        epoch,
-        phase: "test",
-        step,
-        steps,
-        accuracy,
-        images: end,
-        of: count,
-        imagesPerSecond: rate.after(end),
-      });
-    }
-    await onTested?.(await this.#predictions());
+    let accuracy = 0;
+    const complete = await overBatches({ count, batchSize }, watch, {
+      about: { epoch, phase: "test" },
+      submit: (indices) => this.#plans.run(indices),
+      read: async (images) => {
+        const [correct] = await readVariables([this.#correct]);
+        accuracy = correct![0]! / images;
+        return { accuracy };
+      },
+    });
+    if (!complete) return undefined;
+    await watch.onTested?.(await this.#predictions());
     return accuracy;
   }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { BatchPlans, Pace, Rate } from "./batches.ts";
+import { BatchPlans } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import {
   checkedCheckpoint,
@@ -13,10 +13,18 @@ import {
   CheckpointError,
   type RunState,
 } from "./checkpoint.ts";
+import { stopwatch } from "../measure/timing.ts";
 import type { ImageDataset } from "../data/dataset.ts";
 import { checkInstance, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
 import { defaultDevice, Device } from "../device/device.ts";
-import { checkOutputs, checkWatch, DeviceDataset, Evaluator, type Watch } from "./evaluator.ts";
+import {
+  checkOutputs,
+  checkWatch,
+  DeviceDataset,
+  Evaluator,
+  overBatches,
+  type Watch,
+} from "./evaluator.ts";
 import { grad } from "../ops/grad.ts";
 import { manualSeed } from "../nn/init.ts";
 import { collectUpdates, Module, training } from "../nn/module.ts";
@@ -115,8 +123,8 @@ export class Trainer implements Disposable {
   #order: { epoch: number; indices: Uint32Array<ArrayBuffer> } | undefined;
   /** Seconds spent on this epoch in calls and processes before. */
   #seconds = 0;
-  /** When the present call began. */
-  #clock: number | undefined;
+  /** Since when the present call runs. */
+  #clock: (() => number) | undefined;
   /** Whether an epoch is running now. */
   #running = false;
   #disposed = false;
@@ -225,7 +233,7 @@ export class Trainer implements Disposable {
     try {
       await this.prepare();
       this.#check("epoch");
-      this.#clock = performance.now();
+      this.#clock = stopwatch();
       return await this.#epoch(watch);
     } finally {
       this.#seconds = this.seconds;
@@ -245,28 +253,16 @@ export class Trainer implements Disposable {
   async #epoch(watch: Watch): Promise<EpochResult | undefined> {
     const { config: { batchSize }, train: { count }, steps } = this;
     const epoch = this.history.length + 1;
-    const pace = new Pace();
     if (this.step === 0) this.#setSums([0, 0, 0]);
-    const rate = new Rate(this.step * batchSize);
-    while (this.step < steps && !watch.signal?.aborted) {
-      this.#submit(epoch);
-      if (!pace.due() && this.step < steps) continue;
-      const { loss, correct } = await this.#read(); // waits for the device
-      pace.settled();
-      const images = Math.min(count, this.step * batchSize);
-      await watch.onProgress?.({
-        epoch,
-        phase: "train",
-        step: this.step,
-        steps,
-        loss: loss / this.step,
-        accuracy: correct / images,
-        images,
-        of: count,
-        imagesPerSecond: rate.after(images),
-      });
-    }
-    // Stops at once where the signal ended the loop above.
+    await overBatches({ count, batchSize, first: this.step * batchSize }, watch, {
+      about: { epoch, phase: "train" },
+      submit: (places) => this.#submit(epoch, places),
+      read: async (images) => {
+        const { loss, correct } = await this.#read();
+        return { loss: loss / this.step, accuracy: correct / images };
+      },
+    });
+    // Stops at once where the signal ended this.
     const testAccuracy = await this.#evaluator.run(watch, epoch);
     this.#check("epoch");
     if (testAccuracy === undefined) return undefined;
@@ -283,15 +279,15 @@ export class Trainer implements Disposable {
     return result;
   }
 
-  /** Submits the next step of an epoch. */
-  #submit(epoch: number): void {
+  /** Submits the next step of an epoch: the images at these places of its order. */
+  #submit(epoch: number, places: Uint32Array): void {
     this.#check("epoch");
-    const { config, config: { seed, batchSize }, train: { count }, optimizer } = this;
+    const { config, config: { seed }, train: { count }, optimizer } = this;
     if (this.#order?.epoch !== epoch) {
       this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
     }
-    const first = this.step * batchSize;
-    const indices = this.#order.indices.slice(first, first + batchSize);
+    const first = places[0]!;
+    const indices = this.#order.indices.slice(first, first + places.length);
     const draws = drawAugmentation(config, epoch, first, indices.length);
     optimizer.lr = learningRate(config, optimizer.steps, this.steps);
     this.#plans.run(indices, { ...draws, ...optimizer.nextStep() });
@@ -316,7 +312,7 @@ export class Trainer implements Disposable {
 
   /** Seconds spent on the epoch that is not complete yet. */
   get seconds(): number {
-    return this.#seconds + (this.#clock === undefined ? 0 : performance.now() - this.#clock) / 1000;
+    return this.#seconds + (this.#clock?.() ?? 0) / 1000;
   }
 
   /**

@@ -1,7 +1,6 @@
 /**
- * Whether this machine has what training needs, and what to do if it has not. **Deno only.**
- *
- * Every check looks, and changes nothing.
+ * Whether this machine has what training needs, and what to do if it has not. Every check looks, and
+ * changes nothing.
  *
  * @module
  */
@@ -10,6 +9,7 @@ import { statfs } from "node:fs/promises";
 import { measureCeiling } from "../../lib/measure/ceiling.ts";
 import { DataError } from "../../lib/data/error.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
+import { adviceOn } from "../cli.ts";
 import { Device, DeviceError } from "../../lib/device/device.ts";
 
 /** What a check found. */
@@ -190,16 +190,11 @@ async function checkData(folder: string): Promise<Finding> {
     if (!(error instanceof DataError)) throw error;
     const { code, message: found, cause } = error;
     if (cause instanceof Deno.errors.NotCapable) throw cause;
-    const missing = code === "missing-file";
     return {
       check,
-      state: missing ? "warning" : "error",
+      state: code === "missing-file" ? "warning" : "error",
       found,
-      advice: missing
-        ? "deno task data gets it, and so does the first deno task train"
-        : code === "read-failed"
-        ? "make the file readable"
-        : "deno task data --verify replaces what is damaged",
+      advice: adviceOn(error) ?? "make the file readable",
       facts: { code },
     };
   }

@@ -16,7 +16,7 @@ import {
   checkOptions,
   refuse,
 } from "../../lib/check/arguments.ts";
-import { resizeBilinear } from "../../lib/ops/resize.ts";
+import { resizeBytes } from "../../lib/ops/resize.ts";
 
 /** Rows and columns of the data set's images. */
 const SIZE = 28;
@@ -109,7 +109,7 @@ export function prepareGarment(
     const from = (box.y + row) * width + box.x;
     part.set(pixels.subarray(from, from + box.width), row * box.width);
   }
-  const resized = resizeBilinear(part, 1, box.height, box.width, h, w);
+  const resized = resizeBytes(part, 1, box.height, box.width, h, w);
   // On a light background that is to stay, the levels stay too.
   const black = ready || level >= 128 ? 0 : level;
   const levelled = (value: number) =>

@@ -13,6 +13,7 @@
 
 import { join } from "node:path";
 import type { Progress } from "../../lib/train/evaluator.ts";
+import * as json from "../../lib/check/json.ts";
 import type { RunState } from "../../lib/train/checkpoint.ts";
 import { WriteError, writeFileWhole } from "../../lib/files/write.ts";
 import type { EpochResult } from "../../lib/train/config.ts";
@@ -20,53 +21,64 @@ import type { EpochResult } from "../../lib/train/config.ts";
 /** The file's name in a run's folder. */
 const METRICS_FILE = "metrics.jsonl";
 
+const is = <K extends string>(kind: K): json.Kind<K> => json.value(kind, (x) => x === kind);
+const settings = json.entries(json.any);
+
 /** The first line. */
-export interface RunLine {
-  /** `"run"`. */
-  readonly kind: "run";
+const RUN_LINE = json.record({
+  kind: is("run"),
   /** When it was written, in ISO 8601; so in the other lines. */
-  readonly time: string;
+  time: json.string(),
   /** The library's version. */
-  readonly version: string;
-  /** The adapter. */
-  readonly adapter: string;
-  /** The settings. */
-  readonly config: Readonly<Record<string, unknown>>;
+  version: json.string(),
+  adapter: json.string(),
+  config: {
+    wanted: settings.wanted,
+    read: (at) => Object.fromEntries(settings.read(at)),
+  } as json.Kind<Record<string, unknown>>,
   /** How many images there are. */
-  readonly images: { readonly train: number; readonly test: number };
-}
+  images: json.record({ train: json.count(), test: json.count() }),
+});
 
 /** Steps of an epoch: all since the line before. */
-export interface StepLine {
-  /** `"step"`. */
-  readonly kind: "step";
-  /** When. */
-  readonly time: string;
+const STEP_LINE = json.record({
+  kind: is("step"),
+  time: json.string(),
   /** The epoch, counted from 1. */
-  readonly epoch: number;
+  epoch: json.count(1),
   /** Steps done in this epoch. */
-  readonly step: number;
+  step: json.count(1),
   /** Steps done in the run. */
-  readonly steps: number;
+  steps: json.count(1),
   /** Their mean loss. */
-  readonly loss: number;
+  loss: json.number(),
   /** Share of their images that were classified right. */
-  readonly accuracy: number;
+  accuracy: json.number(1),
   /** Images trained on per second. */
-  readonly imagesPerSecond: number;
-}
+  imagesPerSecond: json.number(),
+});
 
 /** An epoch's results. */
-export interface EpochLine extends EpochResult {
-  /** `"epoch"`. */
-  readonly kind: "epoch";
-  /** When. */
-  readonly time: string;
+const EPOCH_LINE = json.record({
+  kind: is("epoch"),
+  time: json.string(),
+  epoch: json.count(1),
   /** Steps done in the run. */
-  readonly steps: number;
+  steps: json.count(1),
+  loss: json.number(),
+  trainAccuracy: json.number(1),
+  testAccuracy: json.number(1),
+  seconds: json.number(),
   /** Bytes in use: the process's, and of them or beside them the tensors' of a step on the device. */
-  readonly memory: { readonly process: number; readonly workspace: number };
-}
+  memory: json.record({ process: json.number(), workspace: json.number() }),
+});
+
+/** See {@link RUN_LINE}. */
+export type RunLine = json.Of<typeof RUN_LINE>;
+/** See {@link STEP_LINE}. */
+export type StepLine = json.Of<typeof STEP_LINE>;
+/** See {@link EPOCH_LINE}. */
+export type EpochLine = json.Of<typeof EPOCH_LINE>;
 
 /** A line of the file. */
 export type MetricsLine = RunLine | StepLine | EpochLine;
@@ -83,59 +95,15 @@ export interface Metrics {
   readonly warnings: readonly string[];
 }
 
-type Json = Readonly<Record<string, unknown>>;
-
-const isObject = (x: unknown): x is Json =>
-  typeof x === "object" && x !== null && !Array.isArray(x);
-const isText = (x: unknown) => typeof x === "string" && x.length <= 1000;
-const isNumber = (x: unknown) => typeof x === "number" && Number.isFinite(x) && x >= 0;
-const isCount = (x: unknown) => Number.isSafeInteger(x) && x as number >= 0;
-const isNumbered = (x: unknown) => Number.isSafeInteger(x) && x as number >= 1;
-const isShare = (x: unknown) => isNumber(x) && x as number <= 1;
-
-/** What the members of each kind of line must be. */
-const FIELDS: Readonly<Record<string, Readonly<Record<string, (x: unknown) => boolean>>>> = {
-  run: {
-    time: isText,
-    version: isText,
-    adapter: isText,
-    config: isObject,
-    images: (x) => isObject(x) && isCount(x.train) && isCount(x.test),
-  },
-  step: {
-    time: isText,
-    epoch: isNumbered,
-    step: isNumbered,
-    steps: isNumbered,
-    loss: isNumber,
-    accuracy: isShare,
-    imagesPerSecond: isNumber,
-  },
-  epoch: {
-    time: isText,
-    epoch: isNumbered,
-    steps: isNumbered,
-    loss: isNumber,
-    trainAccuracy: isShare,
-    testAccuracy: isShare,
-    seconds: isNumber,
-    memory: (x) => isObject(x) && isNumber(x.process) && isNumber(x.workspace),
-  },
-};
-
 function parseLine(text: string): MetricsLine | undefined {
-  let line: unknown;
-  try {
-    line = JSON.parse(text);
-  } catch {
-    return undefined;
+  for (const kind of [STEP_LINE, EPOCH_LINE, RUN_LINE]) {
+    try {
+      return json.parseJson<MetricsLine>(text, kind);
+    } catch {
+      // Maybe of the next kind.
+    }
   }
-  if (!isObject(line) || typeof line.kind !== "string") return undefined;
-  const fields = Object.hasOwn(FIELDS, line.kind) ? FIELDS[line.kind]! : undefined;
-  const { ...members } = line;
-  return fields && Object.entries(fields).every(([name, allows]) => allows(members[name]))
-    ? line as unknown as MetricsLine
-    : undefined;
+  return undefined;
 }
 
 /** The metrics in a run's folder; none if there is no such file. */

@@ -14,7 +14,7 @@ import type { Predictions } from "../../lib/train/metrics.ts";
 import type { Trainer } from "../../lib/train/trainer.ts";
 import { type EpochResult, VERSION } from "../../lib/train/config.ts";
 import { MetricsLog, readMetrics } from "./metrics_log.ts";
-import { nameOf, readTested, saveTested } from "./run.ts";
+import { readTested, runName, saveTested } from "./run.ts";
 
 /** The run that is recorded. */
 export interface Recorded {
@@ -104,7 +104,7 @@ export class RunRecorder implements Disposable {
       const metrics = await readMetrics(folder);
       const warnings = [...metrics.warnings];
       const tested = await readTested(folder, warnings);
-      const name = nameOf(folder);
+      const name = runName(folder);
       await writeReport({ name, folder, state, metrics, tested, images: test, warnings });
     });
   }

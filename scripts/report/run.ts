@@ -7,6 +7,7 @@
 
 import { basename, dirname, join } from "node:path";
 import { CheckpointError, type RunState } from "../../lib/train/checkpoint.ts";
+import * as json from "../../lib/check/json.ts";
 import type { ImageDataset } from "../../lib/data/dataset.ts";
 import type { Predictions } from "../../lib/train/metrics.ts";
 import { kindOf, loadCheckpoint } from "../../lib/files/run.ts";
@@ -65,6 +66,16 @@ export const historyOf = ({ state, metrics }: Reported): readonly EpochResult[] 
 
 const TESTED_FILE = "predictions.json";
 
+const TESTED = json.record({
+  format: json.count(1, 1),
+  epoch: json.count(),
+  steps: json.count(),
+  classes: json.list(json.string(100), { min: 1, max: 1000 }),
+  labels: json.list(json.count(), { min: 1 }),
+  predicted: json.list(json.count(), { min: 1 }),
+  probability: json.list(json.number(1), { min: 1 }),
+});
+
 /** Writes `predictions.json`, whole or not at all. */
 export async function saveTested(folder: string, tested: Tested): Promise<void> {
   const { epoch, steps, classes, labels, predicted, probability } = tested;
@@ -88,18 +99,13 @@ export async function readTested(
   const path = join(folder, TESTED_FILE);
   if (await kindOf(path) !== "file") return undefined;
   try {
-    const json = JSON.parse(await Deno.readTextFile(path));
-    const { format, epoch, steps, classes, labels, predicted, probability } = json;
-    const isCount = (x: unknown) => Number.isSafeInteger(x) && x as number >= 0;
-    const isList = (list: unknown, allows: (x: unknown) => boolean): list is unknown[] =>
-      Array.isArray(list) && list.length > 0 && list.every(allows);
-    const isClass = (x: unknown) => isCount(x) && x as number < classes.length;
-    const isShare = (x: unknown) => typeof x === "number" && x >= 0 && x <= 1;
-    const fine = format === 1 && isCount(epoch) && isCount(steps) &&
-      isList(classes, (x) => typeof x === "string" && x.length <= 100) && classes.length <= 1000 &&
-      isList(labels, isClass) && isList(predicted, isClass) && isList(probability, isShare) &&
-      labels.length === predicted.length && labels.length === probability.length;
-    if (fine) return { epoch, steps, classes, labels, predicted, probability } as unknown as Tested;
+    const tested = json.parseJson(await Deno.readFile(path), TESTED);
+    const { classes, labels, predicted, probability } = tested;
+    const isClass = (i: number) => i < classes.length;
+    if (
+      [labels, predicted].every((list) => list.every(isClass)) &&
+      labels.length === predicted.length && labels.length === probability.length
+    ) return tested;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
@@ -108,7 +114,7 @@ export async function readTested(
 }
 
 /** The name of a run, or of a checkpoint, by its folder. */
-export function nameOf(folder: string): string {
+export function runName(folder: string): string {
   const above = dirname(folder);
   if (basename(above) === "checkpoints") return `${basename(dirname(above))}/${basename(folder)}`;
   return basename(folder) || folder;
@@ -130,7 +136,7 @@ export async function readRun(folder: string): Promise<Reported> {
     warnings.push(error.message);
   }
   const tested = await readTested(folder, warnings);
-  return { name: nameOf(folder), folder, state, metrics, tested, images: undefined, warnings };
+  return { name: runName(folder), folder, state, metrics, tested, images: undefined, warnings };
 }
 
 /** The run in `runs` that was trained last; undefined if there is none. */

@@ -42,7 +42,13 @@ import { CONV_WEIGHT_ORDER } from "../../lib/ops/conv.ts";
 import { type Ceiling, measureCeiling } from "../../lib/measure/ceiling.ts";
 import { storeIn } from "../../lib/graph/tensor.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
-import { median, type TimingOptions, timings, waitFor } from "../../lib/measure/timing.ts";
+import {
+  median,
+  stopwatch,
+  type TimingOptions,
+  timings,
+  waitFor,
+} from "../../lib/measure/timing.ts";
 import { runCommand } from "../../scripts/cli.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 
@@ -218,9 +224,9 @@ function network(setting: Setting): Bench[] {
         const found: number[] = [];
         for (let i = 0; i < 10; i++) {
           await waitFor(device, () => {
-            const start = performance.now();
+            const elapsed = stopwatch();
             plan.run(feeds);
-            found.push(performance.now() - start);
+            found.push(elapsed());
           });
         }
         freeVariables(run.net.namedVariables().map(([, variable]) => variable));
@@ -244,9 +250,9 @@ async function someImages(count: number): Promise<ImageDataset> {
 async function timeHost(work: () => unknown, runs = 3): Promise<number> {
   const found: number[] = [];
   while (found.length < runs) {
-    const start = performance.now();
+    const elapsed = stopwatch();
     await work();
-    found.push(performance.now() - start);
+    found.push(elapsed());
   }
   return median(found);
 }

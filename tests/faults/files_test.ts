@@ -23,7 +23,7 @@ import {
   encodeCheckpoint,
   trainConfig,
 } from "@resnette/resnette/train";
-import { parseJson } from "../../lib/check/json.ts";
+import * as json from "../../lib/check/json.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { loadTrained } from "../../lib/files/trained.ts";
 import { readTuned, writeTuned } from "../../lib/files/tuned.ts";
@@ -250,17 +250,53 @@ Deno.test("JSON has no key twice, no __proto__ and no end of depth", () => {
     ["]]]{", "is not JSON"],
   ];
   for (const [text, message] of refused) {
-    const error = assertThrows(() => parseJson(utf8(text)), SyntaxError, message);
+    const error = assertThrows(() => json.parseJson(utf8(text), json.any), SyntaxError, message);
     assert(error.message.length < 100, error.message);
   }
-  assertThrows(() => parseJson(Uint8Array.of(0x22, 0xff, 0x22)), SyntaxError, "not UTF-8");
+  assertThrows(
+    () => json.parseJson(Uint8Array.of(0x22, 0xff, 0x22), json.any),
+    SyntaxError,
+    "not UTF-8",
+  );
   const read = [
     deep(32),
     '{"a":{"a":{"a":"a"}},"b":["a","a",{"a":"{[\\\\"},{"a":"\\"a"}],"":","}',
     '["a","a",{},{"constructor":"__proto__","toString":["__proto__"]}]',
     ` ${JSON.stringify(RUN, null, 2)}\n`,
   ];
-  for (const text of read) assertEquals(parseJson(utf8(text)), JSON.parse(text));
+  for (const text of read) assertEquals(json.parseJson(utf8(text), json.any), JSON.parse(text));
+});
+
+Deno.test("what a JSON file must hold is refused by place, value and what is wanted", () => {
+  const kind = json.record({
+    rows: json.count(1, 9),
+    names: json.optional(json.list(json.string(3), { max: 2 }), []),
+    shares: json.entries(json.number(1), { max: 2, longest: 4 }),
+  });
+  const read = (text: string) => json.parseJson(text, kind, { name: "a.json" });
+  assertEquals(read('{"shares":{"10":1,"2":0.5},"more":[{}],"rows":9}'), {
+    rows: 9,
+    names: [],
+    shares: [["10", 1], ["2", 0.5]],
+  });
+  const refused: [text: string, message: string][] = [
+    ["[]", "must be an object, is a list"],
+    ['{"shares":{}}', "rows must be an integer from 1 to 9, is missing"],
+    ['{"rows":10,"shares":{}}', "rows must be an integer from 1 to 9, is 10"],
+    ['{"rows":1.0,"shares":{}}', "rows must be an integer from 1 to 9, is 1.0"],
+    ['{"rows":"1","shares":{}}', 'rows must be an integer from 1 to 9, is "1"'],
+    ['{"names":["abc",null]}', "names[1] must be a string of at most 3 characters, is null"],
+    ['{"names":["a","b","c"]}', "names must be a list of 0 to 2, is longer"],
+    ['{"shares":{"a":1.5}}', 'shares: "a" must be a number from 0 to 1, is 1.5'],
+    ['{"shares":{"a":1,"b":1,"c":1}}', "shares must be an object of at most 2 members, is larger"],
+    ['{"shares":{"abcde":1}}', "shares: has a key of more than 4 characters"],
+    ['{"more":{"a":1,"a":1}}', 'has the key "a" twice in one object'],
+    ['{"rows":1,"shares":{}', "is not JSON: it should have a comma or } where it ends"],
+  ];
+  for (const [text, message] of refused) {
+    const error = assertThrows(() => read(text), SyntaxError);
+    assertEquals(error.message, `a.json: ${message}`);
+  }
 });
 
 /** What refusing a file takes. */

@@ -239,7 +239,7 @@ Deno.test("where nothing serves, the error says what was tried and what to type"
     const options = { files: [FILE], urls: [CLOSED], fallback: `${dir}/none` };
     const error = await assertRejects(() => ensureFashionMnist(dir, options), DataError);
     assertEquals(error.code, "unreachable");
-    for (const text of [`${CLOSED}a.gz`, "apt-get install dataset-fashion-mnist", "--from"]) {
+    for (const text of [`${CLOSED}a.gz`, "apt-get install dataset-fashion-mnist", "`from`"]) {
       assertStringIncludes(error.message, text);
     }
   });
@@ -340,7 +340,10 @@ Deno.test({
       assertEquals([checked[0], checked[1].match(/sha256 is right/g)?.length], [0, 4]);
       const failed = await command(["--dir", `${dir}/new`, "--from", `${dir}/none`]);
       assertEquals([failed[0], failed[1]], [1, ""]);
-      assertStringIncludes(failed[2], "there is no such file");
+      assertStringIncludes(
+        failed[2],
+        "there is no such file; get Fashion-MNIST with `deno task data`",
+      );
     });
   },
 });
@@ -352,6 +355,7 @@ Deno.test("the command downloads, and where it cannot it says so and gives exit 
     assertEquals([code, out], [1, ""]);
     assertStringIncludes(err, "error: ");
     assertStringIncludes(err, "apt-get install dataset-fashion-mnist");
+    assertStringIncludes(err, "deno task data --from FOLDER");
     await served(ranged(packed), async (url) => {
       const [code, out, err] = await command(["--dir", dir], { ...where, urls: [url] });
       assertEquals([code, err], [0, ""]);

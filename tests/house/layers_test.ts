@@ -126,6 +126,23 @@ Deno.test("only lib/files/ needs Deno", () => {
   }
 });
 
+Deno.test("lib/ has one clock, and one reader of JSON", () => {
+  const owners = { "performance.now": "measure/timing.ts", "JSON.parse": "check/json.ts" };
+  for (const [word, owner] of Object.entries(owners)) {
+    const users = [...sources].filter(([, { code }]) => code.includes(word));
+    assertEquals(users.map(([path]) => path), [owner], `what says ${word}`);
+  }
+});
+
+Deno.test("lib/ knows of no task", () => {
+  for (const [path, { text }] of sources) {
+    assert(
+      !text.includes("deno task"),
+      `lib/${path} speaks of a task: the advice is scripts/cli.ts's`,
+    );
+  }
+});
+
 Deno.test("whatever entry a page imports, a browser can load it", async () => {
   const { exports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
   const pending: string[] = [];

@@ -215,7 +215,7 @@ Deno.test("a wrong command line ends with 2, a forbidden file with 1, --help wit
       ["--bogus", "unknown: --bogus"],
       ["--batch-size 0", "--batch-size must be an integer from 1 to 65536"],
       ["--top many", '--top must be an integer from 1 to 1000000000, got "many"'],
-      ["--model resnet1", 'there is no model "resnet1"'],
+      ["--model resnet1", "--model must be one of: resnet18, "],
       ["--trace", "--trace needs a value"],
     ] as const
   ) {

@@ -8,7 +8,7 @@ import { packVariables } from "../../lib/graph/tensor.ts";
 import { orNaN } from "../../lib/ops/expression.ts";
 import { pack } from "../../lib/ops/pack.ts";
 import { sumTo } from "../../lib/ops/reduce.ts";
-import { resizeBilinear } from "../../lib/ops/resize.ts";
+import { resizeBytes } from "../../lib/ops/resize.ts";
 import type { Tensor } from "@resnette/resnette";
 import {
   apart,
@@ -446,7 +446,7 @@ export const TABLE: readonly OpCase[] = [
       (x) => {
         const [n, c, h, w] = x.shape as [number, number, number, number];
         // Its own tests hold this function to PIL's bytes.
-        const resized = resizeBilinear(Uint8Array.from(x.data), n * c, h, w, size[0], size[1]);
+        const resized = resizeBytes(Uint8Array.from(x.data), n * c, h, w, size[0], size[1]);
         return N.nd([n, c, ...size], resized);
       },
       { wrt: [] },

@@ -265,7 +265,11 @@ Deno.test("sizes that do not fit end with 1, a wrong command line with 2", async
     [["--size", "100000"], 1, "error: "],
     [["--size", "large"], 2, 'error: --size needs a number, got "large"'],
     [["--size"], 2, "error: --size needs a value"],
-    [["--model", "vgg16"], 2, 'there is no model "vgg16"'],
+    [
+      ["--model", "vgg16"],
+      2,
+      '--model must be one of: resnet18, resnet34, resnet50, resnet101, resnet152, got "vgg16"',
+    ],
     [["--sise", "96"], 2, "error: unknown: --sise"],
     [["224"], 2, "error: unknown: 224"],
   ];

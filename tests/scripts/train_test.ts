@@ -114,7 +114,7 @@ Deno.test("what the README lists as flags, their words and defaults is what work
       name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`) === flag
     );
     if (!name) continue;
-    const { isWord = false, allows } = CONFIG_FIELDS[name];
+    const { choices: isWord, allows } = CONFIG_FIELDS[name];
     const value = DEFAULT_CONFIG[name];
     assertEquals(standard!.split(";")[0], isWord ? `\`${value}\`` : `${value ?? "all"}`, flag);
     if (!isWord) continue;
@@ -300,7 +300,10 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
     assertStringIncludes(done.err, `; for its report: deno task report ${folder}/whole\n`);
     const again = await call(`${TINY} --out ${folder}/whole`);
     assertEquals(again.code, 1);
-    assertStringIncludes(again.err, `go on with it (--resume ${folder}/whole)`);
+    assertStringIncludes(
+      again.err,
+      `; --resume ${folder}/whole goes on, --out DIR takes another folder`,
+    );
     const older = await call(`--resume ${folder}/whole/checkpoints/epoch-1`);
     assertEquals(older.code, 2);
     assertStringIncludes(older.err, "is not the latest of a run; give --out DIR");
@@ -366,6 +369,7 @@ Deno.test("a folder that another process trains in is refused, and one that may 
     const { code, err } = await call(`${TINY} --out ${folder}/run`);
     assertEquals(code, 1);
     assertStringIncludes(err, `${folder}/run: another process is training there`);
+    assertStringIncludes(err, "give another folder; --out DIR takes another folder");
     const outside = await call(`${TINY} --out tests/run`);
     assertEquals(outside.code, 1);
     assertStringIncludes(

@@ -10,7 +10,7 @@ import {
 } from "@std/assert";
 import { Device } from "@resnette/resnette";
 import { tunedDigest } from "../../lib/kernels/choice.ts";
-import { readTuned, tunedPath, writeTuned } from "../../lib/files/tuned.ts";
+import { readTuned, TunedError, tunedPath, writeTuned } from "../../lib/files/tuned.ts";
 import { main } from "../../scripts/tune.ts";
 import { inFolder } from "../folder.ts";
 
@@ -32,20 +32,26 @@ Deno.test("a table of choices survives a file; a file that is no table is refuse
     const many = Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`p${i}`, "x"]));
     const bad: [string, string][] = [
       ["", "JSON"],
-      ["[]", "its format is not 2"],
-      [JSON.stringify({ ...good, format: 1 }), "its format is not 2"],
+      ["[]", "must be an object, is a list"],
+      [JSON.stringify({ ...good, format: 1 }), "format must be 2, is 1"],
       [JSON.stringify({ ...good, origin: { ...good.origin, version: "9" } }), "another adapter"],
-      [JSON.stringify({ ...good, choices: ["a"] }), "short strings"],
-      [JSON.stringify({ ...good, choices: { a: 1 } }), "short strings"],
-      [JSON.stringify({ ...good, choices: { a: "x".repeat(999) } }), "short strings"],
-      [JSON.stringify({ ...good, choices: many }), "short strings"],
+      [JSON.stringify({ ...good, choices: ["a"] }), "choices must be an object of at most 4096"],
+      [JSON.stringify({ ...good, choices: { a: 1 } }), 'choices: "a" must be a string'],
+      [
+        JSON.stringify({ ...good, choices: { a: "x".repeat(999) } }),
+        "must be a string of at most 200",
+      ],
+      [JSON.stringify({ ...good, choices: many }), "choices must be an object of at most 4096"],
+      [
+        JSON.stringify({ ...good, choices: { ["x".repeat(999)]: "a" } }),
+        "choices: has a key of more than 200 characters",
+      ],
       [" ".repeat(2 ** 20) + JSON.stringify(good), "at most 1048576 bytes"],
     ];
     for (const [text, message] of bad) {
       await Deno.writeTextFile(path, text);
-      const error = await assertRejects(() => readTuned(device, inside), Error, message);
+      const error = await assertRejects(() => readTuned(device, inside), TunedError, message);
       assertStringIncludes(error.message, path);
-      assertStringIncludes(error.message, "deno task tune");
     }
   }));
 
@@ -110,5 +116,6 @@ Deno.test("what deno task tune stores, deno task train uses; and a damaged file 
     await Deno.writeTextFile(path!, "{");
     const damaged = await run("train", "--out lib");
     assertStringIncludes(damaged.err, `warning: ${path}: not a table of choices`);
+    assertStringIncludes(damaged.err, "; `deno task tune` writes a new one");
     assert(!damaged.err.includes("choices by"), damaged.err);
   }));

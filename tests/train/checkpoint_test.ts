@@ -143,11 +143,15 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     for (const json of ["null", "[]", '"a"']) await refuses(withRun(json), "must be an object");
   });
   const faults: [path: string, value: unknown, message: string][] = [
-    ["format", 2, "format 2, and this version of the library reads 1"],
-    ["format", undefined, "format must be a number, is missing"],
+    ["format", 2, "format must be 1, as this version of the library reads no other, is 2"],
+    [
+      "format",
+      undefined,
+      "format must be 1, as this version of the library reads no other, is missing",
+    ],
     ["version", 1, "version must be a string"],
     ["adapter", "x".repeat(2000), "adapter must be a string"],
-    ["config", [], "config: must be an object, is []"],
+    ["config", [], "config must be an object, is a list"],
     ["config.batchSize", 0, "config: batchSize must be an integer from 1 to 65536, is 0"],
     ["config.lr", "fast", 'config: lr must be a finite number above 0, is "fast"'],
     ["config.model", "__proto__", "config: model must be one of: "],
@@ -158,7 +162,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["images.train", 100, "step 1 after 1 epochs"],
     ["history", {}, "history must be a list"],
     ["history", [], "is not step 4 of the run"],
-    ["history.0.epoch", 2, "history[0]: epoch must be an integer from 1 to 1"],
+    ["history.0.epoch", 2, "history[0]: epoch must be 1, is 2"],
     ["history.0.loss", null, "history[0]: loss must be a number"],
     ["history.0.testAccuracy", 1.5, "testAccuracy must be a number from 0 to 1"],
     ["step", 4, "step 4 after"],
@@ -167,7 +171,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["shuffle.stream", 2 ** 32, "shuffle: stream must be"],
     ["sums.loss", -1, "sums: loss must be"],
     ["seconds", "1", "seconds must be"],
-    ["sha256", null, "sha256: must be an object"],
+    ["sha256", null, "sha256 must be an object, is null"],
     ["sha256.model\\.safetensors", "0", "sha256: model.safetensors must be a sha256"],
   ];
   await t.step("run.json with a wrong member", async () => {
@@ -201,7 +205,7 @@ Deno.test("a run's folder keeps the end of every epoch, and the latest stop", ()
     await assertRejects(
       () => RunDirectory.open(path, { fresh: true }),
       CheckpointError,
-      `go on with it (--resume ${path})`,
+      `${path}: there is a run already; go on with it, or give another folder`,
     );
     using again = await RunDirectory.open(path, { fresh: false });
     await assertRejects(() => again.save(example(2, 2)), CheckpointError, "is there already");

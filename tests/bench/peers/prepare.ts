@@ -13,7 +13,7 @@ import {
   serializeSafetensors,
 } from "@resnette/resnette";
 import { DataError, loadFashionMnist } from "@resnette/resnette/data";
-import { resizeBilinear } from "../../../lib/ops/resize.ts";
+import { resizeBytes } from "../../../lib/ops/resize.ts";
 import { FILES } from "./job.ts";
 
 const DATA = "data/fashion-mnist";
@@ -49,7 +49,7 @@ async function images(count: number, size: number) {
     const { images, labels, height, width } = await loadFashionMnist(DATA, "train", {
       limit: count,
     });
-    const resized = resizeBilinear(images, count, height, width, size, size);
+    const resized = resizeBytes(images, count, height, width, size, size);
     const pixels = Float32Array.from(resized, (value) => value / 255);
     return { pixels, labels, what: `the first ${count} training images of Fashion-MNIST` };
   } catch (error) {

@@ -1,0 +1,28 @@
+/**
+ * Text for people: a little of what may be anything, and tables.
+ *
+ * @module
+ */
+
+/** A text, cut off where it is longer than `most` characters. */
+export function brief(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most)}…` : text;
+}
+
+/** A name, quoted. */
+export function quote(name: string): string {
+  const text = JSON.stringify(brief(name, 80));
+  return text.length > 100 ? `${text.slice(0, 99)}…"` : text;
+}
+
+/** Rows as lines whose columns line up: the first to the left, or those that are not `right`. */
+export function table(
+  rows: readonly (readonly string[])[],
+  right: (column: number) => boolean = (column) => column > 0,
+): string {
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]!.length))) ?? [];
+  return rows.map((row) =>
+    row.map((cell, i) => right(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)).join("  ")
+      .trimEnd()
+  ).join("\n");
+}
