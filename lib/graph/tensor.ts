@@ -92,6 +92,8 @@ export interface Op<A extends Attrs = any> {
   dtype?(inputs: readonly Tensor[], attrs: A): DType;
   /** Elementwise: a WGSL expression in `a`, `b`, … of type `T` (`f32` or `vec4f`). */
   expression?(attrs: A): string;
+  /** WGSL functions over `T` and `U` that `expression` calls. */
+  readonly functions?: readonly string[];
   /** A view: strides of the output over the input's base, or null where only a copy will do. */
   view?(input: { shape: Shape } & StridedView, attrs: A): StridedView | null;
   /** A reduction, whose input may be fused into its kernel. */

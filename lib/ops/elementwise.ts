@@ -6,7 +6,7 @@
  * @module
  */
 
-import { isNegativeOf } from "../kernels/kernel.ts";
+import { isNaNOf, isNegativeOf } from "../kernels/kernel.ts";
 import { apply, checkTensor, type Tensor } from "../graph/tensor.ts";
 import {
   Add,
@@ -19,13 +19,14 @@ import {
   Relu,
   unary,
 } from "./expression.ts";
+import { ERF, LOG, LOG1P, POW, SIN } from "./functions.ts";
 
 export type { Operand };
 
 const Sub = elementwise("sub", "a - b", (g) => [g, neg(g)]);
 const Div = elementwise("div", "a / b", (g, y, [_, b]) => [div(g, b!), neg(mul(g, div(y, b!)))]);
 const Exp = elementwise("exp", "exp(a)", (g, y) => [mul(g, y)]);
-const Log = elementwise("log", "log(a)", (g, _, [a]) => [div(g, a!)]);
+const Log = elementwise("log", "logOf(a)", (g, _, [a]) => [div(g, a!)], [LOG]);
 const Sqrt = elementwise("sqrt", "sqrt(a)", (g, y) => [div(mul(g, 0.5), y)]);
 const Square = elementwise("square", "a * a", (g, _, [a]) => [mul(g, mul(a!, 2))]);
 /** 1 where `a` is neither infinite nor NaN, else 0. */
@@ -234,13 +235,11 @@ export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
   return apply(Where, [condition, lift("where", "yes", yes), lift("where", "no", no)], {});
 }
 
-/** log(1 + u), also where u is so small that 1 + u is 1; u in 0..1. */
-const log1p = (u: string) =>
-  `select(log(T(1.0) + ${u}), ${u} - T(0.5) * ${u} * ${u}, ${u} < T(1e-3))`;
 const Softplus = elementwise(
   "softplus",
-  `select(a, T(0.0), ${isNegativeOf("a", "T")}) + ${log1p("exp(-abs(a))")}`,
+  `select(a, T(0.0), ${isNegativeOf("a", "T")}) + log1pOf(exp(-abs(a)))`,
   (g, _, [a]) => [div(g, add(1, exp(neg(a!))))],
+  [LOG1P],
 );
 
 /**
@@ -260,4 +259,175 @@ const Softplus = elementwise(
  */
 export function softplus(x: Tensor): Tensor {
   return unary(Softplus, x);
+}
+
+const Abs = elementwise("abs", "abs(a)", (g, _, [a]) => [mul(g, sign(a!))]);
+
+/**
+ * `|x|`, elementwise; any shape. Its gradient at 0 is 0
+ * ({@link https://pytorch.org/docs/stable/generated/torch.abs.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { abs, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(abs(tensor([-2, 0, 3]))), new Float32Array([2, 0, 3]));
+ * ```
+ */
+export function abs(x: Tensor): Tensor {
+  return unary(Abs, x);
+}
+
+const Sign = elementwise("sign", `select(sign(a), a, ${isNaNOf("a", "T")})`, () => [null]);
+
+/**
+ * -1, 0 or 1, elementwise; any shape. No gradient
+ * ({@link https://pytorch.org/docs/stable/generated/torch.sign.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, sign, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(sign(tensor([-2, 0, 3]))), new Float32Array([-1, 0, 1]));
+ * ```
+ */
+export function sign(x: Tensor): Tensor {
+  return unary(Sign, x);
+}
+
+const Floor = elementwise("floor", "floor(a)", () => [null]);
+
+/**
+ * The largest whole number that is not above, elementwise; any shape. No gradient
+ * ({@link https://pytorch.org/docs/stable/generated/torch.floor.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, floor, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(floor(tensor([-1.5, 2.7]))), new Float32Array([-2, 2]));
+ * ```
+ */
+export function floor(x: Tensor): Tensor {
+  return unary(Floor, x);
+}
+
+const Round = elementwise("round", "round(a)", () => [null]);
+
+/**
+ * The nearest whole number, of two the even one, elementwise; any shape. No gradient
+ * ({@link https://pytorch.org/docs/stable/generated/torch.round.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, round, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(round(tensor([0.5, 1.5, 2.6]))), new Float32Array([0, 2, 3]));
+ * ```
+ */
+export function round(x: Tensor): Tensor {
+  return unary(Round, x);
+}
+
+const Sin = elementwise("sin", "sinOf(a, T(0.0))", (g, _, [a]) => [mul(g, cos(a!))], [SIN]);
+
+/**
+ * Sine of radians, elementwise; any shape. Exact to f32 for |x| up to some 10⁴
+ * ({@link https://pytorch.org/docs/stable/generated/torch.sin.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, sin, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(sin(tensor([100])));
+ * assertAlmostEquals(y!, Math.sin(100), 1e-6);
+ * ```
+ */
+export function sin(x: Tensor): Tensor {
+  return unary(Sin, x);
+}
+
+const Cos = elementwise("cos", "sinOf(a, T(1.0))", (g, _, [a]) => [neg(mul(g, sin(a!)))], [SIN]);
+
+/**
+ * Cosine of radians, elementwise; any shape; see {@link sin}
+ * ({@link https://pytorch.org/docs/stable/generated/torch.cos.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { cos, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(cos(tensor([0]))), new Float32Array([1]));
+ * ```
+ */
+export function cos(x: Tensor): Tensor {
+  return unary(Cos, x);
+}
+
+const Erf = elementwise(
+  "erf",
+  "erfOf(a)",
+  (g, _, [a]) => [mul(g, mul(2 / Math.sqrt(Math.PI), exp(neg(square(a!)))))],
+  [ERF],
+);
+
+/**
+ * The error function, elementwise; any shape
+ * ({@link https://pytorch.org/docs/stable/special.html#torch.special.erf | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { erf, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(erf(tensor([-9, 0, 9]))), new Float32Array([-1, 0, 1]));
+ * ```
+ */
+export function erf(x: Tensor): Tensor {
+  return unary(Erf, x);
+}
+
+const Pow = elementwise(
+  "pow",
+  "powOf(a, b)",
+  (g, y, [a, b]) => [
+    mul(g, mul(b!, binary(Pow, a!, sub(b!, 1)))),
+    // y log a, whose limit for a towards 0 is 0.
+    mul(g, where(y, mul(y, log(a!)), 0)),
+  ],
+  [LOG, POW],
+);
+
+/** Powers that are products. */
+const PRODUCTS: ReadonlyMap<number, (x: Tensor) => Tensor> = new Map([
+  [-1, (x: Tensor) => div(1, x)],
+  [0.5, (x: Tensor) => sqrt(x)],
+  [1, (x: Tensor) => x],
+  [2, (x: Tensor) => square(x)],
+  [3, (x: Tensor) => mul(square(x), x)],
+  [4, (x: Tensor) => square(square(x))],
+]);
+
+/**
+ * `a` to the power of `b`, elementwise with broadcasting: NaN where a is negative and b not whole
+ * ({@link https://pytorch.org/docs/stable/generated/torch.pow.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, pow, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(pow(tensor([-2, 3]), 3)), new Float32Array([-8, 27]));
+ * ```
+ */
+export function pow(a: Operand, b: Operand): Tensor {
+  const base = lift("pow", "a", a);
+  const product = typeof b === "number" ? PRODUCTS.get(b) : undefined;
+  return product ? product(base) : binary(Pow, base, b);
 }

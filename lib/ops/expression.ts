@@ -37,10 +37,19 @@ export function binary(op: Op, a: Operand, b: Operand): Tensor {
 
 type Vjp = NonNullable<Op["vjp"]>;
 
-/** An elementwise op; gradients are summed over the axes an input was broadcast along. */
-export function elementwise(name: string, expression: string, vjp?: Vjp): Op {
+/**
+ * An elementwise op; gradients are summed over the axes an input was broadcast along. `functions` are
+ * what the expression calls.
+ */
+export function elementwise(
+  name: string,
+  expression: string,
+  vjp?: Vjp,
+  functions: readonly string[] = [],
+): Op {
   return {
     name,
+    ...functions.length > 0 && { functions },
     shape: (inputs) => inputs.map((x) => x.shape).reduce((a, b) => broadcastShapes(name, a, b)),
     expression: () => expression,
     ...vjp && {

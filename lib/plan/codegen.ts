@@ -51,6 +51,7 @@ class Cluster {
   readonly operands: Strided[] = [];
   /** Constants with one element, read from the uniform, so that another value compiles nothing. */
   readonly constants: number[] = [];
+  readonly #functions = new Set<string>();
   readonly #ids = new Map<Tensor, number>();
   readonly #names = new Map<Tensor, string>();
 
@@ -86,6 +87,14 @@ class Cluster {
     return Object.fromEntries(this.constants.map((value, i) => [`c${i}`, value]));
   }
 
+  /** WGSL declarations of the kernel: the type of its elements, and the functions that are called. */
+  declarations(width: 1 | 4): string {
+    const types = width === 4
+      ? "alias T = vec4f; alias U = vec4u;"
+      : "alias T = f32; alias U = u32;";
+    return [types, ...this.#functions].join("\n");
+  }
+
   /** WGSL lines that compute `node` from operand values `x0`, `x1`, … and earlier lines, and its name. */
   write(node: Tensor, own = true): { lines: string[]; value: string } {
     const lines: string[] = [];
@@ -100,6 +109,7 @@ class Cluster {
             ? visit(input, this.inlined.has(input))
             : this.#constant(value);
         });
+        x.op.functions?.forEach((text) => this.#functions.add(text));
         const expression = x.op.expression!(x.attrs)
           .replace(/\b[a-d]\b/g, (letter) => args["abcd".indexOf(letter)]!);
         names.set(x, name = `v${names.size}`);
@@ -210,9 +220,6 @@ function split(
   });
 }
 
-/** WGSL names for the element type `T` and its bits `U`. */
-const alias = (width: 1 | 4) =>
-  width === 4 ? "alias T = vec4f; alias U = vec4u;" : "alias T = f32; alias U = u32;";
 const indent = (lines: readonly string[], by = 2) =>
   lines.map((line) => " ".repeat(by) + line).join("\n");
 
@@ -269,7 +276,7 @@ export function elementwiseKernel(
 ${indent(body, 4)}
   }`),
     {
-      declarations: alias(width),
+      declarations: cluster.declarations(width),
       sizes: { columns, each, ...numbers.fields },
       numbers: cluster.numbers,
     },
@@ -344,7 +351,7 @@ ${
     }
 ${indent(results.map((result, k) => `y[i + ${k}u * z.count] = ${result};`))}`,
     {
-      declarations: alias(width),
+      declarations: cluster.declarations(width),
       sizes: { threads, each, length, ...numbers.fields },
       numbers: cluster.numbers,
     },

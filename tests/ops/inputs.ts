@@ -36,6 +36,28 @@ export const distinct = (...shape: number[]) =>
     (random, size) => Float32Array.from(random.permutation(size), (i) => 2 * i / size - 1),
   );
 
+/** Whole numbers from `low` to below `high`. */
+export const integers = (low: number, high: number, ...shape: number[]) =>
+  float(
+    shape,
+    (random, size) => Float32Array.from({ length: size }, () => low + random.below(high - low)),
+  );
+
+/** Halves from `low` to below `high`. */
+export const halves = (low: number, high: number, ...shape: number[]) =>
+  float(
+    shape,
+    (random, size) =>
+      Float32Array.from({ length: size }, () => low + random.below(2 * (high - low)) / 2),
+  );
+
+/** Powers of e, with exponents between `low` and `high`. */
+export const powers = (low: number, high: number, ...shape: number[]) =>
+  float(
+    shape,
+    (random, size) => random.uniform(new Float32Array(size), low, high).map((x) => Math.exp(x)),
+  );
+
 /** Zeros and ones. */
 export const bits = (...shape: number[]) =>
   float(shape, (random, size) => Float32Array.from({ length: size }, () => random.below(2)));

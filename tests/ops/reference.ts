@@ -228,3 +228,19 @@ export const cropFlip = (x: Nd, draws: Nd, padding: number): Nd =>
     const i = row! + top - padding, j = (flip ? w - 1 - column! : column!) + left - padding;
     return i >= 0 && i < h && j >= 0 && j < w ? at(x, [n!, c!, i, j]) : 0;
   });
+
+/** The error function: its series, and near 1 the continued fraction of what is missing. */
+export function erf(x: number): number {
+  const z = x * x;
+  if (z < 9) {
+    let term = x, total = x;
+    for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(total); n++) {
+      term *= -z / n;
+      total += term / (2 * n + 1);
+    }
+    return 2 / Math.sqrt(Math.PI) * total;
+  }
+  let rest = Math.abs(x);
+  for (let n = 60; n > 0; n--) rest = Math.abs(x) + n / 2 / rest;
+  return Math.sign(x) * (1 - Math.exp(-z) / (Math.sqrt(Math.PI) * rest));
+}

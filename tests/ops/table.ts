@@ -17,9 +17,12 @@ import {
   bytes,
   distinct,
   f,
+  halves,
   type Input,
+  integers,
   labels,
   pixels,
+  powers,
   special,
 } from "./inputs.ts";
 import * as N from "./nd.ts";
@@ -36,6 +39,8 @@ export interface OpCase {
   readonly compute: (...x: Tensor[]) => Tensor;
   /** The same in float64. */
   readonly reference: (...x: Nd[]) => Nd;
+  /** Of an elementwise op that is called as it is: the value for numbers. */
+  readonly scalar?: (...x: number[]) => number;
   /** Which inputs have gradients; by default all that are f32. */
   readonly wrt?: readonly number[];
   /** Why and how much it may be less exact than the other ops; see `ops_test.ts`. */
@@ -69,6 +74,26 @@ const row = (
   reference: OpCase["reference"],
   rest: Pick<OpCase, "wrt" | "tolerance"> = {},
 ): OpCase => ({ op, label, inputs, compute, reference, ...rest });
+
+/** A call of an elementwise op as it is, with its value in float64 for numbers. */
+const each = (
+  op: keyof typeof R,
+  label: string,
+  inputs: readonly Input[],
+  scalar: (...x: number[]) => number,
+  rest: Pick<OpCase, "wrt" | "tolerance"> = {},
+): OpCase => ({
+  op,
+  label,
+  inputs,
+  compute: R[op] as unknown as OpCase["compute"],
+  reference: (...x) => N.map(scalar, ...x),
+  scalar,
+  ...rest,
+});
+
+const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+const roundEven = (x: number) => x - Math.floor(x) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x);
 
 /** Every row. */
 export const TABLE: readonly OpCase[] = [
@@ -109,12 +134,133 @@ export const TABLE: readonly OpCase[] = [
   row("neg", "odd size", [f(3, 5)], R.neg, (a) => N.map((x) => -x, a)),
   row("exp", "both signs", [between(-3, 3, 8, 3)], R.exp, (a) => N.map(Math.exp, a)),
   row("log", "around 1", [between(0.1, 3, 7, 2)], R.log, (a) => N.map(Math.log, a)),
+  each("softplus", "both signs, small and large", [between(-30, 30, 9, 5)], softplus),
+  each("abs", "both signs", [apart(5, 7)], Math.abs),
+  each("sign", "zero too", [integers(-2, 3, 7, 3)], Math.sign, { wrt: [] }),
+  each("floor", "both signs", [between(-3, 3, 19)], Math.floor),
+  each("round", "ties go to even numbers", [halves(-3, 4, 29)], (x) => roundEven(x), { wrt: [] }),
+  each("sin", "several turns", [between(-20, 20, 9, 8)], Math.sin),
+  each("sin", "many turns", [between(-9000, 9000, 31)], Math.sin),
+  each("cos", "several turns", [between(-20, 20, 9, 8)], Math.cos),
+  each("erf", "both parts of it", [between(-5, 5, 17, 4)], reference.erf),
+  each("pow", "positive bases", [between(0.1, 4, 5, 7), between(-3, 3, 7)], Math.pow),
+  each("log", "very small and very large", [powers(-30, 30, 40)], Math.log, { wrt: [] }),
   row(
-    "softplus",
-    "both signs, small and large",
-    [between(-30, 30, 9, 5)],
-    R.softplus,
-    (a) => N.map((x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), a),
+    "pow",
+    "of negative bases",
+    [apart(6, 4)],
+    (a) => R.pow(a, -3),
+    (a) => N.map((x) => x ** -3, a),
+  ),
+  row(
+    "pow",
+    "that are products",
+    [apart(6, 4)],
+    (a) => R.pow(a, 3),
+    (a) => N.map((x) => x ** 3, a),
+  ),
+  row(
+    "pow",
+    "square roots",
+    [between(0.1, 3, 7)],
+    (a) => R.pow(a, 0.5),
+    (a) => N.map(Math.sqrt, a),
+  ),
+  each("sigmoid", "far from zero too", [between(-100, 100, 9, 5)], (x) => 1 / (1 + Math.exp(-x))),
+  each("tanh", "far from zero too", [between(-50, 50, 9, 5)], Math.tanh),
+  each("tanh", "near zero", [between(-1, 1, 9, 4)], Math.tanh),
+  each("silu", "both signs", [between(-20, 20, 9, 5)], (x) => x / (1 + Math.exp(-x))),
+  each(
+    "gelu",
+    "both signs",
+    [between(-6, 6, 9, 5)],
+    (x) => x / 2 * (1 + reference.erf(x / Math.SQRT2)),
+  ),
+  row(
+    "gelu",
+    "by tanh",
+    [between(-6, 6, 9, 4)],
+    (a) => R.gelu(a, { approximate: "tanh" }),
+    (a) =>
+      N.map((x) => x / 2 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))), a),
+  ),
+  each("elu", "both signs", [between(-20, 5, 9, 5)], (x) => x > 0 ? x : Math.expm1(x)),
+  row(
+    "elu",
+    "another alpha, near zero",
+    [apart(7, 3)],
+    (a) => R.elu(a, { alpha: 0.3 }),
+    (a) => N.map((x) => x > 0 ? x : 0.3 * Math.expm1(x), a),
+  ),
+  each("leakyRelu", "both signs", [apart(7, 3)], (x) => x > 0 ? x : 0.01 * x),
+  row(
+    "leakyRelu",
+    "another slope",
+    [apart(8)],
+    (a) => R.leakyRelu(a, { negativeSlope: -2 }),
+    (a) => N.map((x) => x > 0 ? x : -2 * x, a),
+  ),
+  each("minimum", "broadcast", [distinct(5, 4), f(4)], Math.min),
+  each("maximum", "broadcast", [f(3, 1, 4), distinct(2, 1)], Math.max),
+  each(
+    "equal",
+    "few values",
+    [integers(0, 3, 5, 7), integers(0, 3, 7)],
+    (x, y) => x === y ? 1 : 0,
+    { wrt: [] },
+  ),
+  each(
+    "notEqual",
+    "few values",
+    [integers(0, 3, 5, 7), integers(0, 3, 7)],
+    (x, y) => x !== y ? 1 : 0,
+    { wrt: [] },
+  ),
+  each("less", "few values", [integers(0, 3, 5, 7), integers(0, 3, 7)], (x, y) => x < y ? 1 : 0, {
+    wrt: [],
+  }),
+  each(
+    "lessEqual",
+    "few values",
+    [integers(0, 3, 5, 7), integers(0, 3, 7)],
+    (x, y) => x <= y ? 1 : 0,
+    { wrt: [] },
+  ),
+  each(
+    "greater",
+    "few values",
+    [integers(0, 3, 5, 7), integers(0, 3, 7)],
+    (x, y) => x > y ? 1 : 0,
+    { wrt: [] },
+  ),
+  each(
+    "greaterEqual",
+    "NaN and infinity",
+    [special(5, 7), special(7)],
+    (x, y) => x >= y ? 1 : 0,
+    { wrt: [] },
+  ),
+  row(
+    "clamp",
+    "both bounds",
+    [f(7, 5)],
+    (a) => R.clamp(a, { min: -0.3, max: 0.5 }),
+    (a) => N.map((x) => Math.min(Math.max(x, -0.3), 0.5), a),
+  ),
+  row(
+    "clamp",
+    "from below",
+    [f(8)],
+    (a) => R.clamp(a, { min: 0.1 }),
+    (a) => N.map((x) => Math.max(x, 0.1), a),
+  ),
+  row(
+    "stopGradient",
+    "in a product",
+    [f(3, 4), f(4)],
+    (a, b) => R.mul(R.stopGradient(a), b),
+    (a, b) => N.map((x, y) => x * y, a, b),
+    { wrt: [1] },
   ),
   row("sqrt", "small and large", [between(0.01, 9, 11)], R.sqrt, (a) => N.map(Math.sqrt, a)),
   row("square", "both signs", [f(4, 4)], R.square, (a) => N.map((x) => x * x, a)),
