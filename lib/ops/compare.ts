@@ -176,9 +176,11 @@ export function maximum(a: Operand, b: Operand): Tensor {
   return binary(Maximum, a, b);
 }
 
+/** WGSL: `a`, or the lower bound. */
+const ABOVE = "select(a, b, a < b)";
 const Clamp = elementwise(
   "clamp",
-  `select(select(select(a, b, a < b), c, a > c), a, ${isNaNOf("a", "T")})`,
+  `select(select(${ABOVE}, c, ${ABOVE} > c), a, ${isNaNOf("a", "T")})`,
   (g, _, [a, low, high]) => [
     where(greaterEqual(a!, low!), where(lessEqual(a!, high!), g, 0), 0),
     null,
@@ -195,7 +197,7 @@ export interface ClampOptions {
 }
 
 /**
- * `x` within bounds, elementwise; any shape. The gradient is 0 where a bound is passed
+ * `x` within bounds, elementwise; any shape; `max` where that is less than `min`. The gradient is 0 where a bound is passed
  * ({@link https://pytorch.org/docs/stable/generated/torch.clamp.html | PyTorch}).
  *
  * @throws {ArgumentError} where neither bound is given.

@@ -33,7 +33,7 @@ export const POW = `fn powOf(x: T, y: T) -> T {
   let odd = y - T(2.0) * floor(y * T(0.5)) == T(1.0);
   let below = (bitcast<U>(x) >> U(31u)) == U(1u);
   let z = select(size, -size, below & odd);
-  let none = below & (floor(y) != y) & (size != T(0.0));
+  let none = (x < T(0.0)) & (abs(x) <= T(3.4028234e38)) & (floor(y) != y);
   return select(select(z, log(x), none), T(1.0), y == T(0.0));
 }`;
 

@@ -266,18 +266,6 @@ function axes(x: Nd, given: Any): number[] {
 
 type Table = Record<string, Entry>;
 
-/** Ops of one f32 tensor of any shape, and nothing else: as their rows in the op table have them. */
-const UNARY: Table = Object.fromEntries(
-  TABLE.filter(({ op, compute }) => compute === Reflect.get(R, op) && compute.length === 1)
-    .map(({ op, inputs: [input], reference }): [string, Entry] => [op, {
-      names: ["x"],
-      args: (random) => {
-        const shape = shapeOf(random);
-        return [R.tensor(input!.values(random, product(shape)), shape)];
-      },
-      reference: (x) => reference(f32(x)),
-    }]),
-);
 const binary = (f: (a: number, b: number) => number): Entry => ({
   names: ["a", "b"],
   args: (random) => {
@@ -382,18 +370,79 @@ const rows = (f: (x: Nd) => Nd, least = 1): Entry => ({
   },
 });
 
+/** An elementwise op of one tensor and of options, which `allows` takes. */
+const optioned = (
+  f: (x: number, options: Any) => number,
+  options?: (random: Draw) => object,
+  allows: (options: Any) => boolean = () => true,
+): Entry => ({
+  names: ["x", "options", ...Object.keys(options?.(new R.Random(0)) ?? {})],
+  args: (random) => [
+    floats(random, ...shapeOf(random)),
+    ...options ? [partOf(random, options(random))] : [],
+  ],
+  reference: (x, given = {}) => {
+    must(allows(given), "options");
+    return N.map((value) => f(value, given), f32(x));
+  },
+});
+
+/** Entries of the elementwise ops that are called as they are, from their rows in the op table. */
+const ELEMENTWISE: Table = Object.fromEntries(
+  TABLE.flatMap(({ op, scalar, inputs }): [string, Entry][] => {
+    if (!scalar) return [];
+    if (inputs.length > 1) return [[op, binary(scalar)]];
+    return [[op, {
+      names: ["x"],
+      args: (random) => {
+        const shape = shapeOf(random);
+        return [R.tensor(inputs[0]!.values(random, product(shape)), shape)];
+      },
+      reference: (x) => N.map(scalar, f32(x)),
+    }]];
+  }),
+);
+
 /** Ops: what they return is computed and compared. */
 const OPS: Table = {
-  ...UNARY,
-  isFinite: {
-    names: ["x"],
-    args: (random) => [floats(random, ...shapeOf(random))],
-    reference: (x) => N.map((value) => Number.isFinite(value) ? 1 : 0, f32(x)),
+  ...ELEMENTWISE,
+  isFinite: optioned((x) => Number.isFinite(x) ? 1 : 0),
+  exp: optioned(Math.exp),
+  stopGradient: optioned((x) => x),
+  gelu: optioned(
+    (x, { approximate = "none" }) =>
+      x / 2 *
+      (1 + (approximate === "none"
+        ? reference.erf(x / Math.SQRT2)
+        : Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))),
+    (random) => ({ approximate: pick(random, ["none", "tanh"]) }),
+    ({ approximate }) => ["none", "tanh", undefined].includes(approximate),
+  ),
+  elu: optioned(
+    (x, { alpha = 1 }) => x > 0 ? x : alpha * Math.expm1(x),
+    (random) => ({ alpha: random.below(3) }),
+    ({ alpha = 1 }) => Number.isFinite(alpha) && alpha >= 0,
+  ),
+  leakyRelu: optioned(
+    (x, { negativeSlope = 0.01 }) => x > 0 ? x : negativeSlope * x,
+    (random) => ({ negativeSlope: random.below(3) - 1 }),
+    ({ negativeSlope = 0.01 }) => Number.isFinite(negativeSlope),
+  ),
+  clamp: {
+    ...optioned(
+      (x, { min = -Infinity, max = Infinity }) =>
+        Math.min(Math.max(x, Math.fround(min)), Math.fround(max)),
+      undefined,
+      ({ min, max }) =>
+        (min ?? max) !== undefined &&
+        [min, max].every((x) => x === undefined || Number.isFinite(x)),
+    ),
+    names: ["x", "options", "min", "max"],
+    args: (random) => [
+      floats(random, ...shapeOf(random)),
+      { min: random.below(3) - 2, ...partOf(random, { max: random.below(3) - 1 }) },
+    ],
   },
-  add: binary((a, b) => a + b),
-  sub: binary((a, b) => a - b),
-  mul: binary((a, b) => a * b),
-  div: binary((a, b) => a / b),
   where: {
     names: ["condition", "yes", "no"],
     args: (random) => {

@@ -97,7 +97,7 @@ const roundEven = (x: number) => x - Math.floor(x) === 0.5 ? 2 * Math.round(x / 
 
 /** Every row. */
 export const TABLE: readonly OpCase[] = [
-  row("add", "one shape", [f(2, 3, 5), f(2, 3, 5)], R.add, (a, b) => N.map((x, y) => x + y, a, b)),
+  each("add", "one shape", [f(2, 3, 5), f(2, 3, 5)], (x, y) => x + y),
   row(
     "add",
     "a vector to each of many rows",
@@ -106,21 +106,9 @@ export const TABLE: readonly OpCase[] = [
     (a, b) => N.map((x, y) => x + y, a, b),
   ),
   row("add", "a number", [f(4, 6)], (a) => R.add(a, 2.5), (a) => N.map((x) => x + 2.5, a)),
-  row(
-    "sub",
-    "an outer difference",
-    [f(3, 1), f(1, 7)],
-    R.sub,
-    (a, b) => N.map((x, y) => x - y, a, b),
-  ),
+  each("sub", "an outer difference", [f(3, 1), f(1, 7)], (x, y) => x - y),
   row("sub", "from a number", [f(9)], (a) => R.sub(-1, a), (a) => N.map((x) => -1 - x, a)),
-  row(
-    "mul",
-    "channels",
-    [f(2, 3, 4, 5), f(3, 1, 1)],
-    R.mul,
-    (a, b) => N.map((x, y) => x * y, a, b),
-  ),
+  each("mul", "channels", [f(2, 3, 4, 5), f(3, 1, 1)], (x, y) => x * y),
   row(
     "mul",
     "a scalar tensor first",
@@ -129,11 +117,11 @@ export const TABLE: readonly OpCase[] = [
     (a, b) => N.map((x, y) => x * y, a, b),
   ),
   row("mul", "with itself", [f(5, 4)], (a) => R.mul(a, a), (a) => N.map((x) => x * x, a)),
-  row("div", "a column", [f(2, 4, 3), apart(4, 1)], R.div, (a, b) => N.map((x, y) => x / y, a, b)),
+  each("div", "a column", [f(2, 4, 3), apart(4, 1)], (x, y) => x / y),
   row("div", "of a number", [apart(6)], (a) => R.div(3, a), (a) => N.map((x) => 3 / x, a)),
-  row("neg", "odd size", [f(3, 5)], R.neg, (a) => N.map((x) => -x, a)),
+  each("neg", "odd size", [f(3, 5)], (x) => -x),
   row("exp", "both signs", [between(-3, 3, 8, 3)], R.exp, (a) => N.map(Math.exp, a)),
-  row("log", "around 1", [between(0.1, 3, 7, 2)], R.log, (a) => N.map(Math.log, a)),
+  each("log", "around 1", [between(0.1, 3, 7, 2)], Math.log),
   each("softplus", "both signs, small and large", [between(-30, 30, 9, 5)], softplus),
   each("abs", "both signs", [apart(5, 7)], Math.abs),
   each("sign", "zero too", [integers(-2, 3, 7, 3)], Math.sign, { wrt: [] }),
@@ -262,9 +250,9 @@ export const TABLE: readonly OpCase[] = [
     (a, b) => N.map((x, y) => x * y, a, b),
     { wrt: [1] },
   ),
-  row("sqrt", "small and large", [between(0.01, 9, 11)], R.sqrt, (a) => N.map(Math.sqrt, a)),
-  row("square", "both signs", [f(4, 4)], R.square, (a) => N.map((x) => x * x, a)),
-  row("relu", "both signs", [apart(3, 5, 7)], R.relu, (a) => N.map((x) => Math.max(x, 0), a)),
+  each("sqrt", "small and large", [between(0.01, 9, 11)], Math.sqrt),
+  each("square", "both signs", [f(4, 4)], (x) => x * x),
+  each("relu", "both signs", [apart(3, 5, 7)], (x) => Math.max(x, 0)),
   row(
     "isFinite",
     "of quotients",

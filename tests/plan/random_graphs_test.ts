@@ -10,6 +10,12 @@ import type { Tensor, TensorData } from "@resnette/resnette";
 import * as N from "../ops/nd.ts";
 import type { Nd } from "../ops/nd.ts";
 import { channelMoments, matmul, softmax } from "../ops/reference.ts";
+import { TABLE } from "../ops/table.ts";
+
+/** Ops that are not defined for all numbers, or that make large ones of small ones. */
+const PARTIAL = new Set(["div", "log", "pow", "sqrt", "square"]);
+/** The other elementwise ops of the op table: differentiable almost everywhere. */
+const ELEMENTWISE = TABLE.filter(({ op, scalar }) => scalar && !PARTIAL.has(op));
 
 /** A tensor and its float64 value, as a function of the values of the inputs. */
 interface Node {
@@ -47,16 +53,18 @@ function grow(nodes: readonly Node[], random: R.Random): Node | undefined {
     case 0:
       return binary(R.add, (p, q) => p + q);
     case 1:
-      return binary(R.sub, (p, q) => p - q);
     case 2:
-      return binary(R.mul, (p, q) => p * q);
+    case 4: {
+      const { compute, scalar, inputs } = pick(ELEMENTWISE);
+      return inputs.length === 2
+        ? binary(compute, scalar!)
+        : node(compute(x), [a], (p) => N.map(scalar!, p));
+    }
     case 3: // Keeps numbers small, too.
       return binary(
         (p, q) => R.div(p, R.add(R.square(q), 1)),
         (p, q) => p / (q * q + 1),
       );
-    case 4:
-      return node(R.relu(x), [a], (p) => N.map((v) => Math.max(v, 0), p));
     case 5:
       return node(R.exp(R.neg(R.square(x))), [a], (p) => N.map((v) => Math.exp(-v * v), p));
     case 6: {

@@ -139,6 +139,33 @@ zeros = integers(2, 5, 7, low=-2, high=3)
 zeros[0, 0, :3] = -0.0
 simple("relu_zeros", "relu", [zeros], F.relu)
 
+ends = np.array([-1e4, -100, -30, -1e-3, 0, 1e-3, 30, 100, 1e4], np.float32)
+for op, compute in {
+    "abs": torch.abs, "sign": torch.sign, "floor": torch.floor, "round": torch.round, "erf": torch.erf,
+    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": F.silu, "gelu": F.gelu, "elu": F.elu,
+    "leakyRelu": F.leaky_relu, "softplus": F.softplus, "relu": F.relu, "sin": torch.sin, "cos": torch.cos,
+}.items():  # fmt: skip
+    simple(f"{op}_middle", op, [rand(5, 13, low=-8, high=8)], compute)
+    simple(f"{op}_ends", op, [ends], compute)
+for op, compute in {
+    "minimum": torch.minimum, "maximum": torch.maximum, "equal": torch.eq, "notEqual": torch.ne,
+    "less": torch.lt, "lessEqual": torch.le, "greater": torch.gt, "greaterEqual": torch.ge,
+}.items():  # fmt: skip
+    xs = [integers(4, 3, 5, low=-2, high=3), integers(3, 1, low=-2, high=3)]
+    if op in ("minimum", "maximum"):
+        simple(f"{op}_ties", op, xs, compute)
+    else:
+        simple(f"{op}_ties", op, xs, lambda a, b, f=compute: f(a, b).to(a.dtype), grads=[])
+simple("pow_positive", "pow", [rand(4, 7, low=0.05, high=5), rand(7, low=-4, high=4)], torch.pow)
+whole = integers(7, low=-4, high=5)
+simple("pow_negative", "pow", [rand(4, 7, low=-3, high=-0.5), whole], torch.pow, grads=[0])
+simple("gelu_tanh", "gelu", [rand(5, 13, low=-8, high=8)], lambda x: F.gelu(x, approximate="tanh"),
+       approximate="tanh")  # fmt: skip
+simple("elu_alpha", "elu", [rand(5, 13, low=-8, high=8)], lambda x: F.elu(x, alpha=0.3), alpha=0.3)
+simple("leakyRelu_slope", "leakyRelu", [zeros], lambda x: F.leaky_relu(x, 0.2), negativeSlope=0.2)
+for name, bounds in {"both": {"min": -1, "max": 1}, "below": {"min": -1}, "above": {"max": 0.5}}.items():
+    simple(f"clamp_{name}", "clamp", [zeros], lambda x, b=bounds: x.clamp(**b), **bounds)
+
 # Reductions and shapes --------------------------------------------------------------------------------
 
 for op, compute in {"sum": torch.sum, "mean": torch.mean}.items():
