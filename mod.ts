@@ -38,8 +38,18 @@ export { Random, type RandomState } from "./lib/graph/random.ts";
 // Ops.
 export * from "./lib/ops/elementwise.ts";
 export * from "./lib/ops/compare.ts";
+export * from "./lib/ops/statistics.ts";
+export * from "./lib/ops/slice.ts";
 export * from "./lib/ops/activation.ts";
-export { broadcastTo, flatten, permute, reshape, select } from "./lib/ops/view.ts";
+export {
+  broadcastTo,
+  flatten,
+  permute,
+  reshape,
+  select,
+  squeeze,
+  unsqueeze,
+} from "./lib/ops/view.ts";
 export { mean, sum } from "./lib/ops/reduce.ts";
 export { linear, matmul } from "./lib/ops/matmul.ts";
 export { conv2d } from "./lib/ops/conv.ts";

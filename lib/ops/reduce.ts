@@ -36,7 +36,7 @@ export function reductionChunks(results: number, length: number): number {
 }
 
 /** `[start, end)` of the first run of neighbouring axes in `axes`, seen past axes of size 1. */
-function lastRun(shape: Shape, axes: readonly number[]): number[] {
+export function lastRun(shape: Shape, axes: readonly number[]): number[] {
   const run: number[] = [];
   for (let axis = shape.length - 1; axis >= 0; axis--) {
     if (axes.includes(axis)) run.unshift(axis);

@@ -11,6 +11,7 @@ import {
   checkList,
   checkShape,
   formatShape,
+  normalizeAxes,
   sameShape,
   type Shape,
   ShapeError,
@@ -36,7 +37,7 @@ export function isContiguous(shape: Shape, view: StridedView): boolean {
 }
 
 /** The element type of `x`, whose elements must be words: bytes cannot be addressed one by one. */
-function wordType(op: string, x: Tensor): DType {
+export function wordType(op: string, x: Tensor): DType {
   if (x.dtype === "u8") throw new ShapeError(`${op}: works on f32 and u32 tensors, got ${x}`);
   return x.dtype;
 }
@@ -263,3 +264,41 @@ const Unselect: Op<{ index: number; count: number }> = {
   },
   vjp: (g, _, _x, { index }) => [select(g, index)],
 };
+
+/**
+ * Without the axes of size 1: all of them, or those of `axes` that are
+ * ({@link https://pytorch.org/docs/stable/generated/torch.squeeze.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { input, squeeze } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(squeeze(input("x", [1, 3, 1])).shape, [3]);
+ * assertEquals(squeeze(input("x", [1, 3, 1]), [0, 1]).shape, [3, 1]);
+ * ```
+ */
+export function squeeze(x: Tensor, axes?: readonly number[]): Tensor {
+  checkTensor("squeeze", "x", x);
+  if (axes !== undefined) checkList("squeeze", "axes", axes);
+  const over = normalizeAxes("squeeze", x.rank, axes);
+  return reshape(x, x.shape.filter((size, axis) => size !== 1 || !over.includes(axis)));
+}
+
+/**
+ * With a new axis of size 1 at `axis`; -1 puts it last
+ * ({@link https://pytorch.org/docs/stable/generated/torch.unsqueeze.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { input, unsqueeze } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(unsqueeze(input("x", [2, 3]), -1).shape, [2, 3, 1]);
+ * ```
+ */
+export function unsqueeze(x: Tensor, axis: number): Tensor {
+  checkTensor("unsqueeze", "x", x);
+  const [at] = normalizeAxes("unsqueeze", x.rank + 1, [axis]) as [number];
+  return reshape(x, x.shape.toSpliced(at, 0, 1));
+}

@@ -78,16 +78,29 @@ export function select(x: Nd, position: number): Nd {
   return nd(shape, x.data.subarray(position * size, (position + 1) * size));
 }
 
-/** Sum over `axes`, given as they are in `x`. */
-export function sum(x: Nd, axes: readonly number[], keepDims = false): Nd {
+/** Elements over `axes` put together two by two. */
+export function fold(
+  x: Nd,
+  axes: readonly number[],
+  keepDims: boolean,
+  join: (a: number, b: number) => number,
+): Nd {
   const kept = x.shape.map((size, axis) => axes.includes(axis) ? 1 : size);
-  const total = nd(kept, () => 0);
+  const total = nd(kept, () => 0), begun = new Set<number>();
   nd(x.shape, (index, flat) => {
     let to = 0;
     kept.forEach((size, axis) => to = to * size + (size === 1 ? 0 : index[axis]!));
-    return total.data[to]! += x.data[flat]!;
+    const v = x.data[flat]!;
+    total.data[to] = begun.has(to) ? join(total.data[to]!, v) : v;
+    begun.add(to);
+    return 0;
   });
   return keepDims ? total : reshape(total, x.shape.filter((_, axis) => !axes.includes(axis)));
+}
+
+/** Sum over `axes`, given as they are in `x`. */
+export function sum(x: Nd, axes: readonly number[], keepDims = false): Nd {
+  return fold(x, axes, keepDims, (a, b) => a + b);
 }
 
 /** Mean over `axes`, given as they are in `x`. */
@@ -111,4 +124,24 @@ export function difference(actual: ArrayLike<number>, expected: ArrayLike<number
     worst = Math.max(worst, Number.isNaN(d) ? Infinity : d);
   }
   return worst === 0 ? 0 : worst / Math.max(scale, 1e-30);
+}
+
+/** With `value` added before and behind each axis. */
+export function padded(x: Nd, pads: readonly (readonly [number, number])[], value: number): Nd {
+  const shape = x.shape.map((size, axis) => pads[axis]![0] + size + pads[axis]![1]);
+  return nd(shape, (index) => {
+    const inside = index.map((i, axis) => i - pads[axis]![0]);
+    const fits = inside.every((i, axis) => i >= 0 && i < x.shape[axis]!);
+    return fits ? at(x, inside) : value;
+  });
+}
+
+/** One after the other along an axis. */
+export function concat(xs: readonly Nd[], axis: number): Nd {
+  const total = xs.reduce((sum, x) => sum + x.shape[axis]!, 0);
+  return nd(xs[0]!.shape.with(axis, total), (index) => {
+    let k = 0, i = index[axis]!;
+    while (i >= xs[k]!.shape[axis]!) i -= xs[k++]!.shape[axis]!;
+    return at(xs[k]!, [...index].with(axis, i));
+  });
 }

@@ -56,8 +56,10 @@ const EXEMPT: Readonly<Record<string, string>> = {
   "pack.ts packOffsets": "reads an attribute",
   "patches.ts": "parts of lowered convolutions and products; kernels/choice_test.ts runs them",
   "pool.ts checkPool": "checks options",
+  "reduce.ts lastRun": "a list of axes",
   "reduce.ts reductionChunks": "a number",
   "view.ts isContiguous": "a question about strides",
+  "view.ts wordType": "checks an element type",
   "view.ts narrow": "part of lowered products; kernels/choice_test.ts runs it",
   "view.ts permuteOrder": "reads an attribute",
 };

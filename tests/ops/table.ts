@@ -26,7 +26,7 @@ import {
   special,
 } from "./inputs.ts";
 import * as N from "./nd.ts";
-import type { Nd } from "./nd.ts";
+import { type Nd, nd } from "./nd.ts";
 import * as reference from "./reference.ts";
 
 /** One call of an op. */
@@ -249,6 +249,157 @@ export const TABLE: readonly OpCase[] = [
     (a, b) => R.mul(R.stopGradient(a), b),
     (a, b) => N.map((x, y) => x * y, a, b),
     { wrt: [1] },
+  ),
+  row(
+    "max",
+    "two axes that are no neighbours",
+    [distinct(4, 3, 5)],
+    (x) => R.max(x, [0, 2]),
+    (x) => N.fold(x, [0, 2], false, Math.max),
+  ),
+  row(
+    "max",
+    "a long axis, kept",
+    [distinct(2, 3001)],
+    (x) => R.max(x, [1], { keepDims: true }),
+    (x) => N.fold(x, [1], true, Math.max),
+  ),
+  row(
+    "max",
+    "of NaN and infinity",
+    [special(9, 5)],
+    (x) => R.max(x, [1]),
+    (x) => N.fold(x, [1], false, Math.max),
+    { wrt: [] },
+  ),
+  row(
+    "min",
+    "all axes",
+    [distinct(7, 12)],
+    (x) => R.min(x),
+    (x) => N.fold(x, [0, 1], false, Math.min),
+  ),
+  row(
+    "prod",
+    "columns",
+    [apart(7, 8)],
+    (x) => R.prod(x, [0]),
+    (x) => N.fold(x, [0], false, (a, b) => a * b),
+  ),
+  row(
+    "prod",
+    "with zeros",
+    [integers(-1, 4, 3, 9)],
+    (x) => R.prod(x, [0]),
+    (x) => N.fold(x, [0], false, (a, b) => a * b),
+  ),
+  row("variance", "an estimate", [f(3, 40)], (x) => R.variance(x, [1]), (x) => {
+    const centred = N.map((a, b) => a - b, x, N.mean(x, [1], true));
+    return N.map((s) => s / 39, N.sum(N.map((a) => a * a, centred), [1], false));
+  }),
+  row(
+    "logSumExp",
+    "of large numbers",
+    [between(50, 200, 5, 7)],
+    (x) => R.logSumExp(x, [0], { keepDims: true }),
+    (x) => {
+      const top = N.fold(x, [0], true, Math.max);
+      const sums = N.sum(N.map((a, b) => Math.exp(a - b), x, top), [0], true);
+      return N.map((s, b) => Math.log(s) + b, sums, top);
+    },
+  ),
+  row(
+    "argmin",
+    "with ties",
+    [integers(0, 3, 5, 8)],
+    R.argmin,
+    (x) => reference.argmax(N.map((a) => -a, x)),
+    { wrt: [] },
+  ),
+  row(
+    "slice",
+    "rows apart, and the last columns",
+    [f(9, 4, 3)],
+    (x) => R.slice(x, [[1, 8, 3], null, [-2]]),
+    (x) => nd([3, 4, 2], ([i, j, k]) => N.at(x, [1 + 3 * i!, j!, 1 + k!])),
+  ),
+  row(
+    "slice",
+    "whole vectors",
+    [f(5, 16)],
+    (x) => R.slice(x, [[2], [4, 12]]),
+    (x) => nd([3, 8], ([i, j]) => N.at(x, [2 + i!, 4 + j!])),
+  ),
+  row(
+    "flip",
+    "two axes of three",
+    [f(3, 4, 5)],
+    (x) => R.flip(x, [0, -1]),
+    (x) => nd([3, 4, 5], ([i, j, k]) => N.at(x, [2 - i!, j!, 4 - k!])),
+  ),
+  row(
+    "split",
+    "the last, smaller part",
+    [f(2, 7, 3)],
+    (x) => R.split(x, 3, 1)[2]!,
+    (x) => nd([2, 1, 3], ([i, j, k]) => N.at(x, [i!, 6 + j!, k!])),
+  ),
+  row(
+    "pad",
+    "two axes, with a number",
+    [f(2, 3, 5)],
+    (x) => R.pad(x, [1, 0, 2, 3], { value: 7 }),
+    (x) => N.padded(x, [[0, 0], [2, 3], [1, 0]], 7),
+  ),
+  row(
+    "pad",
+    "whole vectors of images",
+    [f(2, 8, 3, 4)],
+    (x) => R.permute(R.pad(R.permute(x, [0, 3, 1, 2]), [1, 1, 2, 0]), [0, 2, 3, 1]),
+    (x) => N.padded(x, [[0, 0], [2, 0], [1, 1], [0, 0]], 0),
+  ),
+  row(
+    "concat",
+    "the last axis",
+    [f(3, 2), f(3, 5), f(3, 1)],
+    (...x) => R.concat(x, -1),
+    (...x) => N.concat(x, 1),
+  ),
+  row(
+    "concat",
+    "channels of images that lie with their channels last",
+    [f(2, 3, 5, 4), f(2, 3, 5, 8)],
+    (...x) => R.concat(x.map((image) => R.permute(image, [0, 3, 1, 2])), 1),
+    (...x) => N.permute(N.concat(x, 3), [0, 3, 1, 2]),
+  ),
+  row(
+    "concat",
+    "more than can be bound at once",
+    Array.from({ length: 70 }, (_, i) => f(1 + i % 2, 3)),
+    (...x) => R.concat(x),
+    (...x) => N.concat(x, 0),
+    { wrt: [0, 69] },
+  ),
+  row(
+    "stack",
+    "a new axis inside",
+    [f(3, 4), f(3, 4)],
+    (...x) => R.stack(x, 1),
+    (...x) => N.concat(x.map((y) => N.reshape(y, [3, 1, 4])), 1),
+  ),
+  row(
+    "squeeze",
+    "one of two",
+    [f(1, 3, 1)],
+    (x) => R.squeeze(x, [-1]),
+    (x) => N.reshape(x, [1, 3]),
+  ),
+  row(
+    "unsqueeze",
+    "at the end",
+    [f(2, 3)],
+    (x) => R.unsqueeze(x, -1),
+    (x) => N.reshape(x, [2, 3, 1]),
   ),
   each("sqrt", "small and large", [between(0.01, 9, 11)], Math.sqrt),
   each("square", "both signs", [f(4, 4)], (x) => x * x),

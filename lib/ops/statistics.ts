@@ -1,0 +1,246 @@
+/**
+ * Reductions over any axes but sums and means: all throw an ArgumentError for what is no tensor or no
+ * setting, and a ShapeError for axes that do not fit. Everything here is public.
+ *
+ * @module
+ */
+
+import { checkBoolean, checkNumber, checkOptions } from "../check/arguments.ts";
+import { isNaNOf } from "../kernels/kernel.ts";
+import { normalizeAxes, reduceShape, ShapeError } from "../graph/shape.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import { equal, stopGradient } from "./compare.ts";
+import { add, div, exp, isFinite, log, mul, neg, square, sub, where } from "./elementwise.ts";
+import { argmax } from "./loss.ts";
+import { permute, reshape } from "./view.ts";
+import { lastRun, mean, reductionChunks, sum } from "./reduce.ts";
+
+/** Settings of reductions. */
+export interface ReduceOptions {
+  /** Whether reduced axes stay, with size 1; false by default. */
+  readonly keepDims?: boolean;
+}
+
+/**
+ * An op `[…]` → the same rank, reduced axes being 1, which takes elements up one by one by the WGSL
+ * statement `step`, from `v` to `best`; the order must not matter.
+ */
+function reducing(name: string, start: string, step: string, vjp: NonNullable<Op["vjp"]>): Op {
+  const spec = {
+    sums: [],
+    init: `var best = T(${start}); var first = true;`,
+    step,
+    results: ["best"],
+  };
+  const partial: Op<{ axes: readonly number[]; chunks: number }> = {
+    name: `partial${name[0]!.toUpperCase()}${name.slice(1)}`,
+    shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
+    reduction: ({ attrs: { axes, chunks } }) => ({
+      ...spec,
+      axes: axes as number[],
+      chunks: chunks as number,
+    }),
+  };
+  const whole: Op<{ axes: readonly number[] }> = {
+    name,
+    shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
+    reduction: ({ attrs: { axes } }) => ({ ...spec, axes: axes as number[], chunks: 1 }),
+    sink: (x, order, { axes }) => {
+      const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
+      return permute(apply(whole, [x], { axes: stored }), order);
+    },
+    lower: (node) => {
+      const x = node.inputs[0]!, axes = node.attrs["axes"] as number[];
+      const real = axes.filter((axis) => x.shape[axis] !== 1);
+      if (real.length < axes.length) return real.length > 0 ? apply(whole, [x], { axes: real }) : x;
+      const run = lastRun(x.shape, axes);
+      if (run.length < axes.length) {
+        const rest = axes.filter((axis) => !run.includes(axis));
+        return apply(whole, [apply(whole, [x], { axes: run })], { axes: rest });
+      }
+      const chunks = reductionChunks(node.size, x.size / node.size);
+      if (chunks === 1) return node;
+      return reshape(
+        apply(whole, [apply(partial, [x], { axes, chunks })], { axes: [0] }),
+        node.shape,
+      );
+    },
+    vjp,
+  };
+  return whole;
+}
+
+/** The result of a reducing op over `axes`. */
+function reduced(
+  op: Op,
+  x: Tensor,
+  axes: readonly number[] | undefined,
+  options: ReduceOptions,
+): Tensor {
+  checkTensor(op.name, "x", x, "f32");
+  checkOptions(op.name, options, ["keepDims"]);
+  const { keepDims = false } = options;
+  checkBoolean(op.name, "keepDims", keepDims);
+  const over = normalizeAxes(op.name, x.rank, axes);
+  const kept = over.length === 0 ? x : apply(op, [x], { axes: over });
+  return keepDims ? kept : reshape(kept, reduceShape(x.shape, over, false));
+}
+
+/** An op that takes the best element; its gradient is shared by those that are equal to it. */
+const extreme = (name: string, better: string): Op =>
+  reducing(
+    name,
+    "0.0",
+    `best = select(best, v, (${better} | ${isNaNOf("v", "T")}) & !${isNaNOf("best", "T")});
+      if (first) { best = v; first = false; }`,
+    (g, y, [x], { axes }) => {
+      const hits = equal(x!, y);
+      return [where(hits, div(g, sum(hits, axes as number[], { keepDims: true })), 0)];
+    },
+  );
+const Max = extreme("max", "(v > best)");
+const Min = extreme("min", "(v < best)");
+
+/**
+ * The largest element over `axes`, all of them by default; NaN is larger than any number. Equal ones
+ * share the gradient
+ * ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, max, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(max(tensor([[1, 5], [3, 2]]), [1])), new Float32Array([5, 3]));
+ * ```
+ */
+export function max(x: Tensor, axes?: readonly number[], options: ReduceOptions = {}): Tensor {
+  return reduced(Max, x, axes, options);
+}
+
+/**
+ * The smallest element over `axes`, all of them by default; see {@link max}
+ * ({@link https://pytorch.org/docs/stable/generated/torch.amin.html | PyTorch's amin}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, min, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(min(tensor([[1, 5], [3, 2]]), [1])), new Float32Array([1, 2]));
+ * ```
+ */
+export function min(x: Tensor, axes?: readonly number[], options: ReduceOptions = {}): Tensor {
+  return reduced(Min, x, axes, options);
+}
+
+const Prod = reducing("prod", "1.0", "best *= v;", (g, y, [x], { axes }) => {
+  // The product of the others: y / x, but where there is one zero, which gets the product of the rest.
+  const zeros = sum(equal(x!, 0), axes as number[], { keepDims: true });
+  const rest = apply(Prod, [where(x!, x!, 1)], { axes });
+  return [mul(g, where(zeros, where(x!, 0, where(sub(zeros, 1), 0, rest)), div(y, x!)))];
+});
+
+/**
+ * The product over `axes`, all of them by default
+ * ({@link https://pytorch.org/docs/stable/generated/torch.prod.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, prod, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(prod(tensor([[1, 5], [3, 2]]), [0])), new Float32Array([3, 10]));
+ * ```
+ */
+export function prod(x: Tensor, axes?: readonly number[], options: ReduceOptions = {}): Tensor {
+  return reduced(Prod, x, axes, options);
+}
+
+/** Settings of {@link variance}. */
+export interface VarianceOptions extends ReduceOptions {
+  /** What the number of elements is reduced by: 1, for an estimate, by default; 0 for all there is. */
+  readonly correction?: number;
+}
+
+/**
+ * The variance over `axes`, all of them by default
+ * ({@link https://pytorch.org/docs/stable/generated/torch.var.html | PyTorch's var}).
+ *
+ * @throws {ShapeError} where there are no more elements than `correction`.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, tensor, variance } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(variance(tensor([1, 2, 3]))), new Float32Array([1]));
+ * ```
+ */
+export function variance(
+  x: Tensor,
+  axes?: readonly number[],
+  options: VarianceOptions = {},
+): Tensor {
+  checkTensor("variance", "x", x, "f32");
+  checkOptions("variance", options, ["keepDims", "correction"]);
+  const { correction = 1, keepDims = false } = options;
+  checkNumber("variance", "correction", correction, { min: 0 });
+  checkBoolean("variance", "keepDims", keepDims);
+  const over = normalizeAxes("variance", x.rank, axes);
+  const centred = sub(x, mean(x, over, { keepDims: true }));
+  const sums = sum(square(centred), over, { keepDims });
+  const count = x.size / sums.size;
+  if (!(count > correction)) {
+    throw new ShapeError(`variance: needs more than ${correction} elements, got ${count}`);
+  }
+  return mul(sums, 1 / (count - correction));
+}
+
+/**
+ * `log Σ e^x` over `axes`, all of them by default, without overflow
+ * ({@link https://pytorch.org/docs/stable/generated/torch.logsumexp.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { evaluate, logSumExp, tensor } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const [y] = await evaluate(logSumExp(tensor([1000, 1000])));
+ * assertAlmostEquals(y!, 1000 + Math.LN2, 1e-4);
+ * ```
+ */
+export function logSumExp(
+  x: Tensor,
+  axes?: readonly number[],
+  options: ReduceOptions = {},
+): Tensor {
+  checkTensor("logSumExp", "x", x, "f32");
+  checkOptions("logSumExp", options, ["keepDims"]);
+  const { keepDims = false } = options;
+  checkBoolean("logSumExp", "keepDims", keepDims);
+  const over = normalizeAxes("logSumExp", x.rank, axes);
+  const top = max(x, over, { keepDims: true });
+  // An infinite one would be subtracted from itself.
+  const shift = stopGradient(where(isFinite(top), top, 0));
+  const y = add(log(sum(exp(sub(x, shift)), over, { keepDims: true })), shift);
+  return keepDims ? y : reshape(y, reduceShape(x.shape, over, false));
+}
+
+/**
+ * Index of the smallest value along the last axis, as u32; the first of equal ones. NaN is smaller
+ * than any number ({@link https://pytorch.org/docs/stable/generated/torch.argmin.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { argmin, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(argmin(tensor([3, 1, 2]))), new Uint32Array([1]));
+ * ```
+ */
+export function argmin(x: Tensor): Tensor {
+  checkTensor("argmin", "x", x, "f32");
+  if (x.rank < 1) throw new ShapeError("argmin: needs at least one dimension, got a scalar");
+  return argmax(neg(x));
+}
