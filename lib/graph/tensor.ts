@@ -86,8 +86,8 @@ export interface Op<A extends Attrs = any> {
   readonly name: string;
   /** Output shape; throws a ShapeError that names the op and the shapes. */
   shape(inputs: readonly Tensor[], attrs: A): Shape;
-  /** Element type that each input must have: f32 when absent. Views take what they get. */
-  readonly accepts?: readonly DType[];
+  /** Element type that each input must have: f32 when absent; `"any"`, like views, takes all. */
+  readonly accepts?: readonly DType[] | "any";
   /** Output element type; f32 when absent. */
   dtype?(inputs: readonly Tensor[], attrs: A): DType;
   /** Elementwise: a WGSL expression in `a`, `b`, … of type `T` (`f32` or `vec4f`). */
@@ -182,7 +182,8 @@ export class Tensor {
     checkList("apply", "inputs", inputs);
     if (typeof attrs !== "object" || !attrs) refuse("apply", "attrs", "an object", attrs);
     inputs.forEach((x, i) => {
-      checkTensor(op.name, `input ${i}`, x, op.view ? undefined : op.accepts?.[i] ?? "f32");
+      const any = op.view || op.accepts === "any";
+      checkTensor(op.name, `input ${i}`, x, any ? undefined : op.accepts?.[i] ?? "f32");
     });
     this.shape = op.shape(inputs, attrs);
     this.size = checkShape(op.name, this.shape);

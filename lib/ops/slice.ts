@@ -266,6 +266,7 @@ export function pad(x: Tensor, pads: readonly number[], options: PadOptions = {}
 
 const Concat: Op<{ axis: number }> = {
   name: "concat",
+  accepts: "any",
   dtype: ([x]) => wordType("concat", x!),
   shape: (inputs, { axis }) =>
     inputs[0]!.shape.with(axis, inputs.reduce((sum, x) => sum + x.shape[axis]!, 0)),

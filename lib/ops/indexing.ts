@@ -1,0 +1,218 @@
+/**
+ * Elements that other tensors name, and tensors of another element type. Everything here is public.
+ *
+ * @module
+ */
+
+import { checkChoice } from "../check/arguments.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
+import { formatShape, normalizeAxes, sameShape, ShapeError, sizeOf } from "../graph/shape.ts";
+import {
+  apply,
+  type Attrs,
+  checkIndices,
+  checkTensor,
+  type DType,
+  type Op,
+  type Tensor,
+} from "../graph/tensor.ts";
+import { oneHot } from "./loss.ts";
+import { matmul } from "./matmul.ts";
+import { reshape } from "./view.ts";
+
+const Embedding: Op = {
+  name: "embedding",
+  accepts: ["f32", "u32"],
+  shape: ([table, indices]) => [...indices!.shape, ...table!.shape.slice(1)],
+  below: ({ inputs: [table] }) => [undefined, table!.shape[0]],
+  kernels: (node, target) => {
+    const [table] = node.inputs as [Tensor];
+    const each = table.size / table.shape[0]!, width = each % 4 === 0 ? 4 : 1;
+    const type = width === 4 ? "vec4f" : "f32";
+    return [perThread(
+      arrays({ table: type, indices: "u32", y: type }),
+      node.size / width,
+      target,
+      `  let row = indices[i / z.each]; var nan = 0x7fc00000u;
+  let there = row < z.rows;
+  y[i] = select(${type}(bitcast<f32>(nan)), table[select(0u, row, there) * z.each + i % z.each], there);`,
+      { sizes: { each: each / width, rows: table.shape[0]! } },
+    )];
+  },
+  // The rows that were taken are one-hot rows times the table.
+  vjp: (g, _, [table, indices]) => {
+    const rows = table!.shape[0]!, flat = reshape(indices!, [indices!.size]);
+    const hits = oneHot(flat, rows), each = table!.size / rows;
+    const sums = matmul(hits, reshape(g, [flat.size, each]), { transposeA: true });
+    return [reshape(sums, table!.shape), null];
+  },
+};
+
+/**
+ * Rows of `table` `[rows, …]` by u32 `indices` of any shape → `[…indices, …]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.embedding.html | PyTorch}).
+ *
+ * @throws {ArgumentError} for an index that is no row's; one that only the device knows gives NaN.
+ *
+ * @example
+ * ```ts
+ * import { embedding, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = embedding(tensor([[1, 2], [3, 4]]), tensor(Uint32Array.of(1, 0, 1)));
+ * assertEquals(await evaluate(y), new Float32Array([3, 4, 1, 2, 3, 4]));
+ * ```
+ */
+export function embedding(table: Tensor, indices: Tensor): Tensor {
+  checkTensor("embedding", "table", table, "f32");
+  checkTensor("embedding", "indices", indices, "u32");
+  if (table.rank < 1) throw new ShapeError("embedding: table needs a first axis, got a scalar");
+  checkIndices("embedding", "indices", indices, table.shape[0]!);
+  return apply(Embedding, [table, indices], {});
+}
+
+interface Along extends Attrs {
+  readonly axis: number;
+}
+
+/** Sizes before, along and behind an axis. */
+const around = ({ shape }: Tensor, axis: number) => ({
+  length: shape[axis]!,
+  inner: sizeOf(shape.slice(axis + 1)),
+});
+
+const TakeAlong: Op<Along> = {
+  name: "takeAlong",
+  accepts: ["f32", "u32"],
+  shape: ([_, indices]) => indices!.shape,
+  below: ({ inputs: [x], attrs: { axis } }) => [undefined, x!.shape[axis as number]],
+  kernels: (node, target) => {
+    const [x] = node.inputs as [Tensor], axis = node.attrs["axis"] as number;
+    const { length, inner } = around(x, axis);
+    return [perThread(
+      arrays({ x: "f32", indices: "u32", y: "f32" }),
+      node.size,
+      target,
+      `  let at = indices[i]; var nan = 0x7fc00000u; let there = at < z.length;
+  let outer = i / z.inner / z.taken;
+  let source = (outer * z.length + select(0u, at, there)) * z.inner + i % z.inner;
+  y[i] = select(bitcast<f32>(nan), x[source], there);`,
+      { sizes: { length, inner, taken: node.shape[axis]! } },
+    )];
+  },
+  vjp: (g, _, [x, indices], { axis }) => [
+    apply(TakeAlongGrad, [g, indices!], { axis, length: x!.shape[axis]! }),
+    null,
+  ],
+};
+
+/** Of each element of x, the sum of the gradients of where it was taken; in their order. */
+const TakeAlongGrad: Op<Along & { length: number }> = {
+  name: "takeAlongGrad",
+  accepts: ["f32", "u32"],
+  shape: ([g], { axis, length }) => g!.shape.with(axis, length),
+  kernels: (node, target) => {
+    const [g] = node.inputs as [Tensor], axis = node.attrs["axis"] as number;
+    const { length, inner } = around(node, axis);
+    return [perThread(
+      arrays({ g: "f32", indices: "u32", y: "f32" }),
+      node.size,
+      target,
+      `  let at = i / z.inner % z.length; var sum = 0.0;
+  var source = i / z.inner / z.length * z.taken * z.inner + i % z.inner;
+  for (var k = 0u; k < z.taken; k++) {
+    if (indices[source] == at) { sum += g[source]; }
+    source += z.inner;
+  }
+  y[i] = sum;`,
+      { sizes: { length, inner, taken: g.shape[axis]! } },
+    )];
+  },
+  vjp: (u, _, [_g, indices], { axis }) => [apply(TakeAlong, [u, indices!], { axis }), null],
+};
+
+/**
+ * Elements of `x` along `axis` by u32 `indices`, which have the shape of the result: that of x but for
+ * this axis ({@link https://pytorch.org/docs/stable/generated/torch.gather.html | PyTorch's gather}).
+ *
+ * @throws {ArgumentError} for an index that is none of the axis; one that only the device knows gives
+ * NaN.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, takeAlong, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = takeAlong(tensor([[1, 2], [3, 4]]), tensor(Uint32Array.of(1, 0), [2, 1]), 1);
+ * assertEquals(await evaluate(y), new Float32Array([2, 3]));
+ * ```
+ */
+export function takeAlong(x: Tensor, indices: Tensor, axis: number): Tensor {
+  checkTensor("takeAlong", "x", x, "f32");
+  checkTensor("takeAlong", "indices", indices, "u32");
+  const [at] = normalizeAxes("takeAlong", x.rank, [axis]) as [number];
+  if (indices.rank !== x.rank || !sameShape(indices.shape.with(at, 1), x.shape.with(at, 1))) {
+    throw new ShapeError(
+      `takeAlong: indices ${formatShape(indices.shape)} do not fit ${
+        formatShape(x.shape)
+      } but for axis ${at}`,
+    );
+  }
+  checkIndices("takeAlong", "indices", indices, x.shape[at]!);
+  return apply(TakeAlong, [x, indices], { axis: at });
+}
+
+/** WGSL of element `i` of `x`, and of what it becomes. */
+const READ = { f32: "x[i]", u32: "x[i]", u8: "((x[i / 4u] >> (i % 4u * 8u)) & 255u)" } as const;
+
+const Cast: Op<{ dtype: DType }> = {
+  name: "cast",
+  accepts: "any",
+  shape: ([x]) => x!.shape,
+  dtype: (_, { dtype }) => dtype,
+  kernels: (node, target) => {
+    const from = node.inputs[0]!.dtype, to = node.attrs["dtype"] as DType;
+    const value = (i: string) => READ[from].replaceAll(/\bi\b/g, i);
+    const bindings = arrays({
+      x: from === "f32" ? "f32" : "u32",
+      y: to === "f32" ? "f32" : "u32",
+    });
+    if (to !== "u8") {
+      const type = to === "f32" ? "f32" : "u32";
+      return [perThread(bindings, node.size, target, `  y[i] = ${type}(${value("i")});`)];
+    }
+    return [perThread(
+      bindings,
+      Math.ceil(node.size / 4),
+      target,
+      `  var word = 0u;
+  for (var k = 0u; k < 4u; k++) {
+    let j = 4u * i + k;
+    if (j < z.size) { word |= (u32(${value("j")}) & 255u) << (8u * k); }
+  }
+  y[i] = word;`,
+      { sizes: { size: node.size } },
+    )];
+  },
+  vjp: (g) => [g],
+};
+
+/**
+ * `x` with another element type: f32 becomes whole by dropping what is behind the point, and u8 keeps
+ * the lowest 8 bits of what is whole and not negative; what does not fit is undefined, as in PyTorch.
+ * Between f32 and f32 nothing happens, and only there is a gradient
+ * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.to.html | PyTorch's to}).
+ *
+ * @example
+ * ```ts
+ * import { cast, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(cast(tensor([1.7, 200]), "u8")), new Uint8Array([1, 200]));
+ * ```
+ */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  checkTensor("cast", "x", x);
+  checkChoice("cast", "dtype", dtype, ["f32", "u32", "u8"]);
+  return x.dtype === dtype ? x : apply(Cast, [x], { dtype });
+}
