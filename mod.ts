@@ -38,6 +38,7 @@ export { Random, type RandomState } from "./lib/graph/random.ts";
 // Ops.
 export * from "./lib/ops/elementwise.ts";
 export * from "./lib/ops/compare.ts";
+export * from "./lib/ops/losses.ts";
 export * from "./lib/ops/indexing.ts";
 export * from "./lib/ops/statistics.ts";
 export * from "./lib/ops/slice.ts";

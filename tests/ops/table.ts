@@ -355,6 +355,49 @@ export const TABLE: readonly OpCase[] = [
   ),
   row("cast", "of labels", [labels(9, 5)], (x) => R.cast(x, "f32"), (x) => x),
   row(
+    "mseLoss",
+    "the mean",
+    [f(3, 5), f(3, 5)],
+    (x, y) => R.mseLoss(x, y),
+    (x, y) => N.mean(N.map((a, b) => (a - b) ** 2, x, y), [0, 1]),
+  ),
+  row(
+    "l1Loss",
+    "the sum",
+    [f(3, 5), apart(3, 5)],
+    (x, y) => R.l1Loss(x, y, { reduction: "sum" }),
+    (x, y) => N.sum(N.map((a, b) => Math.abs(a - b), x, y), [0, 1]),
+  ),
+  row(
+    "huberLoss",
+    "each, near and far",
+    [between(-3, 3, 5, 7), f(5, 7)],
+    (x, y) => R.huberLoss(x, y, { delta: 0.7, reduction: "none" }),
+    (x, y) =>
+      N.map(
+        (a, b) => {
+          const d = Math.abs(a - b);
+          return d <= 0.7 ? d * d / 2 : 0.7 * (d - 0.35);
+        },
+        x,
+        y,
+      ),
+  ),
+  row(
+    "binaryCrossEntropy",
+    "soft targets",
+    [between(0.01, 0.99, 4, 6), between(0, 1, 4, 6)],
+    (x, y) => R.binaryCrossEntropy(x, y),
+    (x, y) => N.mean(N.map((p, t) => -(t * Math.log(p) + (1 - t) * Math.log(1 - p)), x, y), [0, 1]),
+  ),
+  row(
+    "binaryCrossEntropyWithLogits",
+    "far from zero, positives weighted",
+    [between(-60, 60, 4, 6), between(0, 1, 4, 6)],
+    (x, y) => R.binaryCrossEntropyWithLogits(x, y, { posWeight: 3, reduction: "none" }),
+    (x, y) => N.map((a, t) => 3 * t * softplus(-a) + (1 - t) * softplus(a), x, y),
+  ),
+  row(
     "slice",
     "rows apart, and the last columns",
     [f(9, 4, 3)],
