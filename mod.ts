@@ -38,6 +38,7 @@ export { Random, type RandomState } from "./lib/graph/random.ts";
 // Ops.
 export * from "./lib/ops/elementwise.ts";
 export * from "./lib/ops/compare.ts";
+export * from "./lib/ops/dropout.ts";
 export * from "./lib/ops/losses.ts";
 export * from "./lib/ops/indexing.ts";
 export * from "./lib/ops/statistics.ts";
@@ -97,7 +98,16 @@ export {
   ReLU,
   Sequential,
 } from "./lib/nn/layers.ts";
-export { constantParameter, manualSeed, uniformParameter } from "./lib/nn/init.ts";
+export * from "./lib/nn/activations.ts";
+export * from "./lib/nn/normalization.ts";
+export { Embedding } from "./lib/nn/embedding.ts";
+export { Dropout } from "./lib/nn/dropout.ts";
+export {
+  constantParameter,
+  manualSeed,
+  normalParameter,
+  uniformParameter,
+} from "./lib/nn/init.ts";
 export { Adam, type AdamOptions, AdamW, Optimizer, SGD, type SGDOptions } from "./lib/nn/optim.ts";
 export {
   type BlockOptions,

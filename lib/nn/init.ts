@@ -6,7 +6,7 @@
  */
 
 import { checkNumber } from "../check/arguments.ts";
-import { Random } from "../graph/random.ts";
+import { Random, type RandomState } from "../graph/random.ts";
 import type { Shape } from "../graph/shape.ts";
 import { sizeOf } from "../graph/shape.ts";
 import { checkVariable } from "../graph/tensor.ts";
@@ -35,6 +35,13 @@ export function manualSeed(seed: number): void {
   generator = new Random(seed);
 }
 
+/** Where the next `words` of the generator begin, which are used up. */
+function draw(words: number): RandomState {
+  const { state } = generator;
+  generator.position += words;
+  return state;
+}
+
 /**
  * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
  * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed.
@@ -54,13 +61,43 @@ export function manualSeed(seed: number): void {
 export function uniformParameter(shape: Shape, fanIn: number): Parameter {
   checkVariable("uniformParameter", shape);
   checkNumber("uniformParameter", "fanIn", fanIn, { min: 1 });
-  const { state } = generator;
-  generator.position += sizeOf(shape);
+  const state = draw(sizeOf(shape));
   const bound = 1 / Math.sqrt(fanIn);
   return new Parameter(
     shape,
     () => Random.fromState(state).uniform(new Float32Array(sizeOf(shape)), -bound, bound),
   );
+}
+
+/**
+ * A parameter drawn from the normal distribution N(0, std²). The values are made when they are first
+ * needed.
+ *
+ * @throws {ArgumentError} if `std` is negative or not finite.
+ * @throws {ShapeError} if `shape` has a size that is no positive integer.
+ *
+ * @example
+ * ```ts
+ * import { normalParameter, readVariables } from "@resnette/resnette";
+ * import { assert } from "@std/assert";
+ *
+ * const [values] = await readVariables([normalParameter([1000], 0.02)]);
+ * assert(values!.every((x) => Math.abs(x) < 0.2));
+ * ```
+ */
+export function normalParameter(shape: Shape, std: number): Parameter {
+  checkVariable("normalParameter", shape);
+  checkNumber("normalParameter", "std", std, { min: 0 });
+  const state = draw(2 * Math.ceil(sizeOf(shape) / 2));
+  return new Parameter(
+    shape,
+    () => Random.fromState(state).normal(new Float32Array(sizeOf(shape)), 0, std),
+  );
+}
+
+/** A seed for a layer that draws as it runs, from the generator that is seeded by {@link manualSeed}. */
+export function layerSeed(): number {
+  return Random.fromState(draw(1)).nextUint32();
 }
 
 /**

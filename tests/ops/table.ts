@@ -398,6 +398,16 @@ export const TABLE: readonly OpCase[] = [
     (x, y) => N.map((a, t) => 3 * t * softplus(-a) + (1 - t) * softplus(a), x, y),
   ),
   row(
+    "dropout",
+    "a third, in one of many steps",
+    [f(7, 9)],
+    (x) => R.dropout(x, { p: 1 / 3, seed: 2 ** 40 + 5, step: 12 }),
+    (x) => {
+      const random = new R.Random(2 ** 40 + 5, 12);
+      return nd([7, 9], (_, flat) => random.nextUint32() < 2 ** 32 / 3 ? 0 : x.data[flat]! * 1.5);
+    },
+  ),
+  row(
     "slice",
     "rows apart, and the last columns",
     [f(9, 4, 3)],
