@@ -38,6 +38,7 @@ export { Random, type RandomState } from "./lib/graph/random.ts";
 // Ops.
 export * from "./lib/ops/elementwise.ts";
 export * from "./lib/ops/compare.ts";
+export * from "./lib/ops/layer_norm.ts";
 export * from "./lib/ops/dropout.ts";
 export * from "./lib/ops/losses.ts";
 export * from "./lib/ops/indexing.ts";

@@ -5,10 +5,8 @@
  */
 
 import { ArgumentError, checkBoolean, checkNumber, checkOptions } from "../check/arguments.ts";
-import { add, div, mul, sqrt, square, sub } from "../ops/elementwise.ts";
-import { mean } from "../ops/reduce.ts";
-import { reshape } from "../ops/view.ts";
-import { checkShape, formatShape, sameShape, type Shape, ShapeError } from "../graph/shape.ts";
+import { groupNorm, layerNorm } from "../ops/layer_norm.ts";
+import { checkShape, formatShape, type Shape, ShapeError } from "../graph/shape.ts";
 import { checkTensor, checkVariable, type Tensor } from "../graph/tensor.ts";
 import { constantParameter } from "./init.ts";
 import { Module, type Parameter } from "./module.ts";
@@ -19,12 +17,6 @@ export interface NormOptions {
   readonly eps?: number;
   /** Whether a scale and a shift are learned; true by default. */
   readonly affine?: boolean;
-}
-
-/** `(x - mean) / √(variance + eps)` over `axes`, the variance that of all there is. */
-function standardized(x: Tensor, axes: readonly number[], eps: number): Tensor {
-  const centred = sub(x, mean(x, axes, { keepDims: true }));
-  return div(centred, sqrt(add(mean(square(centred), axes, { keepDims: true }), eps)));
 }
 
 /** Checks settings, and gives all. */
@@ -76,15 +68,8 @@ export class LayerNorm extends Module {
 
   /** Normalises, scales and shifts. */
   override forward(x: Tensor): Tensor {
-    checkTensor("LayerNorm", "x", x, "f32");
-    const { normalizedShape, weight, bias, eps } = this, { length } = normalizedShape;
-    if (length === 0 || !sameShape(x.shape.slice(-length), normalizedShape)) {
-      throw new ShapeError(
-        `LayerNorm: wants […, ${normalizedShape.join(", ")}], got ${formatShape(x.shape)}`,
-      );
-    }
-    const y = standardized(x, normalizedShape.map((_, i) => i - length), eps);
-    return weight && bias ? add(mul(y, weight), bias) : y;
+    const { normalizedShape, weight, bias, eps } = this;
+    return layerNorm(x, normalizedShape, { weight, bias, eps });
   }
 }
 
@@ -137,14 +122,10 @@ export class GroupNorm extends Module {
   /** Normalises, scales and shifts. */
   override forward(x: Tensor): Tensor {
     checkTensor("GroupNorm", "x", x, "f32");
-    const { numGroups, numChannels, weight, bias, eps } = this, { shape } = x;
-    if (x.rank < 2 || shape[1] !== numChannels) {
-      throw new ShapeError(`GroupNorm: wants [N, ${numChannels}, …], got ${formatShape(shape)}`);
+    const { numGroups, numChannels, weight, bias, eps } = this;
+    if (x.shape[1] !== numChannels) {
+      throw new ShapeError(`GroupNorm: wants [N, ${numChannels}, …], got ${formatShape(x.shape)}`);
     }
-    const groups = reshape(x, [shape[0]!, numGroups, x.size / shape[0]! / numGroups]);
-    const y = reshape(standardized(groups, [2], eps), shape);
-    const along = (vector: Tensor) =>
-      reshape(vector, [numChannels, ...new Array(x.rank - 2).fill(1)]);
-    return weight && bias ? add(mul(y, along(weight)), along(bias)) : y;
+    return groupNorm(x, numGroups, { weight, bias, eps });
   }
 }

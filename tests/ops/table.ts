@@ -92,6 +92,13 @@ const each = (
   ...rest,
 });
 
+/** x with mean 0 and variance 1 over `axes`. */
+function standardized(x: Nd, axes: number[], eps: number): Nd {
+  const centred = N.map((a, m) => a - m, x, N.mean(x, axes, true));
+  const variance = N.mean(N.map((a) => a * a, centred), axes, true);
+  return N.map((a, v) => a / Math.sqrt(v + eps), centred, variance);
+}
+
 const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const roundEven = (x: number) => x - Math.floor(x) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x);
 
@@ -406,6 +413,25 @@ export const TABLE: readonly OpCase[] = [
       const random = new R.Random(2 ** 40 + 5, 12);
       return nd([7, 9], (_, flat) => random.nextUint32() < 2 ** 32 / 3 ? 0 : x.data[flat]! * 1.5);
     },
+  ),
+  row(
+    "layerNorm",
+    "two dimensions, scaled and shifted",
+    [f(5, 3, 7), f(3, 7), f(3, 7)],
+    (x, weight, bias) => R.layerNorm(x, [3, 7], { weight, bias, eps: 1e-3 }),
+    (x, weight, bias) => N.map((y, w, b) => y * w + b, standardized(x, [1, 2], 1e-3), weight, bias),
+  ),
+  row(
+    "groupNorm",
+    "images, scaled",
+    [f(2, 6, 3, 5), f(6)],
+    (x, weight) => R.groupNorm(x, 3, { weight }),
+    (x, weight) =>
+      N.map(
+        (y, w) => y * w,
+        N.reshape(standardized(N.reshape(x, [2, 3, 30]), [2], 1e-5), [2, 6, 3, 5]),
+        N.reshape(weight, [6, 1, 1]),
+      ),
   ),
   row(
     "slice",
