@@ -36,15 +36,15 @@ export { ArgumentError } from "./lib/check/arguments.ts";
 export { Random, type RandomState } from "./lib/graph/random.ts";
 
 // Ops.
-export * from "./lib/ops/elementwise.ts";
-export * from "./lib/ops/compare.ts";
-export * from "./lib/ops/layer_norm.ts";
-export * from "./lib/ops/dropout.ts";
-export * from "./lib/ops/losses.ts";
-export * from "./lib/ops/indexing.ts";
-export * from "./lib/ops/statistics.ts";
-export * from "./lib/ops/slice.ts";
 export * from "./lib/ops/activation.ts";
+export * from "./lib/ops/compare.ts";
+export * from "./lib/ops/dropout.ts";
+export * from "./lib/ops/elementwise.ts";
+export * from "./lib/ops/indexing.ts";
+export * from "./lib/ops/layer_norm.ts";
+export * from "./lib/ops/losses.ts";
+export * from "./lib/ops/slice.ts";
+export * from "./lib/ops/statistics.ts";
 export {
   broadcastTo,
   flatten,
@@ -82,6 +82,7 @@ export {
   collectUpdates,
   Module,
   ModuleList,
+  noteRunning,
   noteUpdate,
   Parameter,
   type StateDict,
@@ -99,16 +100,11 @@ export {
   ReLU,
   Sequential,
 } from "./lib/nn/layers.ts";
-export * from "./lib/nn/activations.ts";
-export * from "./lib/nn/normalization.ts";
+export { ELU, GELU, LeakyReLU, Sigmoid, SiLU, Softplus, Tanh } from "./lib/nn/activations.ts";
+export { GroupNorm, LayerNorm, type NormOptions } from "./lib/nn/normalization.ts";
 export { Embedding } from "./lib/nn/embedding.ts";
 export { Dropout } from "./lib/nn/dropout.ts";
-export {
-  constantParameter,
-  manualSeed,
-  normalParameter,
-  uniformParameter,
-} from "./lib/nn/init.ts";
+export { constantParameter, manualSeed, normalParameter, uniformParameter } from "./lib/nn/init.ts";
 export { Adam, type AdamOptions, AdamW, Optimizer, SGD, type SGDOptions } from "./lib/nn/optim.ts";
 export {
   type BlockOptions,

@@ -103,10 +103,28 @@ export function noteUpdate(update: Update): void {
 }
 
 /**
- * Notes that a running statistic becomes `next` of its value: once for each call of a layer, so a
- * layer that is called twice in a step makes both updates, one after the other.
+ * Notes for the enclosing {@link collectUpdates} that a running statistic becomes `next` of its value:
+ * once for each call of a layer, so a layer that is called twice in a step makes both updates, one after
+ * the other.
+ *
+ * @throws {ArgumentError} if `running` is no variable or `next` no function.
+ *
+ * @example A layer that counts its calls
+ * ```ts
+ * import { add, collectUpdates, noteRunning, Plan, readVariables, Variable } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const calls = new Variable([]);
+ * const count = () => noteRunning(calls, (before) => add(before, 1));
+ * const { updates } = collectUpdates(() => [count(), count()]);
+ * using plan = await Plan.compile({ updates });
+ * plan.run();
+ * assertEquals(await readVariables([calls]), [new Float32Array([2])]);
+ * ```
  */
 export function noteRunning(running: Variable, next: (before: Tensor) => Tensor): void {
+  checkInstance("noteRunning", "running", running, Variable);
+  checkFunction("noteRunning", "next", next);
   if (!collector) return;
   const noted = collector.findIndex(({ targets }) => targets[0] === running);
   const before = noted < 0 ? running : collector[noted]!.value!;

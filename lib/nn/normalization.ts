@@ -6,7 +6,7 @@
 
 import { ArgumentError, checkBoolean, checkNumber, checkOptions } from "../check/arguments.ts";
 import { groupNorm, layerNorm } from "../ops/layer_norm.ts";
-import { checkShape, formatShape, type Shape, ShapeError } from "../graph/shape.ts";
+import { formatShape, type Shape, ShapeError } from "../graph/shape.ts";
 import { checkTensor, checkVariable, type Tensor } from "../graph/tensor.ts";
 import { constantParameter } from "./init.ts";
 import { Module, type Parameter } from "./module.ts";
@@ -59,7 +59,7 @@ export class LayerNorm extends Module {
    */
   constructor(readonly normalizedShape: Shape, options: NormOptions = {}) {
     super();
-    checkShape("LayerNorm", normalizedShape);
+    checkVariable("LayerNorm", normalizedShape);
     const { eps, affine } = settings("LayerNorm", options);
     this.eps = eps;
     this.weight = affine ? constantParameter(normalizedShape, 1) : undefined;
@@ -110,7 +110,7 @@ export class GroupNorm extends Module {
     checkVariable("GroupNorm", [numChannels]);
     if (numChannels % numGroups !== 0) {
       throw new ArgumentError(
-        `GroupNorm: ${numChannels} channels cannot be split into ${numGroups} groups of one size`,
+        `GroupNorm: numChannels, ${numChannels}, is no multiple of numGroups, ${numGroups}`,
       );
     }
     const { eps, affine } = settings("GroupNorm", options);

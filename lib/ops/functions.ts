@@ -43,9 +43,10 @@ export const EXPM1 = `fn expm1Of(x: T) -> T {
   return select(exp(x) - T(1.0), near, abs(x) < T(0.25));
 }`;
 
-/** `log1pOf(x)` for x from 0 to 1: log(1 + x), also where 1 + x is nearly 1. */
+/** `log1pOf(x)` for x from 0 to 1: log(1 + x) = 2 artanh(x / (2 + x)). */
 export const LOG1P = `fn log1pOf(x: T) -> T {
-  return select(log(T(1.0) + x), x - T(0.5) * x * x, x < T(1e-3));
+  let s = x / (x + T(2.0)); let z = s * s;
+  return T(2.0) * s * ${polynomial("z", [1, 3, 5, 7, 9, 11, 13, 15].map((n) => 1 / n))};
 }`;
 
 /** `tanhOf(x)`. */

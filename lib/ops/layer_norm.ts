@@ -107,7 +107,7 @@ export function groupNorm(x: Tensor, numGroups: number, options: LayerNormOption
   }
   if (channels % numGroups !== 0) {
     throw new ArgumentError(
-      `groupNorm: ${channels} channels cannot be split into ${numGroups} groups of one size`,
+      `groupNorm: ${channels} channels are no multiple of numGroups, ${numGroups}`,
     );
   }
   const eps = checkNorm("groupNorm", x, [channels], options);

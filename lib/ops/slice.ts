@@ -109,6 +109,7 @@ export function slice(x: Tensor, ranges: readonly (Range | null)[]): Tensor {
  */
 export function flip(x: Tensor, axes: readonly number[]): Tensor {
   checkTensor("flip", "x", x);
+  wordType("flip", x);
   checkList("flip", "axes", axes);
   const over = normalizeAxes("flip", x.rank, axes);
   const { shape } = x, turned = (axis: number) => over.includes(axis);

@@ -12,7 +12,7 @@ import * as N from "../ops/nd.ts";
 import type { Nd } from "../ops/nd.ts";
 import * as reference from "../ops/reference.ts";
 import { resizeBytes } from "../../lib/ops/resize.ts";
-import { TABLE } from "../ops/table.ts";
+import { type OpCase, TABLE } from "../ops/table.ts";
 import { pick } from "../mutants.ts";
 
 // deno-lint-ignore no-explicit-any -- arguments of any function, right ones and wrong ones
@@ -264,6 +264,7 @@ function axes(x: Nd, given: Any): number[] {
 
 // The entries.
 
+const isA = (kind: Any) => (result: unknown) => must(result instanceof kind, `a ${kind.name}`);
 type Table = Record<string, Entry>;
 
 const binary = (f: (a: number, b: number) => number): Entry => ({
@@ -370,78 +371,93 @@ const rows = (f: (x: Nd) => Nd, least = 1): Entry => ({
   },
 });
 
-/** An elementwise op of one tensor and of options, which `allows` takes. */
-const optioned = (
-  f: (x: number, options: Any) => number,
-  options?: (random: Draw) => object,
-  allows: (options: Any) => boolean = () => true,
-): Entry => ({
-  names: ["x", "options", ...Object.keys(options?.(new R.Random(0)) ?? {})],
-  args: (random) => [
-    floats(random, ...shapeOf(random)),
-    ...options ? [partOf(random, options(random))] : [],
-  ],
-  reference: (x, given = {}) => {
-    must(allows(given), "options");
-    return N.map((value) => f(value, given), f32(x));
-  },
-});
-
 /** Entries of the elementwise ops that are called as they are, from their rows in the op table. */
 const ELEMENTWISE: Table = Object.fromEntries(
   TABLE.flatMap(({ op, scalar, inputs }): [string, Entry][] => {
     if (!scalar) return [];
-    if (inputs.length > 1) return [[op, binary(scalar)]];
+    // What is too large for f32 is infinite.
+    const f = (...x: number[]) => Math.fround(scalar(...x));
+    if (inputs.length > 1) return [[op, binary(f)]];
     return [[op, {
       names: ["x"],
       args: (random) => {
         const shape = shapeOf(random);
         return [R.tensor(inputs[0]!.values(random, product(shape)), shape)];
       },
-      reference: (x) => N.map(scalar, f32(x)),
+      reference: (x) => N.map(f, f32(x)),
     }]];
+  }),
+);
+
+/** Names of a function's parameters, from its text. */
+const parametersOf = (f: object) =>
+  /\(([^]*?)\)\s*\{/.exec(`${f}`)![1]!.split(",").map((name) => name.split("=")[0]!.trim())
+    .filter((name) => /^\w+$/.test(name));
+
+/**
+ * Entries of the ops whose rows say what they are called with behind their tensors. What a call with
+ * arguments as they are returns is compared; of others it is only known that they return or throw.
+ */
+const CALLED: Table = Object.fromEntries(
+  [...Map.groupBy(TABLE.filter(({ args }) => args), ({ op }) => op)].map(([op, rows]) => {
+    const right = new WeakMap<readonly Any[], OpCase>();
+    const options = rows.flatMap(({ args }) =>
+      args!.flatMap((x) => isPlain(x) ? Object.keys(x) : [])
+    );
+    return [
+      op,
+      {
+        names: [...parametersOf(Reflect.get(R, op)), ...options],
+        args: (random) => {
+          const row = pick(random, rows);
+          const tensors = row.inputs.map(({ shape, values }) =>
+            R.tensor(values(random, product(shape)), [...shape])
+          );
+          const args = [...row.listed ? [tensors] : tensors, ...structuredClone(row.args!)];
+          right.set(args, row);
+          return args;
+        },
+        check: (y, args) => {
+          const row = right.get(args);
+          if (!row) return must([y].flat().every((x) => x instanceof R.Tensor), "tensors");
+          const tensors: R.Tensor[] = row.listed ? args[0] : args.slice(0, row.inputs.length);
+          return Array.isArray(y)
+            ? undefined
+            : [{ y, expected: row.reference(...tensors.map((x) => known(x) as Nd)) }];
+        },
+        share: 0.3,
+      } satisfies Entry,
+    ];
   }),
 );
 
 /** Ops: what they return is computed and compared. */
 const OPS: Table = {
+  ...CALLED,
   ...ELEMENTWISE,
-  isFinite: optioned((x) => Number.isFinite(x) ? 1 : 0),
-  exp: optioned(Math.exp),
-  stopGradient: optioned((x) => x),
-  gelu: optioned(
-    (x, { approximate = "none" }) =>
-      x / 2 *
-      (1 + (approximate === "none"
-        ? reference.erf(x / Math.SQRT2)
-        : Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))),
-    (random) => ({ approximate: pick(random, ["none", "tanh"]) }),
-    ({ approximate }) => ["none", "tanh", undefined].includes(approximate),
-  ),
-  elu: optioned(
-    (x, { alpha = 1 }) => x > 0 ? x : alpha * Math.expm1(x),
-    (random) => ({ alpha: random.below(3) }),
-    ({ alpha = 1 }) => Number.isFinite(alpha) && alpha >= 0,
-  ),
-  leakyRelu: optioned(
-    (x, { negativeSlope = 0.01 }) => x > 0 ? x : negativeSlope * x,
-    (random) => ({ negativeSlope: random.below(3) - 1 }),
-    ({ negativeSlope = 0.01 }) => Number.isFinite(negativeSlope),
-  ),
-  clamp: {
-    ...optioned(
-      (x, { min = -Infinity, max = Infinity }) =>
-        Math.min(Math.max(x, Math.fround(min)), Math.fround(max)),
-      undefined,
-      ({ min, max }) =>
-        (min ?? max) !== undefined &&
-        [min, max].every((x) => x === undefined || Number.isFinite(x)),
-    ),
-    names: ["x", "options", "min", "max"],
+  split: {
+    names: ["x", "sizes", "axis"],
+    args: () => [floats(new R.Random(1), 7, 3), 3, 0],
+    check: (parts) => must(parts.every((x: unknown) => x instanceof R.Tensor), "tensors"),
+    says: ["split", "slice"],
+  },
+  layerNorm: {
+    names: ["x", "normalizedShape", "shape", "options", "weight", "bias", "eps"],
     args: (random) => [
-      floats(random, ...shapeOf(random)),
-      { min: random.below(3) - 2, ...partOf(random, { max: random.below(3) - 1 }) },
+      floats(random, 3, 2, 4),
+      [2, 4],
+      partOf(random, { weight: floats(random, 2, 4), bias: floats(random, 2, 4), eps: 0.1 }),
     ],
+    check: isA(R.Tensor),
+  },
+  groupNorm: {
+    names: ["x", "numGroups", "options", "weight", "bias", "eps"],
+    args: (random) => [
+      floats(random, 3, 4, 2),
+      2,
+      partOf(random, { weight: floats(random, 4), bias: floats(random, 4), eps: 0.1 }),
+    ],
+    check: isA(R.Tensor),
   },
   where: {
     names: ["condition", "yes", "no"],
@@ -724,12 +740,13 @@ const OPS: Table = {
 
 // The rest: what they return is looked at.
 
-const isA = (kind: Any) => (result: unknown) => must(result instanceof kind, `a ${kind.name}`);
 const layer = (
   name: string,
   names: string[],
   args: Entry["args"],
+  says: readonly string[] = [name],
 ): Entry => ({
+  says,
   names,
   args,
   call: (...given) => Reflect.construct(PUBLIC[name], given),
@@ -738,6 +755,17 @@ const layer = (
 
 /** The ops that layers consist of. */
 const OPS_OF: Readonly<Record<string, readonly string[]>> = {
+  Dropout: ["dropout"],
+  ELU: ["elu"],
+  Embedding: ["embedding"],
+  GELU: ["gelu"],
+  GroupNorm: ["groupNorm"],
+  LayerNorm: ["layerNorm"],
+  LeakyReLU: ["leakyRelu"],
+  Sigmoid: ["sigmoid"],
+  SiLU: ["silu"],
+  Softplus: ["softplus"],
+  Tanh: ["tanh"],
   BatchNorm2d: ["normalize"],
   Bottleneck: ["Conv2d", "conv2d", "add"],
   Conv2d: ["conv2d"],
@@ -758,6 +786,17 @@ const Double: R.Op = {
 };
 
 const FORWARDS: Record<string, (random: Draw) => [R.Module, R.Tensor]> = {
+  Dropout: (random) => [new R.Dropout(0.3), floats(random, ...shapeOf(random))],
+  Embedding: (random) => [new R.Embedding(7, 3), indices(random, 7, some(random))],
+  GroupNorm: (random) => [new R.GroupNorm(2, 4), floats(random, some(random), 4, 3)],
+  LayerNorm: (random) => [new R.LayerNorm([3, 2]), floats(random, some(random), 3, 2)],
+  ELU: (random) => [new R.ELU(), floats(random, ...shapeOf(random))],
+  GELU: (random) => [new R.GELU(), floats(random, ...shapeOf(random))],
+  LeakyReLU: (random) => [new R.LeakyReLU(), floats(random, ...shapeOf(random))],
+  Sigmoid: (random) => [new R.Sigmoid(), floats(random, ...shapeOf(random))],
+  SiLU: (random) => [new R.SiLU(), floats(random, ...shapeOf(random))],
+  Softplus: (random) => [new R.Softplus(), floats(random, ...shapeOf(random))],
+  Tanh: (random) => [new R.Tanh(), floats(random, ...shapeOf(random))],
   BatchNorm2d: (random) => {
     return [new R.BatchNorm2d(3).eval(), floats(random, some(random), 3, 2, 2)];
   },
@@ -872,6 +911,30 @@ const REST: Table = {
     ["numFeatures", "options", "eps", "momentum"],
     (random) => [some(random), partOf(random, { eps: 1e-3, momentum: 0.2 })],
   ),
+  ...Object.fromEntries(
+    ["Sigmoid", "SiLU", "Softplus", "Tanh"].map((name) => [name, layer(name, [], () => [])]),
+  ),
+  Dropout: layer("Dropout", ["p"], () => [0.3]),
+  Embedding: layer(
+    "Embedding",
+    ["numEmbeddings", "embeddingDim"],
+    (random) => [some(random), some(random)],
+  ),
+  LayerNorm: layer(
+    "LayerNorm",
+    ["normalizedShape", "shape", "options", "eps", "affine"],
+    (random) => [shapeOf(random, 1), partOf(random, { eps: 0.1, affine: coin(random) })],
+  ),
+  GroupNorm: layer(
+    "GroupNorm",
+    ["numGroups", "numChannels", "options", "eps", "affine"],
+    (random) => [2, 2 * some(random), partOf(random, { eps: 0.1, affine: coin(random) })],
+  ),
+  GELU: layer("GELU", ["options", "approximate"], () => [{ approximate: "tanh" }], ["gelu"]),
+  ELU: layer("ELU", ["options", "alpha"], () => [{ alpha: 0.3 }], ["elu"]),
+  LeakyReLU: layer("LeakyReLU", ["options", "negativeSlope"], () => [{ negativeSlope: 0.3 }], [
+    "leakyRelu",
+  ]),
   MaxPool2d: layer(
     "MaxPool2d",
     ["options", "kernelSize", "stride", "padding"],
@@ -906,7 +969,7 @@ const REST: Table = {
   ...Object.fromEntries(
     Object.entries(FORWARDS).flatMap(([name, draw]) => {
       const forward = (method: "forward" | "call"): Entry => ({
-        names: ["x"],
+        names: ["x", "indices"],
         args: (random) => [draw(random)[1]],
         call: (x) => draw(new R.Random(3))[0][method](x),
         check: isA(R.Tensor),
@@ -965,6 +1028,11 @@ const REST: Table = {
     args: () => [() => 3],
     check: ({ updates }) => must(Array.isArray(updates), "updates"),
   },
+  noteRunning: {
+    names: ["running", "next"],
+    args: () => [new R.Variable([2]), (x: R.Tensor) => R.add(x, 1)],
+    check: (result) => must(result === undefined, "nothing"),
+  },
   noteUpdate: {
     names: ["update", "targets", "value", "reads", "kernels"],
     args: () => [R.assign(new R.Variable([2]), R.tensor([1, 2]))],
@@ -981,6 +1049,11 @@ const REST: Table = {
         R.manualSeed(0);
       }
     },
+  },
+  normalParameter: {
+    names: ["shape", "std"],
+    args: (random) => [shapeOf(random), random.below(3)],
+    check: isA(R.Parameter),
   },
   uniformParameter: {
     names: ["shape", "fanIn"],

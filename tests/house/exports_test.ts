@@ -7,8 +7,8 @@ import { assert, assertEquals } from "@std/assert";
 import project from "../../deno.json" with { type: "json" };
 
 /**
- * What each entry exports: values, and types that are nothing when it runs. The root has elementwise
- * ops as well: all that there are, as each has a row in `tests/ops/table.ts` on purpose.
+ * What each entry exports: values, and types that are nothing when it runs. The root has the ops of
+ * {@link OPS} as well: each of them has a row in `tests/ops/table.ts` on purpose.
  */
 const FACE: Readonly<Record<string, { readonly values: string; readonly types: string }>> = {
   ".": {
@@ -16,20 +16,24 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
       Adam AdamW apply argmax ArgumentError arrays asFloat32Array assign avgPool2d batchNorm
       BatchNorm2d Bottleneck broadcastTo channelMoments collectUpdates constantParameter Conv2d
       conv2d correctCount cropFlip crossEntropy decodeStateDict defaultDevice Device DeviceError
-      encodeOnnx encodeStateDict evaluate Flatten flatten formatSummary freeVariables gather
-      GlobalAvgPool2d globalAvgPool2d grad input Linear linear logSoftmax manualSeed matmul
-      MaxPool2d maxPool2d mean Module ModuleList normalize noteUpdate oneHot OnnxError Optimizer
+      Dropout ELU Embedding encodeOnnx encodeStateDict evaluate Flatten flatten formatSummary
+      freeVariables gather GELU GlobalAvgPool2d globalAvgPool2d grad GroupNorm input LayerNorm
+      LeakyReLU Linear linear logSoftmax manualSeed matmul MaxPool2d maxPool2d mean Module
+      ModuleList normalize normalParameter noteRunning noteUpdate oneHot OnnxError Optimizer
       Parameter parseSafetensors permute perThread Plan PlanError Random readVariables ReLU
       reshape Residual resizeBilinear resnet101 resnet152 resnet18 resnet34 resnet50 resnetBlock
-      runLayers SafetensorsError select Sequential serializeSafetensors setVariable SGD ShapeError
-      softmax sum summarize Tensor tensor uniformParameter Variable
+      runLayers SafetensorsError select Sequential serializeSafetensors setVariable SGD
+      ShapeError Sigmoid SiLU softmax Softplus squeeze sum summarize Tanh Tensor tensor
+      uniformParameter unsqueeze Variable
     `,
     types: `
-      AdamOptions Attrs BatchNorm2dOptions Binding BlockOptions Conv2dOptions CrossEntropyOptions
-      DeviceOptions DType Feeds KernelChoice KernelSpec LayerSummary LinearOptions NestedNumbers
-      OnnxOptions Op Operand Pair PlanOptions PoolOptions RandomState ReductionSpec ResNetOptions
+      AdamOptions Attrs BatchNorm2dOptions Binding BlockOptions ClampOptions Conv2dOptions
+      CrossEntropyOptions DeviceOptions DropoutOptions DType Feeds GeluOptions HuberLossOptions
+      KernelChoice KernelSpec LayerNormOptions LayerSummary LinearOptions LogitsLossOptions
+      LossOptions NestedNumbers NormOptions OnnxOptions Op Operand PadOptions Pair PlanOptions
+      PoolOptions RandomState Range ReduceOptions Reduction ReductionSpec ResNetOptions
       SafetensorsFile SafetensorsInput SafetensorsTensor SGDOptions Shape StateDict Step
-      StridedView Target TensorData Update
+      StridedView Target TensorData Update VarianceOptions
     `,
   },
   "./data": {
@@ -65,7 +69,18 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
 };
 
 const ROOT = new URL("../../", import.meta.url);
-const ELEMENTWISE = "./lib/ops/elementwise.ts";
+/** Files that the root exports whole. */
+const OPS = [
+  "activation",
+  "compare",
+  "dropout",
+  "elementwise",
+  "indexing",
+  "layer_norm",
+  "losses",
+  "slice",
+  "statistics",
+].map((name) => `./lib/ops/${name}.ts`);
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 const sorted = (names: Iterable<string>) => [...names].sort();
 const words = (text: string) => text.trim().split(/\s+/);
@@ -74,11 +89,9 @@ const words = (text: string) => text.trim().split(/\s+/);
 const namesIn = (braces: string) =>
   braces.replace(/^[ \t]*\*/gm, "").split(",").map((name) => name.trim()).filter(Boolean);
 
-const elementwise = Object.keys(await import(`../../${ELEMENTWISE}`));
-/** The values of an entry, those of the root with the elementwise ops. */
-const valuesOf = (
-  entry: string,
-) => [...words(FACE[entry]!.values), ...entry === "." ? elementwise : []];
+const ops = (await Promise.all(OPS.map((path) => import(`../../${path}`)))).flatMap(Object.keys);
+/** The values of an entry, those of the root with the ops. */
+const valuesOf = (entry: string) => [...words(FACE[entry]!.values), ...entry === "." ? ops : []];
 
 /** By entry, all its names. */
 const all = new Map(
@@ -92,9 +105,11 @@ Deno.test("each entry exports the names that are listed here, and no others", as
   assertEquals(Object.keys(project.exports), Object.keys(FACE));
   for (const [entry, path] of Object.entries(project.exports)) {
     let code = (await read(path)).replace(/\/\*[^]*?\*\/|\/\/.*/g, "");
-    if (entry === ".") {
-      const [types = ""] = (await read(ELEMENTWISE)).match(/^export type .*;$/m) ?? [];
-      code = code.replace(`export * from "${ELEMENTWISE}";`, types);
+    for (const file of entry === "." ? OPS : []) {
+      const types = (await read(file)).matchAll(/^export (?:interface|type) (?:\{ )?(\w+)/gm);
+      const names = [...types].map(([, name]) => name).join(", ");
+      assert(code.includes(`export * from "${file}";`), file);
+      code = code.replace(`export * from "${file}";`, `export type { ${names} };`);
     }
     const list = /^export (type )?\{([^}]*)\}(?: from "[^"]+")?;$/gm;
     assertEquals(code.replace(list, "").trim(), "", path);

@@ -54,6 +54,8 @@ const CALLS: Record<string, (x: readonly Tensor[], attrs: Case["attrs"]) => Tens
   crossEntropy: ([x, labels], attrs) => crossEntropy(x!, labels!, attrs),
   logSoftmax: ([x]) => logSoftmax(x!),
   correctCount: ([x, labels]) => correctCount(x!, labels!),
+  layerNorm: ([x, weight, bias]) => R.layerNorm(x!, [6, 5], { weight, bias }),
+  groupNorm: ([x, weight, bias]) => R.groupNorm(x!, 3, { weight, bias }),
   cropFlip: ([x, draws], { padding }) => cropFlip(x!, draws!, padding),
 };
 
@@ -77,7 +79,11 @@ Deno.test("every op and its gradients agree with PyTorch", async (t) => {
     await t.step(name, async () => {
       const values = (key: string) => tensors.get(`${name}/${key}`)!;
       const x = Array.from({ length: inputs }, (_, i) => values(`x${i}`).tensor());
-      const call = CALLS[op] ?? (([a, b]) => Reflect.get(R, op)(a, b ?? attrs));
+      const { args, listed } = attrs;
+      const call = args
+        ? (x: readonly Tensor[]) =>
+          Reflect.get(R, op)(...listed ? [x] : x, ...args.map((arg: unknown) => arg ?? undefined))
+        : CALLS[op] ?? (([a, b]) => Reflect.get(R, op)(a, b ?? attrs));
       const y = call(x, attrs);
       const wrt = grads.map((i) => x[i]!);
       const found = await evaluate([y, ...grads.length ? grad(y, wrt, values("g").tensor()) : []]);

@@ -39,6 +39,10 @@ export interface OpCase {
   readonly compute: (...x: Tensor[]) => Tensor;
   /** The same in float64. */
   readonly reference: (...x: Nd[]) => Nd;
+  /** What the op is called with behind its tensors, or behind the list of them. */
+  readonly args?: readonly unknown[];
+  /** Whether its tensors come in a list. */
+  readonly listed?: boolean;
   /** Of an elementwise op that is called as it is: the value for numbers. */
   readonly scalar?: (...x: number[]) => number;
   /** Which inputs have gradients; by default all that are f32. */
@@ -99,6 +103,24 @@ function standardized(x: Nd, axes: number[], eps: number): Nd {
   return N.map((a, v) => a / Math.sqrt(v + eps), centred, variance);
 }
 
+/** A call of an op with its tensors and then `args`, from which the fuzzer takes it too. */
+const called = (
+  op: keyof typeof R,
+  label: string,
+  inputs: readonly Input[],
+  args: readonly unknown[],
+  reference: OpCase["reference"],
+  rest: Pick<OpCase, "wrt" | "tolerance" | "listed"> = {},
+): OpCase => ({
+  op,
+  label,
+  inputs,
+  args,
+  reference,
+  compute: (...x) => (R[op] as (...args: unknown[]) => Tensor)(...rest.listed ? [x] : x, ...args),
+  ...rest,
+});
+
 const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const roundEven = (x: number) => x - Math.floor(x) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x);
 
@@ -127,7 +149,7 @@ export const TABLE: readonly OpCase[] = [
   each("div", "a column", [f(2, 4, 3), apart(4, 1)], (x, y) => x / y),
   row("div", "of a number", [apart(6)], (a) => R.div(3, a), (a) => N.map((x) => 3 / x, a)),
   each("neg", "odd size", [f(3, 5)], (x) => -x),
-  row("exp", "both signs", [between(-3, 3, 8, 3)], R.exp, (a) => N.map(Math.exp, a)),
+  each("exp", "both signs", [between(-3, 3, 8, 3)], Math.exp),
   each("log", "around 1", [between(0.1, 3, 7, 2)], Math.log),
   each("softplus", "both signs, small and large", [between(-30, 30, 9, 5)], softplus),
   each("abs", "both signs", [apart(5, 7)], Math.abs),
@@ -171,28 +193,28 @@ export const TABLE: readonly OpCase[] = [
     [between(-6, 6, 9, 5)],
     (x) => x / 2 * (1 + reference.erf(x / Math.SQRT2)),
   ),
-  row(
+  called(
     "gelu",
     "by tanh",
     [between(-6, 6, 9, 4)],
-    (a) => R.gelu(a, { approximate: "tanh" }),
+    [{ approximate: "tanh" }],
     (a) =>
       N.map((x) => x / 2 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))), a),
   ),
   each("elu", "both signs", [between(-20, 5, 9, 5)], (x) => x > 0 ? x : Math.expm1(x)),
-  row(
+  called(
     "elu",
     "another alpha, near zero",
     [apart(7, 3)],
-    (a) => R.elu(a, { alpha: 0.3 }),
+    [{ alpha: 0.3 }],
     (a) => N.map((x) => x > 0 ? x : 0.3 * Math.expm1(x), a),
   ),
   each("leakyRelu", "both signs", [apart(7, 3)], (x) => x > 0 ? x : 0.01 * x),
-  row(
+  called(
     "leakyRelu",
     "another slope",
     [apart(8)],
-    (a) => R.leakyRelu(a, { negativeSlope: -2 }),
+    [{ negativeSlope: -2 }],
     (a) => N.map((x) => x > 0 ? x : -2 * x, a),
   ),
   each("minimum", "broadcast", [distinct(5, 4), f(4)], Math.min),
@@ -235,20 +257,14 @@ export const TABLE: readonly OpCase[] = [
     (x, y) => x >= y ? 1 : 0,
     { wrt: [] },
   ),
-  row(
+  called(
     "clamp",
     "both bounds",
     [f(7, 5)],
-    (a) => R.clamp(a, { min: -0.3, max: 0.5 }),
+    [{ min: -0.3, max: 0.5 }],
     (a) => N.map((x) => Math.min(Math.max(x, -0.3), 0.5), a),
   ),
-  row(
-    "clamp",
-    "from below",
-    [f(8)],
-    (a) => R.clamp(a, { min: 0.1 }),
-    (a) => N.map((x) => Math.max(x, 0.1), a),
-  ),
+  called("clamp", "from below", [f(8)], [{ min: 0.1 }], (a) => N.map((x) => Math.max(x, 0.1), a)),
   row(
     "stopGradient",
     "in a product",
@@ -257,91 +273,79 @@ export const TABLE: readonly OpCase[] = [
     (a, b) => N.map((x, y) => x * y, a, b),
     { wrt: [1] },
   ),
-  row(
+  called(
     "max",
     "two axes that are no neighbours",
     [distinct(4, 3, 5)],
-    (x) => R.max(x, [0, 2]),
+    [[0, 2]],
     (x) => N.fold(x, [0, 2], false, Math.max),
   ),
-  row(
+  called(
     "max",
     "a long axis, kept",
     [distinct(2, 3001)],
-    (x) => R.max(x, [1], { keepDims: true }),
+    [[1], { keepDims: true }],
     (x) => N.fold(x, [1], true, Math.max),
   ),
-  row(
+  called(
     "max",
     "of NaN and infinity",
     [special(9, 5)],
-    (x) => R.max(x, [1]),
+    [[1]],
     (x) => N.fold(x, [1], false, Math.max),
     { wrt: [] },
   ),
-  row(
-    "min",
-    "all axes",
-    [distinct(7, 12)],
-    (x) => R.min(x),
-    (x) => N.fold(x, [0, 1], false, Math.min),
-  ),
-  row(
-    "prod",
-    "columns",
-    [apart(7, 8)],
-    (x) => R.prod(x, [0]),
-    (x) => N.fold(x, [0], false, (a, b) => a * b),
-  ),
-  row(
+  called("min", "all axes", [distinct(7, 12)], [], (x) => N.fold(x, [0, 1], false, Math.min)),
+  called("prod", "columns", [apart(7, 8)], [[0]], (x) => N.fold(x, [0], false, (a, b) => a * b)),
+  called(
     "prod",
     "with zeros",
     [integers(-1, 4, 3, 9)],
-    (x) => R.prod(x, [0]),
+    [[0]],
     (x) => N.fold(x, [0], false, (a, b) => a * b),
   ),
-  row("variance", "an estimate", [f(3, 40)], (x) => R.variance(x, [1]), (x) => {
+  called("variance", "an estimate", [f(3, 40)], [[1]], (x) => {
     const centred = N.map((a, b) => a - b, x, N.mean(x, [1], true));
     return N.map((s) => s / 39, N.sum(N.map((a) => a * a, centred), [1], false));
   }),
-  row(
+  called(
     "logSumExp",
     "of large numbers",
     [between(50, 200, 5, 7)],
-    (x) => R.logSumExp(x, [0], { keepDims: true }),
+    [[0], { keepDims: true }],
     (x) => {
       const top = N.fold(x, [0], true, Math.max);
       const sums = N.sum(N.map((a, b) => Math.exp(a - b), x, top), [0], true);
       return N.map((s, b) => Math.log(s) + b, sums, top);
     },
   ),
-  row(
+  called(
     "argmin",
     "with ties",
     [integers(0, 3, 5, 8)],
-    R.argmin,
+    [],
     (x) => reference.argmax(N.map((a) => -a, x)),
     { wrt: [] },
   ),
-  row(
+  called(
     "embedding",
     "rows of a table, some of them twice",
     [f(5, 3), labels(5, 4, 2)],
-    R.embedding,
+    [],
     (table, indices) => nd([4, 2, 3], ([i, j, k]) => N.at(table, [N.at(indices, [i!, j!]), k!])),
   ),
-  row(
+  called(
     "embedding",
     "whole vectors",
     [f(7, 8), labels(7, 9)],
-    R.embedding,
+    [],
     (table, indices) => nd([9, 8], ([i, j]) => N.at(table, [N.at(indices, [i!]), j!])),
   ),
-  row(
+  called(
     "takeAlong",
     "an axis in the middle",
     [f(2, 5, 3), labels(5, 2, 7, 3)],
-    (x, indices) => R.takeAlong(x, indices, 1),
+    [1],
     (x, indices) => nd([2, 7, 3], ([i, j, k]) => N.at(x, [i!, N.at(indices, [i!, j!, k!]), k!])),
   ),
   row(
@@ -361,59 +365,54 @@ export const TABLE: readonly OpCase[] = [
     { wrt: [] },
   ),
   row("cast", "of labels", [labels(9, 5)], (x) => R.cast(x, "f32"), (x) => x),
-  row(
+  called(
     "mseLoss",
     "the mean",
     [f(3, 5), f(3, 5)],
-    (x, y) => R.mseLoss(x, y),
+    [],
     (x, y) => N.mean(N.map((a, b) => (a - b) ** 2, x, y), [0, 1]),
   ),
-  row(
+  called(
     "l1Loss",
     "the sum",
     [f(3, 5), apart(3, 5)],
-    (x, y) => R.l1Loss(x, y, { reduction: "sum" }),
+    [{ reduction: "sum" }],
     (x, y) => N.sum(N.map((a, b) => Math.abs(a - b), x, y), [0, 1]),
   ),
-  row(
-    "huberLoss",
-    "each, near and far",
-    [between(-3, 3, 5, 7), f(5, 7)],
-    (x, y) => R.huberLoss(x, y, { delta: 0.7, reduction: "none" }),
-    (x, y) =>
-      N.map(
-        (a, b) => {
-          const d = Math.abs(a - b);
-          return d <= 0.7 ? d * d / 2 : 0.7 * (d - 0.35);
-        },
-        x,
-        y,
-      ),
-  ),
-  row(
+  called("huberLoss", "each, near and far", [between(-3, 3, 5, 7), f(5, 7)], [{
+    delta: 0.7,
+    reduction: "none",
+  }], (x, y) =>
+    N.map(
+      (a, b) => {
+        const d = Math.abs(a - b);
+        return d <= 0.7 ? d * d / 2 : 0.7 * (d - 0.35);
+      },
+      x,
+      y,
+    )),
+  called(
     "binaryCrossEntropy",
     "soft targets",
     [between(0.01, 0.99, 4, 6), between(0, 1, 4, 6)],
-    (x, y) => R.binaryCrossEntropy(x, y),
+    [],
     (x, y) => N.mean(N.map((p, t) => -(t * Math.log(p) + (1 - t) * Math.log(1 - p)), x, y), [0, 1]),
   ),
-  row(
+  called(
     "binaryCrossEntropyWithLogits",
     "far from zero, positives weighted",
     [between(-60, 60, 4, 6), between(0, 1, 4, 6)],
-    (x, y) => R.binaryCrossEntropyWithLogits(x, y, { posWeight: 3, reduction: "none" }),
+    [{ posWeight: 3, reduction: "none" }],
     (x, y) => N.map((a, t) => 3 * t * softplus(-a) + (1 - t) * softplus(a), x, y),
   ),
-  row(
-    "dropout",
-    "a third, in one of many steps",
-    [f(7, 9)],
-    (x) => R.dropout(x, { p: 1 / 3, seed: 2 ** 40 + 5, step: 12 }),
-    (x) => {
-      const random = new R.Random(2 ** 40 + 5, 12);
-      return nd([7, 9], (_, flat) => random.nextUint32() < 2 ** 32 / 3 ? 0 : x.data[flat]! * 1.5);
-    },
-  ),
+  called("dropout", "a third, in one of many steps", [f(7, 9)], [{
+    p: 1 / 3,
+    seed: 2 ** 40 + 5,
+    step: 12,
+  }], (x) => {
+    const random = new R.Random(2 ** 40 + 5, 12);
+    return nd([7, 9], (_, flat) => random.nextUint32() < 2 ** 32 / 3 ? 0 : x.data[flat]! * 1.5);
+  }),
   row(
     "layerNorm",
     "two dimensions, scaled and shifted",
@@ -433,25 +432,36 @@ export const TABLE: readonly OpCase[] = [
         N.reshape(weight, [6, 1, 1]),
       ),
   ),
-  row(
+  each(
+    "isFinite",
+    "NaN and infinity",
+    [special(9, 4)],
+    (x) => Number.isFinite(x) ? 1 : 0,
+    { wrt: [] },
+  ),
+  called("cast", "to whole numbers", [between(0, 99, 7)], ["u32"], (x) => N.map(Math.floor, x), {
+    wrt: [],
+  }),
+  called("stopGradient", "alone", [f(5)], [], (x) => x, { wrt: [] }),
+  called(
     "slice",
     "rows apart, and the last columns",
     [f(9, 4, 3)],
-    (x) => R.slice(x, [[1, 8, 3], null, [-2]]),
+    [[[1, 8, 3], null, [-2]]],
     (x) => nd([3, 4, 2], ([i, j, k]) => N.at(x, [1 + 3 * i!, j!, 1 + k!])),
   ),
-  row(
+  called(
     "slice",
     "whole vectors",
     [f(5, 16)],
-    (x) => R.slice(x, [[2], [4, 12]]),
+    [[[2], [4, 12]]],
     (x) => nd([3, 8], ([i, j]) => N.at(x, [2 + i!, 4 + j!])),
   ),
-  row(
+  called(
     "flip",
     "two axes of three",
     [f(3, 4, 5)],
-    (x) => R.flip(x, [0, -1]),
+    [[0, -1]],
     (x) => nd([3, 4, 5], ([i, j, k]) => N.at(x, [2 - i!, j!, 4 - k!])),
   ),
   row(
@@ -461,11 +471,11 @@ export const TABLE: readonly OpCase[] = [
     (x) => R.split(x, 3, 1)[2]!,
     (x) => nd([2, 1, 3], ([i, j, k]) => N.at(x, [i!, 6 + j!, k!])),
   ),
-  row(
+  called(
     "pad",
     "two axes, with a number",
     [f(2, 3, 5)],
-    (x) => R.pad(x, [1, 0, 2, 3], { value: 7 }),
+    [[1, 0, 2, 3], { value: 7 }],
     (x) => N.padded(x, [[0, 0], [2, 3], [1, 0]], 7),
   ),
   row(
@@ -475,13 +485,9 @@ export const TABLE: readonly OpCase[] = [
     (x) => R.permute(R.pad(R.permute(x, [0, 3, 1, 2]), [1, 1, 2, 0]), [0, 2, 3, 1]),
     (x) => N.padded(x, [[0, 0], [2, 0], [1, 1], [0, 0]], 0),
   ),
-  row(
-    "concat",
-    "the last axis",
-    [f(3, 2), f(3, 5), f(3, 1)],
-    (...x) => R.concat(x, -1),
-    (...x) => N.concat(x, 1),
-  ),
+  called("concat", "the last axis", [f(3, 2), f(3, 5), f(3, 1)], [-1], (...x) => N.concat(x, 1), {
+    listed: true,
+  }),
   row(
     "concat",
     "channels of images that lie with their channels last",
@@ -489,35 +495,24 @@ export const TABLE: readonly OpCase[] = [
     (...x) => R.concat(x.map((image) => R.permute(image, [0, 3, 1, 2])), 1),
     (...x) => N.permute(N.concat(x, 3), [0, 3, 1, 2]),
   ),
-  row(
+  called(
     "concat",
     "more than can be bound at once",
     Array.from({ length: 70 }, (_, i) => f(1 + i % 2, 3)),
-    (...x) => R.concat(x),
+    [],
     (...x) => N.concat(x, 0),
-    { wrt: [0, 69] },
+    { wrt: [0, 69], listed: true },
   ),
-  row(
+  called(
     "stack",
     "a new axis inside",
     [f(3, 4), f(3, 4)],
-    (...x) => R.stack(x, 1),
+    [1],
     (...x) => N.concat(x.map((y) => N.reshape(y, [3, 1, 4])), 1),
+    { listed: true },
   ),
-  row(
-    "squeeze",
-    "one of two",
-    [f(1, 3, 1)],
-    (x) => R.squeeze(x, [-1]),
-    (x) => N.reshape(x, [1, 3]),
-  ),
-  row(
-    "unsqueeze",
-    "at the end",
-    [f(2, 3)],
-    (x) => R.unsqueeze(x, -1),
-    (x) => N.reshape(x, [2, 3, 1]),
-  ),
+  called("squeeze", "one of two", [f(1, 3, 1)], [[-1]], (x) => N.reshape(x, [1, 3])),
+  called("unsqueeze", "at the end", [f(2, 3)], [-1], (x) => N.reshape(x, [2, 3, 1])),
   each("sqrt", "small and large", [between(0.01, 9, 11)], Math.sqrt),
   each("square", "both signs", [f(4, 4)], (x) => x * x),
   each("relu", "both signs", [apart(3, 5, 7)], (x) => Math.max(x, 0)),

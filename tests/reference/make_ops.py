@@ -189,6 +189,53 @@ for order in ([1, 0], [0, 2, 3, 1], [3, 1, 0, 2], [1, 0, 2, 3], [0, 1, 2]):
         lambda x, order=order: x.permute(order), order=order,
     )  # fmt: skip
 
+
+
+def called(name, op, inputs, compute, *args, grads=None, listed=False):
+    """A case that is called with the inputs, or a list of them, and then `args`."""
+    case(name, op, {"args": list(args), "listed": listed}, inputs, lambda _, *xs: compute(*xs), grads)
+
+
+x = rand(4, 6, 5)
+called("slice_steps", "slice", [x], lambda x: x[1:4:2, :, -3:], [[1, 4, 2], None, [-3]])
+called("flip", "flip", [x], lambda x: x.flip(0, 2), [0, -1])
+called("pad", "pad", [x], lambda x: F.pad(x, (1, 2, 0, 3), value=0.5), [1, 2, 0, 3], {"value": 0.5})
+called("concat", "concat", [x, rand(4, 1, 5), rand(4, 3, 5)], lambda *x: torch.cat(x, 1), 1, listed=True)
+called("stack", "stack", [x, rand(4, 6, 5)], lambda *x: torch.stack(x, 2), 2, listed=True)
+ties = integers(4, 6, 5, low=-2, high=3)
+for op, compute in {"max": torch.amax, "min": torch.amin}.items():
+    called(f"{op}_ties", op, [ties], lambda x, f=compute: f(x, (0, 2)), [0, 2])
+    called(f"{op}_all", op, [x], lambda x, f=compute: f(x))
+called("prod", "prod", [x], lambda x: x.prod(1), [1])
+called("prod_zeros", "prod", [ties], lambda x: x.prod(2, keepdim=True), [2], {"keepDims": True})
+called("variance", "variance", [x], lambda x: x.var((0, 1)), [0, 1])
+called("variance_all", "variance", [x], lambda x: x.var(correction=0), None, {"correction": 0})
+called("logSumExp", "logSumExp", [x * 100], lambda x: x.logsumexp((1, 2)), [1, 2])
+called("argmin", "argmin", [ties], lambda x: x.argmin(-1).double(), grads=[])
+called("embedding", "embedding", [rand(7, 6), labels(11, 7)], lambda w, i: F.embedding(i, w))
+called("takeAlong", "takeAlong", [x, labels(4 * 3 * 5, 6).reshape(4, 3, 5)], lambda x, i: x.gather(1, i), 1)
+target = rand(4, 6, 5)
+for reduction in ("mean", "sum", "none"):
+    options = {"reduction": reduction}
+    for op, compute in {
+        "mseLoss": F.mse_loss, "l1Loss": F.l1_loss, "huberLoss": F.huber_loss,
+        "binaryCrossEntropyWithLogits": F.binary_cross_entropy_with_logits,
+    }.items():  # fmt: skip
+        called(f"{op}_{reduction}", op, [x * 3, target],
+               lambda x, t, f=compute, r=reduction: f(x, t, reduction=r), options)  # fmt: skip
+called("huberLoss_delta", "huberLoss", [x * 3, target], lambda x, t: F.huber_loss(x, t, delta=0.3), {"delta": 0.3})
+chances = rand(4, 6, low=0.0, high=1.0)
+chances[0, :2] = [0.0, 1.0]
+called("binaryCrossEntropy", "binaryCrossEntropy", [chances, rand(4, 6, low=0.0, high=1.0)],
+       F.binary_cross_entropy, grads=[1])  # fmt: skip
+called("binaryCrossEntropy_inside", "binaryCrossEntropy", [chances[1:], rand(3, 6, low=0.0, high=1.0)],
+       F.binary_cross_entropy, grads=[0])  # fmt: skip
+called("bce_weight", "binaryCrossEntropyWithLogits", [x * 20, target],
+       lambda x, t: F.binary_cross_entropy_with_logits(x, t, pos_weight=torch.tensor(2.5, dtype=x.dtype)),
+       {"posWeight": 2.5})  # fmt: skip
+simple("layerNorm", "layerNorm", [x, rand(6, 5), rand(6, 5)], lambda x, w, b: F.layer_norm(x, (6, 5), w, b))
+simple("groupNorm", "groupNorm", [rand(2, 6, 3, 4), rand(6), rand(6)], lambda x, w, b: F.group_norm(x, 3, w, b))
+
 # Matrix products --------------------------------------------------------------------------------------
 
 for m, k, n in ((1, 1, 1), (1, 17, 5), (7, 1, 9), (13, 11, 1), (5, 7, 3), (16, 16, 16), (37, 53, 29)):
