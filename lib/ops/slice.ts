@@ -43,7 +43,7 @@ const Slice: Op<Lattice> = {
 };
 
 /** The first element, the end and the step along an axis, as in Python; the end may be left out. */
-export type Range = readonly [start: number, end?: number, step?: number];
+export type Range = readonly [start: number, end?: number | undefined, step?: number];
 
 /**
  * Every `step`-th element from `start` to before `end`, for as many leading axes as there are ranges;
