@@ -42,8 +42,8 @@ const Slice: Op<Lattice> = {
   },
 };
 
-/** The first element, the end and the step along an axis, as in Python; the end may be left out. */
-export type Range = readonly [start: number, end?: number | undefined, step?: number];
+/** The first element, the end and the step along an axis, as in Python; null ends with the axis. */
+export type Range = readonly [start: number, end?: number | null, step?: number];
 
 /**
  * Every `step`-th element from `start` to before `end`, for as many leading axes as there are ranges;
@@ -56,7 +56,7 @@ export type Range = readonly [start: number, end?: number | undefined, step?: nu
  * import { assertEquals } from "@std/assert";
  *
  * const x = tensor([[1, 2, 3, 4], [5, 6, 7, 8]]);
- * const y = slice(x, [[1, 2], [0, undefined, 2]]);
+ * const y = slice(x, [[1, 2], [0, null, 2]]);
  * assertEquals(y.shape, [1, 2]);
  * assertEquals(await evaluate(y), new Float32Array([5, 7]));
  * ```
@@ -74,7 +74,7 @@ export function slice(x: Tensor, ranges: readonly (Range | null)[]): Tensor {
     if (range.length < 1 || range.length > 3) {
       refuse("slice", `ranges[${axis}]`, "[start], [start, end] or [start, end, step]", range);
     }
-    const [start, end = size, step = 1] = range as Range;
+    const [start, last, step = 1] = range as Range, end = last ?? size;
     checkNumber("slice", `ranges[${axis}], start,`, start, { integer: true, min: -(2 ** 31) });
     checkNumber("slice", `ranges[${axis}], end,`, end, { integer: true, min: -(2 ** 31) });
     checkNumber("slice", `ranges[${axis}], step,`, step, { integer: true, min: 1 });
