@@ -141,17 +141,21 @@ export function checkOutputs(
 /** Where the nodes of a batch come from. */
 const DATA: Scope = { layer: "", pass: "data" };
 
-/** Images `[N, 1, size, size]` from 0 to 1: those at `indices` of u8 images `[count, 1, H, W]`. */
+/**
+ * Images `[N, 1, size, size]` from 0 to 1, or of their own size without one: those at `indices` of u8
+ * images `[count, 1, H, W]`.
+ */
 export function batchImages(
   images: Tensor,
   indices: Tensor,
-  size: number,
+  size: number | undefined,
   augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
 ): Tensor {
   return inScope(DATA, () => {
     const pixels = augment(gather(images, indices));
     const [, , height, width] = pixels.shape;
-    const sized = height === size && width === size ? pixels : resizeBilinear(pixels, size);
+    const fits = size === undefined || height === size && width === size;
+    const sized = fits ? pixels : resizeBilinear(pixels, size);
     return div(sized, 255);
   });
 }
@@ -200,20 +204,22 @@ export class DeviceDataset {
   }
 
   /**
-   * Images `[N, 1, size, size]` from 0 to 1, and u32 labels `[N]`, of u32 `indices` `[N]`. The images
-   * go through `augment` before they are resized.
+   * Images `[N, 1, size, size]` from 0 to 1, or of their own size without one, and u32 labels `[N]`, of
+   * u32 `indices` `[N]`. The images go through `augment` before they are resized.
    *
    * @throws {ArgumentError} where an argument is of another kind or size.
    * @throws {ShapeError} where the indices are no list of u32.
    */
   batch(
     indices: Tensor,
-    size: number,
+    size?: number,
     augment?: (pixels: Tensor) => Tensor,
   ): { x: Tensor; labels: Tensor } {
     checkTensor("batch", "indices", indices, "u32");
     if (indices.rank !== 1) throw new ShapeError(`batch: indices must be [N], got ${indices}`);
-    checkNumber("batch", "size", size, { integer: true, min: 1, max: MOST_PIXELS });
+    if (size !== undefined) {
+      checkNumber("batch", "size", size, { integer: true, min: 1, max: MOST_PIXELS });
+    }
     checkIndices("batch", "indices", indices, this.count);
     if (augment !== undefined) checkFunction("batch", "augment", augment);
     const x = batchImages(this.images, indices, size, augment);
@@ -254,7 +260,7 @@ export class Evaluator implements Disposable {
   constructor(
     readonly net: Module,
     readonly data: DeviceDataset,
-    readonly options: { batchSize: number; resize: number; device: Device },
+    readonly options: { batchSize: number; resize?: number | undefined; device: Device },
   ) {
     this.#results = new Variable([data.count, 2]);
     this.#plans = new BatchPlans(data.count, options.batchSize);
@@ -310,7 +316,7 @@ export class Evaluator implements Disposable {
 
 /**
  * Share of `data` that `net` classifies right, in evaluation mode: the notebook's
- * `evaluate_accuracy`. The last batch may be a smaller one.
+ * `evaluate_accuracy`. Images are resized to `resize`, or not; the last batch may be a smaller one.
  *
  * @throws {DataError} where the arrays are no data set, or a label is none of the classes.
  * @throws {ShapeError} where the net has fewer outputs than there are classes.
@@ -325,7 +331,7 @@ export class Evaluator implements Disposable {
  * const classes = ["top left", "top right", "bottom left", "bottom right"];
  * const data = { images, labels, count: 2, height: 2, width: 2, classes };
  * const net = new Flatten(); // its largest output is the brightest pixel
- * assertEquals(await evaluateAccuracy(net, data, { batchSize: 2, resize: 2 }), 0.5);
+ * assertEquals(await evaluateAccuracy(net, data), 0.5);
  * ```
  */
 export async function evaluateAccuracy(
@@ -335,9 +341,11 @@ export async function evaluateAccuracy(
 ): Promise<number> {
   checkInstance("evaluateAccuracy", "net", net, Module);
   checkOptions("evaluateAccuracy", options, ["batchSize", "resize", "device"]);
-  const { batchSize = 128, resize = 96, device = await defaultDevice() } = options;
+  const { batchSize = 128, resize, device = await defaultDevice() } = options;
   checkNumber("evaluateAccuracy", "batchSize", batchSize, { integer: true, min: 1 });
-  checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
+  if (resize !== undefined) {
+    checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
+  }
   checkInstance("evaluateAccuracy", "device", device, Device);
   const set = data instanceof DeviceDataset
     ? data

@@ -48,7 +48,7 @@ export interface Likely {
 
 /**
  * The probabilities of the classes, `[count, classes]`, in evaluation mode, of images that are resized
- * as in training. The images are uploaded once.
+ * to `resize`, as in training, or not. The images are uploaded once.
  *
  * @throws {DataError} where the images are not what their sizes say.
  * @throws {ShapeError} where the net gives no logits `[N, classes]`.
@@ -61,7 +61,7 @@ export interface Likely {
  *
  * const net = new Sequential(new Flatten(), new Linear(4, 3));
  * const images = new Uint8Array([0, 100, 200, 255]);
- * const [row] = await predict(net, { images, count: 1, height: 2, width: 2 }, { resize: 2 });
+ * const [row] = await predict(net, { images, count: 1, height: 2, width: 2 });
  * assertEquals(row!.length, 3);
  * assertAlmostEquals(row!.reduce((a, b) => a + b), 1, 1e-6);
  * ```
@@ -69,12 +69,14 @@ export interface Likely {
 export async function predict(
   net: Module,
   data: GreyImages,
-  options: { resize: number; device?: Device },
+  options: { resize?: number; device?: Device } = {},
 ): Promise<Float32Array<ArrayBuffer>[]> {
   checkInstance("predict", "net", net, Module);
   checkOptions("predict", options, ["resize", "device"]);
   const { resize, device: on = await defaultDevice() } = options;
-  checkNumber("predict", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
+  if (resize !== undefined) {
+    checkNumber("predict", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
+  }
   checkInstance("predict", "device", on, Device);
   checkImages("predict: images", data);
   const { images, count, height, width } = data;
