@@ -56,8 +56,25 @@ export {
 } from "./lib/ops/view.ts";
 export { mean, sum } from "./lib/ops/reduce.ts";
 export { linear, matmul } from "./lib/ops/matmul.ts";
-export { conv2d } from "./lib/ops/conv.ts";
-export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from "./lib/ops/pool.ts";
+export {
+  conv2d,
+  type ConvOptions,
+  convTranspose2d,
+  type ConvTransposeOptions,
+} from "./lib/ops/conv.ts";
+export {
+  avgPool2d,
+  type AvgPoolOptions,
+  globalAvgPool2d,
+  maxPool2d,
+  type PoolOptions,
+} from "./lib/ops/pool.ts";
+export {
+  adaptiveAvgPool2d,
+  type OutputSize,
+  upsample,
+  type UpsampleOptions,
+} from "./lib/ops/resample.ts";
 export { batchNorm, channelMoments, normalize } from "./lib/ops/norm.ts";
 export {
   argmax,
@@ -88,10 +105,14 @@ export {
   type StateDict,
 } from "./lib/nn/module.ts";
 export {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
   BatchNorm2d,
   type BatchNorm2dOptions,
   Conv2d,
   type Conv2dOptions,
+  ConvTranspose2d,
+  type ConvTranspose2dOptions,
   Flatten,
   GlobalAvgPool2d,
   Linear,
@@ -99,6 +120,7 @@ export {
   MaxPool2d,
   ReLU,
   Sequential,
+  Upsample,
 } from "./lib/nn/layers.ts";
 export { ELU, GELU, LeakyReLU, Sigmoid, SiLU, Softplus, Tanh } from "./lib/nn/activations.ts";
 export { GroupNorm, LayerNorm, type NormOptions } from "./lib/nn/normalization.ts";

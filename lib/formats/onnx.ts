@@ -14,18 +14,23 @@
  */
 
 import {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
   BatchNorm2d,
   Conv2d,
+  ConvTranspose2d,
   Flatten,
   GlobalAvgPool2d,
   Linear,
   MaxPool2d,
   ReLU,
+  Upsample,
 } from "../nn/layers.ts";
 import { collectCalls, evaluating, Module, type ModuleCall, type StateDict } from "../nn/module.ts";
 import { Add, Relu } from "../ops/expression.ts";
+import { checkAvgPool, checkPool, type PoolAttrs } from "../ops/pool.ts";
 import { checkInstance, checkObject, checkOptions, checkString } from "../check/arguments.ts";
-import { checkShape, type Pair, pair } from "../graph/shape.ts";
+import { checkShape } from "../graph/shape.ts";
 import { input, type Op, type Tensor, type Variable } from "../graph/tensor.ts";
 
 /** A network that has no ONNX form here; the message names the layer and the op. */
@@ -42,7 +47,11 @@ const OPSET = 15;
 /** The file format that goes with it. */
 const IR_VERSION = 8;
 /** Values of `AttributeProto.AttributeType` and `TensorProto.DataType`. */
-const FLOAT_ATTRIBUTE = 1, INT_ATTRIBUTE = 2, INTS_ATTRIBUTE = 7, FLOAT_DATA = 1;
+const FLOAT_ATTRIBUTE = 1,
+  INT_ATTRIBUTE = 2,
+  STRING_ATTRIBUTE = 3,
+  INTS_ATTRIBUTE = 7,
+  FLOAT_DATA = 1;
 
 /** A message of protobuf's wire format: fields one after the other. */
 class Message {
@@ -91,12 +100,17 @@ class Message {
 
 const length = (parts: readonly Uint8Array[]) => parts.reduce((sum, part) => sum + part.length, 0);
 
-/** An attribute of an operator: whole numbers, or one of `{ int }` and `{ float }`. */
-type Attribute = readonly number[] | { readonly int: number } | { readonly float: number };
+/** An attribute of an operator: whole numbers, or one of `{ int }`, `{ float }` and `{ text }`. */
+type Attribute =
+  | readonly number[]
+  | { readonly int: number }
+  | { readonly float: number }
+  | { readonly text: string };
 
 function attribute(name: string, value: Attribute): Message {
   const message = new Message().bytes(1, name);
   if ("float" in value) return message.float(2, value.float).int(20, FLOAT_ATTRIBUTE);
+  if ("text" in value) return message.bytes(4, value.text).int(20, STRING_ATTRIBUTE);
   if ("int" in value) return message.int(3, value.int).int(20, INT_ATTRIBUTE);
   for (const item of value) message.int(8, item);
   return message.int(20, INTS_ATTRIBUTE);
@@ -113,26 +127,69 @@ function valueInfo(name: string, sizes: readonly (number | string)[], doc: strin
   return new Message().bytes(1, name).bytes(2, new Message().bytes(1, tensor)).bytes(3, doc);
 }
 
-/** An operator: its type, the variables after its first input, and its attributes. */
+/** An operator: its type, the variables and numbers after its first input, and its attributes. */
 interface Operator {
   readonly type: string;
+  /** Numbers; none for an input that is left out. */
+  readonly constants?: readonly Float32Array<ArrayBuffer>[];
   readonly variables?: readonly (Variable | undefined)[];
   readonly attributes?: Readonly<Record<string, Attribute>>;
 }
 
 /** `pads`: above, left, below, right. */
 const around = (padding: readonly number[]) => [...padding, ...padding];
-const two = (value: Pair) => pair("MaxPool2d", "size", value, 0);
+
+/**
+ * The windows of a pool. Those that may end outside end in more padding, since `ceil_mode` is not the
+ * same in all runtimes; `beyond` tells whether any does.
+ */
+function poolWindows({ kernel, stride, padding }: PoolAttrs, x: Tensor, y: Tensor) {
+  const ends = [0, 1].map((axis) => {
+    const last = (y.shape[2 + axis]! - 1) * stride[axis]! - padding[axis]!;
+    return Math.max(padding[axis]!, last + kernel[axis]! - x.shape[2 + axis]!);
+  });
+  return {
+    attributes: { kernel_shape: kernel, strides: stride, pads: [...padding, ...ends] },
+    beyond: ends.some((end, axis) => end > padding[axis]!),
+  };
+}
+
+/** A factor in single precision that makes `to` pixels of `from`, however a runtime multiplies. */
+function factorFor(from: number, to: number, wanted: number): number {
+  const [factor] = Float32Array.of(wanted) as unknown as [number];
+  return Math.floor(factor * from) === to ? factor : factor * (1 + 2 ** -23);
+}
+
+/** How a layer is written, given what it got and what it returned; a text if it cannot be, and why. */
+type Writer = (layer: Module, x: Tensor, y: Tensor) => Operator | string;
 
 /** How layers are written. A class derived from one of them may compute anything: it is not known. */
-const LAYERS: ReadonlyMap<unknown, (layer: Module) => Operator> = new Map<
-  unknown,
-  (layer: Module) => Operator
->([
+const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
   [Conv2d, (layer) => {
-    const { weight, bias, kernelSize, stride, padding } = layer as Conv2d;
-    const attributes = { kernel_shape: kernelSize, strides: stride, pads: around(padding) };
+    const { weight, bias, kernelSize, stride, padding, dilation, groups } = layer as Conv2d;
+    const zeros = kernelSize.map((taps, axis) => dilation[axis]! * (taps - 1));
+    const attributes = {
+      kernel_shape: kernelSize,
+      strides: stride,
+      pads: padding === "same"
+        ? [...zeros.map((n) => Math.floor(n / 2)), ...zeros.map((n) => Math.ceil(n / 2))]
+        : around(padding),
+      ...dilation.some((step) => step > 1) && { dilations: dilation },
+      ...groups > 1 && { group: { int: groups } },
+    };
     return { type: "Conv", variables: [weight, bias], attributes };
+  }],
+  [ConvTranspose2d, (layer) => {
+    const { weight, bias, kernelSize, stride, padding, ...rest } = layer as ConvTranspose2d;
+    const attributes = {
+      kernel_shape: kernelSize,
+      strides: stride,
+      pads: around(padding),
+      output_padding: rest.outputPadding,
+      dilations: rest.dilation,
+      group: { int: rest.groups },
+    };
+    return { type: "ConvTranspose", variables: [weight, bias], attributes };
   }],
   [BatchNorm2d, (layer) => {
     const { weight, bias, runningMean, runningVar, eps } = layer as BatchNorm2d;
@@ -146,14 +203,40 @@ const LAYERS: ReadonlyMap<unknown, (layer: Module) => Operator> = new Map<
     const { weight, bias } = layer as Linear;
     return { type: "Gemm", variables: [weight, bias], attributes: { transB: { int: 1 } } };
   }],
-  [MaxPool2d, (layer) => {
-    const { kernelSize, stride = kernelSize, padding = 0 } = (layer as MaxPool2d).options;
+  [MaxPool2d, (layer, x, y) => {
+    const attrs = checkPool("MaxPool2d", (layer as MaxPool2d).options);
+    return { type: "MaxPool", attributes: poolWindows(attrs, x, y).attributes };
+  }],
+  [AvgPool2d, (layer, x, y) => {
+    const { countIncludePad, ...attrs } = checkAvgPool("AvgPool2d", (layer as AvgPool2d).options);
+    const { attributes, beyond } = poolWindows(attrs, x, y);
+    const counted = countIncludePad && attrs.padding.some((size) => size > 0);
+    if (counted && beyond) return "counts the padding, but not what is beyond it";
+    const int = counted ? 1 : 0;
+    return { type: "AveragePool", attributes: { ...attributes, count_include_pad: { int } } };
+  }],
+  [AdaptiveAvgPool2d, (_, x, y) => {
+    const [from, to] = [x.shape.slice(2), y.shape.slice(2)];
+    if (to.every((size) => size === 1)) return { type: "GlobalAveragePool" };
+    const kernel = from.map((size, axis) => size / to[axis]!);
+    if (!kernel.every(Number.isInteger)) return `takes means of unequal blocks, ${from} to ${to}`;
+    return { type: "AveragePool", attributes: { kernel_shape: kernel, strides: kernel } };
+  }],
+  [Upsample, (layer, x, y) => {
+    const { scaleFactor, mode = "nearest", alignCorners } = (layer as Upsample).options;
+    const factors = [2, 3].map((axis) => {
+      const [from, to] = [x.shape[axis]!, y.shape[axis]!];
+      const given = typeof scaleFactor === "object" ? scaleFactor[axis - 2] : scaleFactor;
+      return factorFor(from, to, given ?? to / from);
+    });
+    const linear = alignCorners ? "align_corners" : "half_pixel";
     return {
-      type: "MaxPool",
+      type: "Resize",
+      constants: [new Float32Array(), Float32Array.of(1, 1, ...factors)],
       attributes: {
-        kernel_shape: two(kernelSize),
-        strides: two(stride),
-        pads: around(two(padding)),
+        mode: { text: mode === "nearest" ? mode : "linear" },
+        coordinate_transformation_mode: { text: mode === "nearest" ? "asymmetric" : linear },
+        nearest_mode: { text: "floor" },
       },
     };
   }],
@@ -206,9 +289,18 @@ class Graph {
   #node(tensor: Tensor, output?: string): string {
     const call = this.#calls.get(tensor);
     const { layer } = tensor.scope, { name: op } = tensor.op;
-    const { type, variables = [], attributes = {} } = call
-      ? LAYERS.get(call.module.constructor)!(call.module)
+    const written = call
+      ? LAYERS.get(call.module.constructor)!(call.module, call.x, call.y)
       : { type: OPS.get(tensor.op) };
+    if (typeof written === "string") {
+      throw new OnnxError(
+        `onnx: layer ${layer}, a ${
+          call!.module.constructor.name
+        }, ${written}: ONNX has no operator ` +
+          "for that",
+      );
+    }
+    const { type, variables = [], constants = [], attributes = {} } = written as Operator;
     if (!type) {
       throw new OnnxError(
         `onnx: ${layer ? `layer ${layer}` : "the network"} has a ${op} that no known layer made; ` +
@@ -223,6 +315,11 @@ class Graph {
     const message = new Message();
     for (const value of inputs) message.bytes(1, value);
     for (const variable of variables) if (variable) message.bytes(1, this.#initializer(variable));
+    constants.forEach((data, i) => {
+      const key = data.length > 0 ? this.#unused(`${name}.${i}`) : "";
+      if (key) this.#write(key, [data.length], data);
+      message.bytes(1, key);
+    });
     message.bytes(2, output ?? name).bytes(3, name).bytes(4, type);
     for (const [key, value] of Object.entries(attributes)) message.bytes(5, attribute(key, value));
     this.nodes.push(message);
@@ -244,12 +341,16 @@ class Graph {
 
   #initializer(variable: Variable): string {
     const key = this.#keys.get(variable)!, { shape, data } = this.state.get(key)!;
+    this.#write(key, shape, data);
+    return key;
+  }
+
+  #write(key: string, shape: readonly number[], data: Float32Array): void {
     const message = new Message();
     for (const size of shape) message.int(1, size);
     message.int(2, FLOAT_DATA).bytes(8, key)
       .bytes(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     this.initializers.set(key, message);
-    return key;
   }
 }
 

@@ -128,21 +128,36 @@ export function pair(op: string, what: string, value: Pair, least: number): [num
   return [h, w] as [number, number];
 }
 
-/** Length of a window sliding over `size` padded cells (floor mode, as PyTorch's default). */
-export function windowCount(
+/** How a window goes over an image, down and across. */
+export interface Sliding {
+  /** Step from a window to the next. */
+  readonly stride: readonly [number, number];
+  /** Cells added on every side. */
+  readonly padding: readonly [number, number];
+  /** Cells from a tap of the window to the next; 1 if absent. */
+  readonly dilation?: readonly [number, number];
+  /** Whether the last windows may begin inside and end outside (PyTorch's `ceil_mode`). */
+  readonly ceilMode?: boolean;
+}
+
+/** How many windows of `kernel` taps there are, down and across, over `pixels`. */
+export function windowCounts(
   op: string,
-  size: number,
-  kernel: number,
-  stride: number,
-  padding: number,
-): number {
-  const count = Math.floor((size + 2 * padding - kernel) / stride) + 1;
-  if (count < 1) {
+  pixels: readonly [number, number],
+  kernel: readonly [number, number],
+  { stride, padding, dilation = [1, 1], ceilMode = false }: Sliding,
+): [number, number] {
+  const count = (axis: 0 | 1) => {
+    const step = stride[axis], around = padding[axis], size = pixels[axis];
+    const window = dilation[axis] * (kernel[axis] - 1) + 1, room = size + 2 * around - window;
+    const fits = Math.floor((ceilMode ? room + step - 1 : room) / step) + 1;
+    const windows = ceilMode ? Math.min(fits, Math.ceil((size + around) / step)) : fits;
+    if (windows >= 1) return windows;
     throw new ShapeError(
-      `${op}: a window of ${kernel} is larger than the padded input, ${size} + 2 × ${padding}`,
+      `${op}: a window of ${window} is larger than the padded input, ${size} + 2 × ${around}`,
     );
-  }
-  return count;
+  };
+  return [count(0), count(1)];
 }
 
 /** The next multiple of 4: what vectors of four cover n elements with. */

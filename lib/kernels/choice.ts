@@ -53,6 +53,8 @@ export interface Convolution {
   readonly stride: readonly [number, number];
   /** Zeros around x. */
   readonly padding: readonly [number, number];
+  /** Pixels of x between neighbouring taps. */
+  readonly dilation: readonly [number, number];
 }
 
 /** What there are several kernels for. */
@@ -63,12 +65,16 @@ export function isProduct(x: Problem): x is Product {
   return x.kind === "product" || x.kind === "productT";
 }
 
-/** Its name in a table of choices, `forward 32x24x24x64 3x3x64x64 stride 1x1 padding 1x1`. */
+/**
+ * Its name in a table of choices, `forward 32x24x24x64 3x3x64x64 stride 1x1 padding 1x1`; and
+ * ` dilation 2x2`, if taps are apart.
+ */
 export function problemKey(x: Problem): string {
   if (isProduct(x)) return `${x.kind} ${x.layers} ${x.rows}x${x.inner}x${x.columns}`;
-  const { kind, n, pixels, c, o, kernel, stride, padding } = x;
+  const { kind, n, pixels, c, o, kernel, stride, padding, dilation } = x;
   return `${kind} ${[n, ...pixels, c].join("x")} ${[...kernel, c, o].join("x")} ` +
-    `stride ${stride.join("x")} padding ${padding.join("x")}`;
+    `stride ${stride.join("x")} padding ${padding.join("x")}` +
+    (area(dilation) > 1 ? ` dilation ${dilation.join("x")}` : "");
 }
 
 /** The problem that a key names. */
@@ -82,15 +88,22 @@ export function parseProblem(key: string): Problem {
   const [n, h, w, c, r, s, _, o, ...rest] = sizes as [
     ...[number, number, number, number, number, number, number, number],
     ...[number, number, number, number],
+    ...number[],
   ];
-  const [sh, sw, ph, pw] = rest;
-  return { kind, n, pixels: [h, w], c, o, kernel: [r, s], stride: [sh, sw], padding: [ph, pw] };
+  const [sh, sw, ph, pw, dh = 1, dw = 1] = rest;
+  return {
+    ...{ kind, n, pixels: [h, w], c, o, kernel: [r, s] },
+    ...{ stride: [sh, sw], padding: [ph, pw], dilation: [dh, dw] },
+  };
 }
 
 /** Pixels P×Q of a convolution's result. */
-export function resultPixels({ pixels, kernel, stride, padding }: Convolution): Two {
-  const count = (axis: 0 | 1) =>
-    Math.floor((pixels[axis] + 2 * padding[axis] - kernel[axis]) / stride[axis]) + 1;
+export function resultPixels(x: Convolution): Two {
+  const { pixels, kernel, stride, padding, dilation } = x;
+  const count = (axis: 0 | 1) => {
+    const window = dilation[axis] * (kernel[axis] - 1) + 1;
+    return Math.floor((pixels[axis] + 2 * padding[axis] - window) / stride[axis]) + 1;
+  };
   return [count(0), count(1)];
 }
 
@@ -212,8 +225,9 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
 const WINOGRAD_SIZES = [2, 3, 4, 6] as const;
 
 /** The sizes of Winograd's tiles that a convolution can be computed with. */
-function winogradSizes({ kind, kernel, stride, padding, c, o }: Convolution): readonly number[] {
-  const applies = kernel.every((k) => k === 3) && stride.every((s) => s === 1) &&
+function winogradSizes(x: Convolution): readonly number[] {
+  const { kind, kernel, stride, padding, dilation, c, o } = x;
+  const applies = kernel.every((k) => k === 3) && area(stride) * area(dilation) === 1 &&
     c % 4 === 0 && o % 4 === 0 && (kind !== "inputGrad" || padding.every((p) => p <= 2));
   return applies ? WINOGRAD_SIZES : [];
 }

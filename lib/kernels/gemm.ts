@@ -37,9 +37,13 @@ export interface Windows {
   readonly origin: Two;
   /** Taps of the window. */
   readonly taps: Two;
-  /** +1 when the source pixel advances with the tap (forward), -1 when it retreats (gradient). */
-  readonly direction: 1 | -1;
+  /** Source pixels from a tap to the next; negative when they retreat (gradient). */
+  readonly steps: Two;
 }
+
+/** WGSL of the place `at`, in a window whose taps are `dilation` apart. */
+export const apart = (at: string, dilation: number, suffix = "") =>
+  dilation === 1 ? at : `${at} * ${dilation}${suffix}`;
 
 /** Whether result pixel m is source pixel m: then no window arithmetic is needed. */
 function pointwise(x: Windows): boolean {
@@ -129,22 +133,48 @@ export interface RowTile {
   readonly o: number;
   /** Independent products, one after the other in every buffer. */
   readonly layers?: number;
+  /** Or independent ones of channels and columns that lie side by side in every row. */
+  readonly groups?: number;
   /** Which taps of a kernel of `width` columns are used: from `first` on, every `step`-th. */
   readonly kernel?: { readonly width: number; readonly first: Two; readonly step: Two };
   /** Where result pixels go in an image of `size`: from `first` on, every `step`-th. */
   readonly scatter?: { readonly size: Two; readonly first: Two; readonly step: Two };
 }
 
+/** WGSL of where layers, or groups, are in the operands and the result. */
+interface Layout {
+  /** Vectors of a source pixel. */
+  readonly source: string;
+  /** Vectors of a row of columns, in B and in the result. */
+  readonly columns: string;
+  /** What is added to the place in such a row. */
+  readonly shift: string;
+}
+
+/** The {@link Layout} for groups, the `group`-th of which is computed. */
+const sideBySide = (groups: number, group: string): Layout =>
+  groups === 1
+    ? { source: "z.c4", columns: "z.o4", shift: "" }
+    : { source: "z.source4", columns: "z.columns4", shift: ` + ${group} * z.o4` };
+
+/** The sizes that it reads. */
+const layoutSizes = (groups: number, c: number, o: number) =>
+  groups > 1 && { source4: groups * c / 4, columns4: groups * o / 4 };
+
 /**
  * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`; result
- * `[layers, pixels, O]`.
+ * `[layers, pixels, O]`. With groups: `[N, H, W, groups × C]`, `[taps, C, groups × O]` and
+ * `[pixels, groups × O]`.
  */
 export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): KernelSpec {
-  const { o, layers = 1, scatter } = spec;
+  const { o, layers = 1, groups = 1, scatter } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
   const rows = x.n * x.p * x.q, simple = pointwise(x);
-  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers, target);
+  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups, target);
+  const { source, columns, shift } = sideBySide(groups, "group.z");
+  const image = groups > 1 ? "group.z * z.c4" : "group.z * z.image";
+  const across = x.steps[0] === x.steps[1] ? "direction" : "direction_across";
   const loads = Math.ceil(tile.rows / tile.lanes);
   // Per load: the row of A it is for. A row past the last reads pixel 0 and counts as zero.
   const row = (j: number) =>
@@ -153,18 +183,19 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
   let i_${j} = i32(m_${j} / (z.p * z.q) * z.h);`;
   const place = (j: number) =>
     simple
-      ? `    let ok_${j} = in_${j}; let p_${j} = image + select(0u, m_${j} * z.c4, ok_${j});`
-      : `    let y_${j} = h_${j} + i32(z.direction * r); let x_${j} = w_${j} + i32(z.direction * s);
+      ? `    let ok_${j} = in_${j}; let p_${j} = image + select(0u, m_${j} * ${source}, ok_${j});`
+      : `    let y_${j} = h_${j} + i32(z.direction * r); let x_${j} = w_${j} + i32(z.${across} * s);
     let ok_${j} = in_${j} & (u32(y_${j}) < z.h) & (u32(x_${j}) < z.w);
-    let p_${j} = image + select(0u, u32((i_${j} + y_${j}) * i32(z.w) + x_${j}) * z.c4, ok_${j});`;
+    let p_${j} = image + select(0u, u32((i_${j} + y_${j}) * i32(z.w) + x_${j}) * ${source}, ok_${j});`;
   const contexts = times(
     loads,
     (j) =>
       `  let m_${j} = m0 + lane + ${j * tile.lanes}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
   /** First row of B for a tap. */
-  const kernelRow = `group.z * z.taps * z.c
-      + ((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * z.c`;
+  const kernelRow = `${
+    groups > 1 ? "" : "group.z * z.taps * z.c\n      + "
+  }((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * z.c`;
   /** The products of the rows whose vectors of A are in load j. */
   const products = (j: number) =>
     times(Math.min(tile.lanes, tile.rows), (lane) => {
@@ -192,23 +223,28 @@ export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): 
   const taps = `  for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
 ${times(loads, place)}
-    var k = (${kernelRow}) * z.o4;
+    var k = (${kernelRow}) * ${columns}${shift};
     for (var c = 0u; c < z.c4; c++) {
-${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u * z.o4`))}
-      k += 4u * z.o4;
+${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u * ${columns}`))}
+      k += 4u * ${columns};
     }
   }`;
   const pixel = scatter
     ? `((m / (z.p * z.q) * z.out_h + z.out_y + m / z.q % z.p * z.out_dy) * z.out_w
     + z.out_x + m % z.q * z.out_dx)`
+    : groups > 1
+    ? "m"
     : "(group.z * z.rows + m)";
+  const result = `${pixel} * ${columns}${shift}`;
   return {
     bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
-    body: tile.workgroup ? workgroupRows({ row, tap: place, kernel: kernelRow, pixel }) : `${main}
-  let image = group.z * z.image;
+    body: tile.workgroup
+      ? workgroupRows({ row, tap: place, kernel: kernelRow, result, image, columns, shift })
+      : `${main}
+  let image = ${image};
 ${contexts}
 ${taps}
-${stores(tile, rows, `${pixel} * z.o4`)}
+${stores(tile, rows, result)}
 }`,
     sizes: {
       ...sizes,
@@ -216,7 +252,9 @@ ${stores(tile, rows, `${pixel} * z.o4`)}
       ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
       ...{ taps: x.taps[0] * x.taps[1], across_taps: x.taps[1] },
       ...{ r0: first[0], s0: first[1], dr: step[0], ds: step[1], kernel_width: width },
-      direction: x.direction,
+      ...layoutSizes(groups, x.c, o),
+      direction: x.steps[0],
+      ...across !== "direction" && { [across]: x.steps[1] },
       image: x.n * x.h * x.w * x.c / 4,
       ...scatter && {
         ...{ out_h: scatter.size[0], out_y: scatter.first[0], out_dy: scatter.step[0] },
@@ -225,7 +263,7 @@ ${stores(tile, rows, `${pixel} * z.o4`)}
     },
     workgroups,
     subgroups: tile.lanes > 1,
-    flops: 2 * rows * o * x.c * x.taps[0] * x.taps[1] * layers,
+    flops: 2 * rows * o * x.c * x.taps[0] * x.taps[1] * layers * groups,
   };
 }
 
@@ -237,24 +275,33 @@ export interface ColumnTile {
   readonly splits: number;
   /** Independent products, one after the other in every buffer. */
   readonly layers?: number;
+  /** Or independent ones of channels and columns that lie side by side in every row. */
+  readonly groups?: number;
 }
 
 /**
  * Bindings: source `[layers, N, H, W, C]`, gradient `[layers, N, P, Q, O]`; result
- * `[layers, splits, taps × C, O]`, to be summed over splits.
+ * `[layers, splits, taps × C, O]`, to be summed over splits. With groups: `[N, H, W, groups × C]`,
+ * `[N, P, Q, groups × O]` and `[splits, taps × C, groups × O]`.
  */
 export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Target): KernelSpec {
-  const { o, splits, layers = 1 } = spec;
+  const { o, splits, layers = 1, groups = 1 } = spec,
+    { source, columns, shift } = sideBySide(
+      groups,
+      "layer",
+    );
   const rows = x.taps[0] * x.taps[1] * x.c, pixels = x.n * x.p * x.q, simple = pointwise(x);
-  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * splits, target);
+  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups * splits, target);
   // A step takes 4 pixels × the tile's rows, of which one load brings four.
   const perPixel = tile.rows / 4;
   const loads = Math.ceil(4 * perPixel / tile.lanes);
+  const dilated = x.steps.some((step) => step !== 1);
+  const spread = dilated ? [" * i32(z.step_down)", " * i32(z.step_across)"] : ["", ""];
   /** Channel vector and tap of vector `m_j` of A's columns. */
   const column = (j: number | "v") =>
     `  let c_${j} = m_${j} % z.c4;
-  let r_${j} = i32(m_${j} / z.c4 / z.across_taps) + i32(z.oh);
-  let t_${j} = i32(m_${j} / z.c4 % z.across_taps) + i32(z.ow);`;
+  let r_${j} = i32(m_${j} / z.c4 / z.across_taps)${spread[0]} + i32(z.oh);
+  let t_${j} = i32(m_${j} / z.c4 % z.across_taps)${spread[1]} + i32(z.ow);`;
   const contexts = times(
     loads,
     (j) =>
@@ -264,20 +311,23 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
   /** Where load j finds pixel `at_j` under the tap of column `of`. */
   const place = (j: number, of: number | "v") =>
     simple
-      ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * z.c4, ok_${j});`
+      ? `    let ok_${j} = at_${j} < end; let p_${j} = image + select(0u, at_${j} * ${source}, ok_${j});`
       : `    let h_${j} = i32(at_${j} / z.q % z.p * z.sh) + r_${of};
     let w_${j} = i32(at_${j} % z.q * z.sw) + t_${of};
     let ok_${j} = (at_${j} < end) & (u32(h_${j}) < z.h) & (u32(w_${j}) < z.w);
     let row_${j} = i32(at_${j} / (z.p * z.q) * z.h) + h_${j};
-    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * z.c4, ok_${j});`;
+    let p_${j} = image + select(0u, u32(row_${j} * i32(z.w) + w_${j}) * ${source}, ok_${j});`;
   const aLoad = (j: number) =>
     `    let at_${j} = k + k_${j};
 ${place(j, j)}
     let a_${j} = select(vec4f(0.0), x[p_${j} + c_${j}], ok_${j});`;
+  const first = groups > 1 ? "" : "layer * z.pixels + ";
+  const image = groups > 1 ? "layer * z.c4" : "layer * z.image";
+  const result = `(${groups > 1 ? "split" : "group.z"} * z.rows + m) * ${columns}${shift}`;
   const bLoads = times(
     4,
     (k) =>
-      `    let q${k} = (layer * z.pixels + min(k + ${k}u, z.pixels - 1u)) * z.o4 + n0;\n` +
+      `    let q${k} = (${first}min(k + ${k}u, z.pixels - 1u)) * ${columns}${shift} + n0;\n` +
       times(tile.vectors, (v) => `    let b${k}_${v} = g[q${k} + ${v}u];`),
   );
   /** Which element that is loaded holds A at pixel k of the step, row i of the tile. */
@@ -303,28 +353,33 @@ ${place(j, j)}
   return {
     bindings: arrays({ x: "vec4f", g: "vec4f", y: "vec4f" }),
     body: tile.workgroup
-      ? workgroupColumns({ column: column("v"), load: (j) => place(j, "v") })
+      ? workgroupColumns({
+        ...{ column: column("v"), load: (j) => place(j, "v") },
+        ...{ first, result, image, columns, shift },
+      })
       : `${main}
   let split = group.z % z.splits; let layer = group.z / z.splits;
   let end = min((split + 1u) * z.each, z.pixels);
-  let image = layer * z.image;
+  let image = ${image};
 ${contexts}
   for (var k = split * z.each; k < end; k += 4u) {
 ${bLoads}
 ${steps}
   }
-${stores(tile, rows, "(group.z * z.rows + m) * z.o4")}
+${stores(tile, rows, result)}
 }`,
     sizes: {
       ...sizes,
       ...{ p: x.p, q: x.q, h: x.h, w: x.w, c4: x.c / 4, pixels },
       ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
       across_taps: x.taps[1],
+      ...layoutSizes(groups, x.c, o),
+      ...dilated && { step_down: x.steps[0], step_across: x.steps[1] },
       ...{ splits, each: Math.ceil(pixels / splits / 4) * 4 },
       image: x.n * x.h * x.w * x.c / 4,
     },
     workgroups,
     subgroups: tile.lanes > 1,
-    flops: 2 * rows * o * pixels * layers,
+    flops: 2 * rows * o * pixels * layers * groups,
   };
 }

@@ -36,13 +36,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 ${times(ROWS, (i) => times(VECTORS, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}
 ${contexts}`;
 
+/** WGSL that both kernels are given: of the results of row `m`, of the layer's source, and of rows. */
+interface Given {
+  readonly result: string;
+  readonly image: string;
+  /** Vectors of a row of B, and what is added to the place in it. */
+  readonly columns: string;
+  readonly shift: string;
+}
+
 /** WGSL that fills block B: row `row(k)` of the operand, where `inside(k)`. */
-const loadB = (name: string, row: (k: string) => string, inside: (k: string) => string) =>
+const loadB = (
+  name: string,
+  { columns, shift }: Given,
+  row: (k: string) => string,
+  inside: (k: string) => string,
+) =>
   times(4, (j) =>
     `    { let k = b_row + ${4 * j}u; let ok = b_in & (${inside("k")});
       block_b[local + ${64 * j}u] = select(vec4f(0.0), ${name}[select(0u, ${
       row("k")
-    } * z.o4 + b_column, ok)], ok); }`);
+    } * ${columns}${shift} + b_column, ok)], ok); }`);
 
 /** WGSL that stores a thread's results; `row` is the vector index of row `m`. */
 const stores = (row: string) =>
@@ -57,22 +71,22 @@ ${
 
 /**
  * `out[m, n] = Σ_k A(m, k) B[k, n]`. The WGSL given: `contexts` defines `ok_j` and `p_j` of load j for
- * the row `m_j` of A once `tap` is known, `kernel` the first row of B for a tap, `pixel` the result's.
+ * the row `m_j` of A once `tap` is known, `kernel` is the first row of B for a tap.
  */
 export function workgroupRows(
-  { row, tap, kernel, pixel }: {
+  given: Given & {
     row: (j: number) => string;
     tap: (j: number) => string;
     kernel: string;
-    pixel: string;
   },
 ): string {
+  const { row, tap, kernel } = given;
   const contexts = times(
     4,
     (j) => `  let m_${j} = m0 + local / 4u + ${16 * j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
   return `${main(contexts)}
-  let image = group.z * z.image; let part = local % 4u;
+  let image = ${given.image}; let part = local % 4u;
   for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
 ${times(4, tap)}
@@ -85,7 +99,7 @@ ${
         64 * j
       }u] = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok)], ok); }`)
   }
-${loadB("w", (k) => `(kernel + 4u * c + ${k})`, (k) => `4u * c + ${k} < z.c`)}
+${loadB("w", given, (k) => `(kernel + 4u * c + ${k})`, (k) => `4u * c + ${k} < z.c`)}
       workgroupBarrier();
       for (var q = 0u; q < z.inner / 4u; q++) {
 ${
@@ -105,23 +119,25 @@ ${
       workgroupBarrier();
     }
   }
-${stores(`${pixel} * z.o4`)}
+${stores(given.result)}
 }`;
 }
 
 /**
  * `out[m, n] = Σ_k A(k, m) B[k, n]` over the pixels k of a part. The WGSL given: `column` is what load j
- * needs to know of the vector `m_v` of A's columns, `load` defines `ok_j` and `p_j` for pixel `at_j`.
+ * needs to know of the vector `m_v` of A's columns, `load` defines `ok_j` and `p_j` for pixel `at_j`,
+ * `first` is added to the pixels of B.
  */
 export function workgroupColumns(
-  { column, load }: { column: string; load: (j: number) => string },
+  given: Given & { column: string; load: (j: number) => string; first: string },
 ): string {
+  const { column, load, first } = given;
   const contexts =
     `  let m_v = m0 / 4u + local % 16u; let column_in = m_v < z.rows / 4u;\n${column}`;
   return `${main(contexts)}
   let split = group.z % z.splits; let layer = group.z / z.splits;
   let end = min((split + 1u) * z.each, z.pixels);
-  let image = layer * z.image;
+  let image = ${given.image};
   for (var start = split * z.each; start < end; start += ${INNER}u) {
 ${
     times(4, (j) =>
@@ -130,7 +146,7 @@ ${load(j)}
     { let ok = ok_${j} & column_in;
       block_a[local + ${64 * j}u] = select(vec4f(0.0), x[p_${j} + select(0u, c_v, ok)], ok); }`)
   }
-${loadB("g", (k) => `(layer * z.pixels + start + ${k})`, (k) => `start + ${k} < end`)}
+${loadB("g", given, (k) => `(${first}start + ${k})`, (k) => `start + ${k} < end`)}
     workgroupBarrier();
     for (var k = 0u; k < z.inner; k++) {
 ${times(VECTORS, (v) => `      let b_${v} = block_b[k * 16u + column + ${8 * v}u];`)}
@@ -142,6 +158,6 @@ ${times(4, (i) => times(VECTORS, (v) => `        s${4 * h + i}_${v} += a[${i}] *
     }
     workgroupBarrier();
   }
-${stores("(group.z * z.rows + m) * z.o4")}
+${stores(given.result)}
 }`;
 }

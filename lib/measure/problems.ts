@@ -58,7 +58,7 @@ export function graphOf(problem: Problem): { result: Tensor; leaves: Variable[] 
     const b = leaf(layers, inner, columns);
     return { result: matmul(a, b, { transposeA }), leaves: [a, b] };
   }
-  const { kind, n, pixels, c, o, kernel, stride, padding } = problem;
+  const { kind, n, pixels, c, o, kernel, stride, padding, dilation } = problem;
   const x = leaf(n, ...pixels, c), w = leaf(...kernel, c, o);
   const g = leaf(n, ...resultPixels(problem), o);
   const nchw = (v: Tensor) => permute(v, [0, 3, 1, 2]),
@@ -67,6 +67,7 @@ export function graphOf(problem: Problem): { result: Tensor; leaves: Variable[] 
   const y = conv2d(image, weight, undefined, {
     stride: [...stride] as [number, number],
     padding: [...padding] as [number, number],
+    dilation: [...dilation] as [number, number],
   });
   const leaves = [x, w, g];
   if (kind === "forward") return { result: nhwc(y), leaves };

@@ -13,11 +13,36 @@ import {
   checkString,
   refuse,
 } from "../check/arguments.ts";
-import { conv2d, CONV_WEIGHT_ORDER } from "../ops/conv.ts";
+import {
+  checkConv,
+  checkConvTranspose,
+  conv2d,
+  CONV_TRANSPOSE_WEIGHT_ORDER,
+  CONV_WEIGHT_ORDER,
+  type ConvOptions,
+  convTranspose2d,
+  type ConvTransposeOptions,
+} from "../ops/conv.ts";
 import { add, mul, relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/matmul.ts";
 import { batchNorm, normalize } from "../ops/norm.ts";
-import { checkPool, globalAvgPool2d, maxPool2d, type PoolOptions } from "../ops/pool.ts";
+import {
+  avgPool2d,
+  type AvgPoolOptions,
+  checkAvgPool,
+  checkPool,
+  globalAvgPool2d,
+  maxPool2d,
+  type PoolOptions,
+} from "../ops/pool.ts";
+import {
+  adaptiveAvgPool2d,
+  checkOutputSize,
+  checkUpsample,
+  type OutputSize,
+  upsample,
+  type UpsampleOptions,
+} from "../ops/resample.ts";
 import { flatten, select } from "../ops/view.ts";
 import { type Pair, pair } from "../graph/shape.ts";
 import { checkVariable, storeIn, type Tensor, Variable } from "../graph/tensor.ts";
@@ -28,31 +53,54 @@ import { Module, noteRunning, type Parameter } from "./module.ts";
 const COUNT = { integer: true, min: 1 } as const;
 
 /** Settings of a {@link Conv2d}. */
-export interface Conv2dOptions {
+export interface Conv2dOptions extends ConvOptions {
   /** Height and width of the kernel. */
   readonly kernelSize: Pair;
-  /** Step between windows; 1 by default. */
-  readonly stride?: Pair;
-  /** Zeros added on every side; 0 by default. */
-  readonly padding?: Pair;
   /** Whether a bias is added; true by default. */
   readonly bias?: boolean;
+}
+
+/** The channels of a convolution, checked; its kernel, its weight of `shape`, and its bias. */
+function convParameters(
+  name: string,
+  channels: readonly [number, number],
+  { kernelSize, bias = true }: { kernelSize: Pair; bias?: boolean },
+  groups: number,
+  order: readonly number[],
+): { kernelSize: [number, number]; weight: Parameter; bias: Parameter | undefined } {
+  checkBoolean(name, "bias", bias);
+  const kernel = pair(name, "kernelSize", kernelSize, 1);
+  const transposed = order === CONV_TRANSPOSE_WEIGHT_ORDER, [c, o] = channels;
+  channels.forEach((count, i) => {
+    if (count % groups === 0) return;
+    const of = i === 0 ? "inChannels" : "outChannels";
+    throw new ArgumentError(`${name}: ${groups} groups do not divide ${of}, ${count}`);
+  });
+  const shape = transposed ? [c, o / groups, ...kernel] : [o, c / groups, ...kernel];
+  checkVariable(name, shape);
+  const fanIn = shape[1]! * kernel[0] * kernel[1];
+  return {
+    kernelSize: kernel,
+    weight: storeIn(order, uniformParameter(shape, fanIn)),
+    bias: bias ? uniformParameter([o], fanIn) : undefined,
+  };
 }
 
 /**
  * Convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Conv2d.html | PyTorch}).
  *
- * @example
+ * @example A convolution of each channel by itself
  * ```ts
  * import { Conv2d, input } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
  *
- * const layer = new Conv2d(3, 8, { kernelSize: 3, stride: 2, padding: 1 });
- * assertEquals(layer.call(input("x", [4, 3, 32, 32])).shape, [4, 8, 16, 16]);
+ * const conv = new Conv2d(8, 8, { kernelSize: 3, padding: "same", groups: 8 });
+ * assertEquals(conv.weight.shape, [8, 1, 3, 3]);
+ * assertEquals(conv.call(input("x", [2, 8, 6, 5])).shape, [2, 8, 6, 5]);
  * ```
  */
 export class Conv2d extends Module {
-  /** `[outChannels, inChannels, R, S]`. */
+  /** `[outChannels, inChannels / groups, R, S]`. */
   readonly weight: Parameter;
   /** `[outChannels]`, unless switched off. */
   readonly bias: Parameter | undefined;
@@ -60,14 +108,18 @@ export class Conv2d extends Module {
   readonly kernelSize: readonly [number, number];
   /** Step between windows, down and across. */
   readonly stride: readonly [number, number];
-  /** Zeros added above and below, left and right. */
-  readonly padding: readonly [number, number];
+  /** Zeros added above and below, left and right; or as many as keep the size. */
+  readonly padding: readonly [number, number] | "same";
+  /** Pixels from a tap to the next, down and across. */
+  readonly dilation: readonly [number, number];
+  /** Parts of the channels with a convolution each. */
+  readonly groups: number;
 
   /**
-   * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels · R · S.
+   * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels / groups · R · S.
    *
    * @throws {ArgumentError} for channels or an option that cannot be.
-   * @throws {ShapeError} for a kernel, stride or padding that cannot be.
+   * @throws {ShapeError} for a kernel, stride, padding or dilation that cannot be.
    */
   constructor(
     readonly inChannels: number,
@@ -77,22 +129,112 @@ export class Conv2d extends Module {
     super();
     checkNumber("Conv2d", "inChannels", inChannels, COUNT);
     checkNumber("Conv2d", "outChannels", outChannels, COUNT);
-    checkOptions("Conv2d", options, ["kernelSize", "stride", "padding", "bias"]);
-    const { kernelSize, stride = 1, padding = 0, bias = true } = options;
-    checkBoolean("Conv2d", "bias", bias);
-    this.kernelSize = pair("Conv2d", "kernelSize", kernelSize, 1);
-    this.stride = pair("Conv2d", "stride", stride, 1);
-    this.padding = pair("Conv2d", "padding", padding, 0);
-    const fanIn = inChannels * this.kernelSize[0] * this.kernelSize[1];
-    const shape = [outChannels, inChannels, ...this.kernelSize];
-    checkVariable("Conv2d", shape);
-    this.weight = storeIn(CONV_WEIGHT_ORDER, uniformParameter(shape, fanIn));
-    this.bias = bias ? uniformParameter([outChannels], fanIn) : undefined;
+    const windows = ["stride", "padding", "dilation", "groups"];
+    checkOptions("Conv2d", options, ["kernelSize", ...windows, "bias"]);
+    const { same, ...window } = checkConv("Conv2d", options);
+    const { kernelSize, weight, bias } = convParameters(
+      "Conv2d",
+      [inChannels, outChannels],
+      options,
+      window.groups,
+      CONV_WEIGHT_ORDER,
+    );
+    this.weight = weight;
+    this.bias = bias;
+    this.kernelSize = kernelSize;
+    this.stride = window.stride;
+    this.padding = same ? "same" : window.padding;
+    this.dilation = window.dilation;
+    this.groups = window.groups;
   }
 
   /** `conv2d` with this layer's weights. */
   override forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, { stride: this.stride, padding: this.padding });
+    const { stride, padding, dilation, groups } = this;
+    return conv2d(x, this.weight, this.bias, { stride, padding, dilation, groups });
+  }
+}
+
+/** Settings of a {@link ConvTranspose2d}. */
+export interface ConvTranspose2dOptions extends ConvTransposeOptions {
+  /** Height and width of the kernel. */
+  readonly kernelSize: Pair;
+  /** Whether a bias is added; true by default. */
+  readonly bias?: boolean;
+}
+
+/**
+ * What a convolution does backwards, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html | PyTorch}).
+ *
+ * @example Images twice as large
+ * ```ts
+ * import { ConvTranspose2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const up = new ConvTranspose2d(8, 4, { kernelSize: 2, stride: 2 });
+ * assertEquals(up.call(input("x", [2, 8, 6, 5])).shape, [2, 4, 12, 10]);
+ * ```
+ */
+export class ConvTranspose2d extends Module {
+  /** `[inChannels, outChannels / groups, R, S]`. */
+  readonly weight: Parameter;
+  /** `[outChannels]`, unless switched off. */
+  readonly bias: Parameter | undefined;
+  /** Height and width of the kernel, R × S. */
+  readonly kernelSize: readonly [number, number];
+  /** Step between windows, down and across. */
+  readonly stride: readonly [number, number];
+  /** Pixels left out above and below, left and right. */
+  readonly padding: readonly [number, number];
+  /** Pixels added below and on the right. */
+  readonly outputPadding: readonly [number, number];
+  /** Pixels from a tap to the next, down and across. */
+  readonly dilation: readonly [number, number];
+  /** Parts of the channels with a convolution each. */
+  readonly groups: number;
+
+  /**
+   * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = outChannels / groups · R · S as in
+   * PyTorch.
+   *
+   * @throws {ArgumentError} for channels or an option that cannot be.
+   * @throws {ShapeError} for a kernel, stride, padding or dilation that cannot be.
+   */
+  constructor(
+    readonly inChannels: number,
+    readonly outChannels: number,
+    options: ConvTranspose2dOptions,
+  ) {
+    super();
+    const name = "ConvTranspose2d";
+    checkNumber(name, "inChannels", inChannels, COUNT);
+    checkNumber(name, "outChannels", outChannels, COUNT);
+    const windows = ["stride", "padding", "outputPadding", "dilation", "groups"];
+    checkOptions(name, options, ["kernelSize", ...windows, "bias"]);
+    const window = checkConvTranspose(name, options);
+    const { kernelSize, weight, bias } = convParameters(
+      name,
+      [inChannels, outChannels],
+      options,
+      window.groups,
+      CONV_TRANSPOSE_WEIGHT_ORDER,
+    );
+    this.weight = weight;
+    this.bias = bias;
+    this.kernelSize = kernelSize;
+    this.stride = window.stride;
+    this.padding = window.padding;
+    this.outputPadding = window.outputPadding;
+    this.dilation = window.dilation;
+    this.groups = window.groups;
+  }
+
+  /** `convTranspose2d` with this layer's weights. */
+  override forward(x: Tensor): Tensor {
+    const { stride, padding, outputPadding, dilation, groups } = this;
+    const options = { stride, padding, outputPadding, dilation, groups };
+    return convTranspose2d(x, this.weight, this.bias, options);
   }
 }
 
@@ -274,6 +416,96 @@ export class MaxPool2d extends Module {
   /** `[N, C, H, W]` → `[N, C, P, Q]`. */
   override forward(x: Tensor): Tensor {
     return maxPool2d(x, this.options);
+  }
+}
+
+/**
+ * Mean of each window ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { AvgPool2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const pool = new AvgPool2d({ kernelSize: 3, stride: 2, ceilMode: true });
+ * assertEquals(pool.call(input("x", [1, 4, 6, 7])).shape, [1, 4, 3, 3]);
+ * ```
+ */
+export class AvgPool2d extends Module {
+  /**
+   * A window of `kernelSize`, moved by `stride` over the padded input.
+   *
+   * @throws {ArgumentError} for an option that cannot be.
+   * @throws {ShapeError} for a size, stride or padding that cannot be.
+   */
+  constructor(readonly options: AvgPoolOptions) {
+    super();
+    checkAvgPool("AvgPool2d", options);
+  }
+
+  /** `[N, C, H, W]` → `[N, C, P, Q]`. */
+  override forward(x: Tensor): Tensor {
+    return avgPool2d(x, this.options);
+  }
+}
+
+/**
+ * Means of blocks that cover an image of any size evenly
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { AdaptiveAvgPool2d, input } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = new AdaptiveAvgPool2d([3, null]).call(input("x", [1, 4, 7, 5]));
+ * assertEquals(y.shape, [1, 4, 3, 5]);
+ * ```
+ */
+export class AdaptiveAvgPool2d extends Module {
+  /**
+   * The size after; null for an axis that stays as it is.
+   *
+   * @throws {ShapeError} for a size that cannot be.
+   */
+  constructor(readonly outputSize: OutputSize) {
+    super();
+    checkOutputSize("AdaptiveAvgPool2d", outputSize);
+  }
+
+  /** `[N, C, H, W]` → `[N, C, ...outputSize]`. */
+  override forward(x: Tensor): Tensor {
+    return adaptiveAvgPool2d(x, this.outputSize);
+  }
+}
+
+/**
+ * Images made larger ({@link https://pytorch.org/docs/stable/generated/torch.nn.Upsample.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { input, Upsample } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const larger = new Upsample({ scaleFactor: 2, mode: "bilinear", alignCorners: true });
+ * assertEquals(larger.call(input("x", [1, 4, 7, 5])).shape, [1, 4, 14, 10]);
+ * ```
+ */
+export class Upsample extends Module {
+  /**
+   * The settings of `upsample`.
+   *
+   * @throws {ArgumentError} for an option that cannot be.
+   * @throws {ShapeError} for a size that cannot be.
+   */
+  constructor(readonly options: UpsampleOptions) {
+    super();
+    checkUpsample("Upsample", options);
+  }
+
+  /** `[N, C, H, W]` → `[N, C, P, Q]`. */
+  override forward(x: Tensor): Tensor {
+    return upsample(x, this.options);
   }
 }
 

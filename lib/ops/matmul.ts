@@ -68,7 +68,7 @@ const matrix = (length: number, channels: number): Windows => ({
   stride: [1, 1],
   origin: [0, 0],
   taps: [1, 1],
-  direction: 1,
+  steps: [1, 1],
 });
 
 function naive(node: Tensor, target: Target, transposeA: boolean): KernelSpec {

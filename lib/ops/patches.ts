@@ -6,6 +6,7 @@
  */
 
 import { arrays, perThread, type Two } from "../kernels/kernel.ts";
+import { apart } from "../kernels/gemm.ts";
 import { ceil4, four, sizeOf } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { narrow, reshape } from "./view.ts";
@@ -14,6 +15,7 @@ interface PatchAttrs extends Attrs {
   readonly kernel: Two;
   readonly stride: Two;
   readonly padding: Two;
+  readonly dilation: Two;
   /** Result pixels P×Q. */
   readonly size: Two;
 }
@@ -26,13 +28,15 @@ const Patches: Op<PatchAttrs> = {
   },
   kernels: (node, target) => {
     const [, h, w, c] = four(node.inputs[0]!);
-    const { kernel: [r, s], stride, padding, size: [p, q] } = node.attrs as PatchAttrs;
+    const { kernel: [r, s], stride, padding, dilation, size: [p, q] } = node.attrs as PatchAttrs;
     const columns = node.shape[3]!, vector = c % 4 === 0;
     const width = vector ? 4 : 1, channels = c / width;
     /** WGSL of element `k`, counted in vectors or scalars, of the window's row. */
     const element = (k: string) =>
       `{ let k = ${k}; let tap = k / ${channels}u;
-      let h = h0 + i32(tap / ${s}u); let w = w0 + i32(tap % ${s}u);
+      let h = h0 + ${apart(`i32(tap / ${s}u)`, dilation[0])}; let w = w0 + ${
+        apart(`i32(tap % ${s}u)`, dilation[1])
+      };
       let inside = (tap < ${r * s}u) & (u32(h) < ${h}u) & (u32(w) < ${w}u);
       let at = select(0u, u32((n * ${h} + h) * ${w} + w) * ${channels}u + k % ${channels}u, inside);
       VALUE = select(${vector ? "vec4f(0.0)" : "0.0"}, x[at], inside); }`;

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { checkOptions } from "../check/arguments.ts";
+import { checkBoolean, checkOptions } from "../check/arguments.ts";
 import {
   type Binding,
   isNaNOf,
@@ -21,9 +21,10 @@ import {
   type Pair,
   pair,
   ShapeError,
-  windowCount,
+  windowCounts,
 } from "../graph/shape.ts";
-import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import { apply, type Attrs, checkTensor, type Op, type Tensor, tensor } from "../graph/tensor.ts";
+import { mul } from "./elementwise.ts";
 import { mean } from "./reduce.ts";
 import { permute } from "./view.ts";
 
@@ -35,16 +36,13 @@ export interface PoolAttrs extends Attrs {
   readonly stride: Two;
   /** Cells added on every side. */
   readonly padding: Two;
+  /** Whether windows may end outside. */
+  readonly ceilMode: boolean;
 }
 
-function poolShape(name: string, x: Tensor, { kernel, stride, padding }: PoolAttrs): Four {
+function poolShape(name: string, x: Tensor, attrs: PoolAttrs): Four {
   const [n, h, w, c] = four(x);
-  return [
-    n,
-    windowCount(name, h, kernel[0], stride[0], padding[0]),
-    windowCount(name, w, kernel[1], stride[1], padding[1]),
-    c,
-  ];
+  return [n, ...windowCounts(name, [h, w], attrs.kernel, attrs), c];
 }
 
 /** Element type of kernels over C channels, and how many of them one element holds. */
@@ -276,9 +274,7 @@ const AvgPoolGrad: Op<PoolAttrs & { size: Two }> = {
     const scale = `let v = g[at] / ${kernel[0] * kernel[1]}.0;`;
     return [windowsGrad(node, target, ["g"], scale, () => "v")];
   },
-  vjp: (u, _, _g, { kernel, stride, padding }) => [
-    apply(AvgPool, [u], { kernel, stride, padding }),
-  ],
+  vjp: (u, _, _g, { size: _size, ...attrs }) => [apply(AvgPool, [u], attrs)],
 };
 
 /** Window of a pooling op. By default, as in PyTorch, the stride is the kernel size, without padding. */
@@ -289,26 +285,53 @@ export interface PoolOptions {
   readonly stride?: Pair;
   /** Cells added on every side; at most half the kernel size. */
   readonly padding?: Pair;
+  /** Whether there are windows that begin inside, or in the padding before it, and end outside. */
+  readonly ceilMode?: boolean;
 }
 
-/** The window of a pooling op, checked, as `[height, width]` each. */
-export function checkPool(name: string, options: PoolOptions): PoolAttrs {
-  checkOptions(name, options, ["kernelSize", "stride", "padding"]);
-  const { kernelSize, stride = kernelSize, padding: around = 0 } = options;
+/** Settings of {@link avgPool2d}. */
+export interface AvgPoolOptions extends PoolOptions {
+  /** Whether a mean counts the padding, as zeros; true by default. */
+  readonly countIncludePad?: boolean;
+}
+
+/** The window of a pooling op, checked, as `[height, width]` each; the op may have `more` options. */
+export function checkPool(
+  name: string,
+  options: PoolOptions,
+  more: readonly string[] = [],
+): PoolAttrs {
+  checkOptions(name, options, ["kernelSize", "stride", "padding", "ceilMode", ...more]);
+  const { kernelSize, stride = kernelSize, padding: around = 0, ceilMode = false } = options;
+  checkBoolean(name, "ceilMode", ceilMode);
   const kernel = pair(name, "kernelSize", kernelSize, 1);
   const padding = pair(name, "padding", around, 0);
   if (padding.some((p, i) => 2 * p > kernel[i]!)) {
     throw new ShapeError(`${name}: padding ${padding} is more than half the kernel size ${kernel}`);
   }
-  return { kernel, padding, stride: pair(name, "stride", stride, 1) };
+  return { kernel, padding, stride: pair(name, "stride", stride, 1), ceilMode };
 }
 
-function pool(name: string, op: Op<PoolAttrs>, x: Tensor, options: PoolOptions): Tensor {
+/** {@link checkPool} for {@link avgPool2d}. */
+export function checkAvgPool(
+  name: string,
+  options: AvgPoolOptions,
+): PoolAttrs & { countIncludePad: boolean } {
+  const attrs = checkPool(name, options, ["countIncludePad"]);
+  const { countIncludePad = true } = options;
+  checkBoolean(name, "countIncludePad", countIncludePad);
+  return { ...attrs, countIncludePad };
+}
+
+/** Throws unless `x` is an f32 tensor `[N, C, H, W]`. */
+export function checkImages(name: string, x: Tensor): void {
   checkTensor(name, "x", x, "f32");
-  const attrs = checkPool(name, options);
   if (x.rank !== 4) {
     throw new ShapeError(`${name}: input must have 4 dimensions, got ${formatShape(x.shape)}`);
   }
+}
+
+function pool(op: Op<PoolAttrs>, x: Tensor, attrs: PoolAttrs): Tensor {
   return permute(apply(op, [permute(x, [0, 2, 3, 1])], attrs), [0, 3, 1, 2]);
 }
 
@@ -317,60 +340,80 @@ function pool(name: string, op: Op<PoolAttrs>, x: Tensor, options: PoolOptions):
  * equal values gets the gradient
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
  *
- * @throws {ShapeError} if `x` does not have 4 dimensions, or the window does not fit.
+ * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.
+ * @throws {ShapeError} if `x` has other than 4 dimensions, or no window fits.
  *
  * @example
  * ```ts
  * import { evaluate, maxPool2d, tensor } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
  *
- * const y = maxPool2d(tensor([1, 2, 3, 4], [1, 1, 2, 2]), { kernelSize: 2 });
- * assertEquals(await evaluate(y), new Float32Array([4]));
+ * const x = tensor([[[[1, 2, 3], [4, 5, 6]]]]);
+ * assertEquals(await evaluate(maxPool2d(x, { kernelSize: 2 })), new Float32Array([5]));
+ * const y = maxPool2d(x, { kernelSize: 2, ceilMode: true });
+ * assertEquals(await evaluate(y), new Float32Array([5, 6]));
  * ```
  */
 export function maxPool2d(x: Tensor, options: PoolOptions): Tensor {
-  return pool("maxPool2d", MaxPool, x, options);
+  const attrs = checkPool("maxPool2d", options);
+  checkImages("maxPool2d", x);
+  return pool(MaxPool, x, attrs);
 }
 
 /**
- * Mean of each window, padding counted as zeros, `[N, C, H, W]` → `[N, C, P, Q]`
+ * Mean of each window, `[N, C, H, W]` → `[N, C, P, Q]`. Padding counts as zeros, if it is not left out
+ * by `countIncludePad: false`; what is beyond it, with `ceilMode`, never counts
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
  *
- * @throws {ShapeError} if `x` does not have 4 dimensions, or the window does not fit.
+ * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.
+ * @throws {ShapeError} if `x` has other than 4 dimensions, or no window fits.
  *
  * @example
  * ```ts
  * import { avgPool2d, evaluate, tensor } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
  *
- * const y = avgPool2d(tensor([1, 2, 3, 4], [1, 1, 2, 2]), { kernelSize: 2 });
- * assertEquals(await evaluate(y), new Float32Array([2.5]));
+ * const x = tensor([[[[1, 2, 3], [4, 5, 6]]]]);
+ * const y = avgPool2d(x, { kernelSize: 2, ceilMode: true });
+ * assertEquals(await evaluate(y), new Float32Array([3, 4.5]));
  * ```
  */
-export function avgPool2d(x: Tensor, options: PoolOptions): Tensor {
-  return pool("avgPool2d", AvgPool, x, options);
+export function avgPool2d(x: Tensor, options: AvgPoolOptions): Tensor {
+  const { countIncludePad, ...attrs } = checkAvgPool("avgPool2d", options);
+  checkImages("avgPool2d", x);
+  const [, , h, w] = four(x), sizes = [h, w] as const;
+  const y = pool(AvgPool, x, attrs);
+  if (!attrs.ceilMode && (countIncludePad || attrs.padding.every((size) => size === 0))) return y;
+  // The op divides by the whole window.
+  const { kernel, stride, padding } = attrs;
+  const [rows, columns] = [0, 1].map((axis) => {
+    const size = sizes[axis]!, around = padding[axis]!, margin = countIncludePad ? around : 0;
+    return Array.from({ length: y.shape[2 + axis]! }, (_, i) => {
+      const first = i * stride[axis]! - around, end = first + kernel[axis]!;
+      return kernel[axis]! / (Math.min(end, size + margin) - Math.max(first, -margin));
+    });
+  }) as [number[], number[]];
+  if ([...rows, ...columns].every((factor) => factor === 1)) return y;
+  return mul(y, tensor(rows.map((row) => columns.map((column) => row * column))));
 }
 
 /**
  * Mean over all pixels, `[N, C, H, W]` → `[N, C, 1, 1]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html | PyTorch} to one pixel).
  *
- * @throws {ShapeError} if `x` does not have 4 dimensions.
+ * @throws {ArgumentError} if `x` is no tensor.
+ * @throws {ShapeError} if `x` has other than 4 dimensions.
  *
  * @example
  * ```ts
- * import { globalAvgPool2d, input } from "@resnette/resnette";
+ * import { evaluate, globalAvgPool2d, tensor } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
  *
- * assertEquals(globalAvgPool2d(input("x", [2, 3, 7, 7])).shape, [2, 3, 1, 1]);
+ * const y = globalAvgPool2d(tensor([[[[1, 2], [3, 6]]]]));
+ * assertEquals(await evaluate(y), new Float32Array([3]));
  * ```
  */
 export function globalAvgPool2d(x: Tensor): Tensor {
-  checkTensor("globalAvgPool2d", "x", x, "f32");
-  if (x.rank !== 4) {
-    throw new ShapeError(
-      `globalAvgPool2d: input must have 4 dimensions, got ${formatShape(x.shape)}`,
-    );
-  }
+  checkImages("globalAvgPool2d", x);
   return mean(x, [2, 3], { keepDims: true });
 }

@@ -296,38 +296,102 @@ const reduction = (f: typeof N.sum): Entry => ({
 const image = (random: Draw) =>
   floats(random, some(random, 2), some(random), ...[6, 7].map((most) => 3 + random.below(most)));
 
-const pooling = (reduce: (values: number[], area: number) => number): Entry => ({
-  names: ["x", "options", "kernelSize", "stride", "padding"],
+const pooling = (
+  reduce: (values: number[], cells: number, countIncludePad: boolean) => number,
+  more: object = {},
+): Entry => ({
+  names: [
+    ...["x", "options", "kernelSize", "stride", "padding", "ceilMode"],
+    ...Object.keys(more),
+  ],
   args: (random) => [
     image(random),
     {
       kernelSize: pairOf(random, 2, 3),
-      ...partOf(random, { stride: pairOf(random, 1, 3), padding: pairOf(random, 0, 1) }),
+      ...partOf(random, {
+        stride: pairOf(random, 1, 3),
+        padding: pairOf(random, 0, 1),
+        ceilMode: coin(random),
+        ...more,
+      }),
     },
   ],
   reference: (x, options) => {
-    const { kernelSize, stride = kernelSize, padding = 0 } = settings(options, [
-      "kernelSize",
-      "stride",
-      "padding",
+    const {
+      kernelSize,
+      stride = kernelSize,
+      padding = 0,
+      ceilMode = false,
+      countIncludePad = true,
+    } = settings(options, [
+      ...["kernelSize", "stride", "padding", "ceilMode"],
+      ...Object.keys(more),
     ]);
+    must([ceilMode, countIncludePad].every((x) => typeof x === "boolean"), "true or false");
     const kernel = two(kernelSize, 1),
-      window = { stride: two(stride, 1), padding: two(padding, 0) };
+      window = { stride: two(stride, 1), padding: two(padding, 0), ceilMode };
     must(window.padding.every((size, i) => 2 * size <= kernel[i]!), "padding");
-    const shape = shaped(f32(x), 4);
-    must(kernel.every((size, i) => size <= shape[2 + i]! + 2 * window.padding[i]!), "a window");
-    return reference.pool(x, kernel, window, (values) => reduce(values, kernel[0] * kernel[1]));
+    shaped(f32(x), 4);
+    const y = reference.pool(
+      x,
+      kernel,
+      window,
+      (values, cells) => reduce(values, cells, countIncludePad),
+    );
+    must(y.shape.every((size) => size > 0), "a window");
+    return y;
   },
 });
 
+/** How a convolution goes over the images, from its options. */
+function slid(options: Any, more: readonly string[] = []): reference.Window & { groups: number } {
+  const { stride = 1, padding = 0, dilation = 1, groups = 1 } = settings(options, [
+    ...["stride", "padding", "dilation", "groups", ...more],
+  ]);
+  return {
+    ...{ stride: two(stride, 1), padding: two(padding, 0), dilation: two(dilation, 1) },
+    groups: whole(groups, 1),
+  };
+}
+
 function convolved(x: Any, w: Any, b: Any, options: Any = {}): Nd {
-  const { stride = 1, padding = 0 } = settings(options, ["stride", "padding"]);
-  const window = { stride: two(stride, 1), padding: two(padding, 0) };
-  const [, c, ...pixels] = shaped(f32(x), 4), [o, ofC, ...kernel] = shaped(f32(w), 4);
-  must(c === ofC, "channels");
-  must(kernel.every((size, i) => size <= pixels[i]! + 2 * window.padding[i]!), "a window");
+  const [, , ...kernel] = shaped(f32(w), 4);
+  const same = options?.padding === "same";
+  const window = slid({
+    ...settings(options, Object.keys(options)),
+    ...typeof options.padding === "string" && { padding: 0 },
+  });
+  must(typeof options.padding !== "string" || same || options.padding === "valid", "padding");
+  if (same) {
+    must(window.stride.every((step) => step === 1), "no stride");
+    const zeros = kernel.map((taps, i) => window.dilation![i]! * (taps - 1));
+    const sides = zeros.map((n) => [Math.floor(n / 2), Math.ceil(n / 2)] as const);
+    x = { ...N.padded(f32(x), [[0, 0], [0, 0], ...sides], 0), dtype: "f32" };
+  }
+  const [, c, ...pixels] = shaped(f32(x), 4), [o, each] = w.shape as [number, number];
+  must(c === each * window.groups && o % window.groups === 0, "channels");
+  must(
+    kernel.every((taps, i) =>
+      window.dilation![i]! * (taps - 1) < pixels[i]! + 2 * window.padding[i]!
+    ),
+    "a window",
+  );
   if (b !== undefined) must(shaped(f32(b), 1)[0] === o, "a bias");
   return reference.conv2d(x, w, b, window);
+}
+
+function transposed(x: Any, w: Any, b: Any, options: Any = {}): Nd {
+  const window = slid(options, ["outputPadding"]), more = two(options.outputPadding ?? 0, 0);
+  const [, c] = shaped(f32(x), 4), [ofC, each] = shaped(f32(w), 4) as [number, number];
+  must(c === ofC && c! % window.groups === 0, "channels");
+  must(
+    more.every((size, i) => size < Math.max(window.stride[i]!, window.dilation![i]!)),
+    "output padding",
+  );
+  if (b !== undefined) must(shaped(f32(b), 1)[0] === each * window.groups, "a bias");
+  const y = reference.convTranspose2d(x, w, b, window, more);
+  must(y.shape.every((size) => size > 0), "pixels");
+  return y;
 }
 
 function multiplied(a: Any, b: Any, options: Any = {}): Nd {
@@ -559,17 +623,89 @@ const OPS: Table = {
     },
   },
   conv2d: {
-    names: ["x", "weight", "bias", "options", "stride", "padding"],
+    names: ["x", "weight", "bias", "options", "stride", "padding", "dilation", "groups"],
     args: (random) => {
-      const x = image(random), o = some(random);
-      const w = floats(random, o, x.shape[1]!, some(random, 3), some(random, 3));
-      const options = { stride: pairOf(random, 1, 3), padding: pairOf(random, 0, 2) };
-      return [x, w, coin(random) ? floats(random, o) : undefined, partOf(random, options)];
+      const x = image(random), c = x.shape[1]!, groups = coin(random) ? 1 : c;
+      const o = groups * some(random), kernel = [some(random, 2), some(random, 3)];
+      const w = floats(random, o, c / groups, ...kernel);
+      const moved = { stride: pairOf(random, 1, 3), padding: pairOf(random, 0, 2) };
+      const options = {
+        ...partOf(random, coin(random) ? moved : { padding: pick(random, ["same", "valid"]) }),
+        ...coin(random) && kernel[1]! < 3 && { dilation: pairOf(random, 1, 2) },
+        ...groups > 1 && { groups },
+      };
+      return [x, w, coin(random) ? floats(random, o) : undefined, options];
     },
     reference: convolved,
   },
+  convTranspose2d: {
+    names: [
+      ...["x", "weight", "bias", "options", "stride", "padding", "outputPadding", "dilation"],
+      "groups",
+    ],
+    args: (random) => {
+      const x = image(random), c = x.shape[1]!, groups = coin(random) ? 1 : c, each = some(random);
+      const w = floats(random, c, each, some(random, 3), some(random, 3));
+      const options = {
+        ...partOf(random, { dilation: pairOf(random, 1, 2), padding: pairOf(random, 0, 1) }),
+        ...coin(random) && { stride: [2, 3], outputPadding: pairOf(random, 0, 1) },
+        ...groups > 1 && { groups },
+      };
+      return [x, w, coin(random) ? floats(random, groups * each) : undefined, options];
+    },
+    reference: transposed,
+  },
   maxPool2d: pooling((values) => Math.max(...values)),
-  avgPool2d: pooling((values, area) => values.reduce((a, b) => a + b, 0) / area),
+  avgPool2d: pooling(
+    (values, cells, counted) =>
+      values.reduce((a, b) => a + b, 0) / (counted ? cells : values.length),
+    { countIncludePad: false },
+  ),
+  adaptiveAvgPool2d: {
+    names: ["x", "outputSize"],
+    args: (random) => {
+      const one = () => coin(random) ? null : some(random, 9);
+      return [image(random), coin(random) ? one() : [one(), one()]];
+    },
+    reference: (x, size) => {
+      const [, , ...pixels] = shaped(f32(x), 4);
+      const given = Array.isArray(size) ? size : [size, size];
+      return reference.adaptiveAvgPool2d(
+        x,
+        two(given.map((n, i) => n === null ? pixels[i] : n), 1),
+      );
+    },
+  },
+  upsample: {
+    names: ["x", "options", "size", "scaleFactor", "mode", "alignCorners"],
+    args: (random) => {
+      const factor = () => 1 + random.below(8) / 4;
+      const linear = { mode: "bilinear", ...partOf(random, { alignCorners: coin(random) }) };
+      return [image(random), {
+        ...coin(random) ? { size: pairOf(random, 1, 9) } : {
+          scaleFactor: coin(random) ? factor() : [factor(), factor()],
+        },
+        ...coin(random) ? linear : partOf(random, { mode: "nearest", alignCorners: false }),
+      }];
+    },
+    reference: (x, options) => {
+      const { size, scaleFactor, mode = "nearest", alignCorners = false } = settings(options, [
+        ...["size", "scaleFactor", "mode", "alignCorners"],
+      ]);
+      must(["nearest", "bilinear"].includes(mode), "a mode");
+      must(typeof alignCorners === "boolean" && !(alignCorners && mode === "nearest"), "corners");
+      must((size === undefined) !== (scaleFactor === undefined), "a size or factors");
+      const [, , ...pixels] = shaped(f32(x), 4);
+      if (size !== undefined) return reference.upsample(x, two(size, 1), { mode, alignCorners });
+      const factors = (Array.isArray(scaleFactor) ? scaleFactor : [scaleFactor, scaleFactor]) as [
+        number,
+        number,
+      ];
+      must(factors.length === 2 && factors.every((n) => Number.isFinite(n) && n > 0), "factors");
+      const after = two(factors.map((n, i) => Math.floor(n * pixels[i]!)), 1);
+      return reference.upsample(x, after, { mode, alignCorners, factors });
+    },
+  },
   globalAvgPool2d: {
     names: ["x"],
     args: (random) => [image(random)],
@@ -766,9 +902,13 @@ const OPS_OF: Readonly<Record<string, readonly string[]>> = {
   SiLU: ["silu"],
   Softplus: ["softplus"],
   Tanh: ["tanh"],
+  AdaptiveAvgPool2d: ["adaptiveAvgPool2d"],
+  AvgPool2d: ["avgPool2d"],
+  Upsample: ["upsample"],
   BatchNorm2d: ["normalize"],
   Bottleneck: ["Conv2d", "conv2d", "add"],
   Conv2d: ["conv2d"],
+  ConvTranspose2d: ["convTranspose2d"],
   Flatten: ["flatten"],
   GlobalAvgPool2d: ["globalAvgPool2d"],
   Linear: ["linear"],
@@ -797,11 +937,18 @@ const FORWARDS: Record<string, (random: Draw) => [R.Module, R.Tensor]> = {
   SiLU: (random) => [new R.SiLU(), floats(random, ...shapeOf(random))],
   Softplus: (random) => [new R.Softplus(), floats(random, ...shapeOf(random))],
   Tanh: (random) => [new R.Tanh(), floats(random, ...shapeOf(random))],
+  AdaptiveAvgPool2d: (random) => [new R.AdaptiveAvgPool2d([2, 3]), image(random)],
+  AvgPool2d: (random) => [new R.AvgPool2d({ kernelSize: 2 }), image(random)],
+  Upsample: (random) => [new R.Upsample({ scaleFactor: 2 }), image(random)],
   BatchNorm2d: (random) => {
     return [new R.BatchNorm2d(3).eval(), floats(random, some(random), 3, 2, 2)];
   },
   Bottleneck: (random) => [new R.Bottleneck(4, 4).eval(), floats(random, 1, 4, 3, 3)],
   Conv2d: (random) => [new R.Conv2d(2, 3, { kernelSize: 2 }), floats(random, 2, 2, 4, 4)],
+  ConvTranspose2d: (random) => [
+    new R.ConvTranspose2d(2, 3, { kernelSize: 2 }),
+    floats(random, 2, 2, 4, 4),
+  ],
   Flatten: (random) => [new R.Flatten(), floats(random, ...shapeOf(random, 1))],
   GlobalAvgPool2d: (random) => [new R.GlobalAvgPool2d(), image(random)],
   Linear: (random) => [new R.Linear(3, 2), floats(random, some(random), 3)],
@@ -892,15 +1039,34 @@ const REST: Table = {
     "kernelSize",
     "stride",
     "padding",
+    "dilation",
+    "groups",
     "bias",
-  ], (random) => [
-    some(random),
-    some(random),
-    {
-      kernelSize: pairOf(random, 1, 3),
-      ...partOf(random, { stride: 2, padding: 1, bias: coin(random) }),
-    },
-  ]),
+  ], (random) => {
+    const groups = some(random);
+    return [
+      groups * some(random),
+      groups * some(random),
+      {
+        ...{ kernelSize: pairOf(random, 1, 3), groups },
+        ...partOf(random, { stride: 2, padding: 1, dilation: 2, bias: coin(random) }),
+      },
+    ];
+  }),
+  ConvTranspose2d: layer("ConvTranspose2d", [
+    ...["inChannels", "outChannels", "options", "kernelSize", "stride", "padding"],
+    ...["outputPadding", "dilation", "groups", "bias"],
+  ], (random) => {
+    const groups = some(random);
+    return [
+      groups * some(random),
+      groups * some(random),
+      {
+        ...{ kernelSize: pairOf(random, 1, 3), groups, stride: 2 },
+        ...partOf(random, { outputPadding: 1, padding: 1, dilation: 2, bias: coin(random) }),
+      },
+    ];
+  }),
   Linear: layer(
     "Linear",
     ["inFeatures", "outFeatures", "options", "bias"],
@@ -937,10 +1103,30 @@ const REST: Table = {
   ]),
   MaxPool2d: layer(
     "MaxPool2d",
-    ["options", "kernelSize", "stride", "padding"],
-    (
-      random,
-    ) => [{ kernelSize: pairOf(random, 2, 3), ...partOf(random, { stride: 2, padding: 1 }) }],
+    ["options", "kernelSize", "stride", "padding", "ceilMode"],
+    (random) => [{
+      kernelSize: pairOf(random, 2, 3),
+      ...partOf(random, { stride: 2, padding: 1, ceilMode: true }),
+    }],
+  ),
+  AvgPool2d: layer(
+    "AvgPool2d",
+    ["options", "kernelSize", "stride", "padding", "ceilMode", "countIncludePad"],
+    (random) => [{
+      kernelSize: pairOf(random, 2, 3),
+      ...partOf(random, { stride: 2, padding: 1, ceilMode: true, countIncludePad: coin(random) }),
+    }],
+  ),
+  AdaptiveAvgPool2d: layer("AdaptiveAvgPool2d", ["outputSize"], (random) => [
+    coin(random) ? null : [pick(random, [null, 3]), some(random)],
+  ]),
+  Upsample: layer(
+    "Upsample",
+    ["options", "size", "scaleFactor", "mode", "alignCorners"],
+    (random) => [{
+      ...coin(random) ? { size: pairOf(random, 1, 9) } : { scaleFactor: some(random) },
+      ...partOf(random, { mode: "bilinear" }),
+    }],
   ),
   Residual: layer(
     "Residual",

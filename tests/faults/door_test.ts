@@ -24,6 +24,7 @@ const TOLERANCE = 1e-5;
 /** What sums up terms that may cancel out, and their errors do not: the largest input counts as well. */
 const SUMS = new Set([
   ...["sum", "mean", "matmul", "linear", "conv2d", "avgPool2d", "globalAvgPool2d"],
+  ...["adaptiveAvgPool2d", "upsample", "convTranspose2d"],
   ...["channelMoments", "normalize", "batchNorm", "add", "sub", "gelu"],
 ]);
 /** Elements of the largest result that is computed, and results of a plan. */

@@ -9,7 +9,7 @@ import { packVariables } from "../../lib/graph/tensor.ts";
 import { sumTo } from "../../lib/ops/reduce.ts";
 import { pack } from "../../lib/ops/pack.ts";
 import { map, type Nd, nd } from "../ops/nd.ts";
-import { conv2d as convolve, conv2dGrads } from "../ops/reference.ts";
+import { conv2d as convolve, conv2dGrads, type Window } from "../ops/reference.ts";
 
 const t = (...shape: number[]) => R.input("t", shape);
 const u32 = (...shape: number[]) => R.input("u", shape, "u32");
@@ -48,6 +48,41 @@ const REFUSED: [() => unknown, ...string[]][] = [
   [() => R.conv2d(t(1, 3, 2, 2), t(8, 3, 3, 3)), "conv2d:", "window of 3", "2 + 2 × 0"],
   [() => R.conv2d(t(1, 1, 2, 2), t(1, 1, 1, 1), undefined, { stride: 0 }), "conv2d:", "stride"],
   [() => R.conv2d(t(1, 1, 2, 2), t(1, 1, 1, 1), undefined, { padding: 0.5 }), "padding", "0.5"],
+  [
+    () => R.conv2d(t(1, 6, 5, 5), t(4, 2, 3, 3), undefined, { groups: 2 }),
+    ...["conv2d:", "6 channels, weight expects 2 in each of 2 groups"],
+  ],
+  [
+    () => R.conv2d(t(1, 6, 5, 5), t(4, 2, 3, 3), undefined, { groups: 3 }),
+    ...["conv2d:", "3 groups do not divide 4 output channels"],
+  ],
+  [
+    () => R.conv2d(t(1, 1, 5, 5), t(1, 1, 3, 3), undefined, { dilation: 3 }),
+    "conv2d:",
+    "window of 7",
+  ],
+  [
+    () => R.conv2d(t(1, 1, 5, 5), t(1, 1, 3, 3), undefined, { padding: "same", stride: 2 }),
+    ...["conv2d:", '"same"', "stride of 1"],
+  ],
+  [() => R.convTranspose2d(t(1, 3, 5, 5), t(4, 2, 3, 3)), "convTranspose2d:", "3 channels", "4"],
+  [
+    () => R.convTranspose2d(t(1, 4, 5, 5), t(4, 2, 3, 3), undefined, { groups: 3 }),
+    ...["convTranspose2d:", "3 groups do not divide 4 input channels"],
+  ],
+  [() => R.convTranspose2d(t(1, 4, 5, 5), t(4, 2, 3, 3), t(4)), "bias [4]", "2 output channels"],
+  [
+    () => R.convTranspose2d(t(1, 1, 5, 5), t(1, 1, 3, 3), undefined, { outputPadding: 1 }),
+    ...["convTranspose2d: outputPadding 1,1", "stride 1,1"],
+  ],
+  [
+    () => R.convTranspose2d(t(1, 1, 1, 1), t(1, 1, 3, 3), undefined, { padding: 2 }),
+    ...["convTranspose2d:", "padding 2,2", "nothing"],
+  ],
+  [() => R.adaptiveAvgPool2d(t(1, 1, 4, 4), [2, 0]), "adaptiveAvgPool2d: outputSize", "0"],
+  [() => R.upsample(t(1, 1, 4, 4), {}), "upsample:", "either size or scaleFactor"],
+  [() => R.upsample(t(1, 1, 4, 4), { scaleFactor: 0.1 }), "upsample:", "[1, 1, 4, 4]", "0.1"],
+  [() => R.upsample(t(1, 1, 4, 4), { size: 2, alignCorners: true }), "upsample:", "alignCorners"],
   [() => R.maxPool2d(t(2, 2), { kernelSize: 2 }), "maxPool2d:", "[2, 2]"],
   [() => R.maxPool2d(t(1, 1, 4, 4), { kernelSize: 2, padding: 2 }), "maxPool2d:", "padding"],
   [() => R.avgPool2d(t(1, 1, 2, 2), { kernelSize: 3 }), "avgPool2d:", "window of 3"],
@@ -123,10 +158,35 @@ Deno.test("second derivatives", async () => {
   ]);
 });
 
-Deno.test("second derivatives of a convolution", async () => {
-  const window = { stride: [2, 1], padding: [1, 0] } as const;
+Deno.test("second derivatives of convolutions", async (t) => {
+  const windows: [string, Required<Omit<Window, "ceilMode">>, number[], number[]][] = [
+    ["strided", { stride: [2, 1], padding: [1, 0], dilation: [1, 1], groups: 1 }, [2, 3, 5, 4], [
+      ...[4, 3, 3, 2],
+    ]],
+    ["taps apart", { stride: [2, 1], padding: [1, 2], dilation: [1, 3], groups: 1 }, [1, 4, 6, 5], [
+      ...[8, 4, 2, 3],
+    ]],
+    ["groups", { stride: [1, 2], padding: [1, 1], dilation: [2, 1], groups: 2 }, [1, 6, 5, 4], [
+      ...[4, 3, 3, 2],
+    ]],
+    [
+      "each channel",
+      { stride: [1, 2], padding: [1, 1], dilation: [2, 1], groups: 4 },
+      [2, 4, 5, 6],
+      [
+        ...[4, 1, 3, 3],
+      ],
+    ],
+  ];
+  for (const [name, window, xShape, wShape] of windows) {
+    await t.step(name, () => secondDerivatives(window, xShape, wShape));
+  }
+});
+
+/** Compares a convolution's second derivatives with differences of the first ones in float64. */
+async function secondDerivatives(window: Window, xShape: number[], wShape: number[]) {
   const random = new R.Random(6);
-  const [x, w, v] = [[2, 3, 5, 4], [4, 3, 3, 2], [2, 3, 5, 4]].map((shape) => {
+  const [x, w, v] = [xShape, wShape, xShape].map((shape) => {
     const size = shape.reduce((a, b) => a * b);
     return nd(shape, random.uniform(new Float32Array(size), -1, 1));
   }) as [Nd, Nd, Nd];
@@ -135,7 +195,7 @@ Deno.test("second derivatives of a convolution", async () => {
     R.Tensor,
     R.Tensor,
   ];
-  const y = R.conv2d(tx, tw, undefined, window);
+  const y = R.conv2d(tx, tw, undefined, window as R.ConvOptions);
   const [dx, dw] = R.grad(R.sum(R.mul(y, R.square(y))), [tx, tw]);
   const slope = R.add(R.sum(R.mul(dx!, tv)), R.sum(R.mul(dw!, tw)));
   const found = await R.evaluate(R.grad(slope, [tx, tw]));
@@ -160,7 +220,7 @@ Deno.test("second derivatives of a convolution", async () => {
     const off = Math.abs(projected - expected) / Math.abs(expected);
     assert(off < 1e-5, `${["x", "w"][i]}: ${projected}, not ${expected}`);
   });
-});
+}
 
 Deno.test("ops that change nothing give back what they got", () => {
   const x = t(2, 3);

@@ -51,8 +51,11 @@ const some = (shape: readonly number[]): Nd => {
 const constant = (x: Nd) => tensor(new Float32Array(x.data), x.shape);
 
 type Two = [number, number];
-/** x `[N, C, H, W]`, w `[O, C, R, S]`, stride, padding: few, as compiling takes nearly all the time. */
-const CONVOLUTIONS: [number[], number[], Two, Two][] = [
+/**
+ * x `[N, C, H, W]`, w `[O, C / groups, R, S]`, stride, padding, dilation, groups: few, as compiling takes
+ * nearly all the time.
+ */
+const CONVOLUTIONS: [number[], number[], Two, Two, Two?, number?][] = [
   [[1, 1, 9, 8], [8, 1, 7, 7], [2, 2], [3, 3]],
   [[5, 3, 7, 5], [4, 3, 3, 3], [1, 1], [0, 1]],
   [[1, 4, 6, 5], [20, 4, 1, 1], [1, 1], [0, 0]],
@@ -68,6 +71,25 @@ const CONVOLUTIONS: [number[], number[], Two, Two][] = [
   [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
   // Enough pixels that the weight gradient is taken in parts.
   [[3, 4, 14, 22], [36, 4, 3, 2], [1, 1], [1, 1]],
+  // Taps apart: alike and not alike on both axes, with strides that share a factor or none; padded.
+  [[2, 8, 9, 8], [20, 8, 3, 3], [1, 1], [2, 2], [2, 2]],
+  [[1, 8, 11, 10], [12, 8, 3, 2], [2, 3], [2, 1], [4, 2]],
+  [[1, 3, 9, 9], [4, 3, 3, 3], [3, 2], [3, 0], [2, 3]],
+  [[1, 64, 9, 9], [64, 64, 3, 3], [1, 1], [3, 3], [3, 3]],
+  // Groups: with strides, with windows that some pixels miss, padded, in parts, with odd channels.
+  [[2, 16, 7, 6], [40, 8, 3, 3], [2, 1], [1, 1], [1, 1], 2],
+  [[2, 24, 8, 9], [48, 8, 2, 1], [3, 2], [1, 0], [1, 1], 3],
+  [[1, 6, 6, 5], [8, 3, 3, 3], [1, 1], [1, 1], [2, 1], 2],
+  [[3, 8, 14, 22], [16, 4, 3, 2], [1, 1], [1, 1], [1, 1], 2],
+  [[1, 6, 5, 6], [9, 2, 3, 3], [1, 2], [1, 1], [1, 2], 3],
+  // Each channel by itself: by fours and not, in parts, twice, and with more taps than are written out.
+  [[2, 8, 9, 10], [8, 1, 3, 3], [1, 1], [1, 1], [1, 1], 8],
+  [[2, 12, 9, 11], [12, 1, 5, 3], [2, 2], [2, 1], [1, 2], 12],
+  [[1, 5, 8, 9], [5, 1, 3, 4], [3, 3], [2, 5], [2, 2], 5],
+  [[4, 4, 23, 21], [4, 1, 3, 3], [1, 1], [1, 1], [1, 1], 4],
+  [[1, 6, 6, 7], [12, 1, 3, 3], [2, 1], [0, 1], [1, 1], 6],
+  [[1, 4, 5, 13], [4, 1, 2, 11], [1, 1], [0, 5], [1, 1], 4],
+  [[1, 8, 6, 17], [8, 1, 3, 2], [1, 6], [1, 1], [1, 3], 8],
 ];
 /** The same for tiles of 2 and 4 of Winograd's; the 64 channels above have tiles of 3. */
 const WINOGRAD: typeof CONVOLUTIONS = [
@@ -90,20 +112,21 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
 
 function convolutions(): Result[] {
   return [...CONVOLUTIONS, ...WINOGRAD].flatMap((shapes) => {
-    const [xShape, wShape, stride, padding] = shapes;
+    const [xShape, wShape, stride, padding, dilation = [1, 1], groups = 1] = shapes;
+    const window = { stride, padding, dilation, groups };
     const only = WINOGRAD.includes(shapes) && { only: "winograd" as const };
     const x = some(xShape), w = some(wShape), b = some([wShape[0]!]);
     const leaves = [x, w, b].map(constant) as [Tensor, Tensor, Tensor];
-    const y = conv2d(...leaves, { stride, padding });
+    const y = conv2d(...leaves, window);
     const g = some(y.shape);
     const expected = [
-      convolve(x, w, b, { stride, padding }),
-      ...conv2dGrads(x, w, g, { stride, padding }),
+      convolve(x, w, b, window),
+      ...conv2dGrads(x, w, g, window),
     ];
     return [y, ...grad(y, leaves, constant(g))].map((tensor, i) => ({
       name: `${
         ["conv2d", "dx", "dw", "db"][i]
-      } of [${xShape}] * [${wShape}], stride ${stride}, padding ${padding}`,
+      } of [${xShape}] * [${wShape}], stride ${stride}, padding ${padding}, dilation ${dilation}, groups ${groups}`,
       tensor,
       expected: expected[i]!,
       ...only,

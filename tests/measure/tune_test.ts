@@ -49,6 +49,7 @@ const CONV: Problem = {
   kernel: [3, 3],
   stride: [1, 1],
   padding: [1, 0],
+  dilation: [1, 1],
 };
 const PRODUCT: Problem = { kind: "productT", layers: 2, rows: 12, inner: 50, columns: 36 };
 
@@ -71,6 +72,10 @@ Deno.test("a problem is told by its key, and its work by its sizes", () => {
     assertEquals(problemKey(problem), `${kind} 2x6x7x8 3x3x8x32 stride 2x3 padding 1x0`);
     assertEquals(parseProblem(problemKey(problem)), problem);
   }
+  // Taps that are apart are told at the end, so that the keys of others stay as they were.
+  const dilated: Problem = { ...CONV, dilation: [1, 2] };
+  assertEquals(problemKey(dilated), `${problemKey(CONV)} dilation 1x2`);
+  assertEquals(parseProblem(problemKey(dilated)), dilated);
   assertEquals(problemKey(PRODUCT), "productT 2 12x50x36");
   assertEquals(parseProblem(problemKey(PRODUCT)), PRODUCT);
   assertEquals(problemFlops(CONV), 2 * 2 * 6 * 5 * 32 * 9 * 8);
@@ -106,11 +111,15 @@ Deno.test("every candidate is used when chosen, and computes what the naive kern
   const y = conv2d(x, w, undefined, { padding: [1, 0] });
   const strided = conv2d(x, w, undefined, { stride: 2, padding: [1, 0] });
   const strides = { ...CONV, stride: [2, 2] } as Problem;
+  const apart = { padding: [1, 0], dilation: [1, 2] } as const;
+  const dilated = conv2d(x, w, undefined, apart), spread = { ...CONV, ...apart } as Problem;
   const cases: [Problem, Tensor][] = [
     [CONV, y],
     [{ ...CONV, kind: "inputGrad" } as Problem, grad(y, [x], some(...y.shape))[0]!],
     [{ ...strides, kind: "weightGrad" } as Problem, grad(strided, [w], some(...strided.shape))[0]!],
     [PRODUCT, matmul(a, b, { transposeA: true })],
+    [spread, dilated],
+    [{ ...spread, kind: "weightGrad" } as Problem, grad(dilated, [w], some(...dilated.shape))[0]!],
   ];
   using naive = await Device.request({ choice: "naive" });
   using device = await Device.request();

@@ -7,6 +7,7 @@ import {
   BatchNorm2d,
   collectUpdates,
   Conv2d,
+  ConvTranspose2d,
   decodeStateDict,
   encodeOnnx,
   encodeStateDict,
@@ -69,13 +70,25 @@ Deno.test("the first block keeps its channels, or says why it cannot", () => {
 Deno.test("layers draw PyTorch's default initial values, and the seed decides them", async () => {
   const draw = async (seed: number) => {
     manualSeed(seed);
-    const net = new Sequential(new Conv2d(3, 16, { kernelSize: 5 }), new Linear(10, 1000));
+    const net = new Sequential(
+      new Conv2d(3, 16, { kernelSize: 5 }),
+      new Linear(10, 1000),
+      new Conv2d(12, 16, { kernelSize: 3, groups: 4 }),
+      new ConvTranspose2d(16, 12, { kernelSize: [3, 5], groups: 2 }),
+    );
     return await net.stateDict();
   };
   const [a, same, other] = [await draw(3), await draw(3), await draw(4)];
   assertEquals(a, same);
   assertNotEquals(a.get("0.weight"), other.get("0.weight"));
-  for (const [key, fanIn] of [["0.weight", 75], ["0.bias", 75], ["1.weight", 10]] as const) {
+  const fans = { "0.weight": 75, "0.bias": 75, "1.weight": 10, "2.weight": 27, "3.weight": 90 };
+  assertEquals([a.get("2.weight")!.shape, a.get("3.weight")!.shape], [[16, 3, 3, 3], [
+    16,
+    6,
+    3,
+    5,
+  ]]);
+  for (const [key, fanIn] of Object.entries(fans)) {
     const { data } = a.get(key)!, bound = 1 / Math.sqrt(fanIn);
     assert(data.every((v) => Math.abs(v) <= Math.fround(bound)), key);
     assert(Math.max(...data) > 0.5 * bound && Math.min(...data) < -0.5 * bound, key);

@@ -10,10 +10,24 @@ import { at, axesOf, map, mean, type Nd, nd, reshape, scalar, select, sum } from
 export interface Window {
   readonly stride: readonly [number, number];
   readonly padding: readonly [number, number];
+  /** Of convolutions: pixels from a tap to the next; 1 if absent. */
+  readonly dilation?: readonly [number, number];
+  /** Of convolutions: parts of the channels that do not see each other; 1 if absent. */
+  readonly groups?: number;
+  /** Whether windows may end outside, if they begin inside or in the padding before it. */
+  readonly ceilMode?: boolean;
 }
 
-const count = (size: number, kernel: number, stride: number, padding: number) =>
-  Math.floor((size + 2 * padding - kernel) / stride) + 1;
+/** How many windows there are that fit, or that begin inside where the one before did not reach the end. */
+function count(size: number, kernel: number, stride: number, padding: number, ceilMode = false) {
+  const end = size + 2 * padding;
+  let windows = 0;
+  for (let first = 0;; first += stride, windows++) {
+    const fits = first + kernel <= end;
+    const begins = first < size + padding && first - stride + kernel < end;
+    if (!fits && !(ceilMode && begins)) return windows;
+  }
+}
 
 /** `a @ b` over the last two axes; leading axes are equal. */
 export function matmul(a: Nd, b: Nd): Nd {
@@ -58,9 +72,9 @@ export function transpose(x: Nd): Nd {
 /** Calls `visit` with the flat positions in x, w and y of every product that a convolution sums. */
 function products(
   [n, c, h, w]: readonly number[],
-  [o, , r, s]: readonly number[],
+  [o, each, r, s]: readonly number[],
   [, , p, q]: readonly number[],
-  { stride, padding }: Window,
+  { stride, padding, dilation = [1, 1], groups = 1 }: Window,
   visit: (x: number, w: number, y: number) => void,
 ): void {
   for (let image = 0; image < n!; image++) {
@@ -69,15 +83,16 @@ function products(
         for (let column = 0; column < q!; column++) {
           const y = ((image * o! + out) * p! + row) * q! + column;
           for (let i = 0; i < r!; i++) {
-            const top = row * stride[0] - padding[0] + i;
+            const top = row * stride[0] - padding[0] + i * dilation[0];
             if (top < 0 || top >= h!) continue;
             for (let j = 0; j < s!; j++) {
-              const left = column * stride[1] - padding[1] + j;
+              const left = column * stride[1] - padding[1] + j * dilation[1];
               if (left < 0 || left >= w!) continue;
-              for (let channel = 0; channel < c!; channel++) {
+              const first = Math.floor(out / (o! / groups)) * each!;
+              for (let channel = 0; channel < each!; channel++) {
                 visit(
-                  ((image * c! + channel) * h! + top) * w! + left,
-                  ((out * c! + channel) * r! + i) * s! + j,
+                  ((image * c! + first + channel) * h! + top) * w! + left,
+                  ((out * each! + channel) * r! + i) * s! + j,
                   y,
                 );
               }
@@ -93,10 +108,32 @@ function products(
 export function conv2d(x: Nd, w: Nd, b: Nd | undefined, window: Window): Nd {
   const [n, , h, width] = x.shape as [number, number, number, number];
   const [o, , r, s] = w.shape as [number, number, number, number];
-  const { stride, padding } = window;
-  const p = count(h, r, stride[0], padding[0]), q = count(width, s, stride[1], padding[1]);
+  const { stride, padding, dilation = [1, 1] } = window;
+  const p = count(h, dilation[0] * (r - 1) + 1, stride[0], padding[0]);
+  const q = count(width, dilation[1] * (s - 1) + 1, stride[1], padding[1]);
   const y = nd([n, o, p, q], ([, out]) => b ? b.data[out!]! : 0);
   products(x.shape, w.shape, y.shape, window, (i, j, k) => y.data[k]! += x.data[i]! * w.data[j]!);
+  return y;
+}
+
+/** What a convolution with w `[C, O, R, S]` is the gradient of, for x `[N, C, H, W]`; plus b `[O]`. */
+export function convTranspose2d(
+  x: Nd,
+  w: Nd,
+  b: Nd | undefined,
+  window: Window,
+  outputPadding: readonly [number, number] = [0, 0],
+): Nd {
+  const { stride, padding, dilation = [1, 1], groups = 1 } = window;
+  const size = [0, 1].map((axis) =>
+    (x.shape[2 + axis]! - 1) * stride[axis]! - 2 * padding[axis]! +
+    dilation[axis]! * (w.shape[2 + axis]! - 1) + outputPadding[axis]! + 1
+  );
+  const y = nd(
+    [x.shape[0]!, w.shape[1]! * groups, ...size],
+    ([, out]) => b ? b.data[out!]! : 0,
+  );
+  products(y.shape, w.shape, x.shape, window, (i, j, k) => y.data[i]! += x.data[k]! * w.data[j]!);
   return y;
 }
 
@@ -110,26 +147,80 @@ export function conv2dGrads(x: Nd, w: Nd, g: Nd, window: Window): [Nd, Nd, Nd] {
   return [dx, dw, sum(g, [0, 2, 3])];
 }
 
-/** `reduce` of the values of x `[N, C, H, W]` in each window, without padding. */
+/**
+ * `reduce` of the values of x `[N, C, H, W]` in each window, without padding; it also gets how many
+ * cells of the padded image the window has.
+ */
 export function pool(
   x: Nd,
   kernel: readonly [number, number],
-  { stride, padding }: Window,
-  reduce: (values: number[]) => number,
+  { stride, padding, ceilMode }: Window,
+  reduce: (values: number[], cells: number) => number,
 ): Nd {
   const [n, c, h, w] = x.shape as [number, number, number, number];
-  const p = count(h, kernel[0], stride[0], padding[0]);
-  const q = count(w, kernel[1], stride[1], padding[1]);
+  const p = count(h, kernel[0], stride[0], padding[0], ceilMode);
+  const q = count(w, kernel[1], stride[1], padding[1], ceilMode);
   return nd([n, c, p, q], ([image, channel, row, column]) => {
     const values: number[] = [];
+    let cells = 0;
     for (let r = 0; r < kernel[0]; r++) {
       for (let s = 0; s < kernel[1]; s++) {
         const top = row! * stride[0] - padding[0] + r, left = column! * stride[1] - padding[1] + s;
         const inside = top >= 0 && top < h && left >= 0 && left < w;
         if (inside) values.push(at(x, [image!, channel!, top, left]));
+        if (top < h + padding[0] && left < w + padding[1]) cells++;
       }
     }
-    return reduce(values);
+    return reduce(values, cells);
+  });
+}
+
+/** The mean of `x` `[N, C, H, W]` over each of P×Q blocks that cover it evenly. */
+export function adaptiveAvgPool2d(x: Nd, [p, q]: readonly [number, number]): Nd {
+  const [n, c, h, w] = x.shape as [number, number, number, number];
+  return nd([n, c, p, q], ([image, channel, row, column]) => {
+    let total = 0, cells = 0;
+    for (let i = Math.floor(row! * h / p); i < (row! + 1) * h / p; i++) {
+      for (let j = Math.floor(column! * w / q); j < (column! + 1) * w / q; j++, cells++) {
+        total += at(x, [image!, channel!, i, j]);
+      }
+    }
+    return total / cells;
+  });
+}
+
+/** `x` `[N, C, H, W]` at P×Q points: the nearest pixels, or between the nearest ones. */
+export function upsample(
+  x: Nd,
+  size: readonly [number, number],
+  { mode = "nearest", alignCorners = false, factors }: {
+    mode?: string | undefined;
+    alignCorners?: boolean | undefined;
+    factors?: readonly [number, number];
+  },
+): Nd {
+  const pixels = x.shape.slice(2) as [number, number];
+  /** Where result `i` is among the pixels of an axis. */
+  const place = (axis: 0 | 1, i: number) => {
+    const scale = factors ? 1 / factors[axis] : pixels[axis] / size[axis];
+    if (mode === "nearest") {
+      return Math.min(Math.floor(Math.fround(Math.fround(scale) * i)), pixels[axis] - 1);
+    }
+    if (alignCorners) return size[axis] > 1 ? i * (pixels[axis] - 1) / (size[axis] - 1) : 0;
+    return Math.max(0, (i + 0.5) * scale - 0.5);
+  };
+  return nd([x.shape[0]!, x.shape[1]!, ...size], ([image, channel, row, column]) => {
+    const [top, left] = [place(0, row!), place(1, column!)];
+    let total = 0;
+    for (let i = 0; i < pixels[0]; i++) {
+      for (let j = 0; j < pixels[1]; j++) {
+        const share = (k: number, at: number, last: number) =>
+          Math.max(0, 1 - Math.abs(k - Math.min(at, last)));
+        total += share(i, top, pixels[0] - 1) * share(j, left, pixels[1] - 1) *
+          at(x, [image!, channel!, i, j]);
+      }
+    }
+    return total;
   });
 }
 

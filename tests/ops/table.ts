@@ -58,6 +58,40 @@ const CONVOLUTIONS: [string, number[], number[], [number, number], [number, numb
   ["a residual block's first", [2, 8, 7, 7], [12, 8, 3, 3], [2, 2], [1, 1], true],
 ];
 
+/** Each convolution of the table whose taps are apart, or that has groups: x, w, options. */
+const SPREAD: [
+  string,
+  number[],
+  number[],
+  Required<Pick<R.ConvOptions, "groups">> & {
+    stride: [number, number];
+    padding: [number, number];
+    dilation: [number, number];
+  },
+][] = [
+  ["taps apart", [2, 3, 9, 8], [5, 3, 3, 2], {
+    ...{ stride: [1, 1], padding: [2, 1], dilation: [2, 3], groups: 1 },
+  }],
+  ["taps apart by fours", [1, 8, 9, 11], [12, 8, 3, 3], {
+    ...{ stride: [2, 3], padding: [2, 3], dilation: [3, 2], groups: 1 },
+  }],
+  ["three groups", [2, 6, 5, 7], [9, 2, 3, 2], {
+    ...{ stride: [2, 1], padding: [1, 0], dilation: [1, 2], groups: 3 },
+  }],
+  ["two groups by fours", [1, 16, 6, 5], [24, 8, 3, 3], {
+    ...{ stride: [2, 1], padding: [1, 1], dilation: [1, 1], groups: 2 },
+  }],
+  ["each channel", [2, 5, 7, 6], [5, 1, 3, 2], {
+    ...{ stride: [1, 2], padding: [1, 0], dilation: [2, 1], groups: 5 },
+  }],
+  ["each channel by fours", [1, 8, 7, 9], [8, 1, 3, 5], {
+    ...{ stride: [2, 3], padding: [1, 4], dilation: [1, 2], groups: 8 },
+  }],
+  ["each channel twice", [1, 3, 6, 5], [6, 1, 3, 3], {
+    ...{ stride: [1, 1], padding: [1, 1], dilation: [1, 1], groups: 3 },
+  }],
+];
+
 /** Each pooling window of the table: x, kernel, stride, padding. */
 const WINDOWS: [string, number[], [number, number], [number, number], [number, number]][] = [
   ["overlapping, padded", [2, 4, 7, 9], [3, 3], [2, 2], [1, 1]],
@@ -65,6 +99,34 @@ const WINDOWS: [string, number[], [number, number], [number, number], [number, n
   ["nothing square", [2, 1, 5, 8], [3, 2], [1, 3], [1, 0]],
   ["large, apart and overlapping", [1, 4, 37, 40], [20, 17], [17, 16], [3, 0]],
   ["large, next to each other", [1, 1, 19, 18], [17, 17], [1, 1], [8, 8]],
+];
+
+/** Each pooling window whose last one ends outside: x, kernel, stride, padding. */
+const CEILED: typeof WINDOWS = [
+  ["nothing square", [2, 3, 8, 6], [3, 2], [2, 3], [1, 1]],
+  ["no last window in the padding", [1, 8, 6, 5], [2, 3], [4, 3], [1, 1]],
+  ["larger than the image", [1, 2, 2, 9], [3, 4], [2, 3], [0, 0]],
+];
+
+/** Each image and size of the table's adaptive means. */
+const ADAPTED: [number[], [number, number]][] = [
+  [[2, 3, 7, 9], [3, 4]],
+  [[1, 8, 10, 6], [4, 3]],
+  [[1, 2, 3, 4], [5, 7]],
+  [[2, 5, 6, 8], [3, 2]],
+  [[2, 3, 5, 4], [1, 1]],
+];
+
+/** Each way of the table to make images larger. */
+const UPSAMPLED: [string, number[], R.UpsampleOptions][] = [
+  ["twice", [2, 3, 3, 5], { scaleFactor: 2 }],
+  ["odd sizes, smaller too", [1, 4, 5, 7], { size: [8, 3] }],
+  ["fractions", [1, 2, 5, 3], { scaleFactor: [1.7, 2.5] }],
+  ["four pixels", [2, 3, 4, 5], { size: [9, 3], mode: "bilinear" }],
+  ["four pixels, twice", [1, 8, 3, 4], { scaleFactor: 2, mode: "bilinear" }],
+  ["four pixels, fractions", [1, 2, 4, 3], { scaleFactor: [1.3, 2.6], mode: "bilinear" }],
+  ["equal corners", [1, 3, 4, 5], { size: [7, 11], mode: "bilinear", alignCorners: true }],
+  ["corners of one", [1, 4, 4, 3], { size: [1, 5], mode: "bilinear", alignCorners: true }],
 ];
 
 /** Two parts of an optimizer's flat variable: 6 elements at 0, 4 at 64, 128 in all. */
@@ -692,6 +754,56 @@ export const TABLE: readonly OpCase[] = [
       (x, w, b?: Nd) => reference.conv2d(x, w, b, { stride, padding }),
     )
   ),
+  ...SPREAD.map(([label, x, w, options]) =>
+    row(
+      "conv2d",
+      label,
+      [f(...x), f(...w), f(w[0]!)],
+      (x, w, b) => R.conv2d(x!, w!, b, options),
+      (x, w, b) => reference.conv2d(x!, w!, b, options),
+    )
+  ),
+  ...SPREAD.map(([label, x, w, options]) => {
+    const outputPadding = options.stride.map((step) => step - 1) as [number, number];
+    return row(
+      "convTranspose2d",
+      label,
+      // What the convolution gives, with as many channels as its weight's first axis.
+      [f(x[0]!, w[0]!, 3, 4), f(...w), f(w[1]! * options.groups)],
+      (x, w, b) => R.convTranspose2d(x, w, b, { ...options, outputPadding }),
+      (x, w, b) => reference.convTranspose2d(x!, w!, b, options, outputPadding),
+    );
+  }),
+  row(
+    "convTranspose2d",
+    "more pixels than a stride",
+    [f(1, 4, 3, 2), f(4, 8, 2, 3)],
+    (x, w) => R.convTranspose2d(x, w, undefined, { dilation: [4, 3], outputPadding: [3, 2] }),
+    (x, w) =>
+      reference.convTranspose2d(x, w, undefined, {
+        ...{ stride: [1, 1], padding: [0, 0], dilation: [4, 3] },
+      }, [3, 2]),
+  ),
+  row(
+    "conv2d",
+    "of the same size, kernels of even ones",
+    [f(2, 3, 5, 7), f(4, 3, 2, 4)],
+    (x, w) => R.conv2d(x, w, undefined, { padding: "same", dilation: [3, 1] }),
+    (x, w) =>
+      reference.conv2d(N.padded(x, [[0, 0], [0, 0], [1, 2], [1, 2]], 0), w, undefined, {
+        ...{ stride: [1, 1], padding: [0, 0], dilation: [3, 1] },
+      }),
+  ),
+  row(
+    "conv2d",
+    "each channel, of the same size",
+    [f(1, 4, 5, 6), f(4, 1, 3, 4)],
+    (x, w) => R.conv2d(x, w, undefined, { padding: "same", groups: 4 }),
+    (x, w) =>
+      reference.conv2d(N.padded(x, [[0, 0], [0, 0], [1, 1], [1, 2]], 0), w, undefined, {
+        ...{ stride: [1, 1], padding: [0, 0], groups: 4 },
+      }),
+  ),
   ...WINDOWS.flatMap(([label, x, kernel, stride, padding]) => [
     row(
       "maxPool2d",
@@ -714,6 +826,82 @@ export const TABLE: readonly OpCase[] = [
         ),
     ),
   ]),
+  ...CEILED.flatMap(([label, x, kernelSize, stride, padding]) => [
+    row(
+      "maxPool2d",
+      `ends outside: ${label}`,
+      [distinct(...x)],
+      (x) => R.maxPool2d(x, { kernelSize, stride, padding, ceilMode: true }),
+      (x) =>
+        reference.pool(
+          x,
+          kernelSize,
+          { stride, padding, ceilMode: true },
+          (values) => Math.max(...values),
+        ),
+    ),
+    ...[true, false].map((countIncludePad) =>
+      row(
+        "avgPool2d",
+        `ends outside: ${label}, padding ${countIncludePad ? "" : "not "}counted`,
+        [f(...x)],
+        (x) => R.avgPool2d(x, { kernelSize, stride, padding, ceilMode: true, countIncludePad }),
+        (x) =>
+          reference.pool(
+            x,
+            kernelSize,
+            { stride, padding, ceilMode: true },
+            (values, cells) =>
+              values.reduce((a, b) => a + b, 0) / (countIncludePad ? cells : values.length),
+          ),
+      )
+    ),
+  ]),
+  row(
+    "avgPool2d",
+    "padding not counted",
+    [f(2, 4, 7, 9)],
+    (x) => R.avgPool2d(x, { kernelSize: 3, stride: 2, padding: 1, countIncludePad: false }),
+    (x) =>
+      reference.pool(
+        x,
+        [3, 3],
+        { stride: [2, 2], padding: [1, 1] },
+        (values) => values.reduce((a, b) => a + b, 0) / values.length,
+      ),
+  ),
+  ...ADAPTED.map(([x, size]) =>
+    row(
+      "adaptiveAvgPool2d",
+      `[${x}] to [${size}]`,
+      [f(...x)],
+      (x) => R.adaptiveAvgPool2d(x, size),
+      (x) => reference.adaptiveAvgPool2d(x, size),
+    )
+  ),
+  row(
+    "adaptiveAvgPool2d",
+    "one axis as it is",
+    [f(1, 3, 5, 4)],
+    (x) => R.adaptiveAvgPool2d(x, [2, null]),
+    (x) => reference.adaptiveAvgPool2d(x, [2, 4]),
+  ),
+  ...UPSAMPLED.map(([label, x, options]) => {
+    const { size, scaleFactor, mode, alignCorners } = options;
+    const factors = scaleFactor === undefined
+      ? undefined
+      : [scaleFactor].flat().concat(scaleFactor as number).slice(0, 2) as [number, number];
+    const after = factors
+      ? factors.map((factor, i) => Math.floor(factor * x[2 + i]!)) as [number, number]
+      : size as [number, number];
+    return row(
+      "upsample",
+      `${mode ?? "nearest"}, ${label}`,
+      [f(...x)],
+      (x) => R.upsample(x, options),
+      (x) => reference.upsample(x, after, { mode, alignCorners, ...factors && { factors } }),
+    );
+  }),
   row(
     "globalAvgPool2d",
     "odd pixels",

@@ -438,6 +438,77 @@ for name, x, rows, epoch in (
     simple(f"crop_flip_{name}", "cropFlip", [x, rows], lambda x, d: crop_flip(x, d, 4),
            grads=[], padding=4, epoch=epoch)  # fmt: skip
 
+# Convolutions with taps apart, groups, the same size; transposed ones ----------------------------------
+
+# name: (N, C, H, W), (O, KH, KW), stride, padding, dilation, groups
+SPREAD = {
+    "dilation2": ((2, 3, 9, 8), (5, 3, 3), 1, 2, 2, 1),
+    "dilation_wide": ((1, 8, 11, 9), (12, 3, 3), 1, [2, 3], [2, 3], 1),
+    "dilation_stride2": ((2, 4, 9, 11), (8, 3, 2), 2, 1, [2, 3], 1),
+    "dilation_same": ((1, 3, 6, 7), (4, 2, 4), 1, "same", [3, 1], 1),
+    "groups2": ((2, 6, 5, 7), (4, 3, 3), 1, 1, 1, 2),
+    "groups3_stride2": ((1, 12, 7, 6), (24, 3, 3), 2, 1, 1, 3),
+    "groups4_dilation2": ((2, 16, 7, 8), (16, 3, 3), 1, 2, 2, 4),
+    "depthwise": ((2, 8, 7, 9), (8, 3, 3), 1, 1, 1, 8),
+    "depthwise_odd_stride2": ((1, 5, 9, 8), (5, 5, 3), [2, 1], [2, 1], 1, 5),
+    "depthwise_dilation": ((1, 4, 9, 10), (4, 3, 3), 2, "valid", [2, 3], 4),
+    "depthwise_twice_same": ((1, 3, 5, 6), (6, 3, 4), 1, "same", 1, 3),
+}
+for name, ((n, c, h, w), (o, kh, kw), stride, padding, dilation, groups) in SPREAD.items():
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    simple(f"conv_{name}", "conv2d", [rand(n, c, h, w), rand(o, c // groups, kh, kw), rand(o)],
+           lambda x, w, b, k=options: F.conv2d(x, w, b, **k), **options)  # fmt: skip
+    if isinstance(padding, str):
+        continue
+    steps = [stride, stride] if isinstance(stride, int) else stride
+    more = [step - 1 for step in steps]
+    simple(f"conv_transpose_{name}", "convTranspose2d",
+           [rand(n, o, 4, 3), rand(o, c // groups, kh, kw), rand(c)],
+           lambda x, w, b, k=options | {"output_padding": more}: F.conv_transpose2d(x, w, b, **k),
+           **options, outputPadding=more)  # fmt: skip
+simple("conv_transpose_2x2", "convTranspose2d", [rand(2, 8, 3, 5), rand(8, 4, 2, 2)],
+       lambda x, w: F.conv_transpose2d(x, w, stride=2), stride=2)  # fmt: skip
+simple("conv_transpose_more_than_stride", "convTranspose2d", [rand(1, 4, 3, 2), rand(4, 3, 2, 3), rand(3)],
+       lambda x, w, b: F.conv_transpose2d(x, w, b, dilation=[4, 3], output_padding=[3, 2]),
+       dilation=[4, 3], outputPadding=[3, 2])  # fmt: skip
+
+# Windows that end outside, blocks, other sizes --------------------------------------------------------
+
+# name: input, kernelSize, stride, padding
+CEILED = {
+    "3_2_1": (rand(2, 3, 8, 6), 3, 2, 1),
+    "pairs": (rand(1, 4, 9, 8), [3, 2], [2, 3], [1, 0]),
+    "last_in_padding": (rand(2, 2, 6, 5), 2, 4, 1),
+    "larger": (rand(1, 3, 2, 7), 3, 2, 0),
+}
+for name, (x, k, s, p) in CEILED.items():
+    simple(f"max_pool_ceil_{name}", "maxPool2d", [x], lambda x, a=(k, s, p): F.max_pool2d(x, *a, ceil_mode=True),
+           kernelSize=k, stride=s, padding=p, ceilMode=True)  # fmt: skip
+    for counted in (True, False):
+        simple(f"avg_pool_ceil_{name}_{'' if counted else 'un'}counted", "avgPool2d", [x],
+               lambda x, a=(k, s, p, True, counted): F.avg_pool2d(x, *a),
+               kernelSize=k, stride=s, padding=p, ceilMode=True, countIncludePad=counted)  # fmt: skip
+simple("avg_pool_uncounted", "avgPool2d", [rand(2, 3, 7, 8)],
+       lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+       kernelSize=3, stride=2, padding=1, countIncludePad=False)  # fmt: skip
+for shape, size in (((2, 3, 7, 9), [3, 4]), ((1, 8, 10, 6), [4, 6]), ((1, 2, 3, 4), [5, 7]), ((2, 4, 8, 6), [4, 3]),
+                    ((1, 3, 5, 4), [None, 3]), ((1, 5, 11, 13), 7), ((2, 3, 4, 5), 1)):  # fmt: skip
+    simple(f"adaptive_avg_pool_{'x'.join(map(str, shape))}_{size}", "adaptiveAvgPool2d", [rand(*shape)],
+           lambda x, size=size: F.adaptive_avg_pool2d(x, size), outputSize=size)  # fmt: skip
+for label, shape, options in (
+    ("twice", (2, 3, 3, 5), {"scale_factor": 2}),
+    ("odd", (1, 4, 5, 7), {"size": [8, 3]}),
+    ("fractions", (1, 2, 5, 3), {"scale_factor": [1.7, 2.5]}),
+    ("smaller", (1, 3, 7, 9), {"scale_factor": 0.45}),
+):
+    modes = {"nearest": {}, "bilinear": {"align_corners": False}, "corners": {"align_corners": True}}
+    for mode, more in modes.items():
+        more = more | {"mode": "nearest" if mode == "nearest" else "bilinear"}
+        names = {"scale_factor": "scaleFactor", "align_corners": "alignCorners"}
+        simple(f"upsample_{mode}_{label}", "upsample", [rand(*shape)],
+               lambda x, o=options | more: F.interpolate(x, **o),
+               **{names.get(key, key): value for key, value in (options | more).items()})  # fmt: skip
+
 # ------------------------------------------------------------------------------------------------------
 
 save(OUT, tensors, {"cases": json.dumps(cases), "torch": torch.__version__})

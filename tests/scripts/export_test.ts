@@ -6,8 +6,11 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
   Bottleneck,
   Conv2d,
+  ConvTranspose2d,
   encodeOnnx,
   encodeStateDict,
   evaluate,
@@ -26,6 +29,7 @@ import {
   Sequential,
   type Tensor,
   tensor,
+  Upsample,
 } from "@resnette/resnette";
 import { loadFashionMnist } from "@resnette/resnette/data";
 import { DeviceDataset } from "@resnette/resnette/train";
@@ -197,6 +201,53 @@ Deno.test("blocks of one's own are exported, by the layers that they are made of
   const names = messages(graph!, 1).map((node) => texts(node, 3)[0]);
   assertEquals(names.slice(0, 4), ["0.widen", "0.mix", "0.mix_1", "0.pool"]);
   assertEquals(names.slice(-4), ["0.deep.relu_2", "1", "2", "4"]);
+});
+
+Deno.test("convolutions, pools and sizes of all kinds are exported", async () => {
+  manualSeed(4);
+  const net = new Sequential(
+    new Conv2d(2, 8, { kernelSize: [3, 4], padding: "same", dilation: [2, 1] }),
+    new Conv2d(8, 8, { kernelSize: 3, groups: 8, padding: 1, bias: false }),
+    new Conv2d(8, 12, { kernelSize: 3, groups: 4, dilation: 2, padding: [1, 2] }),
+    new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1, ceilMode: true }),
+    new ConvTranspose2d(12, 6, {
+      ...{ kernelSize: 3, stride: [2, 3], padding: 1, outputPadding: [1, 0], groups: 2 },
+    }),
+    new AvgPool2d({ kernelSize: [3, 2], stride: 2, ceilMode: true }),
+    new AvgPool2d({ kernelSize: 3, stride: 1, padding: 1 }),
+    new Upsample({ scaleFactor: [1.5, 2] }),
+    new AvgPool2d({ kernelSize: 3, stride: 2, padding: 1, countIncludePad: false, ceilMode: true }),
+    new Upsample({ size: [7, 12], mode: "bilinear" }),
+    new Upsample({ size: [9, 8], mode: "bilinear", alignCorners: true }),
+    new Upsample({ scaleFactor: 0.7 }),
+    new AdaptiveAvgPool2d([3, null]),
+    new AdaptiveAvgPool2d(1),
+    new Flatten(),
+  );
+  const shape = [2, 13, 10] as const, count = 3;
+  const pixels = new Random(2).uniform(new Float32Array(count * 260));
+  // Each layer's own result, so that a mean over pixels hides nothing.
+  for (let layers = 1; layers <= net.namedChildren().length; layers++) {
+    const part = new Sequential(...net.namedChildren().slice(0, layers).map(([, layer]) => layer));
+    const file = await encodeOnnx(part, { shape });
+    const result = await evaluate(part.eval().call(tensor(pixels, [count, ...shape])));
+    const worst = await compare(file, pixels, shape, [1, 2], result as Float32Array);
+    assert(worst < 1e-5, `with layer ${layers - 1} they differ by ${worst}`);
+  }
+  const refused: [Module, string][] = [
+    [new AdaptiveAvgPool2d(4), "onnx: layer 0, a AdaptiveAvgPool2d, takes means of unequal blocks"],
+    [
+      new AvgPool2d({ kernelSize: 3, stride: 2, padding: 1, ceilMode: true }),
+      "onnx: layer 0, a AvgPool2d, counts the padding, but not what is beyond it",
+    ],
+  ];
+  for (const [layer, message] of refused) {
+    await assertRejects(
+      () => encodeOnnx(new Sequential(layer), { shape: [2, 6, 10] }),
+      OnnxError,
+      message,
+    );
+  }
 });
 
 Deno.test("an ONNX file has the notebook's names, a free batch size, an opset of 2021, and says what it is", async () => {

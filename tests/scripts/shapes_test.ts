@@ -7,6 +7,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import {
   Conv2d,
   conv2d,
+  ConvTranspose2d,
   Device,
   evaluate,
   formatSummary,
@@ -164,6 +165,22 @@ Deno.test("a residual block's layers are listed as it runs them", () => {
     4 * conv(6, 6, 3, 9),
     0,
     4 * conv(3, 6, 1, 9),
+  ]);
+});
+
+Deno.test("groups and transposed convolutions are counted by what each result takes", () => {
+  const net = new Sequential(
+    new Conv2d(8, 16, { kernelSize: 3, groups: 4, padding: "same" }),
+    new Conv2d(16, 16, { kernelSize: [3, 5], groups: 16, dilation: 2 }),
+    new ConvTranspose2d(16, 6, { kernelSize: 2, stride: 2, groups: 2 }),
+    new ConvTranspose2d(6, 6, { kernelSize: 3, groups: 6 }),
+  );
+  const { layers } = summarize(net, [2, 8, 9, 10]);
+  assertEquals(layers.map(({ shape, macs }) => [shape, macs]), [
+    [[2, 16, 9, 10], 2 * 16 * 90 * 2 * 9],
+    [[2, 16, 5, 2], 2 * 16 * 10 * 15],
+    [[2, 6, 10, 4], 2 * 16 * 10 * 3 * 4],
+    [[2, 6, 12, 6], 2 * 6 * 40 * 9],
   ]);
 });
 
