@@ -89,7 +89,15 @@ export { cropFlip, gather, resizeBilinear } from "./lib/ops/data.ts";
 export { grad } from "./lib/ops/grad.ts";
 
 // Computing.
-export { evaluate, type Feeds, Plan, PlanError, type PlanOptions } from "./lib/plan/plan.ts";
+export {
+  evaluate,
+  type Feeds,
+  item,
+  Plan,
+  PlanError,
+  type PlanOptions,
+  toList,
+} from "./lib/plan/plan.ts";
 export type { Step } from "./lib/plan/steps.ts";
 export { defaultDevice, Device, DeviceError, type DeviceOptions } from "./lib/device/device.ts";
 export { freeVariables, readVariables, setVariable } from "./lib/device/buffers.ts";
@@ -127,7 +135,32 @@ export { GroupNorm, LayerNorm, type NormOptions } from "./lib/nn/normalization.t
 export { Embedding } from "./lib/nn/embedding.ts";
 export { Dropout } from "./lib/nn/dropout.ts";
 export { constantParameter, manualSeed, normalParameter, uniformParameter } from "./lib/nn/init.ts";
-export { Adam, type AdamOptions, AdamW, Optimizer, SGD, type SGDOptions } from "./lib/nn/optim.ts";
+export {
+  Adam,
+  type AdamOptions,
+  AdamW,
+  type GroupSettings,
+  Optimizer,
+  type OptimizerOptions,
+  type ParameterGroup,
+  RMSprop,
+  type RMSpropOptions,
+  SGD,
+  type SGDOptions,
+} from "./lib/nn/optim.ts";
+export { clipGradNorm, clipGradValue } from "./lib/nn/clip_grad.ts";
+export {
+  cosineAnnealingLR,
+  exponentialLR,
+  linearLR,
+  type LinearLROptions,
+  multiStepLR,
+  oneCycleLR,
+  type OneCycleLROptions,
+  type Schedule,
+  sequentialLR,
+  stepLR,
+} from "./lib/nn/schedules.ts";
 export {
   type BlockOptions,
   Bottleneck,

@@ -140,16 +140,11 @@ export class Scores {
 
 /** An optimizer's settings as PyTorch has them. */
 export interface OptimizerSettings {
-  /** `adam`, `adamw` or `sgd`. */
+  /** `adam`, `adamw`, `rmsprop` or `sgd`. */
   readonly name?: string;
-  readonly dampening?: number;
-  readonly nesterov?: boolean;
 }
 
-/** Those settings as options here: what there is no option for must be as PyTorch's default. */
-export function optionsOf(
-  { name: _, dampening = 0, nesterov = false, ...options }: OptimizerSettings,
-): object {
-  assertEquals([dampening, nesterov], [0, false]);
+/** Those settings as options here. */
+export function optionsOf({ name: _, ...options }: OptimizerSettings): object {
   return options;
 }

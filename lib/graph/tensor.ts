@@ -20,6 +20,7 @@ import {
   toFloats,
 } from "../check/arguments.ts";
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
+import { printed } from "./print.ts";
 import {
   checkList,
   checkShape,
@@ -97,11 +98,11 @@ export interface Op<A extends Attrs = any> {
   /** A view: strides of the output over the input's base, or null where only a copy will do. */
   view?(input: { shape: Shape } & StridedView, attrs: A): StridedView | null;
   /** A reduction, whose input may be fused into its kernel. */
-  reduction?(node: Tensor): ReductionSpec;
+  reduction?(node: Tensor, attrs: A): ReductionSpec;
   /** Dispatches that compute the output from the inputs. */
-  kernels?(node: Tensor, target: Target): KernelSpec[];
+  kernels?(node: Tensor, target: Target, attrs: A): KernelSpec[];
   /** The same value in terms of simpler ops, chosen when a plan is made. */
-  lower?(node: Tensor, target: Target): Tensor;
+  lower?(node: Tensor, target: Target, attrs: A): Tensor;
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
   sink?(x: Tensor, order: readonly number[], attrs: A): Tensor | null;
   /**
@@ -203,9 +204,10 @@ export class Tensor {
     return `Tensor ${this.op.name} ${formatShape(this.shape)} ${this.dtype}`;
   }
 
-  /** Shown by `console.log`. */
+  /** Shown by `console.log`: of a constant, its numbers too. */
   [Symbol.for("Deno.customInspect")](): string {
-    return this.toString();
+    const data = constantData(this);
+    return data ? `${this}\n${printed(data, this.shape)}` : this.toString();
   }
 }
 

@@ -133,6 +133,30 @@ export function noteRunning(running: Variable, next: (before: Tensor) => Tensor)
   else collector[noted] = update;
 }
 
+/**
+ * Settings of a module: its properties that are numbers, words, true or false, or lists or options of
+ * these. Numbers that its constructor takes one by one are without a name.
+ */
+function settingsOf(module: Module): string[] {
+  const isSetting = (x: unknown): boolean =>
+    ["number", "string", "boolean"].includes(typeof x) || Array.isArray(x) && x.every(isSetting);
+  const write = (x: unknown): string =>
+    Array.isArray(x)
+      ? `[${x.map(write).join(", ")}]`
+      : typeof x === "number"
+      ? `${x}`
+      : JSON.stringify(x);
+  const { training: _, options = {}, ...own } = module as { training: boolean; options?: object };
+  const plain = module.constructor.length;
+  return [...Object.entries(own), ...Object.entries(options)]
+    .filter(([name, value]) => isSetting(value) || name === "bias" && value === undefined)
+    .map(([name, value], i) =>
+      i < plain && typeof value === "number" && !(name in options)
+        ? `${value}`
+        : `${name}=${write(value ?? false)}`
+    );
+}
+
 /** One call of a module: what went in, what came out, and the calls it made of other modules. */
 export interface ModuleCall {
   /** The module. */
@@ -302,6 +326,24 @@ export abstract class Module {
   /** Switches this module and all below it to evaluation mode. */
   eval(): this {
     return this.train(false);
+  }
+
+  /**
+   * Its class, settings and children, as PyTorch prints them, and the number of its parameters:
+   * `Linear(784, 10)  // 7,850 parameters`.
+   */
+  toString(): string {
+    const children = this.namedChildren()
+      .map(([name, child]) => `\n  (${name}): ${`${child}`.replaceAll("\n", "\n  ")}`);
+    const inside = [...settingsOf(this), ...children].join(", ").replaceAll(", \n", "\n");
+    const count = this.parameters().reduce((sum, { size }) => sum + size, 0);
+    return `${this.constructor.name}(${inside}${children.length > 0 ? "\n" : ""})` +
+      (count > 0 ? `  // ${count.toLocaleString("en-US")} parameter${count > 1 ? "s" : ""}` : "");
+  }
+
+  /** Shown by `console.log`. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
   }
 
   /**

@@ -1,13 +1,20 @@
 /**
- * Optimizers: all parameters lie in one flat buffer and one kernel updates them. Numbers that change
- * from step to step are an input of the plan, not part of the kernel.
+ * Optimizers: the parameters of a group lie in one flat buffer and one kernel updates them. Numbers
+ * that change from step to step are an input of the plan, not part of the kernel.
  *
  * @module
  */
 
-import { ArgumentError, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
+import {
+  ArgumentError,
+  checkBoolean,
+  checkNumber,
+  checkOptions,
+  refuse,
+} from "../check/arguments.ts";
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
 import { perThread } from "../kernels/kernel.ts";
+import { grad } from "../ops/grad.ts";
 import { asStored, pack } from "../ops/pack.ts";
 import type { Feeds } from "../plan/plan.ts";
 import { checkList, formatShape, sameShape, ShapeError } from "../graph/shape.ts";
@@ -24,88 +31,160 @@ import {
   Variable,
 } from "../graph/tensor.ts";
 
-/** Name of the plan input that carries the numbers of a step. */
-const INPUT = "optimizer";
 const SCOPE: Scope = { layer: "", pass: "optimizer" };
+/** Groups of all optimizers until now: so the inputs of several can be in one plan. */
+let groups = 0;
+
+/** Settings of every optimizer. */
+export interface OptimizerOptions {
+  /** Learning rate. */
+  readonly lr?: number;
+  /** Whether the loss is to grow and not to shrink; false by default. */
+  readonly maximize?: boolean;
+}
+
+/** Parameters with settings of their own; what is not here is as for all. */
+export type ParameterGroup<O> = O & { readonly params: readonly Variable[] };
+
+/** The settings of a group in force. */
+export type GroupSettings<O> = { readonly [K in Exclude<keyof O, "lr">]-?: NonNullable<O[K]> } & {
+  /** Learning rate; may be changed between steps. */
+  lr: number;
+  /** The parameters. */
+  readonly params: readonly Variable[];
+};
 
 /**
- * Base of the optimizers. One of them has state by PyTorch's names, the numbers of a step, and a rule
- * in WGSL: of a parameter `p` with gradient `g0`, numbers `h` and state `s0`, `s1`, ….
+ * Base of the optimizers. One of them has names of state tensors, the numbers of a step, and a rule in
+ * WGSL: of a parameter `p` with gradient `g0`, numbers `h` and the state by its names.
  *
  * @example
  * ```ts
- * import { Optimizer, Plan, readVariables, tensor, Variable } from "@resnette/resnette";
+ * import { Optimizer, Plan, readVariables, type GroupSettings, tensor, Variable } from "@resnette/resnette";
  * import { assertAlmostEquals } from "@std/assert";
  *
- * class SignDescent extends Optimizer {
- *   constructor(parameters: readonly Variable[], lr: number) {
- *     super(parameters, lr, []);
+ * interface Options {
+ *   readonly lr?: number;
+ * }
+ * class SignDescent extends Optimizer<Options> {
+ *   constructor(parameters: readonly Variable[], options: Options = {}) {
+ *     super(parameters, options, { lr: 0.1 });
  *   }
- *   protected override numbers(): number[] {
- *     return [this.lr];
+ *   protected override numbers({ lr }: GroupSettings<Options>): number[] {
+ *     return [lr];
  *   }
  *   protected override rule(): string {
  *     return "  p = p - h[0] * sign(g0);";
  *   }
  * }
  * const w = new Variable([1], [1]);
- * const optimizer = new SignDescent([w], 0.5);
+ * const optimizer = new SignDescent([w], { lr: 0.5 });
  * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
  * plan.run(optimizer.nextStep());
  * const [values] = await readVariables([w]);
  * assertAlmostEquals(values![0]!, 0.5, 1e-6);
  * ```
  */
-export abstract class Optimizer {
-  /** Learning rate; may be changed between steps. */
-  lr: number;
+export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   /** Steps taken. */
   steps = 0;
-  /** State tensors by PyTorch's name, each with a part for each parameter. */
+  /** The groups with all their settings; one if there are only parameters. PyTorch's `param_groups`. */
+  readonly paramGroups: readonly GroupSettings<O>[];
+  /** State tensors by PyTorch's name, each with a part for each parameter, group by group. */
   readonly state: ReadonlyMap<string, readonly Variable[]>;
   readonly #parameters: readonly Variable[];
-  readonly #packs: readonly Variable[];
-  readonly #states: readonly (readonly Variable[])[];
+  /** Of each group: name of its input, packed parameters, the same for each state tensor. */
+  readonly #packed: readonly {
+    readonly group: GroupSettings<O>;
+    readonly input: string;
+    readonly packs: readonly Variable[];
+    readonly states: readonly (readonly Variable[])[];
+  }[];
 
-  /** Packs `parameters` into flat buffers; they stay usable as they were. */
-  protected constructor(parameters: readonly Variable[], lr: number, names: readonly string[]) {
-    const { name } = this.constructor;
-    checkNumber(name, "lr", lr, { min: 0 });
-    checkVariables(name, "parameters", parameters);
-    if (parameters.length === 0) {
-      throw new ArgumentError(
-        `${name}: no parameters: a module finds those in its properties, in Sequential and in ` +
-          "ModuleList, and not in arrays or #private fields",
-      );
-    }
-    const twice = parameters.findIndex((x, i) => parameters.indexOf(x) < i);
+  /**
+   * Packs the parameters into flat buffers; they stay usable as they were. `defaults` has all options
+   * there are.
+   */
+  protected constructor(
+    parameters: readonly Variable[] | readonly ParameterGroup<O>[],
+    options: O,
+    defaults: Omit<Required<O>, "maximize">,
+  ) {
+    const { name } = this.constructor, all = { ...defaults, maximize: false };
+    const keys = Object.keys(all);
+    checkOptions(name, options, keys);
+    checkList(name, "parameters", parameters);
+    const grouped = parameters.some((x) => !(x instanceof Variable) && "params" in Object(x));
+    const given = (grouped ? parameters : [{ params: parameters }]) as ParameterGroup<O>[];
+    this.paramGroups = given.map((group, i) => {
+      const op = grouped ? `${name}: parameters[${i}]` : name;
+      checkOptions(op, group, ["params", ...keys]);
+      checkVariables(op, grouped ? "params" : "parameters", group.params);
+      if (group.params.length === 0) {
+        throw new ArgumentError(
+          `${op}: no parameters: a module finds those in its properties, in Sequential and in ` +
+            "ModuleList, and not in arrays or #private fields",
+        );
+      }
+      const settings = { ...all, ...options, ...group } as unknown as GroupSettings<O>;
+      checkNumber(op, "lr", settings.lr, { min: 0 });
+      checkBoolean(op, "maximize", settings.maximize);
+      this.check(op, settings);
+      return settings;
+    });
+    const every = this.#parameters = this.paramGroups.flatMap(({ params }) => params);
+    const twice = every.findIndex((x, i) => every.indexOf(x) < i);
     if (twice >= 0) {
       throw new ArgumentError(`${name}: parameters[${twice}] is there twice; give it once`);
     }
-    this.lr = lr;
-    this.#parameters = parameters;
-    this.#packs = packVariables(parameters);
-    const state = new Map(
-      names.map((name) => [
-        name,
-        parameters.map(({ shape, stored }) => {
-          const zeros = new Variable(shape);
-          return stored ? storeIn(stored.order, zeros) : zeros;
-        }),
-      ]),
-    );
-    this.state = state;
-    this.#states = [...state.values()].map((parts) => packVariables(parts));
+    // A tensor that one group needs, all have: so each parameter has its part.
+    const names = [...new Set(this.paramGroups.flatMap((group) => this.states(group)))];
+    const state = names.map((name): [string, Variable[]] => [
+      name,
+      every.map(({ shape, stored }) => {
+        const zeros = new Variable(shape);
+        return stored ? storeIn(stored.order, zeros) : zeros;
+      }),
+    ]);
+    this.state = new Map(state);
+    let end = 0;
+    this.#packed = this.paramGroups.map((group) => {
+      const start = end;
+      end += group.params.length;
+      return {
+        group,
+        input: `optimizer ${groups++}`,
+        packs: packVariables(group.params),
+        states: state.map(([, parts]) => packVariables(parts.slice(start, end))),
+      };
+    });
   }
 
-  /** WGSL statements that update `p` and the state from `g` and the numbers `h`, all `vec4f` but h. */
-  protected abstract rule(): string;
+  /** Learning rate of the first group; to set it sets that of all. */
+  get lr(): number {
+    return this.paramGroups[0]!.lr;
+  }
+
+  set lr(lr: number) {
+    for (const group of this.paramGroups) group.lr = lr;
+  }
+
+  /** Throws an {@link ArgumentError} that begins with `op` if settings of a group cannot be. */
+  protected check(_op: string, _group: GroupSettings<O>): void {}
+
+  /** Names of the state tensors that a group needs; they begin as zeros. */
+  protected states(_group: GroupSettings<O>): readonly string[] {
+    return [];
+  }
+
+  /** WGSL statements that update `p` and the state from `g0` and the numbers `h`, all `vec4f` but h. */
+  protected abstract rule(group: GroupSettings<O>): string;
 
   /** The numbers `h` of step `t`, counted from 1. */
-  protected abstract numbers(t: number): readonly number[];
+  protected abstract numbers(group: GroupSettings<O>, t: number): readonly number[];
 
   /**
-   * The update for gradients of the parameters, in their order.
+   * The update for gradients of the parameters, in their order, group by group.
    *
    * @throws {ArgumentError} if they are no tensors, or not one for each parameter.
    * @throws {ShapeError} if one has another shape than its parameter.
@@ -128,22 +207,44 @@ export abstract class Optimizer {
       );
     });
     const stored = grads.map((x, i) => asStored(parameters[i]!, x));
-    const h = input(INPUT, [this.numbers(1).length]);
     let taken = 0;
-    return this.#packs.map((whole, i) => {
-      const parts = stored.slice(taken, taken += whole.parts.length);
-      const states = this.#states.map((packs) => packs[i]!);
-      return {
-        name: this.constructor.name,
-        targets: [whole, ...states],
-        reads: [inScope(SCOPE, () => pack(parts, whole)), h],
-        kernels: (target: Target) => [this.#kernel(whole.size, states.length, target)],
-      };
+    return this.#packed.flatMap(({ group, input: name, packs, states }) => {
+      const h = input(name, [this.numbers(group, 1).length]);
+      return packs.map((whole, i) => {
+        const parts = stored.slice(taken, taken += whole.parts.length);
+        return {
+          name: this.constructor.name,
+          targets: [whole, ...states.map((packs) => packs[i]!)],
+          reads: [inScope(SCOPE, () => pack(parts, whole)), h],
+          kernels: (target: Target) => [this.#kernel(group, whole.size, target)],
+        };
+      });
     });
   }
 
-  #kernel(size: number, states: number, target: Target): KernelSpec {
-    const names = Array.from({ length: states }, (_, i) => `s${i}`);
+  /**
+   * The update that makes the scalar `loss` smaller: {@link Optimizer.updates} of its gradients.
+   *
+   * @throws {ShapeError} if the loss is no scalar.
+   *
+   * @example
+   * ```ts
+   * import { Plan, readVariables, SGD, square, Variable } from "@resnette/resnette";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const x = new Variable([], [1]), sgd = new SGD([x], { lr: 0.25 });
+   * using plan = await Plan.compile({ updates: sgd.minimize(square(x)) });
+   * plan.run(sgd.nextStep());
+   * assertEquals(await readVariables([x]), [new Float32Array([0.5])]);
+   * ```
+   */
+  minimize(loss: Tensor): Update[] {
+    checkTensor(this.constructor.name, "loss", loss, "f32");
+    return this.updates(grad(loss, this.#parameters));
+  }
+
+  #kernel(group: GroupSettings<O>, size: number, target: Target): KernelSpec {
+    const names = [...this.state.keys()];
     const spec = perThread(
       [
         { name: "grads", type: "vec4f" },
@@ -153,10 +254,10 @@ export abstract class Optimizer {
       ],
       size / 4,
       target,
-      `  let g0 = grads[i];
+      `  let g0 = ${group.maximize ? "-" : ""}grads[i];
   var p = parameters[i];
 ${names.map((name) => `  var ${name} = state_${name}[i];`).join("\n")}
-${this.rule()}
+${this.rule(group)}
   parameters[i] = p;
 ${names.map((name) => `  state_${name}[i] = ${name};`).join("\n")}`,
     );
@@ -165,24 +266,28 @@ ${names.map((name) => `  state_${name}[i] = ${name};`).join("\n")}`,
 
   /** Feeds of the next run of a plan with this optimizer's updates; counts the step. */
   nextStep(): Feeds {
-    return { [INPUT]: new Float32Array(this.numbers(++this.steps)) };
+    const t = ++this.steps;
+    return Object.fromEntries(
+      this.#packed.map(({ group, input }) => [input, new Float32Array(this.numbers(group, t))]),
+    );
   }
 }
 
 /** Settings of {@link Adam} and {@link AdamW}. */
-export interface AdamOptions {
+export interface AdamOptions extends OptimizerOptions {
   /** Learning rate; 1e-3 by default. */
   readonly lr?: number;
   /** Decay of the running mean and square; 0.9 and 0.999 by default. */
   readonly betas?: readonly [number, number];
   /** Added to the denominator; 1e-8 by default. */
   readonly eps?: number;
-  /** L2 penalty, or in AdamW decoupled decay. */
+  /** L2 penalty, or in AdamW decoupled decay; 0 by default, in AdamW 0.01. */
   readonly weightDecay?: number;
+  /** Whether the largest running square until now divides (AMSGrad); false by default. */
+  readonly amsgrad?: boolean;
 }
 
-/** The keys of {@link AdamOptions}. */
-const ADAM_OPTIONS: readonly (keyof AdamOptions)[] = ["lr", "betas", "eps", "weightDecay"];
+const ADAM = { lr: 1e-3, betas: [0.9, 0.999] as const, eps: 1e-8, weightDecay: 0, amsgrad: false };
 
 /**
  * Adam (Kingma & Ba 2014; {@link https://pytorch.org/docs/stable/generated/torch.optim.Adam.html | PyTorch}).
@@ -200,101 +305,111 @@ const ADAM_OPTIONS: readonly (keyof AdamOptions)[] = ["lr", "betas", "eps", "wei
  * assertAlmostEquals(values![0]!, 0.9, 1e-6);
  * ```
  */
-export class Adam extends Optimizer {
-  /** Decay of the running mean and square of the gradients. */
-  readonly betas: readonly [number, number];
-  /** Added to the denominator. */
-  readonly eps: number;
-  /** L2 penalty, or in AdamW decoupled decay. */
-  readonly weightDecay: number;
-
+export class Adam extends Optimizer<AdamOptions> {
   /**
-   * An optimizer for `parameters`.
+   * An optimizer for `parameters`, or for groups of them.
    *
    * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
    */
   constructor(
-    parameters: readonly Variable[],
+    parameters: readonly Variable[] | readonly ParameterGroup<AdamOptions>[],
     options: AdamOptions = {},
   ) {
-    checkOptions(new.target.name, options, ADAM_OPTIONS);
-    const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0 } = options;
-    checkList(new.target.name, "betas", betas);
-    [0, 1].forEach((i) =>
-      checkNumber(new.target.name, `betas[${i}]`, betas[i], { min: 0, below: 1 })
-    );
-    if (betas.length > 2) refuse(new.target.name, "betas", "two numbers", betas);
-    checkNumber(new.target.name, "eps", eps, { min: 0 });
-    checkNumber(new.target.name, "weightDecay", weightDecay, { min: 0 });
-    super(parameters, lr, ["exp_avg", "exp_avg_sq"]);
-    this.betas = betas;
-    this.eps = eps;
-    this.weightDecay = weightDecay;
+    super(parameters, options, ADAM);
+  }
+
+  /** Each option by itself. */
+  protected override check(op: string, group: GroupSettings<AdamOptions>): void {
+    const { betas, eps, weightDecay, amsgrad } = group;
+    checkList(op, "betas", betas);
+    [0, 1].forEach((i) => checkNumber(op, `betas[${i}]`, betas[i], { min: 0, below: 1 }));
+    if (betas.length > 2) refuse(op, "betas", "two numbers", betas);
+    checkNumber(op, "eps", eps, { min: 0 });
+    checkNumber(op, "weightDecay", weightDecay, { min: 0 });
+    checkBoolean(op, "amsgrad", amsgrad);
+  }
+
+  /** Running mean and square, and the largest such square. */
+  protected override states({ amsgrad }: GroupSettings<AdamOptions>): string[] {
+    return ["exp_avg", "exp_avg_sq", ...amsgrad ? ["max_exp_avg_sq"] : []];
   }
 
   /**
    * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. Then the numbers
    * that stay: a gradient's share in the mean, the square's decay and a gradient's share in it, eps.
    */
-  protected override numbers(t: number): number[] {
-    const [b1, b2] = this.betas;
-    const step = [this.lr / (1 - b1 ** t), Math.sqrt(1 - b2 ** t), this.weightDecay, 1];
-    return [...step, 1 - b1, b2, 1 - b2, this.eps];
+  protected override numbers(group: GroupSettings<AdamOptions>, t: number): number[] {
+    const { lr, betas: [b1, b2], weightDecay, eps } = group;
+    const step = [lr / (1 - b1 ** t), Math.sqrt(1 - b2 ** t), weightDecay, 1];
+    return [...step, 1 - b1, b2, 1 - b2, eps];
   }
 
   /** Means follow, parameters step; `p * h[3]` is the decoupled decay. */
-  protected override rule(): string {
+  protected override rule({ amsgrad }: GroupSettings<AdamOptions>): string {
+    const square = amsgrad ? "max_exp_avg_sq" : "exp_avg_sq";
     return `  p = p * h[3];
   let g = g0 + h[2] * p;
-  s0 = s0 + h[4] * (g - s0);
-  s1 = h[5] * s1 + h[6] * g * g;
-  p = p - h[0] * s0 / (sqrt(s1) / h[1] + h[7]);`;
+  exp_avg = exp_avg + h[4] * (g - exp_avg);
+  exp_avg_sq = h[5] * exp_avg_sq + h[6] * g * g;
+${amsgrad ? `  ${square} = max(${square}, exp_avg_sq);` : ""}
+  p = p - h[0] * exp_avg / (sqrt(${square}) / h[1] + h[7]);`;
   }
 }
 
 /**
  * Adam with decoupled weight decay (Loshchilov & Hutter 2017; {@link https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html | PyTorch}).
  *
- * @example
+ * @example Weights decay, biases do not
  * ```ts
  * import { AdamW, Plan, readVariables, tensor, Variable } from "@resnette/resnette";
  * import { assertAlmostEquals } from "@std/assert";
  *
- * const w = new Variable([1], [1]);
- * const optimizer = new AdamW([w], { lr: 0.1, weightDecay: 1 });
- * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
+ * const w = new Variable([1], [1]), b = new Variable([1], [1]);
+ * const groups = [{ params: [w] }, { params: [b], weightDecay: 0 }];
+ * const optimizer = new AdamW(groups, { lr: 0.1, weightDecay: 1 });
+ * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10]), tensor([10])]) });
  * plan.run(optimizer.nextStep());
- * const [values] = await readVariables([w]);
- * assertAlmostEquals(values![0]!, 0.8, 1e-6);
+ * const [weight, bias] = await readVariables([w, b]);
+ * assertAlmostEquals(weight![0]!, 0.8, 1e-6);
+ * assertAlmostEquals(bias![0]!, 0.9, 1e-6);
  * ```
  */
 export class AdamW extends Adam {
   /**
-   * An optimizer for `parameters`; the weight decay is 0.01 by default.
+   * An optimizer for `parameters`, or for groups of them; the weight decay is 0.01 by default.
    *
    * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
    */
-  constructor(parameters: readonly Variable[], options: AdamOptions = {}) {
-    checkOptions("AdamW", options, ADAM_OPTIONS);
+  constructor(
+    parameters: readonly Variable[] | readonly ParameterGroup<AdamOptions>[],
+    options: AdamOptions = {},
+  ) {
+    checkOptions("AdamW", options, [...Object.keys(ADAM), "maximize"]);
     super(parameters, { weightDecay: 0.01, ...options });
   }
 
   /** As Adam, but with the decay as a factor and no penalty. */
-  protected override numbers(t: number): number[] {
-    const [step, correction, , , ...rest] = super.numbers(t);
-    return [step!, correction!, 0, 1 - this.lr * this.weightDecay, ...rest];
+  protected override numbers(group: GroupSettings<AdamOptions>, t: number): number[] {
+    const [step, correction, , , ...rest] = super.numbers(group, t);
+    return [step!, correction!, 0, 1 - group.lr * group.weightDecay, ...rest];
   }
 }
 
 /** Settings of {@link SGD}. */
-export interface SGDOptions {
+export interface SGDOptions extends OptimizerOptions {
   /** Learning rate; 1e-3 by default. */
   readonly lr?: number;
   /** Share of the last step in the next; 0 by default. */
   readonly momentum?: number;
+  /** How much less than all of a gradient is added to the momentum; 0 by default. */
+  readonly dampening?: number;
   /** L2 penalty; 0 by default. */
   readonly weightDecay?: number;
+  /** Whether the momentum is looked ahead (Nesterov); wants one, and no dampening; false by default. */
+  readonly nesterov?: boolean;
 }
+
+const SGD_DEFAULTS = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false };
 
 /**
  * Gradient descent with momentum ({@link https://pytorch.org/docs/stable/generated/torch.optim.SGD.html | PyTorch}).
@@ -312,38 +427,128 @@ export interface SGDOptions {
  * assertAlmostEquals(values![0]!, 0.9, 1e-6);
  * ```
  */
-export class SGD extends Optimizer {
-  /** Share of the last step in the next. */
-  readonly momentum: number;
-  /** L2 penalty. */
-  readonly weightDecay: number;
-
+export class SGD extends Optimizer<SGDOptions> {
   /**
-   * An optimizer for `parameters`.
+   * An optimizer for `parameters`, or for groups of them.
    *
    * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
    */
   constructor(
-    parameters: readonly Variable[],
+    parameters: readonly Variable[] | readonly ParameterGroup<SGDOptions>[],
     options: SGDOptions = {},
   ) {
-    checkOptions("SGD", options, ["lr", "momentum", "weightDecay"]);
-    const { lr = 1e-3, momentum = 0, weightDecay = 0 } = options;
-    checkNumber("SGD", "momentum", momentum, { min: 0 });
-    checkNumber("SGD", "weightDecay", weightDecay, { min: 0 });
-    super(parameters, lr, ["momentum_buffer"]);
-    this.momentum = momentum;
-    this.weightDecay = weightDecay;
+    super(parameters, options, SGD_DEFAULTS);
   }
 
-  /** Learning rate, L2 penalty, momentum. */
-  protected override numbers(): number[] {
-    return [this.lr, this.weightDecay, this.momentum];
+  /** Each option by itself, and nesterov with the others. */
+  protected override check(op: string, group: GroupSettings<SGDOptions>): void {
+    const { momentum, dampening, weightDecay, nesterov } = group;
+    checkNumber(op, "momentum", momentum, { min: 0 });
+    checkNumber(op, "dampening", dampening);
+    checkNumber(op, "weightDecay", weightDecay, { min: 0 });
+    checkBoolean(op, "nesterov", nesterov);
+    if (nesterov && (momentum === 0 || dampening !== 0)) {
+      throw new ArgumentError(
+        `${op}: nesterov wants a momentum above 0 and no dampening, got ${momentum} and ${dampening}`,
+      );
+    }
+  }
+
+  /** The momentum. */
+  protected override states(): string[] {
+    return ["momentum_buffer"];
+  }
+
+  /** Learning rate, L2 penalty, momentum, a gradient's share in it: all of it in the first step. */
+  protected override numbers(group: GroupSettings<SGDOptions>, t: number): number[] {
+    const { lr, weightDecay, momentum, dampening } = group;
+    return [lr, weightDecay, momentum, momentum === 0 || t === 1 ? 1 : 1 - dampening];
   }
 
   /** The momentum follows the penalised gradient, parameters follow the momentum. */
-  protected override rule(): string {
-    return `  s0 = h[2] * s0 + g0 + h[1] * p;
-  p = p - h[0] * s0;`;
+  protected override rule({ dampening, nesterov }: GroupSettings<SGDOptions>): string {
+    const g = "g0 + h[1] * p";
+    return `  ${nesterov ? `let g = ${g};` : ""}
+  momentum_buffer = h[2] * momentum_buffer + ${dampening !== 0 ? `h[3] * (${g})` : g};
+  p = p - h[0] * ${nesterov ? "(g + h[2] * momentum_buffer)" : "momentum_buffer"};`;
+  }
+}
+
+/** Settings of {@link RMSprop}. */
+export interface RMSpropOptions extends OptimizerOptions {
+  /** Learning rate; 1e-2 by default. */
+  readonly lr?: number;
+  /** Decay of the running square; 0.99 by default. */
+  readonly alpha?: number;
+  /** Added to the denominator; 1e-8 by default. */
+  readonly eps?: number;
+  /** L2 penalty; 0 by default. */
+  readonly weightDecay?: number;
+  /** Share of the last step in the next; 0 by default. */
+  readonly momentum?: number;
+  /** Whether the square is that of the distance from the running mean; false by default. */
+  readonly centered?: boolean;
+}
+
+const RMSPROP = { lr: 1e-2, alpha: 0.99, eps: 1e-8, weightDecay: 0, momentum: 0, centered: false };
+
+/**
+ * Gradients divided by their running root mean square (Hinton 2012; {@link https://pytorch.org/docs/stable/generated/torch.optim.RMSprop.html | PyTorch}).
+ *
+ * @example
+ * ```ts
+ * import { Plan, readVariables, RMSprop, tensor, Variable } from "@resnette/resnette";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const w = new Variable([1], [1]);
+ * const optimizer = new RMSprop([w], { lr: 0.01 });
+ * using plan = await Plan.compile({ updates: optimizer.updates([tensor([10])]) });
+ * plan.run(optimizer.nextStep());
+ * const [values] = await readVariables([w]);
+ * assertAlmostEquals(values![0]!, 0.9, 1e-6);
+ * ```
+ */
+export class RMSprop extends Optimizer<RMSpropOptions> {
+  /**
+   * An optimizer for `parameters`, or for groups of them.
+   *
+   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   */
+  constructor(
+    parameters: readonly Variable[] | readonly ParameterGroup<RMSpropOptions>[],
+    options: RMSpropOptions = {},
+  ) {
+    super(parameters, options, RMSPROP);
+  }
+
+  /** Each option by itself. */
+  protected override check(op: string, group: GroupSettings<RMSpropOptions>): void {
+    for (const name of ["alpha", "eps", "weightDecay", "momentum"] as const) {
+      checkNumber(op, name, group[name], { min: 0 });
+    }
+    checkBoolean(op, "centered", group.centered);
+  }
+
+  /** Running square, and if needed running mean and momentum. */
+  protected override states({ momentum, centered }: GroupSettings<RMSpropOptions>): string[] {
+    const names = ["square_avg", centered && "grad_avg", momentum > 0 && "momentum_buffer"];
+    return names.filter((name) => name !== false);
+  }
+
+  /** Learning rate, L2 penalty, momentum, the averages' decay and a gradient's share in them, eps. */
+  protected override numbers(group: GroupSettings<RMSpropOptions>): number[] {
+    const { lr, weightDecay, momentum, alpha, eps } = group;
+    return [lr, weightDecay, momentum, alpha, 1 - alpha, eps];
+  }
+
+  /** Averages follow; the step, or the momentum that follows it, moves the parameters. */
+  protected override rule({ momentum, centered }: GroupSettings<RMSpropOptions>): string {
+    const variance = centered ? "max(square_avg - grad_avg * grad_avg, vec4f())" : "square_avg";
+    return `  let g = g0 + h[1] * p;
+  square_avg = h[3] * square_avg + h[4] * g * g;
+${centered ? "  grad_avg = grad_avg + h[4] * (g - grad_avg);" : ""}
+  let d = g / (sqrt(${variance}) + h[5]);
+${momentum > 0 ? "  momentum_buffer = h[2] * momentum_buffer + d;" : ""}
+  p = p - h[0] * ${momentum > 0 ? "momentum_buffer" : "d"};`;
   }
 }

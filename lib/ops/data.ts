@@ -29,9 +29,8 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
   },
   dtype: (_, { dtype }): DType => dtype,
   below: ({ inputs: [records] }) => [undefined, records!.shape[0]],
-  kernels: (node, target) => {
+  kernels: (node, target, { dtype: type }) => {
     const [records, indices] = node.inputs as [Tensor, Tensor];
-    const type = node.attrs["dtype"] as "f32" | "u32";
     const each = records.size / records.shape[0]!;
     // A wrong index gives a value that no byte has.
     const none = type === "f32" ? "bitcast<f32>(none)" : "none";
@@ -80,9 +79,8 @@ const CropFlip: Op<{ padding: number }> = {
   name: "cropFlip",
   accepts: ["f32", "u32"],
   shape: ([x]) => x!.shape,
-  kernels: (node, target) => {
+  kernels: (node, target, { padding }) => {
     const [c, h, w] = node.shape.slice(1) as [number, number, number];
-    const padding = node.attrs["padding"] as number;
     return [perThread(
       arrays({ x: "f32", draws: "u32", y: "f32" }),
       node.size,
@@ -136,10 +134,9 @@ const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, numb
   name: "resizeBilinear",
   accepts: ["f32", "u32", "u32"],
   shape: ([x], { size }) => [...x!.shape.slice(0, 2), ...size],
-  kernels: (node, target) => {
+  kernels: (node, target, { size, taps }) => {
     const [x] = node.inputs as [Tensor];
     const [h, w] = x.shape.slice(2) as [number, number];
-    const { size, taps } = node.attrs as { size: [number, number]; taps: [number, number] };
     const bindings = arrays({ x: "f32", rows: "u32", columns: "u32", y: "f32" });
     // A table row is the first source index, then its integer weights. Each pass rounds to 8 bits.
     return [perThread(

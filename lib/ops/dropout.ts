@@ -35,8 +35,7 @@ fn philox(block: u32, stream: u32, seed: vec2u) -> vec4u {
 const Dropout: Op<{ p: number; seed: number }> = {
   name: "dropout",
   shape: ([x]) => x!.shape,
-  kernels: (node, target) => {
-    const { p, seed } = node.attrs as { p: number; seed: number };
+  kernels: (node, target, { p, seed }) => {
     return [perThread(
       arrays({ x: "f32", steps: "f32", y: "f32" }),
       Math.ceil(node.size / 4),

@@ -86,8 +86,8 @@ const TakeAlong: Op<Along> = {
   accepts: ["f32", "u32"],
   shape: ([_, indices]) => indices!.shape,
   below: ({ inputs: [x], attrs: { axis } }) => [undefined, x!.shape[axis as number]],
-  kernels: (node, target) => {
-    const [x] = node.inputs as [Tensor], axis = node.attrs["axis"] as number;
+  kernels: (node, target, { axis }) => {
+    const [x] = node.inputs as [Tensor];
     const { length, inner } = around(x, axis);
     return [perThread(
       arrays({ x: "f32", indices: "u32", y: "f32" }),
@@ -111,8 +111,8 @@ const TakeAlongGrad: Op<Along & { length: number }> = {
   name: "takeAlongGrad",
   accepts: ["f32", "u32"],
   shape: ([g], { axis, length }) => g!.shape.with(axis, length),
-  kernels: (node, target) => {
-    const [g] = node.inputs as [Tensor], axis = node.attrs["axis"] as number;
+  kernels: (node, target, { axis }) => {
+    const [g] = node.inputs as [Tensor];
     const { length, inner } = around(node, axis);
     return [perThread(
       arrays({ g: "f32", indices: "u32", y: "f32" }),
@@ -170,8 +170,8 @@ const Cast: Op<{ dtype: DType }> = {
   accepts: "any",
   shape: ([x]) => x!.shape,
   dtype: (_, { dtype }) => dtype,
-  kernels: (node, target) => {
-    const from = node.inputs[0]!.dtype, to = node.attrs["dtype"] as DType;
+  kernels: (node, target, { dtype: to }) => {
+    const from = node.inputs[0]!.dtype;
     const value = (i: string) => READ[from].replaceAll(/\bi\b/g, i);
     const bindings = arrays({
       x: from === "f32" ? "f32" : "u32",

@@ -88,8 +88,7 @@ const OneHot: Op<{ classes: number }> = {
   accepts: ["u32"],
   shape: ([labels], { classes }) => [...labels!.shape, classes],
   below: ({ attrs }) => [attrs["classes"] as number],
-  kernels: (node, target) => {
-    const k = node.attrs["classes"] as number;
+  kernels: (node, target, { classes: k }) => {
     return [perThread(
       arrays({ labels: "u32", y: "f32" }),
       node.size,

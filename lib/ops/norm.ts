@@ -28,8 +28,8 @@ const ChannelMoments: Op<{ axis: number }> = {
   shape: ([x], { axis }) => [2, x!.shape[axis]!],
   sink: (x, order, { axis }) =>
     order[axis] === x.rank - 1 ? apply(ChannelMoments, [x], { axis: x.rank - 1 }) : null,
-  lower: (node) => {
-    const x = node.inputs[0]!, axis = node.attrs["axis"] as number;
+  lower: (node, _, { axis }) => {
+    const x = node.inputs[0]!;
     if (axis !== x.rank - 1) {
       const order = [...x.shape.map((_, i) => i).filter((i) => i !== axis), axis];
       return apply(ChannelMoments, [permute(x, order)], { axis: x.rank - 1 });
@@ -58,9 +58,9 @@ const DEVIATIONS = "(q - s * s / n)";
 const PartialMoments: Op<{ chunks: number }> = {
   name: "partialMoments",
   shape: ([x], { chunks }) => [2, chunks, x!.shape.at(-1)!],
-  reduction: (node) => ({
+  reduction: (node, { chunks }) => ({
     axes: leading(node.inputs[0]!),
-    chunks: node.attrs["chunks"] as number,
+    chunks,
     sums: ["s", "q"],
     init: "var shift = T(0.0); var n = 0.0;",
     step: `if (n == 0.0) { shift = v; }
@@ -76,9 +76,8 @@ const PartialMoments: Op<{ chunks: number }> = {
 const MergeMoments: Op<{ n: number }> = {
   name: "mergeMoments",
   shape: ([x]) => [2, x!.shape[2]!],
-  kernels: (node, target) => {
+  kernels: (node, target, { n }) => {
     const [, chunks, c] = node.inputs[0]!.shape as [number, number, number];
-    const n = node.attrs["n"] as number;
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       c,
@@ -103,8 +102,8 @@ const MergeMoments: Op<{ n: number }> = {
 const ChannelDots: Op<{ axis: number }> = {
   name: "channelDots",
   shape: ([x], { axis }) => [2, x!.shape[axis]!],
-  lower: (node) => {
-    const axis = node.attrs["axis"] as number, [g] = node.inputs as [Tensor];
+  lower: (node, _, { axis }) => {
+    const [g] = node.inputs as [Tensor];
     if (axis !== g.rank - 1) {
       const order = [...g.shape.map((_, i) => i).filter((i) => i !== axis), axis];
       return apply(ChannelDots, node.inputs.map((x) => permute(x, order)), { axis: g.rank - 1 });
@@ -123,9 +122,9 @@ const ChannelDots: Op<{ axis: number }> = {
 const PartialDots: Op<{ chunks: number }> = {
   name: "partialDots",
   shape: ([g], { chunks }) => [2, chunks, g!.shape.at(-1)!],
-  reduction: (node) => ({
+  reduction: (node, { chunks }) => ({
     axes: leading(node.inputs[0]!),
-    chunks: node.attrs["chunks"] as number,
+    chunks,
     sums: ["s", "t"],
     step: "s += v; t += v * w;",
     results: ["s", "t"],
@@ -139,10 +138,9 @@ const PartialDots: Op<{ chunks: number }> = {
 const BatchNorm: Op<{ eps: number }> = {
   name: "batchNorm",
   shape: ([x]) => x!.shape,
-  lower: (node) => {
+  lower: (node, _, { eps }) => {
     const [x, gamma, beta] = node.inputs as [Tensor, Tensor, Tensor];
     const moments = channelMoments(x);
-    const eps = node.attrs["eps"] as number;
     return normalize(x, select(moments, 0), select(moments, 1), gamma, beta, eps);
   },
   vjp: (g, _, [x, gamma], { eps }) => {

@@ -26,9 +26,8 @@ const Patches: Op<PatchAttrs> = {
     const [n, , , c] = four(x!);
     return [n, ...size, ceil4(kernel[0] * kernel[1] * c)];
   },
-  kernels: (node, target) => {
+  kernels: (node, target, { kernel: [r, s], stride, padding, dilation, size: [p, q] }) => {
     const [, h, w, c] = four(node.inputs[0]!);
-    const { kernel: [r, s], stride, padding, dilation, size: [p, q] } = node.attrs as PatchAttrs;
     const columns = node.shape[3]!, vector = c % 4 === 0;
     const width = vector ? 4 : 1, channels = c / width;
     /** WGSL of element `k`, counted in vectors or scalars, of the window's row. */

@@ -50,14 +50,13 @@ const SUM = { sums: ["s"], step: "s += v;", results: ["s"] };
 const Sum: Op<{ axes: readonly number[] }> = {
   name: "sum",
   shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
-  reduction: (node) => ({ ...SUM, axes: node.attrs["axes"] as number[], chunks: 1 }),
+  reduction: (_, { axes }) => ({ ...SUM, axes, chunks: 1 }),
   sink: (x, order, { axes }) => {
     const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
     return permute(apply(Sum, [x], { axes: stored }), order);
   },
-  lower: (node) => {
+  lower: (node, _, { axes }) => {
     const x = node.inputs[0]!;
-    const axes = node.attrs["axes"] as number[];
     const real = axes.filter((axis) => x.shape[axis] !== 1);
     if (real.length < axes.length) return real.length > 0 ? apply(Sum, [x], { axes: real }) : x;
     const run = lastRun(x.shape, axes);
@@ -95,11 +94,7 @@ function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
 const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
   name: "partialSum",
   shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
-  reduction: (node) => ({
-    ...SUM,
-    axes: node.attrs["axes"] as number[],
-    chunks: node.attrs["chunks"] as number,
-  }),
+  reduction: (_, attrs) => ({ ...SUM, ...attrs }),
 };
 
 /**

@@ -163,17 +163,15 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
 const Place: Op<Lattice & { fill: number }> = {
   name: "place",
   shape: (_, { shape }) => shape,
-  lower: (node) => {
+  lower: (node, _, { starts, steps, shape, fill }) => {
     // A permutation of what is placed is one of the result.
     const x = node.inputs[0]!, order = permuteOrder(x);
     if (!order) return node;
-    const { starts, steps, shape, fill } = node.attrs as Lattice & { fill: number };
     const inner = <T>(list: readonly T[]) => list.map((_, axis) => list[order.indexOf(axis)]!);
     const attrs = { starts: inner(starts), steps: inner(steps), shape: inner(shape), fill };
     return permute(apply(Place, [x.inputs[0]!], attrs), order);
   },
-  kernels: (node, target) => {
-    const { starts, steps, shape, fill } = node.attrs as Lattice & { fill: number };
+  kernels: (node, target, { starts, steps, shape, fill }) => {
     const x = node.inputs[0]!;
     // Neighbouring axes that are taken whole are one.
     const axes: { size: number; count: number; start: number; step: number; whole: boolean }[] = [];
@@ -271,8 +269,8 @@ const Concat: Op<{ axis: number }> = {
   dtype: ([x]) => wordType("concat", x!),
   shape: (inputs, { axis }) =>
     inputs[0]!.shape.with(axis, inputs.reduce((sum, x) => sum + x.shape[axis]!, 0)),
-  lower: (node, target) => {
-    const { inputs } = node, axis = node.attrs["axis"] as number, order = permuteOrder(inputs[0]!);
+  lower: (node, target, { axis }) => {
+    const { inputs } = node, order = permuteOrder(inputs[0]!);
     if (order && inputs.every((x) => sameShape(permuteOrder(x) ?? [], order))) {
       const inner = inputs.map((x) => x.inputs[0]!);
       return permute(apply(Concat, inner, { axis: order[axis]! }), order);
@@ -286,8 +284,7 @@ const Concat: Op<{ axis: number }> = {
     );
     return apply(Concat, groups.map((group) => apply(Concat, group, { axis })), { axis });
   },
-  kernels: (node, target) => {
-    const axis = node.attrs["axis"] as number;
+  kernels: (node, target, { axis }) => {
     const columns = node.inputs.map((x) => sizeOf(x.shape.slice(axis)));
     const width = columns.every((n) => n % 4 === 0) ? 4 : 1;
     const type = `${width === 4 ? "vec4" : ""}${

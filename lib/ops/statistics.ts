@@ -35,22 +35,18 @@ function reducing(name: string, start: string, step: string, vjp: NonNullable<Op
   const partial: Op<{ axes: readonly number[]; chunks: number }> = {
     name: `partial${name[0]!.toUpperCase()}${name.slice(1)}`,
     shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
-    reduction: ({ attrs: { axes, chunks } }) => ({
-      ...spec,
-      axes: axes as number[],
-      chunks: chunks as number,
-    }),
+    reduction: (_, attrs) => ({ ...spec, ...attrs }),
   };
   const whole: Op<{ axes: readonly number[] }> = {
     name,
     shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
-    reduction: ({ attrs: { axes } }) => ({ ...spec, axes: axes as number[], chunks: 1 }),
+    reduction: (_, { axes }) => ({ ...spec, axes, chunks: 1 }),
     sink: (x, order, { axes }) => {
       const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
       return permute(apply(whole, [x], { axes: stored }), order);
     },
-    lower: (node) => {
-      const x = node.inputs[0]!, axes = node.attrs["axes"] as number[];
+    lower: (node, _, { axes }) => {
+      const x = node.inputs[0]!;
       const real = axes.filter((axis) => x.shape[axis] !== 1);
       if (real.length < axes.length) return real.length > 0 ? apply(whole, [x], { axes: real }) : x;
       const run = lastRun(x.shape, axes);

@@ -253,8 +253,8 @@ export function select(x: Tensor, index: number): Tensor {
 const Unselect: Op<{ index: number; count: number }> = {
   name: "unselect",
   shape: ([x], { count }) => [count, ...x!.shape],
-  kernels: (node, target) => {
-    const n = node.inputs[0]!.size, start = n * (node.attrs["index"] as number);
+  kernels: (node, target, { index }) => {
+    const n = node.inputs[0]!.size, start = n * index;
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       node.size,

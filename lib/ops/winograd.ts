@@ -212,13 +212,13 @@ const placeSizes = (h: number, w: number, channels: number, m: number, tiles: Tw
 function gatherTiles(
   node: Tensor,
   target: Target,
+  m: number,
   matrix: Matrix,
   tiles: Two,
   origin: Two,
 ): KernelSpec {
   const [, h, w, c] = four(node.inputs[0]!);
   const size = matrix[0]!.length, n = matrix.length;
-  const { m } = node.attrs as TileAttrs;
   const count = node.shape[1]! * c;
   const axis = (name: string, first: string, start: string, limit: string, step: string) =>
     Array.from({ length: size }, (_, k) =>
@@ -254,12 +254,11 @@ const WinogradInput: Op<TileAttrs> = {
     const [rows, columns] = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     return [(m + 2) ** 2, n * rows * columns, c];
   },
-  kernels: (node, target) => {
-    const { m, padding } = node.attrs as TileAttrs;
+  kernels: (node, target, { m, padding }) => {
     const [, h, w] = four(node.inputs[0]!);
     const tiles = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     const { bt } = winogradMatrices(m);
-    return [gatherTiles(node, target, bt, tiles, [-padding[0], -padding[1]])];
+    return [gatherTiles(node, target, m, bt, tiles, [-padding[0], -padding[1]])];
   },
 };
 
@@ -271,11 +270,10 @@ const WinogradOutputGrad: Op<{ m: number }> = {
     const [rows, columns] = tilesOf(p, q, m);
     return [(m + 2) ** 2, n * rows * columns, o];
   },
-  kernels: (node, target) => {
-    const { m } = node.attrs as TileAttrs;
+  kernels: (node, target, { m }) => {
     const [, p, q] = four(node.inputs[0]!);
     const a = transposed(winogradMatrices(m).at);
-    return [gatherTiles(node, target, a, tilesOf(p, q, m), [0, 0])];
+    return [gatherTiles(node, target, m, a, tilesOf(p, q, m), [0, 0])];
   },
 };
 
@@ -283,10 +281,9 @@ const WinogradOutputGrad: Op<{ m: number }> = {
 const WinogradOutput: Op<{ m: number; shape: Four }> = {
   name: "winogradOutput",
   shape: (_, { shape }) => shape,
-  kernels: (node, target) => {
+  kernels: (node, target, { m }) => {
     const products = node.inputs[0]!;
     const [, p, q, o] = four(node);
-    const { m } = node.attrs as TileAttrs;
     const { at } = winogradMatrices(m);
     const n = m + 2, count = products.shape[1]! * o;
     // Where every tile is whole, no store needs a condition.
@@ -329,14 +326,13 @@ const WinogradKernel: Op<KernelAttrs> = {
     const [, , c, o] = four(w!);
     return [(m + 2) ** 2, ...swap ? [o, c] : [c, o]];
   },
-  lower: (node) => {
+  lower: (node, _, attrs) => {
     // A kernel with channels swapped, as the input gradient wants it, is read that way instead.
-    const w = node.inputs[0]!, order = permuteOrder(w), attrs = node.attrs as KernelAttrs;
+    const w = node.inputs[0]!, order = permuteOrder(w);
     const swapped = order && sameShape(order, [0, 1, 3, 2]) && !attrs.swap;
     return swapped ? apply(WinogradKernel, [w.inputs[0]!], { ...attrs, swap: true }) : node;
   },
-  kernels: (node, target) => {
-    const { m, flip, swap } = node.attrs as KernelAttrs;
+  kernels: (node, target, { m, flip, swap }) => {
     const each = node.size / (m + 2) ** 2;
     // A flipped kernel is read from its last tap backwards.
     const [, c, o] = node.shape as [number, number, number];
@@ -364,8 +360,7 @@ const WinogradKernel: Op<KernelAttrs> = {
 const WinogradKernelGrad: Op<{ m: number }> = {
   name: "winogradKernelGrad",
   shape: ([u]) => [R, R, ...u!.shape.slice(1)],
-  kernels: (node, target) => {
-    const { m } = node.attrs as { m: number };
+  kernels: (node, target, { m }) => {
     const each = node.size / R ** 2;
     return [perThread(
       arrays({ x: "f32", y: "f32" }),

@@ -298,7 +298,10 @@ export function reductionKernel(
   target: Target,
 ): GeneratedKernel {
   const input = node.inputs[0]!;
-  const { axes: reduced, chunks, sums, init = "", step, results } = node.op.reduction!(node);
+  const { axes: reduced, chunks, sums, init = "", step, results } = node.op.reduction!(
+    node,
+    node.attrs,
+  );
   const cluster = new Cluster(input.shape, inlined);
   const written = node.inputs.map((x) => cluster.write(x, inlined.has(x)));
   const lines = written.flatMap(({ lines }) => lines);

@@ -23,7 +23,7 @@ import { uniformOf } from "../kernels/kernel.ts";
 import { assignSlots } from "./memory.ts";
 import { inMemory } from "./fuse.ts";
 import { inputsOf, oversized, type Part, PlanError, type Step, stepsOf } from "./steps.ts";
-import { checkList, formatShape, sizeOf } from "../graph/shape.ts";
+import { checkList, formatShape, type Shape, ShapeError, sizeOf } from "../graph/shape.ts";
 import {
   checkBelow,
   checkTensor,
@@ -31,6 +31,7 @@ import {
   constantData,
   type DType,
   inputName,
+  type NestedNumbers,
   Tensor,
   type TensorData,
   type Update,
@@ -278,6 +279,31 @@ export class Plan {
     );
   }
 
+  /**
+   * The first output in the latest run, which has one element, such as a loss: PyTorch's `item`.
+   *
+   * @throws {ShapeError} if there is no output, or the first has more elements than one.
+   * @throws {DeviceError} if the device refused the run, or was lost.
+   *
+   * @example
+   * ```ts
+   * import { mean, Plan, tensor } from "@resnette/resnette";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using plan = await Plan.compile({ outputs: [mean(tensor([1, 2, 6]))] });
+   * plan.run();
+   * assertEquals(await plan.item(), 3);
+   * ```
+   */
+  async item(): Promise<number> {
+    const [first] = this.outputs;
+    if (!first || sizeOf(first.shape) !== 1) {
+      const has = first ? `the first is ${formatShape(first.shape)}` : "the plan has none";
+      throw new ShapeError(`item: wants an output of one element, and ${has}`);
+    }
+    return (await this.read())[0]![0]!;
+  }
+
   /** Resolves when everything submitted to the device so far has run. */
   async finished(): Promise<void> {
     await this.device.finished();
@@ -424,4 +450,53 @@ export async function evaluate(
   plan.run(feeds);
   const values = await plan.read();
   return x instanceof Tensor ? values[0]! : values;
+}
+
+/**
+ * The number in a tensor of one element, computed as {@link evaluate} does
+ * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.item.html | PyTorch}).
+ *
+ * @throws {ShapeError} if `x` has more elements than one.
+ *
+ * @example
+ * ```ts
+ * import { item, mean, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await item(mean(tensor([1, 2, 6]))), 3);
+ * ```
+ */
+export async function item(x: Tensor, feeds?: Feeds, device?: Device): Promise<number> {
+  checkTensor("item", "x", x);
+  if (x.size !== 1) throw new ShapeError(`item: wants a tensor of one element, got ${x}`);
+  return (await evaluate(x, feeds, device))[0]!;
+}
+
+/**
+ * The numbers of a tensor as lists in lists, one depth for each dimension, computed as {@link evaluate}
+ * does; of a scalar, the number
+ * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.tolist.html | PyTorch's tolist}).
+ *
+ * @example
+ * ```ts
+ * import { mul, tensor, toList } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await toList(mul(tensor([[1, 2], [3, 4]]), 10)), [[10, 20], [30, 40]]);
+ * ```
+ */
+export async function toList(x: Tensor, feeds?: Feeds, device?: Device): Promise<NestedNumbers> {
+  checkTensor("toList", "x", x);
+  return nested(await evaluate(x, feeds, device), x.shape);
+}
+
+/** Row-major values in lists of the sizes of `shape`. */
+function nested(values: TensorData, [size, ...rest]: Shape): NestedNumbers {
+  if (size === undefined) return values[0]!;
+  if (rest.length === 0) return [...values];
+  const each = values.length / size;
+  return Array.from(
+    { length: size },
+    (_, i) => nested(values.slice(i * each, (i + 1) * each), rest),
+  );
 }

@@ -110,7 +110,7 @@ function simpler(node: Tensor, target: Target): Tensor {
     return permute(node.stored.variable, inverseOrder(node.stored.order));
   }
   return simplerView(node) ?? simplerElementwise(node) ?? sunkReduction(node) ??
-    node.op.lower?.(node, target) ?? node;
+    node.op.lower?.(node, target, node.attrs) ?? node;
 }
 
 function simplerView(node: Tensor): Tensor | null {

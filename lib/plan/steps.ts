@@ -227,7 +227,7 @@ function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] 
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
   if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
-  return inScope(scope, () => node.op.kernels!(node, target)).map((spec) => ({
+  return inScope(scope, () => node.op.kernels!(node, target, node.attrs)).map((spec) => ({
     name: node.op.name,
     node,
     scope,

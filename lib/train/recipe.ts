@@ -8,6 +8,7 @@
 import { checkNumber, checkObject, refuse } from "../check/arguments.ts";
 import { cropFlip } from "../ops/data.ts";
 import { Adam, AdamW, type Optimizer, SGD } from "../nn/optim.ts";
+import { cosineAnnealingLR, linearLR, sequentialLR, stepLR } from "../nn/schedules.ts";
 import type { Feeds } from "../plan/plan.ts";
 import { Random } from "../graph/random.ts";
 import { input, type Tensor, type Variable } from "../graph/tensor.ts";
@@ -60,18 +61,19 @@ export function learningRate(config: TrainConfig, step: number, stepsPerEpoch: n
     if (!allows(config[name])) refuse("learningRate", `config.${name}`, wanted, config[name]);
   }
   checkNumber("learningRate", "step", step, { integer: true, min: 0 });
-  checkNumber("learningRate", "stepsPerEpoch", stepsPerEpoch, { integer: true, min: 1 });
+  checkNumber("learningRate", "stepsPerEpoch", stepsPerEpoch, {
+    integer: true,
+    min: 1,
+    max: 2 ** 31,
+  });
   const { lr, schedule, warmup, epochs, stepSize, gamma } = config;
-  if (step < warmup) return lr * (step + 1) / (warmup + 1);
-  const done = step - warmup;
-  switch (schedule) {
-    case "constant":
-      return lr;
-    case "cosine":
-      return lr * Math.cos(Math.PI / 2 * done / Math.max(1, epochs * stepsPerEpoch - warmup)) ** 2;
-    case "step":
-      return lr * gamma ** Math.floor(done / (stepSize * stepsPerEpoch));
-  }
+  const rise = linearLR(lr, { startFactor: 0, totalIters: warmup + 1 });
+  const after = {
+    constant: () => () => lr,
+    cosine: () => cosineAnnealingLR(lr, { TMax: Math.max(1, epochs * stepsPerEpoch - warmup) }),
+    step: () => stepLR(lr, { stepSize: stepSize * stepsPerEpoch, gamma }),
+  }[schedule]();
+  return sequentialLR([(step) => rise(step + 1), after], [warmup])(step);
 }
 
 /** What a step with `size` images does to their pixels, if anything; its feed is {@link drawAugmentation}'s. */

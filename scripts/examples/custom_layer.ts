@@ -45,16 +45,14 @@ const adam = new r.Adam(net.parameters(), { lr: 0.02 });
 const { result: loss, updates } = r.collectUpdates(() => r.crossEntropy(net.call(x), labels));
 using step = await r.Plan.compile({
   outputs: [loss],
-  updates: [...updates, ...adam.updates(r.grad(loss, net.parameters()))],
+  updates: [...updates, ...adam.minimize(loss)],
 });
 for (let k = 0; k <= 200; k++) {
   step.run(adam.nextStep());
-  if (k % 50 > 0) continue;
-  const [value] = await step.read();
-  console.log(`step ${k}, loss ${value![0]!.toFixed(3)}`);
+  if (k % 50 === 0) console.log(`step ${k}, loss ${(await step.item()).toFixed(3)}`);
 }
 
 net.eval();
-const correct = await r.evaluate(r.correctCount(net.call(x), labels));
-console.log(`right: ${correct[0]} of ${points.length}`);
+const correct = await r.item(r.correctCount(net.call(x), labels));
+console.log(`right: ${correct} of ${points.length}`);
 console.log(`state: ${[...(await net.stateDict()).keys()].join(", ")}`);

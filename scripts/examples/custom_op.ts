@@ -34,7 +34,7 @@ const Cumsum: r.Op<{ reverse: boolean }> = {
   name: "cumsum",
   shape: ([x]) => x!.shape,
   // One thread a row; `i` is its number. Sizes come in `z`, so any shape uses the same pipeline.
-  kernels: ({ size, shape, attrs }, target) => {
+  kernels: ({ size, shape }, target, { reverse }) => {
     const length = shape.at(-1)!;
     return [r.perThread(
       r.arrays({ x: "f32", y: "f32" }),
@@ -42,7 +42,7 @@ const Cumsum: r.Op<{ reverse: boolean }> = {
       target,
       `  var sum = 0.0;
   for (var k = 0u; k < z.length; k++) {
-    let at = i * z.length + ${attrs["reverse"] ? "z.length - 1u - k" : "k"};
+    let at = i * z.length + ${reverse ? "z.length - 1u - k" : "k"};
     sum += x[at];
     y[at] = sum;
   }`,

@@ -9,7 +9,7 @@ import * as r from "@resnette/resnette";
 import { loadFashionMnist } from "@resnette/resnette/data";
 import { DeviceDataset, evaluateAccuracy } from "@resnette/resnette/train";
 
-const BATCH = 64, SIZE = 28, limit = Number(Deno.args[0] ?? 60_000);
+const BATCH = 64, limit = Number(Deno.args[0] ?? 60_000);
 const train = await loadFashionMnist("data/fashion-mnist", "train", { limit });
 const test = await loadFashionMnist("data/fashion-mnist", "test", { limit });
 
@@ -28,19 +28,18 @@ const net = new r.Sequential(
 const adam = new r.Adam(net.parameters(), { lr: 0.001 });
 
 // A training step is a graph of tensors. It is compiled once, then run for each batch.
-const { x, labels } = new DeviceDataset(train).batch(r.input("indices", [BATCH], "u32"), SIZE);
+const { x, labels } = new DeviceDataset(train).batch(r.input("indices", [BATCH], "u32"));
 const { result: loss, updates } = r.collectUpdates(() => r.crossEntropy(net.call(x), labels));
-updates.push(...adam.updates(r.grad(loss, net.parameters())));
+updates.push(...adam.minimize(loss));
 const step = await r.Plan.compile({ outputs: [loss], updates });
 
 for (let epoch = 1; epoch <= 3; epoch++) {
   const order = new r.Random(epoch).permutation(train.count), losses: number[] = [];
   for (let end = BATCH; end <= train.count; end += BATCH) {
     step.run({ indices: order.slice(end - BATCH, end), ...adam.nextStep() });
-    const [value] = await step.read();
-    losses.push(value![0]!);
+    losses.push(await step.item());
   }
   const mean = losses.reduce((a, b) => a + b) / losses.length;
-  const accuracy = await evaluateAccuracy(net, test, { resize: SIZE });
+  const accuracy = await evaluateAccuracy(net, test);
   console.log(`epoch ${epoch}, loss ${mean.toFixed(4)}, test acc ${accuracy.toFixed(3)}`);
 }

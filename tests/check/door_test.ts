@@ -110,9 +110,10 @@ Deno.test("an option that is not there is refused by name, by every function and
     [() => new R.Bottleneck(4, 4, option("bias")), "Bottleneck:", '"bias"'],
     [() => R.resnetBlock(3, 3, 1, option("first")), "resnetBlock:", '"first"'],
     [() => R.resnet18(option("classes", 3)), "resnet18:", '"classes"', "numClasses"],
-    [() => new R.SGD([p], option("nesterov")), "SGD:", '"nesterov"'],
-    [() => new R.Adam([p], option("amsgrad")), "Adam:", '"amsgrad"'],
-    [() => new R.AdamW([p], option("amsgrad")), "AdamW:", '"amsgrad"'],
+    [() => new R.SGD([p], option("foreach")), "SGD:", '"foreach"', "nesterov, maximize"],
+    [() => new R.Adam([p], option("fused")), "Adam:", '"fused"', "amsgrad"],
+    [() => new R.AdamW([p], option("fused")), "AdamW:", '"fused"', "amsgrad"],
+    [() => new R.RMSprop([p], option("decay")), "RMSprop:", '"decay"', "alpha"],
     [() => new R.ReLU().train(any("no")), "train:", '"no"'],
     [() => new R.Linear(1, 1).loadStateDict(new Map(), option("assign")), '"assign"', "strict"],
   ]);

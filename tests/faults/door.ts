@@ -1002,11 +1002,42 @@ const stepOf = ({ name, layer, pass, shape, milliseconds, flops, bytes }: M.Step
   bytes,
 });
 const count = (result: Any) => must(Number.isSafeInteger(result) && result >= 0, "a count");
-const optimizer = (options: object): Entry["args"] => (random) => [
-  [new R.Parameter([2]), new R.Parameter([3])],
-  partOf(random, options),
-];
-const ADAM = { lr: 0.1, betas: [0.9, 0.99], eps: 1e-6, weightDecay: 0.1 };
+const optimizer = (name: string, options: object): Entry =>
+  layer(name, ["parameters", "params", "options", ...Object.keys(options)], (random) => {
+    const params = [[new R.Parameter([2])], [new R.Parameter([3]), new R.Parameter([])]];
+    const groups = params.map((group) => ({ params: group, ...partOf(random, options) }));
+    return [coin(random) ? params.flat() : groups, partOf(random, options)];
+  });
+const ADAM = {
+  ...{ lr: 0.1, betas: [0.9, 0.99], eps: 1e-6, weightDecay: 0.1 },
+  ...{ amsgrad: true, maximize: true },
+};
+const SGD = { lr: 0.1, momentum: 0.9, dampening: 0.1, weightDecay: 0.1, maximize: true };
+const RMSPROP = {
+  ...{ lr: 0.1, alpha: 0.9, eps: 1e-6, weightDecay: 0.1, momentum: 0.9 },
+  ...{ centered: true, maximize: true },
+};
+/** Entries of learning-rate schedules: their options, all of which are there or some. */
+const rates = (
+  all: Readonly<Record<string, [needed: object, more: object]>>,
+): Table =>
+  Object.fromEntries(
+    Object.entries(all).map(([name, [needed, more]]): [string, Entry] => [name, {
+      names: ["lr", "maxLr", "options", ...Object.keys(needed), ...Object.keys(more)],
+      args: (random) => [random.below(9) / 8, { ...needed, ...partOf(random, more) }],
+      check: (rate) => {
+        must(!Number.isNaN(rate(0)), "a rate");
+        let refused = false;
+        try {
+          rate(0.5);
+        } catch (error) {
+          refused = error instanceof R.ArgumentError;
+        }
+        must(refused, "a check of the step");
+      },
+    }]),
+  );
+const PARAMETERS = [new R.Parameter([2]), new R.Parameter([3])];
 const parameters = () => [new R.Parameter([2]), new R.Parameter([3])];
 const resnet = (name: "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resnet152"): Entry => ({
   names: ["options", "inChannels", "numClasses"],
@@ -1341,21 +1372,64 @@ const REST: Table = {
     },
     check: ({ targets, value }) => must(`${targets[0].shape}` === `${value.shape}`, "a shape"),
   },
-  Adam: layer(
-    "Adam",
-    ["parameters", "options", "lr", "betas", "eps", "weightDecay"],
-    optimizer(ADAM),
-  ),
-  AdamW: layer(
-    "AdamW",
-    ["parameters", "options", "lr", "betas", "eps", "weightDecay"],
-    optimizer(ADAM),
-  ),
-  SGD: layer(
-    "SGD",
-    ["parameters", "options", "lr", "momentum", "weightDecay"],
-    optimizer({ lr: 0.1, momentum: 0.9, weightDecay: 0.1 }),
-  ),
+  Adam: optimizer("Adam", ADAM),
+  AdamW: optimizer("AdamW", ADAM),
+  RMSprop: optimizer("RMSprop", RMSPROP),
+  SGD: optimizer("SGD", SGD),
+  "Optimizer.minimize": {
+    names: ["loss"],
+    args: () => {
+      const [a, b] = PARAMETERS;
+      return [R.add(R.sum(a!), R.sum(b!))];
+    },
+    call: (...args) => (new R.SGD(PARAMETERS).minimize as Any)(...args),
+    says: ["SGD", "grad"],
+    check: (result) => result.forEach(({ targets }: R.Update) => targets.forEach(isA(R.Variable))),
+  },
+  clipGradNorm: {
+    names: ["grads", "maxNorm"],
+    args: (random) => [range(3).map(() => floats(random, ...shapeOf(random))), some(random)],
+    check: ({ grads, norm }, [given, most]) => {
+      if (!given.every(known)) return;
+      const squares = given.map((g: R.Tensor) => known(g) as Known)
+        .map(({ data }: Known) => data.reduce((sum, x) => sum + x * x, 0));
+      const expected = Math.sqrt(squares.reduce((a: number, b: number) => a + b, 0));
+      const factor = Math.min(1, Math.fround(most) / (expected + 1e-6));
+      return [
+        { y: norm, expected: N.scalar(expected) },
+        ...grads.map((y: R.Tensor, i: number) => ({
+          y,
+          expected: N.map((x) => x * factor, known(given[i]) as Known),
+        })),
+      ];
+    },
+  },
+  clipGradValue: {
+    names: ["grads", "clipValue"],
+    args: (random) => [range(3).map(() => floats(random, ...shapeOf(random))), random.below(9) / 8],
+    check: (grads, [given, most]) =>
+      given.every(known) && grads.map((y: R.Tensor, i: number) => {
+        const bound = Math.fround(most);
+        const clip = (x: number) => Math.max(-bound, Math.min(bound, x));
+        return { y, expected: N.map(clip, known(given[i]) as Known) };
+      }),
+  },
+  ...rates({
+    stepLR: [{ stepSize: 3 }, { gamma: 0.5 }],
+    multiStepLR: [{ milestones: [2, 5] }, { gamma: 0.5 }],
+    exponentialLR: [{ gamma: 0.5 }, {}],
+    cosineAnnealingLR: [{ TMax: 9 }, { etaMin: 0.01 }],
+    linearLR: [{}, { startFactor: 0.5, endFactor: 0.7, totalIters: 4 }],
+    oneCycleLR: [{ totalSteps: 9 }, {
+      ...{ pctStart: 0.25, annealStrategy: "linear", divFactor: 9 },
+      ...{ finalDivFactor: 5, threePhase: true },
+    }],
+  }),
+  sequentialLR: {
+    names: ["schedules", "milestones"],
+    args: () => [[R.linearLR(0.1), R.linearLR(0.2)], [3]],
+    check: isA(Function),
+  },
   "Optimizer.updates": {
     names: ["grads", "gradients"],
     args: (random) => [[floats(random, 2), floats(random, 3)]],
@@ -1365,6 +1439,23 @@ const REST: Table = {
   },
 
   // Plans.
+  item: {
+    names: ["x", "feeds", "device"],
+    args: (random) => [floats(random, ...shapeOf(random).map(() => 1)), {}],
+    says: ["item", "evaluate", "plan", "run"],
+    check: (found, [x]) => must(found === constantData(x)![0], "its value"),
+    share: 0.1,
+  },
+  toList: {
+    names: ["x", "feeds", "device"],
+    args: (random) => [floats(random, ...shapeOf(random, 0, 3)), {}],
+    says: ["toList", "evaluate", "plan", "run"],
+    check: (found, [x]) => {
+      must(`${[found].flat(Infinity)}` === `${constantData(x)}`, "its values");
+      must(`${R.tensor(found).shape}` === `${x.shape}`, "its shape");
+    },
+    share: 0.1,
+  },
   evaluate: {
     names: ["x", "outputs", "feeds", "device"],
     args: (random) => {
@@ -1843,7 +1934,14 @@ export const EXEMPT: Readonly<Record<string, string>> = {
     "Module.stateDict",
   ]),
   ...because("takes no arguments", [
-    ...["defaultDevice", "Device.finished", "Device.check", "Plan.read", "Plan.finished"],
+    ...[
+      "defaultDevice",
+      "Device.finished",
+      "Device.check",
+      "Plan.read",
+      "Plan.finished",
+      "Plan.item",
+    ],
     ...["Optimizer.nextStep", "Random.nextUint32", "IdxStream.chunks", "Trainer.prepare"],
     "Trainer.checkpoint",
   ]),
@@ -1854,7 +1952,10 @@ export const EXEMPT: Readonly<Record<string, string>> = {
     ...["Device.settled", "Plan.encode"],
   ]),
   ...because("is protected", [
-    ...["Adam.numbers", "Adam.rule", "AdamW.numbers", "SGD.numbers", "SGD.rule"],
+    ...["Adam", "RMSprop", "SGD"].flatMap((name) =>
+      ["check", "states", "numbers", "rule"].map((method) => `${name}.${method}`)
+    ),
+    ...["AdamW.numbers", "Optimizer.check", "Optimizer.states"],
   ]),
 };
 

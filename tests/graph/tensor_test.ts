@@ -236,3 +236,46 @@ Deno.test("what is not chosen gives no gradient, though its own is infinite", as
   const [g] = await R.evaluate(R.grad(R.sum(R.sqrt(chosen)), [other]));
   assertEquals([...g!], [0, 1 / 8]);
 });
+
+const INSPECT = Symbol.for("Deno.customInspect");
+
+Deno.test("console.log shows a node's op, shape and type, and a constant's numbers as PyTorch does", () => {
+  const shown = (x: R.Tensor) => (x as unknown as Record<symbol, () => string>)[INSPECT]!();
+  assertEquals(shown(R.relu(R.tensor([1, 2]))), "Tensor relu [2] f32");
+  assertEquals(shown(R.tensor(0.1)), "Tensor constant [] f32\n0.1000");
+  assertEquals(
+    shown(R.tensor([[1.5, 2, 3], [4, 5, -60]])),
+    "Tensor constant [2, 3] f32\n[[  1.5000,   2.0000,   3.0000],\n [  4.0000,   5.0000, -60.0000]]",
+  );
+  assertEquals(
+    shown(R.tensor([1e-6, 0, -1, NaN])),
+    "Tensor constant [4] f32\n[ 1.0000e-6,  0.0000e+0, -1.0000e+0,        NaN]",
+  );
+  assertEquals(
+    shown(R.tensor(Uint32Array.of(7, 123456))),
+    "Tensor constant [2] u32\n[     7, 123456]",
+  );
+  // Lines have at most 80 characters, and of many elements those at the ends are shown.
+  const words = shown(R.tensor(Float32Array.from({ length: 60 }, (_, i) => i))).split("\n");
+  assertEquals(words.slice(1).map((line) => line.split(",").length - 1), [20, 20, 19]);
+  assert(words.every((line) => line.length <= 80), `${words}`);
+  const many = R.tensor(Float32Array.from({ length: 7000 }, (_, i) => i), [2, 500, 7]);
+  assertEquals(shown(many).split("\n"), [
+    "Tensor constant [2, 500, 7] f32",
+    "[[[   0,    1,    2, ...,    4,    5,    6],",
+    "  [   7,    8,    9, ...,   11,   12,   13],",
+    "  [  14,   15,   16, ...,   18,   19,   20],",
+    "  ...,",
+    "  [3479, 3480, 3481, ..., 3483, 3484, 3485],",
+    "  [3486, 3487, 3488, ..., 3490, 3491, 3492],",
+    "  [3493, 3494, 3495, ..., 3497, 3498, 3499]],",
+    "",
+    " [[3500, 3501, 3502, ..., 3504, 3505, 3506],",
+    "  [3507, 3508, 3509, ..., 3511, 3512, 3513],",
+    "  [3514, 3515, 3516, ..., 3518, 3519, 3520],",
+    "  ...,",
+    "  [6979, 6980, 6981, ..., 6983, 6984, 6985],",
+    "  [6986, 6987, 6988, ..., 6990, 6991, 6992],",
+    "  [6993, 6994, 6995, ..., 6997, 6998, 6999]]]",
+  ]);
+});

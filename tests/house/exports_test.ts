@@ -15,27 +15,30 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
     values: `
       Adam AdamW AdaptiveAvgPool2d adaptiveAvgPool2d apply argmax ArgumentError arrays
       asFloat32Array assign AvgPool2d avgPool2d batchNorm BatchNorm2d Bottleneck broadcastTo
-      channelMoments collectUpdates constantParameter Conv2d conv2d ConvTranspose2d
-      convTranspose2d correctCount cropFlip crossEntropy decodeStateDict defaultDevice Device
-      DeviceError Dropout ELU Embedding encodeOnnx encodeStateDict evaluate Flatten flatten
-      formatSummary freeVariables gather GELU GlobalAvgPool2d globalAvgPool2d grad GroupNorm
-      input LayerNorm LeakyReLU Linear linear logSoftmax manualSeed matmul MaxPool2d maxPool2d
-      mean Module ModuleList normalize normalParameter noteRunning noteUpdate oneHot OnnxError
+      channelMoments clipGradNorm clipGradValue collectUpdates constantParameter Conv2d conv2d
+      ConvTranspose2d convTranspose2d correctCount cosineAnnealingLR cropFlip crossEntropy
+      decodeStateDict defaultDevice Device DeviceError Dropout ELU Embedding encodeOnnx
+      encodeStateDict evaluate exponentialLR Flatten flatten formatSummary freeVariables gather
+      GELU GlobalAvgPool2d globalAvgPool2d grad GroupNorm input item LayerNorm LeakyReLU Linear
+      linear linearLR logSoftmax manualSeed matmul MaxPool2d maxPool2d mean Module ModuleList
+      multiStepLR normalize normalParameter noteRunning noteUpdate oneCycleLR oneHot OnnxError
       Optimizer Parameter parseSafetensors permute perThread Plan PlanError Random readVariables
       ReLU reshape Residual resizeBilinear resnet101 resnet152 resnet18 resnet34 resnet50
-      resnetBlock runLayers SafetensorsError select Sequential serializeSafetensors setVariable
-      SGD ShapeError Sigmoid SiLU softmax Softplus squeeze sum summarize Tanh Tensor tensor
-      uniformParameter unsqueeze Upsample upsample Variable
+      resnetBlock RMSprop runLayers SafetensorsError select Sequential sequentialLR
+      serializeSafetensors setVariable SGD ShapeError Sigmoid SiLU softmax Softplus squeeze
+      stepLR sum summarize Tanh Tensor tensor toList uniformParameter unsqueeze Upsample
+      upsample Variable
     `,
     types: `
       AdamOptions Attrs AvgPoolOptions BatchNorm2dOptions Binding BlockOptions ClampOptions
       Conv2dOptions ConvOptions ConvTranspose2dOptions ConvTransposeOptions CrossEntropyOptions
-      DeviceOptions DropoutOptions DType Feeds GeluOptions HuberLossOptions KernelChoice
-      KernelSpec LayerNormOptions LayerSummary LinearOptions LogitsLossOptions LossOptions
-      NestedNumbers NormOptions OnnxOptions Op Operand OutputSize PadOptions Pair PlanOptions
-      PoolOptions RandomState Range ReduceOptions Reduction ReductionSpec ResNetOptions
-      SafetensorsFile SafetensorsInput SafetensorsTensor SGDOptions Shape StateDict Step
-      StridedView Target TensorData Update UpsampleOptions VarianceOptions
+      DeviceOptions DropoutOptions DType Feeds GeluOptions GroupSettings HuberLossOptions
+      KernelChoice KernelSpec LayerNormOptions LayerSummary LinearLROptions LinearOptions
+      LogitsLossOptions LossOptions NestedNumbers NormOptions OneCycleLROptions OnnxOptions Op
+      Operand OptimizerOptions OutputSize PadOptions Pair ParameterGroup PlanOptions PoolOptions
+      RandomState Range ReduceOptions Reduction ReductionSpec ResNetOptions RMSpropOptions
+      SafetensorsFile SafetensorsInput SafetensorsTensor Schedule SGDOptions Shape StateDict
+      Step StridedView Target TensorData Update UpsampleOptions VarianceOptions
     `,
   },
   "./data": {

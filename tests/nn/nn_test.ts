@@ -18,6 +18,7 @@ import {
   input,
   Linear,
   manualSeed,
+  MaxPool2d,
   Module,
   ModuleList,
   mul,
@@ -321,4 +322,36 @@ Deno.test("layers that cannot be found are named, and a ModuleList holds them", 
   const loop = new Sequential(new ReLU());
   loop.add(loop);
   assertThrows(() => loop.parameters(), ArgumentError, "inside of itself");
+});
+
+Deno.test("console.log shows a module's settings, children and parameters", () => {
+  const net = new Sequential(
+    new Conv2d(1, 64, { kernelSize: 7, stride: 2, padding: 3 }),
+    new MaxPool2d({ kernelSize: 3, stride: 2 }),
+  );
+  net.add(new Sequential(new Flatten(), new Linear(1, 1)), "fc");
+  assertEquals(`${net}`.split("\n"), [
+    "Sequential(",
+    "  (0): Conv2d(1, 64, kernelSize=[7, 7], stride=[2, 2], padding=[3, 3], dilation=[1, 1], groups=1)  // 3,200 parameters",
+    "  (1): MaxPool2d(kernelSize=3, stride=2)",
+    "  (fc): Sequential(",
+    "    (0): Flatten()",
+    "    (1): Linear(1, 1)  // 2 parameters",
+    "  )  // 2 parameters",
+    ")  // 3,202 parameters",
+  ]);
+  assertEquals(
+    `${new BatchNorm2d(4)}`,
+    "BatchNorm2d(4, eps=0.00001, momentum=0.1)  // 8 parameters",
+  );
+  assertEquals(`${new Linear(2, 3, { bias: false })}`, "Linear(2, 3, bias=false)  // 6 parameters");
+  /** A module of one's own. */
+  class Scaled extends Module {
+    readonly factor = new Parameter([], [2]);
+    readonly names = ["a", "b"];
+    override forward(x: Tensor): Tensor {
+      return mul(x, this.factor);
+    }
+  }
+  assertEquals(`${new Scaled()}`, 'Scaled(names=["a", "b"])  // 1 parameter');
 });

@@ -5,6 +5,7 @@ import {
   add,
   apply,
   arrays,
+  Conv2d,
   crossEntropy,
   defaultDevice,
   Device,
@@ -16,6 +17,7 @@ import {
   grad,
   input,
   isFinite,
+  item,
   log,
   matmul,
   maxPool2d,
@@ -32,6 +34,8 @@ import {
   relu,
   reshape,
   select,
+  setVariable,
+  ShapeError,
   softmax,
   sqrt,
   sub,
@@ -39,6 +43,7 @@ import {
   summarize,
   type Tensor,
   tensor,
+  toList,
   Variable,
   where,
 } from "@resnette/resnette";
@@ -87,6 +92,31 @@ Deno.test("scalars, leaves and whole numbers can be asked for, any number of tim
     ...[Uint32Array, Uint32Array, Uint8Array],
   ]);
   assertEquals(await evaluate([]), []);
+});
+
+Deno.test("values come as lists in lists, and one value as a number", async () => {
+  const x = tensor(Uint32Array.from({ length: 12 }, (_, i) => i), [2, 1, 6]);
+  assertEquals(await toList(x), [[[0, 1, 2, 3, 4, 5]], [[6, 7, 8, 9, 10, 11]]]);
+  const cut = permute(reshape(input("a", [2, 3]), [2, 3, 1]), [1, 2, 0]);
+  assertEquals(await toList(cut, { a: f32(1, 2, 3, 4, 5, 6) }), [[[1, 4]], [[2, 5]], [[3, 6]]]);
+  const weight = new Conv2d(1, 2, { kernelSize: 2 }).weight;
+  setVariable(weight, f32(1, 2, 3, 4, 5, 6, 7, 8));
+  assertEquals(await toList(weight), [[[[1, 2], [3, 4]]], [[[5, 6], [7, 8]]]]);
+  assertEquals(await toList(tensor(3)), 3);
+  assertEquals(await item(tensor(Uint8Array.of(255))), 255);
+  assertEquals(await item(new Variable([1, 1], [2.5])), 2.5);
+  assertEquals(await item(sum(mul(input("a", [2]), 3)), { a: f32(1, -2) }), -3);
+  await assertRejects(() => item(x), ShapeError, "item: wants a tensor of one element, got Tensor");
+  using plan = await Plan.compile({ outputs: [sum(input("a", [2])), x], device });
+  for (const k of [1, 2]) {
+    plan.run({ a: f32(k, k) });
+    assertEquals(await plan.item(), 2 * k);
+  }
+  using list = await Plan.compile({ outputs: [x], device });
+  list.run();
+  await assertRejects(() => list.item(), ShapeError, "item: wants an output of one element");
+  using none = await Plan.compile({ updates: [], device });
+  await assertRejects(() => none.item(), ShapeError, "the plan has none");
 });
 
 Deno.test("NaN and infinity pass through as in PyTorch", async () => {

@@ -11,9 +11,14 @@ Keys:
     p0, p1, p2                       parameters before the first step
     g1/0, g1/1, g1/2, ..., g5/2      gSTEP/PARAMETER: gradients, the same for every case
     NAME/1/0, ..., NAME/5/2          NAME/STEP/PARAMETER: parameters after that step
-Metadata `cases`: JSON array of { name, optimizer: "adam" | "adamw" | "sgd", attrs, lrs?, f32 }, with every attribute
-spelled out, `lrs` the learning rate of each step where it is not attrs.lr, and `f32` the greatest |f32 - f64| of
-PyTorch's own float32 optimizer over all steps and elements.
+Metadata `cases`: JSON array of { name, optimizer: "adam" | "adamw" | "sgd" | "rmsprop", attrs, lrs?, groups?, f32 },
+with every attribute spelled out, `lrs` the learning rate of each step where it is not attrs.lr, `groups` what the group
+of each parameter has other than attrs, and `f32` the greatest |f32 - f64| of PyTorch's own float32 optimizer over all
+steps and elements.
+Metadata `clips`: JSON array of { name, kind: "norm" | "value", most, norm? }; NAME/0, ..., NAME/2 are the gradients
+g1/0, ..., g1/2 clipped, and `norm` their norm before.
+Metadata `rates`: JSON array of { name, args, lrs }: the rates of a learning-rate schedule of that name, ours, with
+these arguments, as PyTorch's schedulers set them, stepped once between each two.
 Metadata `schedules`: JSON array of { config, stepsPerEpoch, lrs }: the learning rate of each step of a run with these
 settings, as PyTorch's schedulers set it.
 """
@@ -26,7 +31,16 @@ import torch
 
 from fixture import save
 from philox import uniform
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, SequentialLR, StepLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 
 torch.set_num_threads(1)
 OUT = Path(__file__).parent.parent / "fixtures" / "optim.safetensors"
@@ -35,6 +49,7 @@ SHAPES = ((7, 3), (5,), (3, 2, 3, 5))
 
 ADAM = {"lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8, "weightDecay": 0}
 SGD = {"lr": 0.1, "momentum": 0.9, "weightDecay": 0, "dampening": 0, "nesterov": False}
+RMSPROP = {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "weightDecay": 0, "momentum": 0, "centered": False}
 CASES = {  # name: class, attributes
     "adam": ("adam", ADAM),
     "adam_decay": ("adam", ADAM | {"weightDecay": 5e-4}),
@@ -50,8 +65,28 @@ CASES = {  # name: class, attributes
     "adam_scheduled": ("adam", ADAM | {"weightDecay": 0.1}, [0.01, 0.02, 0.05, 0.02, 0.001]),
     "adamw_scheduled": ("adamw", ADAM | {"weightDecay": 0.1}, [0.01, 0.02, 0.05, 0.02, 0.001]),
     "sgd_scheduled": ("sgd", SGD | {"weightDecay": 0.1}, [0.1, 0.2, 0.5, 0.2, 0.01]),
+    "sgd_nesterov": ("sgd", SGD | {"nesterov": True, "weightDecay": 0.01}),
+    "sgd_dampening": ("sgd", SGD | {"dampening": 0.3, "weightDecay": 0.01}),
+    "sgd_dampening_no_momentum": ("sgd", SGD | {"dampening": 0.3, "momentum": 0}),
+    "sgd_maximize": ("sgd", SGD | {"maximize": True, "weightDecay": 0.1}),
+    "adam_amsgrad": ("adam", ADAM | {"amsgrad": True, "lr": 0.01, "betas": [0.5, 0.6], "weightDecay": 0.1}),
+    "adamw_amsgrad": ("adamw", ADAM | {"amsgrad": True, "lr": 0.01, "betas": [0.5, 0.6], "weightDecay": 0.1}),
+    "adam_maximize": ("adam", ADAM | {"maximize": True, "lr": 0.01}),
+    "rmsprop": ("rmsprop", RMSPROP),
+    "rmsprop_momentum_decay": ("rmsprop", RMSPROP | {"momentum": 0.9, "weightDecay": 0.1, "alpha": 0.9}),
+    "rmsprop_centered": ("rmsprop", RMSPROP | {"centered": True, "eps": 1e-6}),
+    "rmsprop_centered_momentum": ("rmsprop", RMSPROP | {"centered": True, "momentum": 0.5, "eps": 1e-4}),
+    "adam_groups": ("adam", ADAM, None, [{"lr": 0.02, "amsgrad": True}, {"weightDecay": 0.1, "maximize": True}, {}]),
+    "adamw_groups": ("adamw", ADAM | {"weightDecay": 0.1}, None, [{}, {"weightDecay": 0}, {"betas": [0.5, 0.9]}]),
+    "sgd_groups": ("sgd", SGD, None, [{"nesterov": True}, {"momentum": 0.5, "dampening": 0.5}, {"lr": 0.01}]),
+    "rmsprop_groups": ("rmsprop", RMSPROP, None, [{"momentum": 0.9}, {"centered": True, "eps": 1e-4}, {"alpha": 0.5}]),
 }
-CLASSES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+CLASSES = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
 RUN = {"lr": 0.1, "epochs": 3, "warmup": 0, "schedule": "constant", "stepSize": 1, "gamma": 0.1}
 RUNS = [  # settings, steps of an epoch
     (RUN, 4),
@@ -64,6 +99,48 @@ RUNS = [  # settings, steps of an epoch
     (RUN | {"schedule": "step"}, 5),
     (RUN | {"schedule": "step", "epochs": 7, "stepSize": 3, "gamma": 0.5}, 5),
     (RUN | {"schedule": "step", "gamma": 0.3, "warmup": 3}, 5),
+]
+SCHEDULERS = {  # our name: class, PyTorch's name of each option
+    "stepLR": (StepLR, {"stepSize": "step_size", "gamma": "gamma"}),
+    "multiStepLR": (MultiStepLR, {"milestones": "milestones", "gamma": "gamma"}),
+    "exponentialLR": (ExponentialLR, {"gamma": "gamma"}),
+    "cosineAnnealingLR": (CosineAnnealingLR, {"TMax": "T_max", "etaMin": "eta_min"}),
+    "linearLR": (LinearLR, {"startFactor": "start_factor", "endFactor": "end_factor", "totalIters": "total_iters"}),
+    "oneCycleLR": (
+        OneCycleLR,
+        {
+            "totalSteps": "total_steps",
+            "pctStart": "pct_start",
+            "annealStrategy": "anneal_strategy",
+            "divFactor": "div_factor",
+            "finalDivFactor": "final_div_factor",
+            "threePhase": "three_phase",
+        },
+    ),
+}
+RATES = [  # name, learning rate, options; of sequentialLR schedules and milestones
+    ("stepLR", 0.1, {"stepSize": 3}),
+    ("stepLR", 0.05, {"stepSize": 4, "gamma": 0.7}),
+    ("multiStepLR", 0.1, {"milestones": [3, 4, 11]}),
+    ("multiStepLR", 0.1, {"milestones": [2, 9], "gamma": 0.5}),
+    ("exponentialLR", 0.1, {"gamma": 0.9}),
+    ("exponentialLR", 0.1, {"gamma": 1.25}),
+    ("cosineAnnealingLR", 0.1, {"TMax": 20}),
+    ("cosineAnnealingLR", 0.1, {"TMax": 7, "etaMin": 0.01}),
+    ("linearLR", 0.1, {}),
+    ("linearLR", 0.1, {"startFactor": 0.25, "totalIters": 9}),
+    ("linearLR", 0.1, {"startFactor": 1, "endFactor": 0, "totalIters": 20}),
+    ("oneCycleLR", 0.1, {"totalSteps": 20}),
+    ("oneCycleLR", 0.1, {"totalSteps": 20, "pctStart": 0.25, "annealStrategy": "linear", "divFactor": 10}),
+    ("oneCycleLR", 0.1, {"totalSteps": 20, "pctStart": 0.4, "threePhase": True, "finalDivFactor": 100}),
+    ("oneCycleLR", 0.1, {"totalSteps": 21, "pctStart": 0.33, "threePhase": True, "annealStrategy": "linear"}),
+    ("sequentialLR", 0.1, [("linearLR", {"totalIters": 4}), ("cosineAnnealingLR", {"TMax": 16})], [4]),
+    (
+        "sequentialLR",
+        0.1,
+        [("linearLR", {"startFactor": 0.1}), ("stepLR", {"stepSize": 3}), ("exponentialLR", {"gamma": 0.5})],
+        [5, 13],
+    ),
 ]
 
 
@@ -99,11 +176,54 @@ def rates(run: dict, per_epoch: int) -> list[float]:
     return found
 
 
-def steps(kind: str, attrs: dict, lrs: list[float] | None, dtype: torch.dtype) -> list[np.ndarray]:
+def scheduled(name: str, lr: float, given: dict | list, *milestones: list[int]) -> list[float]:
+    """The first twenty rates of a schedule."""
+    update = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+
+    def make(name: str, given: dict) -> torch.optim.lr_scheduler.LRScheduler:
+        kind, names = SCHEDULERS[name]
+        spelled = {names[k]: v for k, v in given.items()}
+        if kind is OneCycleLR:
+            spelled |= {"max_lr": lr, "cycle_momentum": False}
+        return kind(update, **spelled)
+
+    if name == "sequentialLR":
+        scheduler = SequentialLR(update, [make(*inner) for inner in given], *milestones)
+    else:
+        scheduler = make(name, given)
+    found = []
+    for step in range(20):
+        found.append(update.param_groups[0]["lr"])
+        update.step()
+        if step < 19:
+            scheduler.step()
+    return found
+
+
+def clipped(kind: str, most: float) -> tuple[list[np.ndarray], float | None]:
+    """The gradients of the first step within bounds, and their norm before."""
+    parameters = [torch.tensor(p, dtype=torch.float64, requires_grad=True) for p in initial]
+    for i, p in enumerate(parameters):
+        p.grad = torch.tensor(gradient(1, i), dtype=torch.float64)
+    if kind == "norm":
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, most))
+    else:
+        norm = torch.nn.utils.clip_grad_value_(parameters, most)
+    return [p.grad.numpy() for p in parameters], norm
+
+
+def options(attrs: dict) -> dict:
+    names = {"weightDecay": "weight_decay"}
+    return {names.get(k, k): v for k, v in attrs.items()}
+
+
+def steps(
+    kind: str, attrs: dict, lrs: list[float] | None, groups: list[dict] | None, dtype: torch.dtype
+) -> list[np.ndarray]:
     """Parameters after each step: step 1's three, step 2's three, ..."""
     parameters = [torch.tensor(p, dtype=dtype, requires_grad=True) for p in initial]
-    names = {"weightDecay": "weight_decay"}
-    update = CLASSES[kind](parameters, **{names.get(k, k): v for k, v in attrs.items()})
+    grouped = [{"params": [p]} | options(group) for p, group in zip(parameters, groups or [])]
+    update = CLASSES[kind](grouped or parameters, **options(attrs))
     found = []
     for step in range(1, STEPS + 1):
         for i, p in enumerate(parameters):
@@ -120,13 +240,21 @@ places = [(step, i) for step in range(1, STEPS + 1) for i in range(len(SHAPES))]
 tensors = {f"p{i}": p for i, p in enumerate(initial)}
 tensors |= {f"g{step}/{i}": gradient(step, i) for step, i in places}
 cases = []
-for name, (kind, attrs, *lrs) in CASES.items():
-    exact, single = (steps(kind, attrs, *lrs or [None], dtype) for dtype in (torch.float64, torch.float32))
+for name, (kind, attrs, *more) in CASES.items():
+    lrs, groups = [*more, None, None][:2]
+    exact, single = (steps(kind, attrs, lrs, groups, dtype) for dtype in (torch.float64, torch.float32))
     tensors |= {f"{name}/{step}/{i}": x.astype(np.float32) for (step, i), x in zip(places, exact)}
     error = max(float(np.abs(a - b).max()) for a, b in zip(single, exact))
-    scheduled = {"lrs": lrs[0]} if lrs else {}
-    cases.append({"name": name, "optimizer": kind, "attrs": attrs} | scheduled | {"f32": float(f"{error:.2e}")})
+    given = {k: v for k, v in {"lrs": lrs, "groups": groups}.items() if v}
+    cases.append({"name": name, "optimizer": kind, "attrs": attrs} | given | {"f32": float(f"{error:.2e}")})
     print(f"{name:20} PyTorch float32 differs by at most {error:.1e}")
+clips = []
+for name, kind, most in (("clip_norm", "norm", 1.5), ("clip_norm_none", "norm", 1e6), ("clip_value", "value", 0.5)):
+    grads, norm = clipped(kind, most)
+    tensors |= {f"{name}/{i}": g.astype(np.float32) for i, g in enumerate(grads)}
+    clips.append({"name": name, "kind": kind, "most": most} | ({} if norm is None else {"norm": norm}))
+lrs = [{"name": name, "args": args, "lrs": scheduled(name, *args)} for name, *args in RATES]
 schedules = [{"config": run, "stepsPerEpoch": n, "lrs": rates(run, n)} for run, n in RUNS]
-save(OUT, tensors, {"cases": json.dumps(cases), "schedules": json.dumps(schedules), "torch": torch.__version__})
+metadata = {"cases": cases, "clips": clips, "rates": lrs, "schedules": schedules}
+save(OUT, tensors, {k: json.dumps(v) for k, v in metadata.items()} | {"torch": torch.__version__})
 print(f"{OUT}: {len(cases)} cases, {len(tensors)} tensors, {OUT.stat().st_size / 1e6:.2f} MB")

@@ -1,7 +1,7 @@
 /** What a run's settings come to, against PyTorch: learning rates, optimizers, crops and flips. */
 
 import { assert, assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
-import { Adam, AdamW, SGD, Variable } from "@resnette/resnette";
+import { Adam, AdamW, type Optimizer, SGD, Variable } from "@resnette/resnette";
 import { learningRate, type TrainConfig, trainConfig } from "@resnette/resnette/train";
 import { drawAugmentation, makeOptimizer } from "../../lib/train/recipe.ts";
 import { readFixture } from "../fixture.ts";
@@ -23,6 +23,25 @@ Deno.test("the learning rate of every step of a run is PyTorch's", async (t) => 
   }
 });
 
+Deno.test("the learning rate's last bits are those of the formulas that runs until now used", () => {
+  const { PI, cos, floor, max } = Math;
+  for (const schedule of ["constant", "cosine", "step"] as const) {
+    for (const [lr, warmup] of [[0.1, 0], [1e-3, 5], [0.3, 7], [7e-4, 40]] as const) {
+      const config = trainConfig({ lr, schedule, warmup, epochs: 3, stepSize: 1, gamma: 0.3 });
+      for (let step = 0; step < 33; step++) {
+        const done = step - warmup;
+        const after = {
+          constant: lr,
+          cosine: lr * cos(PI / 2 * done / max(1, 33 - warmup)) ** 2,
+          step: lr * 0.3 ** floor(done / 11),
+        }[schedule];
+        const expected = step < warmup ? lr * (step + 1) / (warmup + 1) : after;
+        assertEquals(learningRate(config, step, 11), expected);
+      }
+    }
+  }
+});
+
 Deno.test("by default the learning rate is the given one to the last bit, in every step", () => {
   const config = trainConfig({ lr: 0.1 });
   for (const step of [0, 1, 468, 2344]) assertEquals(learningRate(config, step, 469), 0.1);
@@ -31,20 +50,23 @@ Deno.test("by default the learning rate is the given one to the last bit, in eve
 Deno.test("the optimizer is the one that is named, with its own weight decay unless one is given", () => {
   const make = (given: Partial<TrainConfig>) =>
     makeOptimizer(trainConfig(given), [new Variable([4])]);
+  const decay = (optimizer: Optimizer) => (optimizer as Adam | SGD).paramGroups[0]!.weightDecay;
   const adam = make({});
   assertInstanceOf(adam, Adam);
   assert(!(adam instanceof AdamW));
-  assertEquals([adam.lr, adam.betas, adam.eps, adam.weightDecay], [1e-3, [0.9, 0.999], 1e-8, 0]);
-  assertEquals((make({ weightDecay: 0.5 }) as Adam).weightDecay, 0.5);
+  const { params: _, ...settings } = adam.paramGroups[0]!;
+  const own = { lr: 1e-3, betas: [0.9, 0.999] as const, eps: 1e-8, weightDecay: 0 };
+  assertEquals(settings, { ...own, amsgrad: false, maximize: false });
+  assertEquals(decay(make({ weightDecay: 0.5 })), 0.5);
   const adamw = make({ optimizer: "adamw", lr: 0.25 });
   assertInstanceOf(adamw, AdamW);
-  assertEquals([adamw.lr, adamw.weightDecay], [0.25, 0.01]);
-  assertEquals((make({ optimizer: "adamw", weightDecay: 0 }) as AdamW).weightDecay, 0);
+  assertEquals([adamw.lr, decay(adamw)], [0.25, 0.01]);
+  assertEquals(decay(make({ optimizer: "adamw", weightDecay: 0 })), 0);
   const sgd = make({ optimizer: "sgd", weightDecay: 5e-4 });
   assertInstanceOf(sgd, SGD);
-  assertEquals([sgd.momentum, sgd.weightDecay], [0.9, 5e-4]);
+  assertEquals([sgd.paramGroups[0]!.momentum, decay(sgd)], [0.9, 5e-4]);
   const plain = make({ optimizer: "sgd", momentum: 0 }) as SGD;
-  assertEquals([plain.momentum, plain.weightDecay], [0, 0]);
+  assertEquals([plain.paramGroups[0]!.momentum, decay(plain)], [0, 0]);
 });
 
 Deno.test("crops and flips are those that numpy draws, in whatever parts they are drawn", async () => {
