@@ -12,8 +12,8 @@ import type { Nd } from "../ops/nd.ts";
 import { channelMoments, matmul, softmax } from "../ops/reference.ts";
 import { TABLE } from "../ops/table.ts";
 
-/** Ops that are not defined for all numbers, or that make large ones of small ones. */
-const PARTIAL = new Set(["div", "log", "pow", "sqrt", "square"]);
+/** Ops without a gradient, that are not defined for all numbers, or make large ones of small ones. */
+const PARTIAL = new Set(["div", "isFinite", "log", "pow", "sqrt", "square"]);
 /** The other elementwise ops of the op table: differentiable almost everywhere. */
 const ELEMENTWISE = TABLE.filter(({ op, scalar }) => scalar && !PARTIAL.has(op));
 
