@@ -78,6 +78,8 @@ Deno.test("every op and its gradients agree with PyTorch", async (t) => {
   const { tensors, metadata } = await readFixture("ops.safetensors");
   const cases: Case[] = JSON.parse(metadata["cases"]!);
   assert(cases.length > 200, `only ${cases.length} cases`);
+  /** By op, the worst of its cases. */
+  const byOp = new Map<string, number>();
   for (const { name, op, attrs, inputs, grads } of cases) {
     await t.step(name, async () => {
       const values = (key: string) => tensors.get(`${name}/${key}`)!;
@@ -98,9 +100,14 @@ Deno.test("every op and its gradients agree with PyTorch", async (t) => {
       const bound = name.includes("offset") ? 3e-4 : 2e-5;
       for (const [what, score] of scores) {
         assert(score < bound, `${name}: ${what} is off by ${score}`);
+        byOp.set(op, Math.max(score, byOp.get(op) ?? 0));
       }
     });
   }
+  const lines = [...byOp].sort(([, a], [, b]) => b - a).map(([op, off]) =>
+    `${op} ${off.toExponential(1)}`
+  );
+  console.log(`worst errors: ${lines.join(", ")}`);
 });
 
 void tensor;
