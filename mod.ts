@@ -38,6 +38,7 @@ export { Random, type RandomState } from "./lib/graph/random.ts";
 // Ops.
 export * from "./lib/ops/activation.ts";
 export * from "./lib/ops/compare.ts";
+export * from "./lib/ops/cross_entropy.ts";
 export * from "./lib/ops/dropout.ts";
 export * from "./lib/ops/elementwise.ts";
 export * from "./lib/ops/indexing.ts";
@@ -78,9 +79,9 @@ export {
 export { batchNorm, channelMoments, normalize } from "./lib/ops/norm.ts";
 export {
   argmax,
+  argmin,
+  type AxisOptions,
   correctCount,
-  crossEntropy,
-  type CrossEntropyOptions,
   logSoftmax,
   oneHot,
   softmax,
@@ -111,18 +112,18 @@ export {
   noteUpdate,
   Parameter,
   type StateDict,
+  UnsavedBuffer,
 } from "./lib/nn/module.ts";
 export {
   AdaptiveAvgPool2d,
   AvgPool2d,
-  BatchNorm2d,
-  type BatchNorm2dOptions,
   Conv2d,
   type Conv2dOptions,
   ConvTranspose2d,
   type ConvTranspose2dOptions,
   Flatten,
   GlobalAvgPool2d,
+  type Layer,
   Linear,
   type LinearOptions,
   MaxPool2d,
@@ -131,9 +132,17 @@ export {
   Upsample,
 } from "./lib/nn/layers.ts";
 export { ELU, GELU, LeakyReLU, Sigmoid, SiLU, Softplus, Tanh } from "./lib/nn/activations.ts";
-export { GroupNorm, LayerNorm, type NormOptions } from "./lib/nn/normalization.ts";
+export {
+  BatchNorm,
+  BatchNorm1d,
+  BatchNorm2d,
+  type BatchNormOptions,
+  GroupNorm,
+  LayerNorm,
+  type NormOptions,
+} from "./lib/nn/normalization.ts";
 export { Embedding } from "./lib/nn/embedding.ts";
-export { Dropout } from "./lib/nn/dropout.ts";
+export { Dropout, Dropout2d } from "./lib/nn/dropout.ts";
 export { constantParameter, manualSeed, normalParameter, uniformParameter } from "./lib/nn/init.ts";
 export {
   Adam,

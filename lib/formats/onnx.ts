@@ -16,7 +16,6 @@
 import {
   AdaptiveAvgPool2d,
   AvgPool2d,
-  BatchNorm2d,
   Conv2d,
   ConvTranspose2d,
   Flatten,
@@ -26,6 +25,7 @@ import {
   ReLU,
   Upsample,
 } from "../nn/layers.ts";
+import { BatchNorm1d, BatchNorm2d } from "../nn/normalization.ts";
 import { collectCalls, evaluating, Module, type ModuleCall, type StateDict } from "../nn/module.ts";
 import { Add, Relu } from "../ops/expression.ts";
 import { checkAvgPool, checkPool, type PoolAttrs } from "../ops/pool.ts";

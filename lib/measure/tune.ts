@@ -12,7 +12,7 @@ import { checkFunction, checkInstance, checkNumber, checkOptions } from "../chec
 import { Device, DeviceError } from "../device/device.ts";
 import { grad } from "../ops/grad.ts";
 import { collectUpdates, Module, training } from "../nn/module.ts";
-import { crossEntropy } from "../ops/loss.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
 import { Plan, PlanError } from "../plan/plan.ts";
 import { graphOf, problemsOf } from "./problems.ts";
 import {

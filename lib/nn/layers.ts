@@ -23,9 +23,8 @@ import {
   convTranspose2d,
   type ConvTransposeOptions,
 } from "../ops/conv.ts";
-import { add, mul, relu } from "../ops/elementwise.ts";
+import { relu } from "../ops/elementwise.ts";
 import { linear } from "../ops/matmul.ts";
-import { batchNorm, normalize } from "../ops/norm.ts";
 import {
   avgPool2d,
   type AvgPoolOptions,
@@ -43,11 +42,11 @@ import {
   upsample,
   type UpsampleOptions,
 } from "../ops/resample.ts";
-import { flatten, select } from "../ops/view.ts";
+import { flatten } from "../ops/view.ts";
 import { type Pair, pair } from "../graph/shape.ts";
-import { checkVariable, storeIn, type Tensor, Variable } from "../graph/tensor.ts";
-import { constantParameter, uniformParameter } from "./init.ts";
-import { Module, noteRunning, type Parameter } from "./module.ts";
+import { checkTensor, checkVariable, storeIn, type Tensor } from "../graph/tensor.ts";
+import { uniformParameter } from "./init.ts";
+import { Module, type Parameter } from "./module.ts";
 
 /** What a number of channels or features must be. */
 const COUNT = { integer: true, min: 1 } as const;
@@ -238,90 +237,6 @@ export class ConvTranspose2d extends Module {
   }
 }
 
-/** Settings of a {@link BatchNorm2d}. */
-export interface BatchNorm2dOptions {
-  /** Added to the variance; 1e-5 by default. */
-  readonly eps?: number;
-  /** Share of a batch in the running statistics; 0.1 by default. */
-  readonly momentum?: number;
-}
-
-/**
- * Batch normalisation over N, H, W ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
- *
- * @example
- * ```ts
- * import { BatchNorm2d, evaluate, tensor } from "@resnette/resnette";
- * import { assertEquals } from "@std/assert";
- *
- * const layer = new BatchNorm2d(1, { eps: 0 });
- * const x = tensor([1, 3], [2, 1, 1, 1]);
- * assertEquals(await evaluate(layer.call(x)), new Float32Array([-1, 1]));
- * assertEquals(await evaluate(layer.eval().call(x)), new Float32Array([1, 3]));
- * ```
- */
-export class BatchNorm2d extends Module {
-  /** Scale γ, `[numFeatures]`. */
-  readonly weight: Parameter;
-  /** Shift β, `[numFeatures]`. */
-  readonly bias: Parameter;
-  /** Running mean, `[numFeatures]`. */
-  readonly runningMean: Variable;
-  /** Running unbiased variance, `[numFeatures]`. */
-  readonly runningVar: Variable;
-  /** Training batches seen: a scalar. */
-  readonly numBatchesTracked: Variable;
-  /** Added to the variance. */
-  readonly eps: number;
-  /** Share of a batch in the running statistics. */
-  readonly momentum: number;
-
-  /**
-   * γ = 1, β = 0, running mean 0 and variance 1.
-   *
-   * @throws {ArgumentError} for a number of features or an option that cannot be.
-   */
-  constructor(
-    readonly numFeatures: number,
-    options: BatchNorm2dOptions = {},
-  ) {
-    super();
-    checkNumber("BatchNorm2d", "numFeatures", numFeatures, COUNT);
-    checkVariable("BatchNorm2d", [numFeatures]);
-    checkOptions("BatchNorm2d", options, ["eps", "momentum"]);
-    const { eps = 1e-5, momentum = 0.1 } = options;
-    checkNumber("BatchNorm2d", "eps", eps, { min: 0 });
-    checkNumber("BatchNorm2d", "momentum", momentum, { min: 0, max: 1 });
-    this.weight = constantParameter([numFeatures], 1);
-    this.bias = constantParameter([numFeatures], 0);
-    this.runningMean = new Variable([numFeatures]);
-    this.runningVar = new Variable([numFeatures], () => new Float32Array(numFeatures).fill(1));
-    this.numBatchesTracked = new Variable([]);
-    this.eps = eps;
-    this.momentum = momentum;
-  }
-
-  /** Normalises by the batch's statistics in training, and notes the running ones' update. */
-  override forward(x: Tensor): Tensor {
-    const { weight, bias, runningMean, runningVar, numBatchesTracked, eps } = this;
-    if (!this.training) return normalize(x, runningMean, runningVar, weight, bias, eps);
-    const { y, moments } = batchNorm(x, weight, bias, eps);
-    const n = x.size / x.shape[1]!;
-    this.#follow(runningMean, select(moments, 0), 1);
-    this.#follow(runningVar, select(moments, 1), n / (n - 1));
-    noteRunning(numBatchesTracked, (before) => add(before, 1));
-    return y;
-  }
-
-  #follow(running: Variable, value: Tensor, correction: number): void {
-    const { momentum } = this;
-    noteRunning(
-      running,
-      (before) => add(mul(before, 1 - momentum), mul(value, momentum * correction)),
-    );
-  }
-}
-
 /** Settings of a {@link Linear}. */
 export interface LinearOptions {
   /** Whether a bias is added; true by default. */
@@ -329,7 +244,7 @@ export interface LinearOptions {
 }
 
 /**
- * Fully connected, `[N, inFeatures]` → `[N, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}).
+ * Fully connected, `[…, inFeatures]` → `[…, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -545,16 +460,32 @@ export class Flatten extends Module {
   }
 }
 
+/** What a {@link Sequential} runs: a layer, or a function of a tensor. */
+export type Layer = Module | ((x: Tensor) => Tensor);
+
+/** A function as a layer. */
+class Lambda extends Module {
+  constructor(readonly of: (x: Tensor) => Tensor) {
+    super();
+  }
+
+  override forward(x: Tensor): Tensor {
+    const y = this.of(x);
+    checkTensor("Sequential", `what ${this.of.name || "a function"} returns`, y);
+    return y;
+  }
+}
+
 /**
  * Layers one after the other ({@link https://pytorch.org/docs/stable/generated/torch.nn.Sequential.html | PyTorch}); children are named `0`,
- * `1`, … or as {@link Sequential.add} says.
+ * `1`, … or as {@link Sequential.add} says. A function among them takes a number, and has no parameters.
  *
  * @example
  * ```ts
- * import { Flatten, input, Linear, Sequential } from "@resnette/resnette";
+ * import { flatten, input, Linear, relu, Sequential } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
  *
- * const net = new Sequential(new Flatten(), new Linear(784, 10));
+ * const net = new Sequential(flatten, new Linear(784, 10), relu);
  * assertEquals(net.call(input("x", [4, 1, 28, 28])).shape, [4, 10]);
  * assertEquals([...(await net.stateDict()).keys()], ["1.weight", "1.bias"]);
  * ```
@@ -563,7 +494,7 @@ export class Sequential extends Module {
   readonly #children = new Map<string, Module>();
 
   /** The layers in order. */
-  constructor(...layers: readonly Module[]) {
+  constructor(...layers: readonly Layer[]) {
     super();
     layers.forEach((layer) => this.add(layer));
   }
@@ -571,18 +502,21 @@ export class Sequential extends Module {
   /**
    * Appends a layer, named by its position by default (PyTorch's `add_module`).
    *
-   * @throws {ArgumentError} if it is no module, or the name is taken or has a dot.
+   * @throws {ArgumentError} if it is no module nor function, or the name is taken or has a dot.
    */
-  add(layer: Module, name: string = String(this.#children.size)): this {
+  add(layer: Layer, name: string = String(this.#children.size)): this {
     checkString("Sequential", "a layer's name", name);
-    checkInstance("Sequential", `layer ${name}`, layer, Module);
+    // A class is a function too: one that was not made an object of.
+    const isModule = layer instanceof Module || layer?.prototype instanceof Module;
+    const child = typeof layer === "function" && !isModule ? new Lambda(layer) : layer;
+    checkInstance("Sequential", `layer ${name}`, child, Module);
     if (name === "" || name.includes(".")) {
       refuse("Sequential", "a layer's name", "a word without dots", name);
     }
     if (this.#children.has(name)) {
       throw new ArgumentError(`Sequential: there is a layer "${name}" already`);
     }
-    this.#children.set(name, layer);
+    this.#children.set(name, child);
     return this;
   }
 

@@ -48,6 +48,28 @@ import {
  */
 export class Parameter extends Variable {}
 
+/**
+ * A variable of a module that is no part of its state dict, but of a training run: what a layer counts
+ * (PyTorch's `register_buffer(…, persistent=False)`). A `Trainer` keeps it in its checkpoints.
+ *
+ * @example A layer that is off for the first ten steps
+ * ```ts
+ * import { add, greaterEqual, Module, mul, noteRunning } from "@resnette/resnette";
+ * import { type Tensor, UnsavedBuffer } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class Late extends Module {
+ *   readonly steps = new UnsavedBuffer([]);
+ *   override forward(x: Tensor): Tensor {
+ *     noteRunning(this.steps, (before) => add(before, 1));
+ *     return mul(x, greaterEqual(this.steps, 10));
+ *   }
+ * }
+ * assertEquals((await new Late().stateDict()).size, 0);
+ * ```
+ */
+export class UnsavedBuffer extends Variable {}
+
 /** Named values of a module's parameters and buffers. */
 export type StateDict = Map<
   string,
@@ -210,33 +232,34 @@ export abstract class Module {
   training = true;
 
   /**
-   * The output for `x`, as a graph node; shapes are checked here, without a device.
+   * The output for `x`, and for further tensors if a module wants any, as a graph node; shapes are
+   * checked here, without a device.
    *
    * @throws {ShapeError} if `x` does not fit.
    */
-  abstract forward(x: Tensor): Tensor;
+  abstract forward(x: Tensor, ...others: Tensor[]): Tensor;
 
   /**
    * {@link Module.forward}, noted for {@link collectCalls}: how a network and a module's children are
    * run (PyTorch's `__call__`). The nodes' scope is the module's path from the outermost call on.
    */
-  call(x: Tensor): Tensor {
+  call(x: Tensor, ...others: Tensor[]): Tensor {
     checkTensor(this.constructor.name, "x", x);
     const outer = caller;
     const { layer, pass } = currentScope();
     const path = outer ? `${layer && `${layer}.`}${outer.#nameOf(this)}` : layer;
     caller = this;
     try {
-      return inScope({ layer: path, pass }, () => this.#noted(x));
+      return inScope({ layer: path, pass }, () => this.#noted(x, others));
     } finally {
       caller = outer;
     }
   }
 
-  #noted(x: Tensor): Tensor {
+  #noted(x: Tensor, others: Tensor[]): Tensor {
     const noted = calling;
-    if (!noted) return this.forward(x);
-    const { result: y, calls } = collectCalls(() => this.forward(x));
+    if (!noted) return this.forward(x, ...others);
+    const { result: y, calls } = collectCalls(() => this.forward(x, ...others));
     noted.push({ module: this, x, y, calls });
     return y;
   }
@@ -281,11 +304,20 @@ export abstract class Module {
 
   /**
    * Parameters and buffers with their state-dict keys, in PyTorch's order. As in PyTorch's state dict,
-   * a variable that modules share is there under each of its names.
+   * a variable that modules share is there under each of its names, and an {@link UnsavedBuffer} not.
    */
   namedVariables(prefix = ""): [string, Variable][] {
     checkString("namedVariables", "prefix", prefix);
-    return this.#variables(prefix, []);
+    return this.#variables(prefix, []).filter(([, variable]) =>
+      !(variable instanceof UnsavedBuffer)
+    );
+  }
+
+  /** Variables that are no part of the state dict, with what would be their keys in it. */
+  namedUnsavedBuffers(): [string, UnsavedBuffer][] {
+    return this.#variables("", []).filter((entry): entry is [string, UnsavedBuffer] =>
+      entry[1] instanceof UnsavedBuffer
+    );
   }
 
   #variables(prefix: string, above: readonly Module[]): [string, Variable][] {

@@ -6,16 +6,8 @@
  * @module
  */
 
-import {
-  BatchNorm2d,
-  Conv2d,
-  Flatten,
-  GlobalAvgPool2d,
-  Linear,
-  MaxPool2d,
-  ReLU,
-  Sequential,
-} from "./layers.ts";
+import { Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, Sequential } from "./layers.ts";
+import { BatchNorm2d } from "./normalization.ts";
 import {
   ArgumentError,
   checkBoolean,

@@ -1,16 +1,26 @@
 /**
- * Classification: softmax, cross-entropy, predictions.
+ * Classification: softmax, labels, predictions.
  *
  * @module
  */
 
 import { checkNumber, checkOptions } from "../check/arguments.ts";
 import { arrays, isNaNOf, perThread, summing } from "../kernels/kernel.ts";
-import { formatShape, ShapeError } from "../graph/shape.ts";
-import { apply, checkIndices, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
-import { exp, mul, neg, sub, where } from "./elementwise.ts";
-import { orNaN } from "./expression.ts";
-import { mean, sum } from "./reduce.ts";
+import { formatShape, normalizeAxes, ShapeError } from "../graph/shape.ts";
+import {
+  apply,
+  type Attrs,
+  checkBelow,
+  checkIndices,
+  checkTensor,
+  constantData,
+  inverseOrder,
+  type Op,
+  type Tensor,
+} from "../graph/tensor.ts";
+import { exp, mul, neg, sub } from "./elementwise.ts";
+import { sum } from "./reduce.ts";
+import { permute } from "./view.ts";
 
 const LogSoftmax: Op = {
   name: "logSoftmax",
@@ -39,18 +49,39 @@ ${
   vjp: (g, y) => [sub(g, mul(exp(y), sum(g, [-1], { keepDims: true })))],
 };
 
-/** {@link logSoftmax}, for the function `op`. */
-function logSoftmaxOf(op: string, x: Tensor): Tensor {
-  checkTensor(op, "x", x, "f32");
-  if (x.rank < 1) throw new ShapeError(`${op}: needs at least one dimension, got a scalar`);
-  return apply(LogSoftmax, [x], {});
+/** Settings of {@link softmax} and its like. */
+export interface AxisOptions {
+  /** The axis along which; the last by default. */
+  readonly axis?: number;
 }
 
+/** `f` of x, a function of the last axis, along the axis that the options of `op` say. */
+function alongAxis(
+  op: string,
+  x: Tensor,
+  options: AxisOptions,
+  f: (x: Tensor) => Tensor,
+): Tensor {
+  checkTensor(op, "x", x, "f32");
+  checkOptions(op, options, ["axis"]);
+  if (x.rank < 1) throw new ShapeError(`${op}: needs at least one dimension, got a scalar`);
+  const { axis = -1 } = options;
+  const [at] = normalizeAxes(op, x.rank, [axis]) as [number];
+  if (at === x.rank - 1) return f(x);
+  const order = [...x.shape.keys()].filter((i) => i !== at).concat(at);
+  const y = f(permute(x, order));
+  return y.rank === x.rank ? permute(y, inverseOrder(order)) : y;
+}
+
+/** {@link logSoftmax}, for the function `op`. */
+const logSoftmaxOf = (op: string, x: Tensor, options: AxisOptions) =>
+  alongAxis(op, x, options, (x) => apply(LogSoftmax, [x], {}));
+
 /**
- * `log(softmax(x))` over the last axis; does not overflow
+ * `log(softmax(x))` over an axis, the last by default; does not overflow
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html | PyTorch}).
  *
- * @throws {ShapeError} for a scalar.
+ * @throws {ShapeError} for a scalar, or an axis that there is not.
  *
  * @example
  * ```ts
@@ -61,14 +92,15 @@ function logSoftmaxOf(op: string, x: Tensor): Tensor {
  * assertAlmostEquals(y!, -Math.LN2, 1e-5);
  * ```
  */
-export function logSoftmax(x: Tensor): Tensor {
-  return logSoftmaxOf("logSoftmax", x);
+export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  return logSoftmaxOf("logSoftmax", x, options);
 }
 
 /**
- * Probabilities over the last axis ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html | PyTorch}).
+ * Probabilities over an axis, the last by default
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html | PyTorch}).
  *
- * @throws {ShapeError} for a scalar.
+ * @throws {ShapeError} for a scalar, or an axis that there is not.
  *
  * @example
  * ```ts
@@ -77,25 +109,38 @@ export function logSoftmax(x: Tensor): Tensor {
  *
  * const [y] = await evaluate(softmax(tensor([0, 0, 0, 0])));
  * assertAlmostEquals(y!, 0.25, 1e-6);
+ * const columns = await evaluate(softmax(tensor([[0, 9], [0, 9]]), { axis: 0 }));
+ * assertAlmostEquals(columns[1]!, 0.5, 1e-6);
  * ```
  */
-export function softmax(x: Tensor): Tensor {
-  return exp(logSoftmaxOf("softmax", x));
+export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  return exp(logSoftmaxOf("softmax", x, options));
 }
 
-const OneHot: Op<{ classes: number }> = {
+interface OneHotAttrs extends Attrs {
+  readonly classes: number;
+  /** A label all of whose row is 0; none by default. */
+  readonly ignored?: number;
+}
+
+const OneHot: Op<OneHotAttrs> = {
   name: "oneHot",
   accepts: ["u32"],
   shape: ([labels], { classes }) => [...labels!.shape, classes],
-  below: ({ attrs }) => [attrs["classes"] as number],
-  kernels: (node, target, { classes: k }) => {
+  // What is no class but ignored may be there.
+  below: ({ attrs: { classes, ignored } }) => [
+    (ignored as number | undefined ?? 0) < (classes as number) ? classes as number : undefined,
+  ],
+  kernels: (node, target, { classes: k, ignored }) => {
+    const hit = ignored === undefined ? "" : ` & (label != ${ignored}u)`;
+    const known = ignored === undefined ? "" : ` | (label == ${ignored}u)`;
     return [perThread(
       arrays({ labels: "u32", y: "f32" }),
       node.size,
       target,
       `  let label = labels[i / ${k}u];
   var nan = 0x7fc00000u;
-  y[i] = select(bitcast<f32>(nan), select(0.0, 1.0, label == i % ${k}u), label < ${k}u);`,
+  y[i] = select(bitcast<f32>(nan), select(0.0, 1.0, (label == i % ${k}u)${hit}), (label < ${k}u)${known});`,
     )];
   },
 };
@@ -123,6 +168,21 @@ export function oneHot(labels: Tensor, classes: number): Tensor {
   return apply(OneHot, [labels], { classes });
 }
 
+/** {@link oneHot} for the function `op`, with zeros for a label that is `ignored`. */
+export function labelHits(
+  op: string,
+  labels: Tensor,
+  classes: number,
+  ignored: number | undefined,
+): Tensor {
+  const data = ignored === undefined ? undefined : constantData(labels);
+  if (data) {
+    const others = (data as Uint32Array).filter((label) => label !== ignored);
+    checkBelow(op, "labels", others, classes);
+  } else if (ignored === undefined) checkIndices(op, "labels", labels, classes);
+  return apply(OneHot, [labels], ignored === undefined ? { classes } : { classes, ignored });
+}
+
 /** Throws unless logits are `[N, classes]` and labels `[N]`; labels of a constant must be classes. */
 function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
   checkTensor(op, "logits", logits, "f32");
@@ -135,47 +195,6 @@ function checkLogits(op: string, logits: Tensor, labels: Tensor): void {
     );
   }
   checkIndices(op, "labels", labels, logits.shape[1]!);
-}
-
-/** Settings of {@link crossEntropy}. */
-export interface CrossEntropyOptions {
-  /** Share of each label that is spread evenly over all classes, from 0 to 1; 0 by default. */
-  readonly labelSmoothing?: number;
-}
-
-/**
- * Mean cross-entropy of logits `[N, classes]` against u32 labels `[N]`, a scalar
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html | PyTorch}).
- *
- * @throws {ArgumentError} for a label that is not below `classes`; one that only the device knows
- * makes the loss NaN.
- *
- * @example
- * ```ts
- * import { crossEntropy, evaluate, tensor } from "@resnette/resnette";
- * import { assertAlmostEquals } from "@std/assert";
- *
- * const loss = crossEntropy(tensor([0, 0], [1, 2]), tensor(new Uint32Array([1])));
- * const [value] = await evaluate(loss);
- * assertAlmostEquals(value!, Math.log(2), 1e-6);
- * ```
- */
-export function crossEntropy(
-  logits: Tensor,
-  labels: Tensor,
-  options: CrossEntropyOptions = {},
-): Tensor {
-  checkLogits("crossEntropy", logits, labels);
-  checkOptions("crossEntropy", options, ["labelSmoothing"]);
-  const { labelSmoothing = 0 } = options;
-  checkNumber("crossEntropy", "labelSmoothing", labelSmoothing, { min: 0, max: 1 });
-  const classes = logits.shape[1]!, other = labelSmoothing / classes;
-  const hit = oneHot(labels, classes), logs = logSoftmax(logits);
-  // Without smoothing, an impossible class (-∞) counts only if it is the label.
-  const weighted = labelSmoothing === 0
-    ? where(hit, logs, 0)
-    : mul(where(hit, 1 - labelSmoothing + other, other), logs);
-  return neg(mean(sum(orNaN(hit, weighted), [1])));
 }
 
 const Argmax: Op = {
@@ -207,24 +226,41 @@ export const argmaxOf = (row: string, count: number) =>
   }`;
 
 /**
- * Index of the largest value along the last axis, as u32; the first of equal ones. NaN is larger than
- * any number ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}).
+ * Index of the largest value along an axis, the last by default, as u32; the first of equal ones. NaN
+ * is larger than any number ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}).
  *
- * @throws {ShapeError} for a scalar.
+ * @throws {ShapeError} for a scalar, or an axis that there is not.
  *
  * @example
  * ```ts
  * import { argmax, evaluate, tensor } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
  *
- * const y = argmax(tensor([[1, 5, 2], [7, 7, 0]]));
- * assertEquals(await evaluate(y), new Uint32Array([1, 0]));
+ * const x = tensor([[1, 5, 2], [7, 7, 0]]);
+ * assertEquals(await evaluate(argmax(x)), new Uint32Array([1, 0]));
+ * assertEquals(await evaluate(argmax(x, { axis: 0 })), new Uint32Array([1, 1, 0]));
  * ```
  */
-export function argmax(x: Tensor): Tensor {
-  checkTensor("argmax", "x", x, "f32");
-  if (x.rank < 1) throw new ShapeError("argmax: needs at least one dimension, got a scalar");
-  return apply(Argmax, [x], {});
+export function argmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  return alongAxis("argmax", x, options, (x) => apply(Argmax, [x], {}));
+}
+
+/**
+ * Index of the smallest value along an axis, the last by default, as u32; the first of equal ones. NaN
+ * is smaller than any number ({@link https://pytorch.org/docs/stable/generated/torch.argmin.html | PyTorch}).
+ *
+ * @throws {ShapeError} for a scalar, or an axis that there is not.
+ *
+ * @example
+ * ```ts
+ * import { argmin, evaluate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await evaluate(argmin(tensor([3, 1, 2]))), new Uint32Array([1]));
+ * ```
+ */
+export function argmin(x: Tensor, options: AxisOptions = {}): Tensor {
+  return alongAxis("argmin", x, options, (x) => apply(Argmax, [neg(x)], {}));
 }
 
 const Equal: Op = {

@@ -234,7 +234,7 @@ export function matmul(
 }
 
 /**
- * `x Wᵀ + b`: `[N, in]`, weight `[out, in]`, bias `[out]` → `[N, out]`
+ * `x Wᵀ + b`: `[…, in]`, weight `[out, in]`, bias `[out]` → `[…, out]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.linear.html | PyTorch}).
  *
  * @throws {ShapeError} if the shapes do not fit together.
@@ -251,10 +251,14 @@ export function matmul(
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   checkTensor("linear", "x", x, "f32");
   checkTensor("linear", "weight", weight, "f32");
-  if (x.rank !== 2 || weight.rank !== 2 || x.shape[1] !== weight.shape[1]) {
+  if (x.rank < 1 || weight.rank !== 2 || x.shape.at(-1) !== weight.shape[1]) {
     throw new ShapeError(
       `linear: input ${formatShape(x.shape)} does not fit weight ${formatShape(weight.shape)}`,
     );
+  }
+  if (x.rank !== 2) {
+    const rows = reshape(x, [-1, weight.shape[1]!]);
+    return reshape(linear(rows, weight, bias), [...x.shape.slice(0, -1), weight.shape[0]!]);
   }
   const y = matmul(x, weight, { transposeB: true });
   if (bias === undefined) return y;

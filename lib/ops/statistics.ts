@@ -10,8 +10,7 @@ import { isNaNOf } from "../kernels/kernel.ts";
 import { normalizeAxes, reduceShape, ShapeError } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { equal, stopGradient } from "./compare.ts";
-import { add, div, exp, isFinite, log, mul, neg, square, sub, where } from "./elementwise.ts";
-import { argmax } from "./loss.ts";
+import { add, div, exp, isFinite, log, mul, square, sub, where } from "./elementwise.ts";
 import { permute, reshape } from "./view.ts";
 import { lastRun, mean, reductionChunks, sum } from "./reduce.ts";
 
@@ -221,22 +220,4 @@ export function logSumExp(
   const shift = stopGradient(where(isFinite(top), top, 0));
   const y = add(log(sum(exp(sub(x, shift)), over, { keepDims: true })), shift);
   return keepDims ? y : reshape(y, reduceShape(x.shape, over, false));
-}
-
-/**
- * Index of the smallest value along the last axis, as u32; the first of equal ones. NaN is smaller
- * than any number ({@link https://pytorch.org/docs/stable/generated/torch.argmin.html | PyTorch}).
- *
- * @example
- * ```ts
- * import { argmin, evaluate, tensor } from "@resnette/resnette";
- * import { assertEquals } from "@std/assert";
- *
- * assertEquals(await evaluate(argmin(tensor([3, 1, 2]))), new Uint32Array([1]));
- * ```
- */
-export function argmin(x: Tensor): Tensor {
-  checkTensor("argmin", "x", x, "f32");
-  if (x.rank < 1) throw new ShapeError("argmin: needs at least one dimension, got a scalar");
-  return argmax(neg(x));
 }

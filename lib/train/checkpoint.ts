@@ -61,7 +61,10 @@ export interface Checkpoint {
   readonly run: RunState;
   /** The net's state dict. */
   readonly model: StateDict;
-  /** The optimizer's state: `exp_avg.KEY`, `exp_avg_sq.KEY`, of the parameter's shape. */
+  /**
+   * The optimizer's state: `exp_avg.KEY`, `exp_avg_sq.KEY`, of the parameter's shape; and
+   * `buffer.KEY`, what the net counts and its state dict has not, such as the draws of a dropout.
+   */
   readonly optimizer: StateDict;
 }
 

@@ -29,7 +29,8 @@ import { grad } from "../ops/grad.ts";
 import { manualSeed } from "../nn/init.ts";
 import { collectUpdates, Module, training } from "../nn/module.ts";
 import { add, isFinite } from "../ops/elementwise.ts";
-import { correctCount, crossEntropy } from "../ops/loss.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
+import { correctCount } from "../ops/loss.ts";
 import type { Optimizer } from "../nn/optim.ts";
 import { Random } from "../graph/random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
@@ -404,12 +405,16 @@ export class Trainer implements Disposable {
     };
   }
 
-  /** The optimizer's variables as `exp_avg.KEY` and so on, KEY being the parameter's. */
+  /**
+   * The optimizer's variables as `exp_avg.KEY` and so on, KEY being the parameter's; and what the net
+   * counts outside of its state dict, as `buffer.KEY`.
+   */
   *#slots(): Generator<[string, Variable]> {
     const keys = this.net.namedParameters().map(([key]) => key);
     for (const [name, parts] of this.optimizer.state) {
       for (const [i, part] of parts.entries()) yield [`${name}.${keys[i]}`, part];
     }
+    for (const [key, buffer] of this.net.namedUnsavedBuffers()) yield [`buffer.${key}`, buffer];
   }
 
   /** Frees the plans and the optimizer's state; the net stays. An epoch that is running fails. */

@@ -426,12 +426,17 @@ const logitsAndLabels = (random: Draw) => {
   return [floats(random, n, k), indices(random, k, n)];
 };
 
-const rows = (f: (x: Nd) => Nd, least = 1): Entry => ({
-  names: ["x"],
-  args: (random) => [floats(random, ...shapeOf(random, least, 3))],
-  reference: (x) => {
-    must(f32(x).shape.length >= least, "an axis");
-    return f(x);
+const rows = (f: (x: Nd) => Nd): Entry => ({
+  names: ["x", "options", "axis"],
+  args: (random) => {
+    const x = floats(random, ...shapeOf(random, 1, 3));
+    return [x, partOf(random, { axis: random.below(2 * x.rank) - x.rank })];
+  },
+  reference: (x, options = {}) => {
+    const { axis = -1 } = settings(options, ["axis"]);
+    must(f32(x).shape.length > 0, "an axis");
+    const [at] = axes(x, [axis]);
+    return reference.alongAxis(x, at!, f);
   },
 });
 
@@ -612,10 +617,10 @@ const OPS: Table = {
     args: (random) => {
       const [n, k, o] = [some(random), some(random), some(random)];
       const bias = coin(random) ? [floats(random, o)] : [];
-      return [floats(random, n, k), floats(random, o, k), ...bias];
+      return [floats(random, ...shapeOf(random, 0, 2), n, k), floats(random, o, k), ...bias];
     },
     reference: (x, w, b) => {
-      must(shaped(f32(x), 2)[1] === shaped(f32(w), 2)[1], "features");
+      must(f32(x).shape.at(-1) === shaped(f32(w), 2)[1], "features");
       const y = reference.matmul(x, reference.transpose(w));
       if (b === undefined) return y;
       must(shaped(f32(b), 1)[0] === w.shape[0], "a bias");
@@ -714,7 +719,14 @@ const OPS: Table = {
       return N.mean(x, [2, 3], true);
     },
   },
-  channelMoments: rows(reference.channelMoments, 2),
+  channelMoments: {
+    names: ["x"],
+    args: (random) => [floats(random, ...shapeOf(random, 2, 3))],
+    reference: (x) => {
+      must(f32(x).shape.length > 1, "channels");
+      return reference.channelMoments(x);
+    },
+  },
   normalize: {
     names: ["x", "mean", "variance", "gamma", "beta", "eps"],
     args: (random) => {
@@ -747,6 +759,7 @@ const OPS: Table = {
   logSoftmax: rows(reference.logSoftmax),
   softmax: rows(reference.softmax),
   argmax: rows(reference.argmax),
+  argmin: rows((x) => reference.argmax(N.map((a) => -a, x))),
   oneHot: {
     names: ["labels", "classes"],
     args: (random) => {
@@ -759,17 +772,40 @@ const OPS: Table = {
     },
   },
   crossEntropy: {
-    names: ["logits", "labels", "options", "labelSmoothing"],
-    args: (random) => [
-      ...logitsAndLabels(random),
-      partOf(random, { labelSmoothing: random.below(3) / 4 }),
-    ],
-    reference: (logits, labels, options = {}) => {
-      classified(logits, labels);
-      const { labelSmoothing = 0 } = settings(options, ["labelSmoothing"]);
-      must(labelSmoothing >= 0 && labelSmoothing <= 1, "smoothing");
-      return reference.crossEntropy(logits, labels, labelSmoothing);
+    names: ["logits", "labels", "options", "weight", "ignoreIndex", "reduction", "labelSmoothing"],
+    args: (random) => {
+      const [n, k, ...pixels] = shapeOf(random, 2, 4) as [number, number];
+      const soft = coin(random);
+      const options = {
+        weight: positive(random, k),
+        labelSmoothing: random.below(3) / 4,
+        reduction: pick(random, ["mean", "sum", "none"]),
+      };
+      const labels = soft ? positive(random, n, k, ...pixels) : indices(random, k, n, ...pixels);
+      const ignored = soft ? {} : { ignoreIndex: k + random.below(2) };
+      return [floats(random, n, k, ...pixels), labels, partOf(random, { ...options, ...ignored })];
     },
+    reference: (logits, labels, options = {}) => {
+      const { weight, ignoreIndex, labelSmoothing = 0, reduction = "mean" } = settings(options, [
+        ...["weight", "ignoreIndex", "reduction", "labelSmoothing"],
+      ]);
+      must(labelSmoothing >= 0 && labelSmoothing <= 1, "smoothing");
+      must(["mean", "sum", "none"].includes(reduction), "a reduction");
+      if (ignoreIndex !== undefined) whole(ignoreIndex, 0, 2 ** 32 - 1);
+      const { shape } = f32(logits), axis = Math.min(1, shape.length - 1), k = shape[axis]!;
+      const soft = labels?.dtype === "f32";
+      must(!soft || ignoreIndex === undefined, "labels to ignore");
+      must(shape.length > 0, "classes");
+      const of = soft ? f32(labels) : u32(labels);
+      must(`${of.shape}` === `${soft ? shape : shape.toSpliced(axis, 1)}`, "labels");
+      if (!soft) must(of.data.every((label) => label < k || label === ignoreIndex), "classes");
+      const weights = known(weight) as Known | undefined;
+      if (weight !== undefined) must(`${f32(weights).shape}` === `${[k]}`, "weights");
+      return reference.crossEntropy(logits, labels, {
+        ...{ weight: weights, ignoreIndex, labelSmoothing, reduction },
+      });
+    },
+    mayBeNaN: true,
   },
   correctCount: {
     names: ["logits", "labels"],
@@ -891,7 +927,9 @@ const layer = (
 
 /** The ops that layers consist of. */
 const OPS_OF: Readonly<Record<string, readonly string[]>> = {
+  BatchNorm1d: ["normalize", "batchNorm"],
   Dropout: ["dropout"],
+  Dropout2d: ["dropout", "broadcastTo"],
   ELU: ["elu"],
   Embedding: ["embedding"],
   GELU: ["gelu"],
@@ -926,7 +964,12 @@ const Double: R.Op = {
 };
 
 const FORWARDS: Record<string, (random: Draw) => [R.Module, R.Tensor]> = {
+  BatchNorm1d: (random) => [
+    new R.BatchNorm1d(3, { affine: coin(random), trackRunningStats: coin(random) }).train(false),
+    floats(random, 2, 3, ...coin(random) ? [some(random)] : []),
+  ],
   Dropout: (random) => [new R.Dropout(0.3), floats(random, ...shapeOf(random))],
+  Dropout2d: (random) => [new R.Dropout2d(0.3), image(random)],
   Embedding: (random) => [new R.Embedding(7, 3), indices(random, 7, some(random))],
   GroupNorm: (random) => [new R.GroupNorm(2, 4), floats(random, some(random), 4, 3)],
   LayerNorm: (random) => [new R.LayerNorm([3, 2]), floats(random, some(random), 3, 2)],
@@ -951,7 +994,7 @@ const FORWARDS: Record<string, (random: Draw) => [R.Module, R.Tensor]> = {
   ],
   Flatten: (random) => [new R.Flatten(), floats(random, ...shapeOf(random, 1))],
   GlobalAvgPool2d: (random) => [new R.GlobalAvgPool2d(), image(random)],
-  Linear: (random) => [new R.Linear(3, 2), floats(random, some(random), 3)],
+  Linear: (random) => [new R.Linear(3, 2), floats(random, ...shapeOf(random, 0, 3), 3)],
   MaxPool2d: (random) => [new R.MaxPool2d({ kernelSize: 2 }), image(random)],
   ReLU: (random) => [new R.ReLU(), floats(random, ...shapeOf(random))],
   Residual: (random) => [new R.Residual(2, 2).eval(), floats(random, 1, 2, 3, 3)],
@@ -1103,15 +1146,27 @@ const REST: Table = {
     ["inFeatures", "outFeatures", "options", "bias"],
     (random) => [some(random), some(random), partOf(random, { bias: coin(random) })],
   ),
-  BatchNorm2d: layer(
-    "BatchNorm2d",
-    ["numFeatures", "options", "eps", "momentum"],
-    (random) => [some(random), partOf(random, { eps: 1e-3, momentum: 0.2 })],
+  ...Object.fromEntries(
+    ["BatchNorm1d", "BatchNorm2d"].map((name) => [
+      name,
+      layer(
+        name,
+        ["numFeatures", "options", "eps", "momentum", "affine", "trackRunningStats"],
+        (random) => [
+          some(random),
+          partOf(random, {
+            ...{ eps: 1e-3, momentum: 0.2 },
+            ...{ affine: coin(random), trackRunningStats: coin(random) },
+          }),
+        ],
+      ),
+    ]),
   ),
   ...Object.fromEntries(
     ["Sigmoid", "SiLU", "Softplus", "Tanh"].map((name) => [name, layer(name, [], () => [])]),
   ),
   Dropout: layer("Dropout", ["p"], () => [0.3]),
+  Dropout2d: layer("Dropout2d", ["p"], () => [0.3]),
   Embedding: layer(
     "Embedding",
     ["numEmbeddings", "embeddingDim"],
@@ -1176,7 +1231,7 @@ const REST: Table = {
   Sequential: layer(
     "Sequential",
     ["layer"],
-    (random) => range(some(random)).map(() => new R.ReLU()),
+    (random) => range(some(random)).map(() => coin(random) ? new R.ReLU() : R.relu),
   ),
   ModuleList: layer(
     "ModuleList",
@@ -1347,13 +1402,15 @@ const REST: Table = {
     },
     mayBeNaN: true,
   },
-  Parameter: {
-    names: ["shape", "initial"],
-    args: (random) => [shapeOf(random), undefined],
-    call: (...args) => Reflect.construct(R.Parameter, args),
-    check: isA(R.Parameter),
-    says: ["variable"],
-  },
+  ...Object.fromEntries(
+    [R.Parameter, R.UnsavedBuffer].map((kind): [string, Entry] => [kind.name, {
+      names: ["shape", "initial"],
+      args: (random) => [shapeOf(random), undefined],
+      call: (...args) => Reflect.construct(kind, args),
+      check: isA(kind),
+      says: ["variable"],
+    }]),
+  ),
   setVariable: {
     names: ["variable", "values"],
     args: (random) => [new R.Variable([2]), coin(random) ? [1, 2] : new Float32Array(2)],
@@ -1926,11 +1983,22 @@ const because = (why: string, names: readonly string[]) =>
 
 /** What is not called, and why. */
 export const EXEMPT: Readonly<Record<string, string>> = {
-  ...because("is called under the name of its classes", ["Module", "Optimizer"]),
+  ...because("is called under the name of its classes", [
+    "BatchNorm",
+    "BatchNorm.forward",
+    "Module",
+    "Optimizer",
+  ]),
   ...because("takes no arguments; its layers are called", [
     ...["Flatten", "GlobalAvgPool2d", "ReLU", "ModuleList.forward", "Module.call"],
     ...["Module.namedChildren", "ModuleList.namedChildren", "Sequential.namedChildren"],
-    ...["Module.modules", "Module.namedParameters", "Module.parameters", "Module.eval"],
+    ...[
+      "Module.modules",
+      "Module.namedUnsavedBuffers",
+      "Module.namedParameters",
+      "Module.parameters",
+      "Module.eval",
+    ],
     "Module.stateDict",
   ]),
   ...because("takes no arguments", [

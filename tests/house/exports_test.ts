@@ -13,32 +13,33 @@ import project from "../../deno.json" with { type: "json" };
 const FACE: Readonly<Record<string, { readonly values: string; readonly types: string }>> = {
   ".": {
     values: `
-      Adam AdamW AdaptiveAvgPool2d adaptiveAvgPool2d apply argmax ArgumentError arrays
-      asFloat32Array assign AvgPool2d avgPool2d batchNorm BatchNorm2d Bottleneck broadcastTo
-      channelMoments clipGradNorm clipGradValue collectUpdates constantParameter Conv2d conv2d
-      ConvTranspose2d convTranspose2d correctCount cosineAnnealingLR cropFlip crossEntropy
-      decodeStateDict defaultDevice Device DeviceError Dropout ELU Embedding encodeOnnx
-      encodeStateDict evaluate exponentialLR Flatten flatten formatSummary freeVariables gather
-      GELU GlobalAvgPool2d globalAvgPool2d grad GroupNorm input item LayerNorm LeakyReLU Linear
-      linear linearLR logSoftmax manualSeed matmul MaxPool2d maxPool2d mean Module ModuleList
-      multiStepLR normalize normalParameter noteRunning noteUpdate oneCycleLR oneHot OnnxError
-      Optimizer Parameter parseSafetensors permute perThread Plan PlanError Random readVariables
-      ReLU reshape Residual resizeBilinear resnet101 resnet152 resnet18 resnet34 resnet50
-      resnetBlock RMSprop runLayers SafetensorsError select Sequential sequentialLR
-      serializeSafetensors setVariable SGD ShapeError Sigmoid SiLU softmax Softplus squeeze
-      stepLR sum summarize Tanh Tensor tensor toList uniformParameter unsqueeze Upsample
-      upsample Variable
+      Adam AdamW AdaptiveAvgPool2d adaptiveAvgPool2d apply argmax argmin ArgumentError arrays
+      asFloat32Array assign AvgPool2d avgPool2d BatchNorm batchNorm BatchNorm1d BatchNorm2d
+      Bottleneck broadcastTo channelMoments clipGradNorm clipGradValue collectUpdates
+      constantParameter Conv2d conv2d ConvTranspose2d convTranspose2d correctCount
+      cosineAnnealingLR cropFlip decodeStateDict defaultDevice Device DeviceError Dropout
+      Dropout2d ELU Embedding encodeOnnx encodeStateDict evaluate exponentialLR Flatten flatten
+      formatSummary freeVariables gather GELU GlobalAvgPool2d globalAvgPool2d grad GroupNorm
+      input item LayerNorm LeakyReLU Linear linear linearLR logSoftmax manualSeed matmul
+      MaxPool2d maxPool2d mean Module ModuleList multiStepLR normalize normalParameter
+      noteRunning noteUpdate oneCycleLR oneHot OnnxError Optimizer Parameter parseSafetensors
+      permute perThread Plan PlanError Random readVariables ReLU reshape Residual resizeBilinear
+      resnet101 resnet152 resnet18 resnet34 resnet50 resnetBlock RMSprop runLayers
+      SafetensorsError select Sequential sequentialLR serializeSafetensors setVariable SGD
+      ShapeError Sigmoid SiLU softmax Softplus squeeze stepLR sum summarize Tanh Tensor tensor
+      toList uniformParameter UnsavedBuffer unsqueeze Upsample upsample Variable
     `,
     types: `
-      AdamOptions Attrs AvgPoolOptions BatchNorm2dOptions Binding BlockOptions ClampOptions
-      Conv2dOptions ConvOptions ConvTranspose2dOptions ConvTransposeOptions CrossEntropyOptions
-      DeviceOptions DropoutOptions DType Feeds GeluOptions GroupSettings HuberLossOptions
-      KernelChoice KernelSpec LayerNormOptions LayerSummary LinearLROptions LinearOptions
-      LogitsLossOptions LossOptions NestedNumbers NormOptions OneCycleLROptions OnnxOptions Op
-      Operand OptimizerOptions OutputSize PadOptions Pair ParameterGroup PlanOptions PoolOptions
-      RandomState Range ReduceOptions Reduction ReductionSpec ResNetOptions RMSpropOptions
-      SafetensorsFile SafetensorsInput SafetensorsTensor Schedule SGDOptions Shape StateDict
-      Step StridedView Target TensorData Update UpsampleOptions VarianceOptions
+      AdamOptions Attrs AvgPoolOptions AxisOptions BatchNormOptions Binding BlockOptions
+      ClampOptions Conv2dOptions ConvOptions ConvTranspose2dOptions ConvTransposeOptions
+      CrossEntropyOptions DeviceOptions DropoutOptions DType Feeds GeluOptions GroupSettings
+      HuberLossOptions KernelChoice KernelSpec Layer LayerNormOptions LayerSummary
+      LinearLROptions LinearOptions LogitsLossOptions LossOptions NestedNumbers NllLossOptions
+      NormOptions OneCycleLROptions OnnxOptions Op Operand OptimizerOptions OutputSize
+      PadOptions Pair ParameterGroup PlanOptions PoolOptions RandomState Range ReduceOptions
+      Reduction ReductionSpec ResNetOptions RMSpropOptions SafetensorsFile SafetensorsInput
+      SafetensorsTensor Schedule SGDOptions Shape StateDict Step StridedView Target TensorData
+      Update UpsampleOptions VarianceOptions
     `,
   },
   "./data": {
@@ -78,6 +79,7 @@ const ROOT = new URL("../../", import.meta.url);
 const OPS = [
   "activation",
   "compare",
+  "cross_entropy",
   "dropout",
   "elementwise",
   "indexing",

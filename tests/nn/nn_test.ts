@@ -246,7 +246,7 @@ Deno.test("a batch norm that is called twice in a step follows both batches, as 
   using plan = await Plan.compile({ outputs: [result], updates });
   plan.run();
   const [mean, variance, count] = await readVariables(
-    [norm.runningMean, norm.runningVar, norm.numBatchesTracked],
+    [norm.runningMean!, norm.runningVar!, norm.numBatchesTracked!],
   );
   // 0.9 · 0.1 · 3.5 + 0, 0.9 (0.9 + 0.1 · 17/3) + 0.1 · 4/3 but for the eps.
   const off = [...mean!, ...variance!].map((v, i) =>

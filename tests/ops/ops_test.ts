@@ -54,6 +54,7 @@ const EXEMPT: Readonly<Record<string, string>> = {
   "conv.ts checkConvTranspose": "checks options",
   "depthwise.ts": "kernels of conv2d; kernels/choice_test.ts runs them",
   "loss.ts argmaxOf": "WGSL of argmax, which the evaluator uses too",
+  "loss.ts labelHits": "oneHot, which crossEntropy uses too",
   "matmul.ts splitCount": "a number",
   "pack.ts asStored": "a permutation; plan/updates_test.ts runs it",
   "pack.ts packOffsets": "reads an attribute",

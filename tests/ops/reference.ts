@@ -4,7 +4,7 @@
  * channels, P×Q output pixels, R×S kernel.
  */
 
-import { at, axesOf, map, mean, type Nd, nd, reshape, scalar, select, sum } from "./nd.ts";
+import { at, axesOf, map, mean, type Nd, nd, permute, reshape, scalar, select, sum } from "./nd.ts";
 
 /** Settings of a convolution or pooling window, both directions spelled out. */
 export interface Window {
@@ -286,11 +286,49 @@ export const oneHot = (labels: Nd, classes: number): Nd =>
     },
   );
 
-export function crossEntropy(logits: Nd, labels: Nd, smoothing = 0): Nd {
-  const logs = logSoftmax(logits);
-  const picked = nd(labels.shape, ([i]) => -at(logs, [i!, labels.data[i!]!]));
-  const all = mean(logs, [1]);
-  return mean(map((x, y) => (1 - smoothing) * x - smoothing * y, picked, all), [0]);
+/** `f`, a function of the last axis, along another one. */
+export function alongAxis(x: Nd, axis: number, f: (x: Nd) => Nd): Nd {
+  const at = axis < 0 ? axis + x.shape.length : axis;
+  const order = axesOf(x).filter((i) => i !== at).concat(at);
+  const y = f(permute(x, order));
+  return y.shape.length < order.length ? y : permute(y, axesOf(x).map((i) => order.indexOf(i)));
+}
+
+/** Settings of a cross-entropy. */
+export interface Entropy {
+  readonly weight?: Nd | undefined;
+  readonly ignoreIndex?: number | undefined;
+  readonly labelSmoothing?: number | undefined;
+  readonly reduction?: "mean" | "sum" | "none" | undefined;
+}
+
+/** Cross-entropy of logits `[N, classes, …]`, pixel by pixel; of labels, or of shares of classes. */
+export function crossEntropy(logits: Nd, labels: Nd, options: Entropy = {}): Nd {
+  const axis = Math.min(1, logits.shape.length - 1);
+  return nllLoss(alongAxis(logits, axis, logSoftmax), labels, options);
+}
+
+export function nllLoss(logs: Nd, labels: Nd, options: Entropy = {}): Nd {
+  const { weight, ignoreIndex, labelSmoothing = 0, reduction = "mean" } = options;
+  const axis = Math.min(1, logs.shape.length - 1), classes = logs.shape[axis]!;
+  const soft = labels.shape.length === logs.shape.length;
+  const weightOf = (k: number) => weight ? weight.data[k]! : 1;
+  let weights = 0;
+  const losses = nd(logs.shape.toSpliced(axis, 1), (index) => {
+    const of = (x: Nd, k: number) => at(x, index.toSpliced(axis, 0, k));
+    const label = soft ? undefined : at(labels, index);
+    if (label !== undefined && label === ignoreIndex) return 0;
+    weights += label === undefined ? 1 : weightOf(label);
+    let loss = 0;
+    for (let k = 0; k < classes; k++) {
+      const share = label === undefined ? of(labels, k) : k === label ? 1 : 0;
+      const smooth = share * (1 - labelSmoothing) + labelSmoothing / classes;
+      if (smooth !== 0) loss -= smooth * weightOf(k) * of(logs, k);
+    }
+    return loss;
+  });
+  const total = reduction === "none" ? losses : sum(losses, axesOf(losses));
+  return reduction === "mean" ? map((x) => x / weights, total) : total;
 }
 
 export function correctCount(logits: Nd, labels: Nd): Nd {

@@ -956,15 +956,29 @@ export const TABLE: readonly OpCase[] = [
     { tolerance: 3e-4 },
   ),
 
-  row("logSoftmax", "ten classes", [between(-4, 4, 6, 10)], R.logSoftmax, reference.logSoftmax),
-  row(
+  called("logSoftmax", "ten classes", [between(-4, 4, 6, 10)], [], reference.logSoftmax),
+  called(
     "logSoftmax",
     "logits that overflow exp",
     [between(-200, 200, 3, 5)],
-    R.logSoftmax,
+    [],
     reference.logSoftmax,
   ),
-  row("softmax", "three axes", [between(-3, 3, 2, 3, 7)], R.softmax, reference.softmax),
+  called(
+    "logSoftmax",
+    "channels",
+    [between(-4, 4, 2, 5, 3, 4)],
+    [{ axis: 1 }],
+    (x) => reference.alongAxis(x, 1, reference.logSoftmax),
+  ),
+  called("softmax", "three axes", [between(-3, 3, 2, 3, 7)], [], reference.softmax),
+  called(
+    "softmax",
+    "the first axis",
+    [between(-3, 3, 5, 3)],
+    [{ axis: -2 }],
+    (x) => reference.alongAxis(x, 0, reference.softmax),
+  ),
   row("oneHot", "seven", [labels(7, 5)], (x) => R.oneHot(x, 7), (x) => reference.oneHot(x, 7)),
   row(
     "oneHot",
@@ -974,23 +988,94 @@ export const TABLE: readonly OpCase[] = [
     (x, i) => reference.oneHot(reference.gather(x, i), 200),
   ),
   ...[0, 0.3].map((labelSmoothing) =>
-    row(
+    called(
       "crossEntropy",
       `ten classes, smoothing ${labelSmoothing}`,
       [between(-3, 3, 9, 10), labels(10, 9)],
-      (x, y) => R.crossEntropy(x, y, { labelSmoothing }),
-      (x, y) => reference.crossEntropy(x, y, labelSmoothing),
+      [{ labelSmoothing }],
+      (x, y) => reference.crossEntropy(x, y, { labelSmoothing }),
     )
   ),
-  row("argmax", "three axes", [distinct(3, 4, 10)], R.argmax, reference.argmax),
-  row(
-    "argmax",
-    "NaN and infinities",
-    [special(40, 3)],
-    R.argmax,
-    reference.argmax,
+  ...(["mean", "sum", "none"] as const).flatMap((reduction) =>
+    [0, 0.2].map((labelSmoothing) =>
+      row(
+        "crossEntropy",
+        `pixels, weighted, a class ignored, ${reduction}, smoothing ${labelSmoothing}`,
+        [between(-3, 3, 2, 4, 3, 5), labels(4, 2, 3, 5), between(0.5, 2, 4)],
+        (x, y, weight) =>
+          R.crossEntropy(x, y, {
+            weight: R.stopGradient(weight),
+            ignoreIndex: 2,
+            reduction,
+            labelSmoothing,
+          }),
+        (x, y, weight) =>
+          reference.crossEntropy(x, y, { weight, ignoreIndex: 2, reduction, labelSmoothing }),
+        { wrt: [0] },
+      )
+    )
   ),
-  row("argmax", "equal values", [bits(16, 4)], R.argmax, reference.argmax),
+  row(
+    "crossEntropy",
+    "a label that is no class ignored",
+    [between(-3, 3, 9, 3), labels(4, 9)],
+    (x, y) => R.crossEntropy(x, y, { ignoreIndex: 3, labelSmoothing: 0.1 }),
+    (x, y) => reference.crossEntropy(x, y, { ignoreIndex: 3, labelSmoothing: 0.1 }),
+  ),
+  row(
+    "crossEntropy",
+    "shares of classes, weighted and smoothed",
+    [between(-3, 3, 3, 5, 2), between(0, 1, 3, 5, 2), between(0.5, 2, 5)],
+    (x, y, weight) => R.crossEntropy(x, y, { weight, labelSmoothing: 0.1 }),
+    (x, y, weight) => reference.crossEntropy(x, y, { weight, labelSmoothing: 0.1 }),
+    { wrt: [0, 1, 2] },
+  ),
+  called(
+    "crossEntropy",
+    "shares of classes, each loss",
+    [between(-3, 3, 6, 5), between(0, 1, 6, 5)],
+    [{ reduction: "none" }],
+    (x, y) => reference.crossEntropy(x, y, { reduction: "none" }),
+  ),
+  called(
+    "crossEntropy",
+    "one image without a batch",
+    [between(-3, 3, 6), labels(6)],
+    [],
+    (x, y) => reference.crossEntropy(x, y),
+  ),
+  called(
+    "nllLoss",
+    "a class ignored",
+    [f(8, 5), labels(5, 8)],
+    [{ ignoreIndex: 1 }],
+    (x, y) => reference.nllLoss(x, y, { ignoreIndex: 1 }),
+  ),
+  called(
+    "nllLoss",
+    "each pixel",
+    [f(2, 3, 4), labels(3, 2, 4)],
+    [{ reduction: "none" }],
+    (x, y) => reference.nllLoss(x, y, { reduction: "none" }),
+  ),
+  called("argmax", "three axes", [distinct(3, 4, 10)], [], reference.argmax),
+  called(
+    "argmax",
+    "channels",
+    [distinct(3, 4, 5)],
+    [{ axis: 1 }],
+    (x) => reference.alongAxis(x, 1, reference.argmax),
+  ),
+  called(
+    "argmin",
+    "rows",
+    [distinct(4, 5)],
+    [{ axis: 0 }],
+    (x) => reference.alongAxis(N.map((a) => -a, x), 0, reference.argmax),
+    { wrt: [] },
+  ),
+  called("argmax", "NaN and infinities", [special(40, 3)], [], reference.argmax),
+  called("argmax", "equal values", [bits(16, 4)], [], reference.argmax),
   row(
     "correctCount",
     "three classes",

@@ -194,9 +194,9 @@ Deno.test("a batch norm that is used twice takes in both batches, one after the 
   using plan = await Plan.compile({ outputs: [result], updates });
   plan.run();
   const [mean, variance, batches] = await values(
-    norm.runningMean,
-    norm.runningVar,
-    norm.numBatchesTracked,
+    norm.runningMean!,
+    norm.runningVar!,
+    norm.numBatchesTracked!,
   );
   assertEquals(batches, [2]);
   assertEquals(difference(mean!, [0.9 * 0.1 * 2.5 + 0.1 * 25]) < 1e-6, true, `${mean}`);

@@ -413,6 +413,38 @@ for name, x in LOGITS.items():
                lambda x, y, s=smoothing: F.cross_entropy(x, y, label_smoothing=s),
                labelSmoothing=smoothing)  # fmt: skip
 
+# Weights, labels to ignore, shares, pixels ------------------------------------------------------------
+
+pixels, classes = rand(2, 5, 3, 4, low=-4, high=4), rand(5, low=0.2, high=2)
+of_pixels = labels(24, 5).reshape(2, 3, 4)
+for smoothing in (0.0, 0.2):
+    for reduction in ("none", "mean", "sum"):
+        options = {"reduction": reduction, "labelSmoothing": smoothing}
+        torches = {"reduction": reduction, "label_smoothing": smoothing}
+        simple(f"cross_entropy_pixels_{reduction}_{smoothing}", "crossEntropy", [pixels, of_pixels, classes],
+               lambda x, y, w, t=torches: F.cross_entropy(x, y, w.detach(), ignore_index=3, **t),
+               grads=[0], ignoreIndex=3, **options)  # fmt: skip
+        simple(f"cross_entropy_shares_{reduction}_{smoothing}", "crossEntropy",
+               [pixels, rand(2, 5, 3, 4, low=0), classes],
+               lambda x, y, w, t=torches: F.cross_entropy(x, y, w.detach(), **t),
+               grads=[0, 1], **options)  # fmt: skip
+voids = np.where(of_pixels == 2, 255, of_pixels).astype(np.int32)
+called("cross_entropy_voids", "crossEntropy", [pixels, voids],
+       lambda x, y: F.cross_entropy(x, y, ignore_index=255), {"ignoreIndex": 255})  # fmt: skip
+called("cross_entropy_unbatched", "crossEntropy", [rand(7), np.array(4, np.int32)], F.cross_entropy)
+for reduction in ("none", "mean", "sum"):
+    called(f"nll_{reduction}", "nllLoss", [pixels, of_pixels],
+           lambda x, y, r=reduction: F.nll_loss(x, y, ignore_index=0, reduction=r),
+           {"ignoreIndex": 0, "reduction": reduction})  # fmt: skip
+for axis in (0, 1, -2):
+    called(f"softmax_{axis}", "softmax", [pixels], lambda x, a=axis: x.softmax(a), {"axis": axis})
+    called(f"logSoftmax_{axis}", "logSoftmax", [pixels], lambda x, a=axis: x.log_softmax(a), {"axis": axis})
+    for op in ("argmax", "argmin"):
+        called(f"{op}_{axis}", op, [pixels], lambda x, a=axis, f=op: getattr(x, f)(a).double(),
+               {"axis": axis}, grads=[])  # fmt: skip
+simple("linear_sequence", "linear", [rand(2, 3, 7), rand(5, 7), rand(5)], F.linear)
+simple("linear_vector", "linear", [rand(7), rand(5, 7)], F.linear)
+
 # Crops and flips --------------------------------------------------------------------------------------
 
 

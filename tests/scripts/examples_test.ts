@@ -102,7 +102,7 @@ for (const [name, check] of Object.entries(EXAMPLES)) {
 }
 
 Deno.test("every example is run, and imports the library by its name only", async () => {
-  const names = [...Deno.readDirSync(FOLDER)].map(({ name }) => name);
+  const names = [...Deno.readDirSync(FOLDER)].flatMap(({ name, isFile }) => isFile ? [name] : []);
   assertEquals(names.sort(), Object.keys(EXAMPLES).sort());
   for (const name of names) {
     const imports = [...(await read(`${FOLDER}/${name}`)).matchAll(/\bfrom "(.*)";/g)];
