@@ -1,9 +1,10 @@
 /**
  * A network in evaluation mode as an ONNX file, which other runtimes load.
  *
- * The network is run once without computing anything. Its layers are noted, and the graph is followed
- * from the logits back: a layer's output becomes that layer's ONNX operator, and the few ops that join
- * layers become operators too. So a block needs no code of its own here, only layers that are known.
+ * The network is run without computing anything, for two sizes of a batch, which tell what of a shape is
+ * the batch's. Its layers are noted, and the graph is followed from the logits back: a layer's output
+ * becomes that layer's ONNX operator, if there is one, and else the ops it is made of become operators.
+ * So a block needs no code of its own here, only layers and ops that are known.
  * Initializers have their state-dict keys, nodes their layers' paths.
  *
  * The format is protobuf; field numbers are those of `onnx.proto`
@@ -25,13 +26,41 @@ import {
   ReLU,
   Upsample,
 } from "../nn/layers.ts";
-import { BatchNorm1d, BatchNorm2d } from "../nn/normalization.ts";
+import { type BatchNorm, BatchNorm1d, BatchNorm2d } from "../nn/normalization.ts";
 import { collectCalls, evaluating, Module, type ModuleCall, type StateDict } from "../nn/module.ts";
-import { Add, Relu } from "../ops/expression.ts";
+import { ELU, LeakyReLU } from "../nn/activations.ts";
+import { sigmoid, tanh } from "../ops/activation.ts";
+import { clamp, maximum, minimum } from "../ops/compare.ts";
+import {
+  abs,
+  add,
+  cos,
+  div,
+  erf,
+  exp,
+  floor,
+  log,
+  mul,
+  neg,
+  pow,
+  relu,
+  round,
+  sign,
+  sin,
+  softplus,
+  sqrt,
+  square,
+  sub,
+} from "../ops/elementwise.ts";
+import { logSoftmax } from "../ops/loss.ts";
+import { matmul } from "../ops/matmul.ts";
+import { sum } from "../ops/reduce.ts";
+import { concat, slice } from "../ops/slice.ts";
+import { broadcastTo, permute, reshape, select } from "../ops/view.ts";
 import { checkAvgPool, checkPool, type PoolAttrs } from "../ops/pool.ts";
 import { checkInstance, checkObject, checkOptions, checkString } from "../check/arguments.ts";
 import { checkShape } from "../graph/shape.ts";
-import { input, type Op, type Tensor, type Variable } from "../graph/tensor.ts";
+import { constantData, input, type Op, type Tensor, Variable } from "../graph/tensor.ts";
 
 /** A network that has no ONNX form here; the message names the layer and the op. */
 export class OnnxError extends Error {
@@ -51,7 +80,8 @@ const FLOAT_ATTRIBUTE = 1,
   INT_ATTRIBUTE = 2,
   STRING_ATTRIBUTE = 3,
   INTS_ATTRIBUTE = 7,
-  FLOAT_DATA = 1;
+  FLOAT_DATA = 1,
+  INT64_DATA = 7;
 
 /** A message of protobuf's wire format: fields one after the other. */
 class Message {
@@ -130,8 +160,10 @@ function valueInfo(name: string, sizes: readonly (number | string)[], doc: strin
 /** An operator: its type, the variables and numbers after its first input, and its attributes. */
 interface Operator {
   readonly type: string;
-  /** Numbers; none for an input that is left out. */
-  readonly constants?: readonly Float32Array<ArrayBuffer>[];
+  /** Numbers; none for an input that is left out. Whole ones are a list, or one of them. */
+  readonly constants?: readonly (Float32Array<ArrayBuffer> | readonly number[] | number)[];
+  /** What it reads instead of the node's inputs. */
+  readonly inputs?: readonly Tensor[];
   readonly variables?: readonly (Variable | undefined)[];
   readonly attributes?: Readonly<Record<string, Attribute>>;
 }
@@ -160,8 +192,21 @@ function factorFor(from: number, to: number, wanted: number): number {
   return Math.floor(factor * from) === to ? factor : factor * (1 + 2 ** -23);
 }
 
-/** How a layer is written, given what it got and what it returned; a text if it cannot be, and why. */
-type Writer = (layer: Module, x: Tensor, y: Tensor) => Operator | string;
+/**
+ * How a layer is written, given what it got and what it returned; a text if it cannot be, and why;
+ * undefined if it is by the ops that it is made of.
+ */
+type Writer = (layer: Module, x: Tensor, y: Tensor) => Operator | string | undefined;
+
+const batchNorm: Writer = (layer) => {
+  const { weight, bias, runningMean, runningVar, eps } = layer as BatchNorm;
+  if (!weight || !runningMean) return undefined;
+  return {
+    type: "BatchNormalization",
+    variables: [weight, bias, runningMean, runningVar],
+    attributes: { epsilon: { float: eps } },
+  };
+};
 
 /** How layers are written. A class derived from one of them may compute anything: it is not known. */
 const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
@@ -191,16 +236,11 @@ const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
     };
     return { type: "ConvTranspose", variables: [weight, bias], attributes };
   }],
-  [BatchNorm2d, (layer) => {
-    const { weight, bias, runningMean, runningVar, eps } = layer as BatchNorm2d;
-    return {
-      type: "BatchNormalization",
-      variables: [weight, bias, runningMean, runningVar],
-      attributes: { epsilon: { float: eps } },
-    };
-  }],
-  [Linear, (layer) => {
+  [BatchNorm1d, batchNorm],
+  [BatchNorm2d, batchNorm],
+  [Linear, (layer, x) => {
     const { weight, bias } = layer as Linear;
+    if (x.rank !== 2) return undefined;
     return { type: "Gemm", variables: [weight, bias], attributes: { transB: { int: 1 } } };
   }],
   [MaxPool2d, (layer, x, y) => {
@@ -240,13 +280,111 @@ const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
       },
     };
   }],
+  [ELU, (layer) => {
+    const { alpha = 1 } = (layer as ELU).options;
+    return { type: "Elu", attributes: { alpha: { float: alpha } } };
+  }],
+  [LeakyReLU, (layer) => {
+    const { negativeSlope = 0.01 } = (layer as LeakyReLU).options;
+    return { type: "LeakyRelu", attributes: { alpha: { float: negativeSlope } } };
+  }],
   [ReLU, () => ({ type: "Relu" })],
   [GlobalAvgPool2d, () => ({ type: "GlobalAveragePool" })],
   [Flatten, () => ({ type: "Flatten" })],
 ]);
 
-/** The ops between layers; they broadcast as ONNX does. */
-const OPS: ReadonlyMap<Op, string> = new Map([[Add, "Add"], [Relu, "Relu"]]);
+/** How an op is written, given a node of it and the same node for another size of the batch. */
+type OpWriter = (node: Tensor, twin: Tensor) => Operator | string;
+
+/** The op of what `f` makes of matrices. */
+const opOf = (f: (x: Tensor) => Tensor): Op => f(input("x", [2, 2])).op;
+
+/** The sizes of a result, -1 for the one that is the batch's. */
+function sizesOf({ shape }: Tensor, twin: Tensor): number[] | undefined {
+  const sizes = shape.map((size, axis) => size === twin.shape[axis] ? size : -1);
+  return sizes.filter((size) => size < 0).length > 1 ? undefined : sizes;
+}
+
+/** Ops that are operators as they are; both broadcast alike. */
+const PLAIN: [string, (x: Tensor) => Tensor][] = [
+  ["Abs", abs],
+  ["Add", (x) => add(x, x)],
+  ["Clip", (x) => clamp(x, { min: 0 })],
+  ["Cos", cos],
+  ["Div", (x) => div(x, x)],
+  ["Erf", erf],
+  ["Exp", exp],
+  ["Floor", floor],
+  ["Log", log],
+  ["MatMul", (x) => matmul(x, x)],
+  ["Max", (x) => maximum(x, x)],
+  ["Min", (x) => minimum(x, x)],
+  ["Mul", (x) => mul(x, x)],
+  ["Neg", neg],
+  ["Pow", (x) => pow(x, x)],
+  ["Relu", relu],
+  ["Round", round],
+  ["Sigmoid", sigmoid],
+  ["Sign", sign],
+  ["Sin", sin],
+  ["Softplus", softplus],
+  ["Sqrt", sqrt],
+  ["Sub", (x) => sub(x, x)],
+  ["Tanh", tanh],
+];
+
+/** How ops are written that no known layer made. */
+const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
+  ...PLAIN.map(([type, f]): [Op, OpWriter] => [opOf(f), () => ({ type })]),
+  [opOf(square), ({ inputs: [x] }) => ({ type: "Mul", inputs: [x!, x!] })],
+  [opOf(logSoftmax), ({ rank }) => ({
+    type: "LogSoftmax",
+    attributes: { axis: { int: rank - 1 } },
+  })],
+  [opOf((x) => sum(x, [0], { keepDims: true })), ({ attrs }) => ({
+    type: "ReduceSum",
+    constants: [attrs["axes"] as number[]],
+  })],
+  [opOf((x) => concat([x, x])), ({ attrs }) => ({
+    type: "Concat",
+    attributes: { axis: { int: attrs["axis"] as number } },
+  })],
+  [opOf((x) => permute(x, [1, 0])), ({ attrs }) => ({
+    type: "Transpose",
+    attributes: { perm: attrs["order"] as number[] },
+  })],
+  [opOf((x) => select(x, 0)), ({ attrs }) => ({
+    type: "Gather",
+    constants: [attrs["index"] as number],
+  })],
+  [opOf((x) => reshape(x, [4])), (node, twin) => {
+    const sizes = sizesOf(node, twin);
+    return sizes
+      ? { type: "Reshape", constants: [sizes] }
+      : "has a shape with the batch in it twice";
+  }],
+  [opOf((x) => slice(x, [[1]])), (node, twin) => {
+    const { starts, steps } = node.attrs as Record<string, number[]>, [x] = node.inputs;
+    const axes = [...node.shape.keys()].filter((axis) =>
+      starts![axis] !== 0 || steps![axis] !== 1 || node.shape[axis] !== x!.shape[axis]
+    );
+    if (axes.some((axis) => node.shape[axis] !== twin.shape[axis])) {
+      return "takes a part of a batch";
+    }
+    const ends = axes.map((axis) => {
+      const end = starts![axis]! + node.shape[axis]! * steps![axis]!;
+      return end < 0 ? -(2 ** 31) : end; // -1 would be the last
+    });
+    const [first, apart] = [starts, steps].map((list) => axes.map((axis) => list![axis]!));
+    return { type: "Slice", constants: [first!, ends, axes, apart!] };
+  }],
+  [opOf((x) => broadcastTo(x, [1, 2, 2])), (node, twin) => {
+    const sizes = sizesOf(node, twin);
+    return sizes
+      ? { type: "Expand", constants: [sizes] }
+      : "has a shape with the batch in it twice";
+  }],
+]);
 
 /** Nodes and initializers, written as the graph is followed. */
 class Graph {
@@ -257,8 +395,17 @@ class Graph {
   /** The call of a known layer that gave a tensor. */
   readonly #calls = new Map<Tensor, ModuleCall>();
   readonly #keys: ReadonlyMap<Variable, string>;
+  /** Each node's twin in the graph for another batch. */
+  readonly #twins = new Map<Tensor, Tensor>();
 
-  constructor(net: Module, calls: readonly ModuleCall[], readonly state: StateDict) {
+  constructor(
+    net: Module,
+    calls: readonly ModuleCall[],
+    readonly state: StateDict,
+    result: Tensor,
+    twin: Tensor,
+  ) {
+    this.#pair(result, twin);
     // Of a variable with several names the first is the initializer's, which is written once.
     this.#keys = new Map(net.namedVariables().reverse().map(([key, variable]) => [variable, key]));
     this.#names = new Set(this.#keys.values());
@@ -268,6 +415,15 @@ class Graph {
       call.calls.forEach(note);
     };
     calls.forEach(note);
+  }
+
+  #pair(node: Tensor, twin: Tensor): void {
+    if (this.#twins.has(node)) return;
+    if (node.op.name !== twin.op.name || node.inputs.length !== twin.inputs.length) {
+      throw new OnnxError("onnx: the network is another for another size of the batch");
+    }
+    this.#twins.set(node, twin);
+    node.inputs.forEach((x, i) => this.#pair(x, twin.inputs[i]!));
   }
 
   /** Gives a tensor its name. */
@@ -287,43 +443,86 @@ class Graph {
 
   /** Writes the node that computes a tensor, its output called `output` or like itself. */
   #node(tensor: Tensor, output?: string): string {
-    const call = this.#calls.get(tensor);
     const { layer } = tensor.scope, { name: op } = tensor.op;
-    const written = call
-      ? LAYERS.get(call.module.constructor)!(call.module, call.x, call.y)
-      : { type: OPS.get(tensor.op) };
+    const where = layer ? `layer ${layer}` : "the network";
+    if (tensor instanceof Variable) return this.#initializer(tensor, where);
+    const data = constantData(tensor);
+    if (data instanceof Float32Array) {
+      const key = this.#unused([layer, "constant"].filter(Boolean).join("."));
+      this.#write(key, tensor.shape, data);
+      return key;
+    }
+    const call = this.#calls.get(tensor), kind = call?.module.constructor;
+    const ofLayer = call && LAYERS.get(kind)!(call.module, call.x, call.y);
+    const written = ofLayer ?? OPS.get(tensor.op)?.(tensor, this.#twins.get(tensor)!);
     if (typeof written === "string") {
+      const what = ofLayer ? `, a ${kind!.name}, ${written}` : `'s ${op} ${written}`;
+      throw new OnnxError(`onnx: ${where}${what}: ONNX has no operator for that`);
+    }
+    if (!written) {
       throw new OnnxError(
-        `onnx: layer ${layer}, a ${
-          call!.module.constructor.name
-        }, ${written}: ONNX has no operator ` +
-          "for that",
+        `onnx: ${where} has a ${op} that no known layer made; known are ${
+          [...LAYERS.keys()].map((kind) => (kind as typeof Conv2d).name).join(", ")
+        } and, between them, ${[...OPS.keys()].map(({ name }) => name).join(", ")}`,
       );
     }
-    const { type, variables = [], constants = [], attributes = {} } = written as Operator;
-    if (!type) {
-      throw new OnnxError(
-        `onnx: ${layer ? `layer ${layer}` : "the network"} has a ${op} that no known layer made; ` +
-          `known are ${
-            [...LAYERS.keys()].map((kind) => (kind as typeof Conv2d).name).join(", ")
-          } ` +
-          `and, between them, ${[...OPS.keys()].map(({ name }) => name).join(", ")}`,
-      );
-    }
-    const inputs = (call ? [call.x] : tensor.inputs).map((x) => this.value(x));
-    const name = this.#unused(call ? layer : [layer, op].filter(Boolean).join("."));
+    const { type, variables = [], constants = [], attributes = {}, inputs = tensor.inputs } =
+      written;
+    const values = (ofLayer ? [call!.x] : inputs).map((x) => this.value(x));
+    const name = this.#unused(ofLayer ? layer : [layer, op].filter(Boolean).join("."));
     const message = new Message();
-    for (const value of inputs) message.bytes(1, value);
-    for (const variable of variables) if (variable) message.bytes(1, this.#initializer(variable));
-    constants.forEach((data, i) => {
+    for (const value of values) message.bytes(1, value);
+    for (const variable of variables) {
+      if (variable) message.bytes(1, this.#initializer(variable, where));
+    }
+    constants.forEach((given, i) => {
+      if (type === "Expand") {
+        message.bytes(1, this.#sizes(name, given as number[]));
+        return;
+      }
+      const data = given instanceof Float32Array
+        ? given
+        : BigInt64Array.from([given].flat(), BigInt);
       const key = data.length > 0 ? this.#unused(`${name}.${i}`) : "";
-      if (key) this.#write(key, [data.length], data);
+      if (key) this.#write(key, typeof given === "number" ? [] : [data.length], data);
       message.bytes(1, key);
     });
     message.bytes(2, output ?? name).bytes(3, name).bytes(4, type);
     for (const [key, value] of Object.entries(attributes)) message.bytes(5, attribute(key, value));
     this.nodes.push(message);
     return output ?? name;
+  }
+
+  /** Writes the sizes of a shape as numbers, the batch's, -1, read from the images; their name. */
+  #sizes(name: string, sizes: readonly number[]): string {
+    const whole = this.#unused(`${name}.shape`);
+    const write = (key: string, sizes: readonly number[]) => {
+      this.#write(key, [sizes.length], BigInt64Array.from(sizes, BigInt));
+      return key;
+    };
+    const at = sizes.indexOf(-1);
+    if (at < 0) return write(whole, sizes);
+    const batch = this.#unused(`${name}.batch`);
+    const node = (
+      type: string,
+      inputs: readonly string[],
+      output: string,
+      more: [string, number][],
+    ) => {
+      const message = new Message();
+      for (const input of inputs) message.bytes(1, input);
+      message.bytes(2, output).bytes(3, output).bytes(4, type);
+      for (const [key, int] of more) message.bytes(5, attribute(key, { int }));
+      this.nodes.push(message);
+    };
+    node("Shape", ["images"], batch, [["start", 0], ["end", 1]]);
+    const parts = [
+      ...at > 0 ? [write(this.#unused(`${whole}.0`), sizes.slice(0, at))] : [],
+      batch,
+      ...at + 1 < sizes.length ? [write(this.#unused(`${whole}.1`), sizes.slice(at + 1))] : [],
+    ];
+    node("Concat", parts, whole, [["axis", 0]]);
+    return whole;
   }
 
   /** Writes the node whose output is the graph's. */
@@ -339,16 +538,24 @@ class Graph {
     return unused;
   }
 
-  #initializer(variable: Variable): string {
-    const key = this.#keys.get(variable)!, { shape, data } = this.state.get(key)!;
+  #initializer(variable: Variable, where: string): string {
+    const key = this.#keys.get(variable);
+    if (key === undefined) {
+      throw new OnnxError(`onnx: ${where} reads a variable that is not in the state dict`);
+    }
+    const { shape, data } = this.state.get(key)!;
     this.#write(key, shape, data);
     return key;
   }
 
-  #write(key: string, shape: readonly number[], data: Float32Array): void {
+  #write(
+    key: string,
+    shape: readonly number[],
+    data: Float32Array<ArrayBuffer> | BigInt64Array<ArrayBuffer>,
+  ): void {
     const message = new Message();
     for (const size of shape) message.int(1, size);
-    message.int(2, FLOAT_DATA).bytes(8, key)
+    message.int(2, data instanceof Float32Array ? FLOAT_DATA : INT64_DATA).bytes(8, key)
       .bytes(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     this.initializers.set(key, message);
   }
@@ -397,9 +604,11 @@ export async function encodeOnnx(
   for (const [key, value] of Object.entries(metadata)) {
     checkString("encodeOnnx", `metadata.${key}`, value);
   }
-  const x = input("images", [1, ...shape]);
+  // Two sizes, and neither is 1: what is broadcast to a batch of one is not broadcast.
+  const [x, other] = [2, 3].map((n) => input("images", [n, ...shape])) as [Tensor, Tensor];
   const { result: logits, calls } = evaluating(net, () => collectCalls(() => net.call(x)));
-  const graph = new Graph(net, calls, await net.stateDict());
+  const twin = evaluating(net, () => net.call(other));
+  const graph = new Graph(net, calls, await net.stateDict(), logits, twin);
   graph.name(x, "images");
   graph.output(logits, "logits");
 

@@ -44,7 +44,17 @@ export interface BatchNormOptions extends NormOptions {
   readonly trackRunningStats?: boolean;
 }
 
-/** What {@link BatchNorm1d} and {@link BatchNorm2d} have in common: any `[N, C, …]`. */
+/**
+ * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common: any `[N, C, …]`.
+ *
+ * @example
+ * ```ts
+ * import { BatchNorm, BatchNorm2d } from "@resnette/resnette";
+ * import { assert } from "@std/assert";
+ *
+ * assert(new BatchNorm2d(3) instanceof BatchNorm);
+ * ```
+ */
 export abstract class BatchNorm extends Module {
   /** Scale γ, `[numFeatures]`; unless switched off. */
   readonly weight: Parameter | undefined;

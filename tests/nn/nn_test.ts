@@ -1,14 +1,23 @@
 /** Layers and models: initial values, names, state dicts, modes. */
 
-import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertNotEquals,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import {
   Adam,
   ArgumentError,
+  BatchNorm1d,
   BatchNorm2d,
   collectUpdates,
   Conv2d,
   ConvTranspose2d,
   decodeStateDict,
+  Dropout,
   encodeOnnx,
   encodeStateDict,
   evaluate,
@@ -25,8 +34,10 @@ import {
   neg,
   Parameter,
   Plan,
+  Random,
   readVariables,
   ReLU,
+  relu,
   resnet18,
   resnetBlock,
   Sequential,
@@ -37,6 +48,7 @@ import {
   summarize,
   type Tensor,
   tensor,
+  UnsavedBuffer,
 } from "@resnette/resnette";
 import { evaluateAccuracy, predict } from "@resnette/resnette/train";
 import { readFixture } from "../fixture.ts";
@@ -342,7 +354,7 @@ Deno.test("console.log shows a module's settings, children and parameters", () =
   ]);
   assertEquals(
     `${new BatchNorm2d(4)}`,
-    "BatchNorm2d(4, eps=0.00001, momentum=0.1)  // 8 parameters",
+    "BatchNorm2d(numFeatures=4, eps=0.00001, momentum=0.1)  // 8 parameters",
   );
   assertEquals(`${new Linear(2, 3, { bias: false })}`, "Linear(2, 3, bias=false)  // 6 parameters");
   /** A module of one's own. */
@@ -354,4 +366,61 @@ Deno.test("console.log shows a module's settings, children and parameters", () =
     }
   }
   assertEquals(`${new Scaled()}`, 'Scaled(names=["a", "b"])  // 1 parameter');
+});
+
+Deno.test("a Sequential takes functions: they have a number, and no parameters", async () => {
+  const net = new Sequential(new Linear(4, 3), relu, new Linear(3, 2), (x) => mul(x, 2));
+  assertEquals([...(await net.stateDict()).keys()], ["0.weight", "0.bias", "2.weight", "2.bias"]);
+  const layers = new Sequential(new Linear(4, 3), new ReLU(), new Linear(3, 2));
+  layers.loadStateDict(await net.stateDict());
+  const x = tensor(new Random(1).uniform(new Float32Array(20), -1, 1), [5, 4]);
+  const [twice, once] = await evaluate([net.call(x), layers.call(x)]);
+  assertEquals(twice, once!.map((value) => 2 * value));
+  assertEquals(summarize(net, [1, 4]).layers.map(({ name, shape }) => `${name} ${shape}`), [
+    ...["0 1,3", "1 1,3", "2 1,2", "3 1,2"],
+  ]);
+  const none = (() => 3) as unknown as (x: Tensor) => Tensor;
+  assertThrows(() => new Sequential(none).call(x), ArgumentError, "Sequential: what ");
+  const made = ReLU as unknown as ReLU;
+  assertThrows(() => new Sequential(made), ArgumentError, "Sequential: layer 0 must be a Module");
+});
+
+Deno.test("batch norms without scale, without running statistics and of rows are PyTorch's", async () => {
+  const x = tensor([[1, 2], [3, 6], [8, 1]]),
+    y = tensor([[[1, 2, 3], [3, 6, 9]], [[8, 1, 4], [2, 2, 2]]]);
+  const still = new BatchNorm1d(2, { affine: false, trackRunningStats: false });
+  const rows = new BatchNorm1d(2, { affine: false, momentum: 0.5 });
+  assertEquals(still.namedVariables(), []);
+  assertEquals(rows.namedVariables().map(([key]) => key), [
+    ...["running_mean", "running_var", "num_batches_tracked"],
+  ]);
+  const { result, updates } = collectUpdates(() => [still.call(x), rows.call(x), rows.call(y)]);
+  using plan = await Plan.compile({ outputs: result, updates });
+  plan.run();
+  const [a, b] = await plan.read();
+  assertEquals(a, b);
+  // torch.nn.functional.batch_norm(x, None, None, training=True)
+  const expected = [-1.01905, -0.46291, -0.33968, 1.38873, 1.35873, -0.92582];
+  expected.forEach((value, i) => assertAlmostEquals(a![i]!, value, 2e-5));
+  const evaluated = await evaluate(still.eval().call(x));
+  assertEquals(evaluated, a);
+  assertThrows(
+    () => rows.call(tensor([1, 2])),
+    ShapeError,
+    "BatchNorm1d: wants [N, 2] or [N, 2, L]",
+  );
+});
+
+Deno.test("what a module counts is no part of its state dict, and two tensors may go in", () => {
+  class Counts extends Module {
+    readonly seen = new UnsavedBuffer([]);
+    readonly inner = new Dropout();
+    override forward(x: Tensor, y: Tensor): Tensor {
+      return this.inner.call(mul(x, y));
+    }
+  }
+  const net = new Counts();
+  assertEquals(net.namedVariables(), []);
+  assertEquals(net.namedUnsavedBuffers().map(([key]) => key), ["seen", "inner.draws"]);
+  assertEquals(net.call(input("x", [2, 1]), input("y", [3])).shape, [2, 3]);
 });

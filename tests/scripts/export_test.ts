@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import * as R from "@resnette/resnette";
 import {
   AdaptiveAvgPool2d,
   AvgPool2d,
@@ -33,6 +34,13 @@ import {
 } from "@resnette/resnette";
 import { loadFashionMnist } from "@resnette/resnette/data";
 import { DeviceDataset } from "@resnette/resnette/train";
+import { DenseNet121 } from "../../scripts/examples/nets/densenet.ts";
+import { googlenet } from "../../scripts/examples/nets/googlenet.ts";
+import { LeNet } from "../../scripts/examples/nets/lenet.ts";
+import { MobileNetV2 } from "../../scripts/examples/nets/mobilenet.ts";
+import { UNet } from "../../scripts/examples/nets/unet.ts";
+import { vgg11 } from "../../scripts/examples/nets/vgg.ts";
+import { VisionTransformer } from "../../scripts/examples/nets/vit.ts";
 import { main } from "../../scripts/export.ts";
 import { call, deno } from "../call.ts";
 import { inFolder } from "../folder.ts";
@@ -290,6 +298,103 @@ Deno.test("an ONNX file has the notebook's names, a free batch size, an opset of
   assertEquals([sizes(11), sizes(12)], [["N", 1, 28, 28], ["N", 10]]);
 });
 
+/** A net of layers and functions, whose names here are ONNX's operators. */
+const PARTS: Record<string, () => Sequential> = {
+  "activations": () =>
+    new Sequential(
+      new Conv2d(2, 4, { kernelSize: 3 }),
+      ...[new R.Sigmoid(), new R.Tanh(), new R.SiLU(), new R.GELU(), R.softplus, R.sin, R.cos],
+      ...[new R.GELU({ approximate: "tanh" }), new R.ELU({ alpha: 0.5 }), R.abs, R.exp, R.log],
+      ...[new R.LeakyReLU({ negativeSlope: 0.2 }), (x: Tensor) => R.clamp(x, { max: 0.5 })],
+      ...[(x: Tensor) => R.pow(R.square(x), 0.5), (x: Tensor) => R.sub(R.maximum(x, 0.1), x)],
+      ...[(x: Tensor) => R.div(R.minimum(x, R.neg(x)), R.sqrt(R.add(R.square(x), 1)))],
+      ...[R.erf, (x: Tensor) => R.add(R.floor(R.mul(x, 9)), R.sign(x)), R.round, R.relu],
+      new Flatten(),
+    ),
+  "norms": () =>
+    new Sequential(
+      new Conv2d(2, 4, { kernelSize: 3 }),
+      new R.GroupNorm(2, 4),
+      new R.BatchNorm2d(4, { affine: false }),
+      new R.LayerNorm([4, 6]),
+      (x) => R.reshape(x, [x.shape[0]!, 4, -1]),
+      new R.BatchNorm1d(4),
+      new Linear(24, 5),
+      new R.Dropout(),
+      (x) => R.softmax(x, { axis: 1 }),
+      new Flatten(),
+      new R.BatchNorm1d(20),
+    ),
+  "shapes": () =>
+    new Sequential(
+      (x) => R.slice(x, [null, null, [0, 6], [1, 6, 2]]),
+      (x) => R.concat([R.flip(x, [2, 3]), R.mul(x, 2)], 1),
+      (x) => R.permute(R.unsqueeze(x, 1), [0, 3, 2, 4, 1]),
+      (x) => R.stack([R.select(R.permute(x, [1, 0, 2, 3, 4]), 2), R.mean(x, [1])], 1),
+      (x) => R.concat([x, R.broadcastTo(R.mean(x, [2], { keepDims: true }), x.shape)], 2),
+      (x) => R.matmul(R.reshape(x, [x.shape[0]!, 4, -1]), R.reshape(x, [x.shape[0]!, -1, 4])),
+      (x) => R.sum(R.logSoftmax(x), [-1]),
+    ),
+};
+
+for (const [name, make] of Object.entries(PARTS)) {
+  Deno.test(`${name} between layers are exported by the ops that they are made of`, async () => {
+    manualSeed(2);
+    const net = await settled(make()), shape = [2, 6, 8] as const;
+    const pixels = new Random(3).uniform(new Float32Array(5 * 96), -1, 1);
+    const file = await encodeOnnx(net, { shape });
+    const expected = await evaluate(net.eval().call(tensor(pixels, [5, ...shape])));
+    const worst = await compare(file, pixels, shape, [1, 4], expected as Float32Array);
+    assert(worst < 1e-5, `they differ by ${worst}`);
+  });
+}
+
+const NETS: [string, () => Module, [number, number, number]][] = [
+  ["LeNet", () => new LeNet(), [1, 28, 28]],
+  ["VGG-11", () => vgg11({ ratio: 8, size: 32 }), [1, 32, 32]],
+  ["GoogLeNet", googlenet, [1, 32, 32]],
+  ["DenseNet-121", () => new DenseNet121(10), [3, 64, 64]],
+  ["a vision transformer", () => new VisionTransformer(), [1, 28, 28]],
+  ["MobileNetV2", () => new MobileNetV2(10), [3, 32, 32]],
+  ["a U-Net", () => new UNet(), [1, 16, 24]],
+];
+for (const [name, make, shape] of NETS) {
+  Deno.test(`${name} is exported, and onnxruntime gets its logits`, async () => {
+    manualSeed(3);
+    const net = await settled(make()), size = shape.reduce((a, b) => a * b);
+    const pixels = new Random(4).uniform(new Float32Array(3 * size));
+    const file = await encodeOnnx(net, { shape });
+    const expected = await evaluate(net.eval().call(tensor(pixels, [3, ...shape]))) as Float32Array;
+    const worst = await compare(file, pixels, shape, [1, 2], expected);
+    assert(worst < 1e-5 * Math.max(1, ...expected.map(Math.abs)), `they differ by ${worst}`);
+  });
+}
+
+Deno.test("what depends on the batch in a way that ONNX cannot say is refused, with its layer", async () => {
+  const faults: [(x: Tensor) => Tensor, string][] = [
+    [
+      (x) => R.slice(x, [[1]]),
+      "onnx: layer 0's slice takes a part of a batch: ONNX has no operator",
+    ],
+    [
+      (x) =>
+        R.reshape(x, [x.shape[0]!, 1, x.size / x.shape[0]!]).rank === 3
+          ? R.reshape(R.broadcastTo(R.unsqueeze(x, 0), [x.shape[0]!, ...x.shape]), [
+            x.shape[0]!,
+            x.shape[0]!,
+            -1,
+          ])
+          : x,
+      "onnx: layer 0's reshape has a shape with the batch in it twice",
+    ],
+    [(x) => x.shape[0] === 2 ? R.neg(x) : R.exp(x), "another size of the batch"],
+  ];
+  for (const [fault, message] of faults) {
+    const net = new Sequential(fault, new Flatten());
+    await assertRejects(() => encodeOnnx(net, { shape: [1, 2, 2] }), OnnxError, message);
+  }
+});
+
 Deno.test("an op that ONNX is not told about is refused, with its layer", async () => {
   class Scaled extends Conv2d {
     override forward(x: Tensor): Tensor {
@@ -300,7 +405,7 @@ Deno.test("an op that ONNX is not told about is refused, with its layer", async 
   await assertRejects(
     () => encodeOnnx(net, { shape: [1, 5, 5] }),
     OnnxError,
-    "onnx: layer 0.0 has a mul that no known layer made; known are Conv2d, ",
+    "onnx: layer 0.0 has a conv2d that no known layer made; known are Conv2d, ",
   );
 });
 

@@ -4,9 +4,12 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import {
   Conv2d,
   Device,
+  Dropout,
+  Dropout2d,
   Flatten,
   GlobalAvgPool2d,
   Linear,
+  manualSeed,
   type Module,
   PlanError,
   Random,
@@ -562,4 +565,39 @@ Deno.test("a net that shares a layer trains, and goes on from its checkpoint to 
   await whole.epoch();
   await resumed.epoch();
   assertEquals(await values(resumed), await values(whole));
+});
+
+Deno.test("a net with dropout goes on from wherever it was stopped to the same bits, though its state dict has no draws", async () => {
+  const create = () => {
+    manualSeed(5);
+    const net = new Sequential(
+      new Conv2d(1, 8, { kernelSize: 5, stride: 4 }),
+      new Dropout2d(0.3),
+      new ReLU(),
+      new Flatten(),
+      new Dropout(0.5),
+      new Linear(8 * 49, 10),
+    );
+    return Trainer.create({ config: trainConfig({ ...settings }), train, test, net });
+  };
+  using whole = await create();
+  const checkpoints: Checkpoint[] = [await whole.checkpoint()];
+  const watch = { onProgress: async () => void checkpoints.push(await whole.checkpoint()) };
+  while (!whole.done) await whole.epoch(watch);
+  const expected = await outcome(whole), last = await whole.checkpoint();
+  assertEquals([...last.model.keys()], ["0.weight", "0.bias", "5.weight", "5.bias"]);
+  const draws = (checkpoint: Checkpoint) =>
+    ["buffer.1.draws", "buffer.4.draws"].map((key) => checkpoint.optimizer.get(key)!.data[0]);
+  assertEquals(draws(last), [6, 6]);
+  assert(new Set(checkpoints.map(({ run }) => run.steps)).size > 2, "stopped at several steps");
+  for (const checkpoint of checkpoints) {
+    assertEquals(draws(checkpoint), [checkpoint.run.steps, checkpoint.run.steps]);
+    using resumed = await create();
+    resumed.restore(await decodeCheckpoint(await encodeCheckpoint(checkpoint), "dropout"));
+    while (!resumed.done) await resumed.epoch();
+    assertEquals(await outcome(resumed), expected, `from step ${checkpoint.run.steps}`);
+  }
+  const { run, model } = last, optimizer = new Map(last.optimizer);
+  optimizer.delete("buffer.4.draws");
+  assertThrows(() => whole.restore({ run, model, optimizer }), Error, "buffer.4.draws");
 });
