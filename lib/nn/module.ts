@@ -169,7 +169,10 @@ function settingsOf(module: Module): string[] {
       ? `${x}`
       : JSON.stringify(x);
   const { training: _, options = {}, ...own } = module as { training: boolean; options?: object };
-  const plain = module.constructor.length;
+  // A class without a constructor has the one of the class that it extends.
+  let kind = module.constructor;
+  while (kind.length === 0 && kind !== Module) kind = Object.getPrototypeOf(kind);
+  const plain = kind.length;
   return [...Object.entries(own), ...Object.entries(options)]
     .filter(([name, value]) => isSetting(value) || name === "bias" && value === undefined)
     .map(([name, value], i) =>

@@ -45,14 +45,16 @@ export interface BatchNormOptions extends NormOptions {
 }
 
 /**
- * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common: any `[N, C, …]`.
+ * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common; its forward pass takes any `[N, C, …]`.
  *
- * @example
+ * @example Freeze every batch norm of a net
  * ```ts
- * import { BatchNorm, BatchNorm2d } from "@resnette/resnette";
- * import { assert } from "@std/assert";
+ * import { BatchNorm, resnet18 } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
  *
- * assert(new BatchNorm2d(3) instanceof BatchNorm);
+ * const norms = resnet18().modules().filter((module) => module instanceof BatchNorm);
+ * norms.forEach((norm) => norm.eval());
+ * assertEquals(norms.length, 17);
  * ```
  */
 export abstract class BatchNorm extends Module {

@@ -56,9 +56,9 @@ function entropy(
   const fits = soft ? x.shape : x.shape.toSpliced(axis, 1);
   if (classes === undefined || !sameShape(labels.shape, fits)) {
     throw new ShapeError(
-      `${op}: wants ${name} [N, classes, …] and labels [N, …]${
-        soft ? ", or f32 ones of one shape with them" : ""
-      }, got ${formatShape(x.shape)} and ${formatShape(labels.shape)}`,
+      `${op}: wants ${name} [N, classes, …] and u32 labels [N, …]${
+        op === "crossEntropy" ? ", or f32 ones of the logits' shape" : ""
+      }, got ${formatShape(x.shape)} and ${labels.dtype} ${formatShape(labels.shape)}`,
     );
   }
   if (weight !== undefined) {

@@ -354,7 +354,7 @@ Deno.test("console.log shows a module's settings, children and parameters", () =
   ]);
   assertEquals(
     `${new BatchNorm2d(4)}`,
-    "BatchNorm2d(numFeatures=4, eps=0.00001, momentum=0.1)  // 8 parameters",
+    "BatchNorm2d(4, eps=0.00001, momentum=0.1)  // 8 parameters",
   );
   assertEquals(`${new Linear(2, 3, { bias: false })}`, "Linear(2, 3, bias=false)  // 6 parameters");
   /** A module of one's own. */

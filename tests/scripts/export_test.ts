@@ -370,24 +370,28 @@ for (const [name, make, shape] of NETS) {
   });
 }
 
-Deno.test("what depends on the batch in a way that ONNX cannot say is refused, with its layer", async () => {
+Deno.test("what ONNX has not, a part of the batch or its statistics, is refused, with its layer", async () => {
   const faults: [(x: Tensor) => Tensor, string][] = [
     [
       (x) => R.slice(x, [[1]]),
       "onnx: layer 0's slice takes a part of a batch: ONNX has no operator",
     ],
     [
-      (x) =>
-        R.reshape(x, [x.shape[0]!, 1, x.size / x.shape[0]!]).rank === 3
-          ? R.reshape(R.broadcastTo(R.unsqueeze(x, 0), [x.shape[0]!, ...x.shape]), [
-            x.shape[0]!,
-            x.shape[0]!,
-            -1,
-          ])
-          : x,
+      (x) => {
+        const y = R.flatten(x), n = x.shape[0]!;
+        return R.reshape(R.matmul(y, y, { transposeB: true }), [n, 1, n]);
+      },
       "onnx: layer 0's reshape has a shape with the batch in it twice",
     ],
     [(x) => x.shape[0] === 2 ? R.neg(x) : R.exp(x), "another size of the batch"],
+    [
+      (x) => new R.BatchNorm2d(1, { trackRunningStats: false }).eval().call(x),
+      "onnx: layer 0.BatchNorm2d has a batchNorm that no known layer made",
+    ],
+    [
+      (x) => R.mul(x, new R.Variable([])),
+      "onnx: layer 0 reads a variable that is not in the state dict",
+    ],
   ];
   for (const [fault, message] of faults) {
     const net = new Sequential(fault, new Flatten());
