@@ -175,6 +175,7 @@ Deno.test("each net runs on its own, fits a page, and imports the library by its
   assertEquals(files, Object.keys(NETS).map((name) => `${name}.ts`).sort());
   for (const file of files) {
     const text = await Deno.readTextFile(`${FOLDER}/${file}`);
+    assert(text.split("\n").length <= 110, `${file} is longer than a page`);
     assert(text.includes(`\n *     deno run ${FOLDER}/${file}\n`), file);
     for (const [, from] of text.matchAll(/\bfrom "(.*)";/g)) {
       assertEquals(from, "@resnette/resnette", file);
