@@ -71,8 +71,9 @@ const runs: Record<string, Run> = JSON.parse(metadata["runs"]!);
 const keys: Record<string, string> = JSON.parse(metadata["keys"]!);
 const traces: Record<string, [string, number[]][]> = JSON.parse(metadata["trace"]!);
 /**
- * Nets in which some input of a ReLU is zero but for rounding: it is on in one run and off in another,
- * PyTorch's too, which moves a channel's gradient by percents, and those of all layers before by less.
+ * Nets in which some input of a ReLU is zero but for rounding: it is on in one run and off in another.
+ * In PyTorch and float64, weights that are changed by 3e-7 of themselves move the worst gradient of
+ * densenet by 2 to 5 percent, and the median by 0.3 to 0.8; by 6e-8, some draws move none, others 0.5.
  */
 const ON_THE_EDGE = new Set(["densenet", "mobilenet"]);
 const EDGE_WORST = 5e-2, EDGE_MEDIAN = 5e-3;
