@@ -1,7 +1,7 @@
 /** Random programs: many of the random graphs, each with its gradients against float64. */
 
 import { assert } from "@std/assert";
-import { worstOf } from "../plan/random_graphs.ts";
+import { TOLERANCE, worstOf } from "../plan/random_graphs.ts";
 import { draws, report, rounds } from "../soak.ts";
 
 /** Graphs of a plan. */
@@ -13,7 +13,7 @@ Deno.test("random programs and their gradients agree with float64", async () => 
   for (let i = 0; i < count; i += EACH) {
     const { off, seed } = await worstOf(random.below(2 ** 31), EACH);
     worst = Math.max(worst, off);
-    if (!(off < 1e-4)) wrong.push(`graph ${seed} is off by ${off}`);
+    if (!(off < TOLERANCE)) wrong.push(`graph ${seed} is off by ${off}`);
   }
   report(`${count} random programs, the worst off by ${worst.toExponential(1)}`);
   assert(wrong.length === 0, wrong.join("\n"));
