@@ -13,22 +13,11 @@ import { channelMoments, matmul, softmax } from "../ops/reference.ts";
 import { type OpCase, TABLE } from "../ops/table.ts";
 
 /** Ops without a gradient, that are not defined for all numbers, or make large ones of small ones. */
-const PARTIAL = new Set([
-  ...[
-    "batchNorm",
-    "binaryCrossEntropy",
-    "gather",
-    "div",
-    "exp",
-    "isFinite",
-    "log",
-    "normalize",
-    "pow",
-    "prod",
-    "sqrt",
-  ],
-  "square",
-]);
+const PARTIAL = new Set(
+  "batchNorm binaryCrossEntropy div exp gather isFinite log normalize pow prod sqrt square".split(
+    " ",
+  ),
+);
 /** The other elementwise ops of the op table: differentiable almost everywhere. */
 const ELEMENTWISE = TABLE.filter(({ op, scalar }) => scalar && !PARTIAL.has(op));
 
