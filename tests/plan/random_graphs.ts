@@ -12,11 +12,13 @@ import type { Nd } from "../ops/nd.ts";
 import { channelMoments, matmul, softmax } from "../ops/reference.ts";
 import { type OpCase, TABLE } from "../ops/table.ts";
 
-/** Ops without a gradient, that are not defined for all numbers, or make large ones of small ones. */
+/**
+ * Ops without a gradient, that are not defined for all numbers, make large ones of small ones, or
+ * divide by a deviation that may be nearly zero.
+ */
 const PARTIAL = new Set(
-  "batchNorm binaryCrossEntropy div exp gather isFinite log normalize pow prod sqrt square".split(
-    " ",
-  ),
+  `batchNorm binaryCrossEntropy div exp gather groupNorm isFinite layerNorm log normalize pow prod sqrt
+   square`.split(/\s+/),
 );
 /** The other elementwise ops of the op table: differentiable almost everywhere. */
 const ELEMENTWISE = TABLE.filter(({ op, scalar }) => scalar && !PARTIAL.has(op));
