@@ -55,7 +55,7 @@ export {
   squeeze,
   unsqueeze,
 } from "./lib/ops/view.ts";
-export { mean, sum } from "./lib/ops/reduce.ts";
+export { mean, type ReduceOptions, sum } from "./lib/ops/reduce.ts";
 export { linear, matmul } from "./lib/ops/matmul.ts";
 export {
   conv2d,
@@ -85,7 +85,7 @@ export {
   logSoftmax,
   oneHot,
   softmax,
-} from "./lib/ops/loss.ts";
+} from "./lib/ops/classification.ts";
 export { cropFlip, gather, resizeBilinear } from "./lib/ops/data.ts";
 export { grad } from "./lib/ops/grad.ts";
 

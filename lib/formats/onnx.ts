@@ -52,7 +52,7 @@ import {
   square,
   sub,
 } from "../ops/elementwise.ts";
-import { logSoftmax } from "../ops/loss.ts";
+import { logSoftmax } from "../ops/classification.ts";
 import { matmul } from "../ops/matmul.ts";
 import { sum } from "../ops/reduce.ts";
 import { concat, slice } from "../ops/slice.ts";

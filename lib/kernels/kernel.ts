@@ -273,6 +273,10 @@ ${statements}
 /** Two sizes: rows and columns, as a rule. */
 export type Two = readonly [number, number];
 
+/** Element type of kernels over rows of `size` numbers, and how many numbers it holds. */
+export const vectorOf = (size: number) =>
+  size % 4 === 0 ? ["vec4f", 4] as const : ["f32", 1] as const;
+
 /** So many pieces of WGSL, one for each number from 0 on. */
 export const times = (count: number, piece: (i: number) => string, separator = "\n"): string =>
   Array.from({ length: count }, (_, i) => piece(i)).join(separator);

@@ -9,7 +9,7 @@ import { formatShape, sameShape, ShapeError } from "../graph/shape.ts";
 import { checkTensor, type Tensor } from "../graph/tensor.ts";
 import { add, div, mul, neg, where } from "./elementwise.ts";
 import { orNaN } from "./expression.ts";
-import { labelHits, logSoftmax } from "./loss.ts";
+import { labelHits, logSoftmax } from "./classification.ts";
 import type { Reduction } from "./losses.ts";
 import { mean, sum } from "./reduce.ts";
 import { permute } from "./view.ts";

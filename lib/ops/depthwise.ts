@@ -8,14 +8,17 @@
  * @module
  */
 
-import { arrays, type KernelSpec, perThread, type Target } from "../kernels/kernel.ts";
-import { windowCounts } from "../graph/shape.ts";
+import {
+  arrays,
+  type KernelSpec,
+  perThread,
+  type Target,
+  type Two,
+  vectorOf,
+} from "../kernels/kernel.ts";
+import { four, windowCounts } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { reductionChunks, sum } from "./reduce.ts";
-
-type Two = readonly [number, number];
-type Three = readonly [number, number, number];
-type Four = readonly [number, number, number, number];
 
 /** How the kernel goes over the images. */
 export interface DepthwiseAttrs extends Attrs {
@@ -31,8 +34,7 @@ interface SizedAttrs extends DepthwiseAttrs {
   readonly size: Two;
 }
 
-const four = (x: Tensor) => x.shape as Four;
-const three = (x: Tensor) => x.shape as Three;
+const three = (x: Tensor) => x.shape as readonly [number, number, number];
 const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 const lines = <T>(list: readonly T[], line: (item: T, i: number) => string, separator = "\n") =>
   list.map(line).join(separator);
@@ -45,9 +47,6 @@ const NEIGHBOURS = 4;
 /** Whether a thread makes neighbouring results. */
 const writtenOut = (target: Target, taps: number, { stride }: DepthwiseAttrs) =>
   target.choice !== "naive" && taps <= MOST_TAPS && stride[1] <= MOST_STRIDE;
-
-/** Element type of kernels over C channels, and how many vectors or numbers of it there are. */
-const vectors = (c: number) => c % 4 === 0 ? ["vec4f", c / 4] as const : ["f32", c] as const;
 
 /** The sizes that kernels over `pixels` read. */
 const windowSizes = (
@@ -83,7 +82,7 @@ const divided = (axis: "down" | "across", name: string, back: boolean) =>
 function rowsKernel(node: Tensor, target: Target, back: boolean): KernelSpec {
   const [x, w] = node.inputs as [Tensor, Tensor], attrs = node.attrs as DepthwiseAttrs;
   const [, rows, columns, c] = four(node), [, h, width] = four(x), [r, s] = three(w);
-  const [type, channels] = vectors(c);
+  const [type, each] = vectorOf(c), channels = c / each;
   const sizes = windowSizes([h, width], [rows, columns], channels, [r, s], attrs);
   const flops = 2 * (back ? x.size : node.size) * r * s;
   const bindings = arrays({ x: type, w: type, y: type });
@@ -206,7 +205,7 @@ const DepthwiseWeightGrad: Op<SizedAttrs> = {
   shape: ([x], { size }) => [...size, four(x!)[3]],
   lower: (node) => {
     const [x, g] = node.inputs as [Tensor, Tensor], attrs = node.attrs as SizedAttrs;
-    const [n, p, q, c] = four(g), [, channels] = vectors(c);
+    const [n, p, q, c] = four(g), [, width] = vectorOf(c), channels = c / width;
     const blocks = n * p * Math.ceil(q / NEIGHBOURS);
     const chunks = Math.min(n * p, reductionChunks(attrs.size[0] * channels, blocks));
     return sum(apply(PartialWeightGrad, [x, g], { ...attrs, chunks }), [0]);
@@ -224,7 +223,8 @@ const PartialWeightGrad: Op<SizedAttrs & { chunks: number }> = {
   kernels: (node, target) => {
     const [x, g] = node.inputs as [Tensor, Tensor];
     const attrs = node.attrs as SizedAttrs & { chunks: number };
-    const [n, p, q, c] = four(g), [, h, w] = four(x), [type, channels] = vectors(c);
+    const [n, p, q, c] = four(g), [, h, w] = four(x);
+    const [type, width] = vectorOf(c), channels = c / width;
     const out = writtenOut(target, attrs.size[1], attrs);
     // A thread has all taps of a row, or one.
     const taps = range(out ? attrs.size[1] : 1), neighbours = range(out ? NEIGHBOURS : 1);

@@ -5,7 +5,7 @@
  */
 
 import { checkChoice } from "../check/arguments.ts";
-import { arrays, perThread } from "../kernels/kernel.ts";
+import { arrays, perThread, vectorOf } from "../kernels/kernel.ts";
 import { formatShape, normalizeAxes, sameShape, ShapeError, sizeOf } from "../graph/shape.ts";
 import {
   apply,
@@ -16,7 +16,7 @@ import {
   type Op,
   type Tensor,
 } from "../graph/tensor.ts";
-import { oneHot } from "./loss.ts";
+import { oneHot } from "./classification.ts";
 import { matmul } from "./matmul.ts";
 import { reshape } from "./view.ts";
 
@@ -27,8 +27,7 @@ const Embedding: Op = {
   below: ({ inputs: [table] }) => [undefined, table!.shape[0]],
   kernels: (node, target) => {
     const [table] = node.inputs as [Tensor];
-    const each = table.size / table.shape[0]!, width = each % 4 === 0 ? 4 : 1;
-    const type = width === 4 ? "vec4f" : "f32";
+    const each = table.size / table.shape[0]!, [type, width] = vectorOf(each);
     return [perThread(
       arrays({ table: type, indices: "u32", y: type }),
       node.size / width,

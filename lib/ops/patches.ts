@@ -9,7 +9,8 @@ import { arrays, perThread, type Two } from "../kernels/kernel.ts";
 import { apart } from "../kernels/gemm.ts";
 import { ceil4, four, sizeOf } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
-import { narrow, reshape } from "./view.ts";
+import { slice } from "./slice.ts";
+import { reshape } from "./view.ts";
 
 interface PatchAttrs extends Attrs {
   readonly kernel: Two;
@@ -95,5 +96,5 @@ export function zeroPad(x: Tensor, axis: number, size: number): Tensor {
 
 /** The first `size` elements along an axis: what {@link zeroPad} undoes. */
 export function unpad(x: Tensor, axis: number, size: number): Tensor {
-  return narrow(x, x.shape.map((dim, i) => i === axis ? size : dim));
+  return slice(x, x.shape.map((_, i) => i === axis ? [0, size] : null));
 }

@@ -13,6 +13,7 @@ import {
   perThread,
   type Target,
   type Two,
+  vectorOf,
 } from "../kernels/kernel.ts";
 import {
   formatShape,
@@ -45,9 +46,6 @@ function poolShape(name: string, x: Tensor, attrs: PoolAttrs): Four {
   return [n, ...windowCounts(name, [h, w], attrs.kernel, attrs), c];
 }
 
-/** Element type of kernels over C channels, and how many of them one element holds. */
-const vector = (c: number) => c % 4 === 0 ? ["vec4f", 4] as const : ["f32", 1] as const;
-
 /** A kernel with a thread for each `[N, P, Q, C]` result and WGSL `n p q c` for its place. */
 function poolKernel(
   node: Tensor,
@@ -56,7 +54,7 @@ function poolKernel(
   statements: (type: "f32" | "vec4f", channels: number) => string,
 ): KernelSpec {
   const [, p, q, c] = four(node);
-  const [type, width] = vector(c);
+  const [type, width] = vectorOf(c);
   const channels = c / width;
   const bindings: Binding[] = inputs.map((name) => ({ name, type }));
   return perThread(
@@ -111,7 +109,7 @@ function windowsGrad(
 ): KernelSpec {
   const { kernel, stride, padding } = node.attrs as PoolAttrs;
   const [n, h, w, c] = four(node), [, p, q] = four(node.inputs[0]!);
-  const [type, width] = vector(c);
+  const [type, width] = vectorOf(c);
   const channels = c / width;
   const bindings = [...inputs, "y"].map((name) => ({ name, type, write: name === "y" }));
   /** Windows, back from the one that begins last, that still reach a pixel. */
@@ -232,7 +230,7 @@ const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
   name: "maxPool2dGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
   kernels: (node, target) => {
-    const [type] = vector(four(node)[3]);
+    const [type] = vectorOf(four(node)[3]);
     return [
       windowsGrad(
         node,

@@ -1,6 +1,7 @@
 /**
- * Sums over axes. A long sum is taken in two steps, many partial sums and then their sum, always in
- * the same order: the result does not depend on timing.
+ * Reductions over axes: how such an op is made, sums and means. A long reduction is taken in two steps,
+ * many partial results and then the one of those, always in the same order: it does not depend on
+ * timing.
  *
  * @module
  */
@@ -15,7 +16,7 @@ import {
   type Shape,
   ShapeError,
 } from "../graph/shape.ts";
-import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import { apply, checkTensor, type Op, type ReductionSpec, type Tensor } from "../graph/tensor.ts";
 import { mul, neg } from "./elementwise.ts";
 import { Mul, Neg } from "./expression.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
@@ -36,7 +37,7 @@ export function reductionChunks(results: number, length: number): number {
 }
 
 /** `[start, end)` of the first run of neighbouring axes in `axes`, seen past axes of size 1. */
-export function lastRun(shape: Shape, axes: readonly number[]): number[] {
+function lastRun(shape: Shape, axes: readonly number[]): number[] {
   const run: number[] = [];
   for (let axis = shape.length - 1; axis >= 0; axis--) {
     if (axes.includes(axis)) run.unshift(axis);
@@ -45,34 +46,59 @@ export function lastRun(shape: Shape, axes: readonly number[]): number[] {
   return run;
 }
 
-const SUM = { sums: ["s"], step: "s += v;", results: ["s"] };
+/** WGSL of how elements are taken up. */
+type Taking = Omit<ReductionSpec, "axes" | "chunks">;
 
-const Sum: Op<{ axes: readonly number[] }> = {
-  name: "sum",
-  shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
-  reduction: (_, { axes }) => ({ ...SUM, axes, chunks: 1 }),
-  sink: (x, order, { axes }) => {
-    const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
-    return permute(apply(Sum, [x], { axes: stored }), order);
-  },
-  lower: (node, _, { axes }) => {
-    const x = node.inputs[0]!;
-    const real = axes.filter((axis) => x.shape[axis] !== 1);
-    if (real.length < axes.length) return real.length > 0 ? apply(Sum, [x], { axes: real }) : x;
-    const run = lastRun(x.shape, axes);
-    if (run.length < axes.length) {
-      const rest = axes.filter((axis) => !run.includes(axis));
-      return apply(Sum, [apply(Sum, [x], { axes: run })], { axes: rest });
-    }
-    const factored = factorOut(x, axes);
-    if (factored) return factored;
-    const chunks = reductionChunks(node.size, x.size / node.size);
-    if (chunks === 1) return node;
-    const partial = apply(PartialSum, [x], { axes, chunks });
-    return reshape(apply(Sum, [partial], { axes: [0] }), node.shape);
-  },
-  vjp: (g, _, [x]) => [broadcastTo(g, x!.shape)],
-};
+/**
+ * An op `[…]` → the same rank, reduced axes being 1. Elements are taken up in neighbouring chunks, and
+ * then the chunks' results in the same way. `simpler` is the same value in terms of other ops, if any.
+ */
+export function reducing(
+  name: string,
+  taking: Taking,
+  vjp: NonNullable<Op["vjp"]>,
+  simpler: (x: Tensor, axes: readonly number[]) => Tensor | null = () => null,
+): Op {
+  const partial: Op<{ axes: readonly number[]; chunks: number }> = {
+    name: `partial${name[0]!.toUpperCase()}${name.slice(1)}`,
+    shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
+    reduction: (_, attrs) => ({ ...taking, ...attrs }),
+  };
+  const whole: Op<{ axes: readonly number[] }> = {
+    name,
+    shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
+    reduction: (_, { axes }) => ({ ...taking, axes, chunks: 1 }),
+    sink: (x, order, { axes }) => {
+      const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
+      return permute(apply(whole, [x], { axes: stored }), order);
+    },
+    lower: (node, _, { axes }) => {
+      const x = node.inputs[0]!;
+      const real = axes.filter((axis) => x.shape[axis] !== 1);
+      if (real.length < axes.length) return real.length > 0 ? apply(whole, [x], { axes: real }) : x;
+      const run = lastRun(x.shape, axes);
+      if (run.length < axes.length) {
+        const rest = axes.filter((axis) => !run.includes(axis));
+        return apply(whole, [apply(whole, [x], { axes: run })], { axes: rest });
+      }
+      const other = simpler(x, axes);
+      if (other) return other;
+      const chunks = reductionChunks(node.size, x.size / node.size);
+      if (chunks === 1) return node;
+      const parts = apply(partial, [x], { axes, chunks });
+      return reshape(apply(whole, [parts], { axes: [0] }), node.shape);
+    },
+    vjp,
+  };
+  return whole;
+}
+
+const Sum = reducing(
+  "sum",
+  { sums: ["s"], step: "s += v;", results: ["s"] },
+  (g, _, [x]) => [broadcastTo(g, x!.shape)],
+  factorOut,
+);
 
 /**
  * `Σ -a` as `-Σ a`, and `Σ a b` as `(Σ a) b` where b does not vary along the axes: a smaller product,
@@ -90,12 +116,39 @@ function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
   return null;
 }
 
-/** `[chunks, …]` sums over chunks of neighbours. */
-const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
-  name: "partialSum",
-  shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
-  reduction: (_, attrs) => ({ ...SUM, ...attrs }),
-};
+/** Settings of reductions. */
+export interface ReduceOptions {
+  /** Whether reduced axes stay, with size 1; false by default. */
+  readonly keepDims?: boolean;
+}
+
+/** The axes that reduction `op` takes, and whether they stay; it may have `more` options. */
+export function checkReduction(
+  op: string,
+  x: Tensor,
+  axes: readonly number[] | undefined,
+  options: ReduceOptions,
+  more: readonly string[] = [],
+): { axes: number[]; keepDims: boolean } {
+  checkTensor(op, "x", x, "f32");
+  checkOptions(op, options, ["keepDims", ...more]);
+  const { keepDims = false } = options;
+  checkBoolean(op, "keepDims", keepDims);
+  return { axes: normalizeAxes(op, x.rank, axes), keepDims };
+}
+
+/** The result of a {@link reducing} op over `axes`, for the function `name`. */
+export function reduced(
+  op: Op,
+  x: Tensor,
+  given: readonly number[] | undefined,
+  options: ReduceOptions,
+  name: string = op.name,
+): Tensor {
+  const { axes, keepDims } = checkReduction(name, x, given, options);
+  const kept = axes.length === 0 ? x : apply(op, [x], { axes });
+  return keepDims ? kept : reshape(kept, reduceShape(x.shape, axes, false));
+}
 
 /**
  * Sum over `axes`, all of them by default; negative axes count from the end. `keepDims` keeps them,
@@ -115,25 +168,9 @@ const PartialSum: Op<{ axes: readonly number[]; chunks: number }> = {
 export function sum(
   x: Tensor,
   axes?: readonly number[],
-  options: { keepDims?: boolean } = {},
+  options: ReduceOptions = {},
 ): Tensor {
-  return total("sum", x, axes, options);
-}
-
-/** {@link sum}, for the function `op`. */
-function total(
-  op: string,
-  x: Tensor,
-  axes: readonly number[] | undefined,
-  options: { keepDims?: boolean },
-): Tensor {
-  checkTensor(op, "x", x, "f32");
-  checkOptions(op, options, ["keepDims"]);
-  const { keepDims = false } = options;
-  checkBoolean(op, "keepDims", keepDims);
-  const reduced = normalizeAxes(op, x.rank, axes);
-  const kept = reduced.length === 0 ? x : apply(Sum, [x], { axes: reduced });
-  return keepDims ? kept : reshape(kept, reduceShape(x.shape, reduced, false));
+  return reduced(Sum, x, axes, options);
 }
 
 /**
@@ -154,9 +191,9 @@ function total(
 export function mean(
   x: Tensor,
   axes?: readonly number[],
-  options: { keepDims?: boolean } = {},
+  options: ReduceOptions = {},
 ): Tensor {
-  const sums = total("mean", x, axes, options);
+  const sums = reduced(Sum, x, axes, options, "mean");
   return mul(sums, sums.size / x.size);
 }
 

@@ -15,13 +15,11 @@ import {
   checkOptions,
   refuse,
 } from "../check/arguments.ts";
-import { arrays, perThread } from "../kernels/kernel.ts";
-import { formatShape, type Pair, pair, ShapeError } from "../graph/shape.ts";
+import { arrays, perThread, vectorOf } from "../kernels/kernel.ts";
+import { formatShape, four, type Pair, pair, ShapeError } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor, tensor } from "../graph/tensor.ts";
 import { avgPool2d, checkImages, globalAvgPool2d } from "./pool.ts";
 import { permute } from "./view.ts";
-
-type Four = readonly [number, number, number, number];
 
 /** How the pixels along an axis are weighted. */
 interface Axis extends Attrs {
@@ -91,7 +89,7 @@ interface ResampleAttrs extends Attrs {
 const sizeAfter = ({ from, to, transposed }: Axis) => transposed ? from : to;
 
 const resampled = (x: Tensor, { rows, columns }: ResampleAttrs) => {
-  const [n, , , c] = x.shape as Four;
+  const [n, , , c] = four(x);
   return [n, sizeAfter(rows), sizeAfter(columns), c];
 };
 
@@ -114,8 +112,8 @@ const WeightedBlocks: Op<ResampleAttrs> = {
   shape: ([x], attrs) => resampled(x!, attrs),
   kernels: (node, target) => {
     const [x, rows, columns] = node.inputs as [Tensor, Tensor, Tensor];
-    const [, h, w, c] = x.shape as Four, [, p, q] = node.shape as Four;
-    const width = c % 4 === 0 ? 4 : 1, type = width === 4 ? "vec4f" : "f32";
+    const [, h, w, c] = four(x), [, p, q] = four(node);
+    const [type, width] = vectorOf(c);
     return [perThread(
       arrays({ x: type, rows: "f32", columns: "f32", y: type }),
       node.size / width,
@@ -192,7 +190,7 @@ export function checkOutputSize(
  */
 export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize): Tensor {
   checkImages("adaptiveAvgPool2d", x);
-  const [, , h, w] = x.shape as Four;
+  const [, , h, w] = four(x);
   const size = checkOutputSize("adaptiveAvgPool2d", outputSize, [h, w]), [p, q] = size;
   if (p === h && q === w) return x;
   if (p === 1 && q === 1) return globalAvgPool2d(x);

@@ -5,89 +5,26 @@
  * @module
  */
 
-import { checkBoolean, checkNumber, checkOptions } from "../check/arguments.ts";
+import { checkNumber } from "../check/arguments.ts";
 import { isNaNOf } from "../kernels/kernel.ts";
-import { normalizeAxes, reduceShape, ShapeError } from "../graph/shape.ts";
-import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import { reduceShape, ShapeError } from "../graph/shape.ts";
+import { apply, type Op, type Tensor } from "../graph/tensor.ts";
 import { equal, stopGradient } from "./compare.ts";
 import { add, div, exp, isFinite, log, mul, square, sub, where } from "./elementwise.ts";
-import { permute, reshape } from "./view.ts";
-import { lastRun, mean, reductionChunks, sum } from "./reduce.ts";
-
-/** Settings of reductions. */
-export interface ReduceOptions {
-  /** Whether reduced axes stay, with size 1; false by default. */
-  readonly keepDims?: boolean;
-}
-
-/**
- * An op `[…]` → the same rank, reduced axes being 1, which takes elements up one by one by the WGSL
- * statement `step`, from `v` to `best`; the order must not matter.
- */
-function reducing(name: string, start: string, step: string, vjp: NonNullable<Op["vjp"]>): Op {
-  const spec = {
-    sums: [],
-    init: `var best = T(${start}); var first = true;`,
-    step,
-    results: ["best"],
-  };
-  const partial: Op<{ axes: readonly number[]; chunks: number }> = {
-    name: `partial${name[0]!.toUpperCase()}${name.slice(1)}`,
-    shape: ([x], { axes, chunks }) => [chunks, ...reduceShape(x!.shape, axes, true)],
-    reduction: (_, attrs) => ({ ...spec, ...attrs }),
-  };
-  const whole: Op<{ axes: readonly number[] }> = {
-    name,
-    shape: ([x], { axes }) => reduceShape(x!.shape, axes, true),
-    reduction: (_, { axes }) => ({ ...spec, axes, chunks: 1 }),
-    sink: (x, order, { axes }) => {
-      const stored = axes.map((axis) => order[axis]!).sort((a, b) => a - b);
-      return permute(apply(whole, [x], { axes: stored }), order);
-    },
-    lower: (node, _, { axes }) => {
-      const x = node.inputs[0]!;
-      const real = axes.filter((axis) => x.shape[axis] !== 1);
-      if (real.length < axes.length) return real.length > 0 ? apply(whole, [x], { axes: real }) : x;
-      const run = lastRun(x.shape, axes);
-      if (run.length < axes.length) {
-        const rest = axes.filter((axis) => !run.includes(axis));
-        return apply(whole, [apply(whole, [x], { axes: run })], { axes: rest });
-      }
-      const chunks = reductionChunks(node.size, x.size / node.size);
-      if (chunks === 1) return node;
-      return reshape(
-        apply(whole, [apply(partial, [x], { axes, chunks })], { axes: [0] }),
-        node.shape,
-      );
-    },
-    vjp,
-  };
-  return whole;
-}
-
-/** The result of a reducing op over `axes`. */
-function reduced(
-  op: Op,
-  x: Tensor,
-  axes: readonly number[] | undefined,
-  options: ReduceOptions,
-): Tensor {
-  checkTensor(op.name, "x", x, "f32");
-  checkOptions(op.name, options, ["keepDims"]);
-  const { keepDims = false } = options;
-  checkBoolean(op.name, "keepDims", keepDims);
-  const over = normalizeAxes(op.name, x.rank, axes);
-  const kept = over.length === 0 ? x : apply(op, [x], { axes: over });
-  return keepDims ? kept : reshape(kept, reduceShape(x.shape, over, false));
-}
+import { checkReduction, mean, reduced, type ReduceOptions, reducing, sum } from "./reduce.ts";
+import { reshape } from "./view.ts";
 
 /** An op that takes the best element; its gradient is shared by those that are equal to it. */
 const extreme = (name: string, better: string): Op =>
   reducing(
     name,
-    "0.0",
-    `best = select(best, v, (${better} | ${isNaNOf("v", "T")}) & !${isNaNOf("best", "T")});
+    {
+      sums: [],
+      init: "var best = T(0.0); var first = true;",
+      step: `best = select(best, v, (${better} | ${isNaNOf("v", "T")}) & !${isNaNOf("best", "T")});
       if (first) { best = v; first = false; }`,
+      results: ["best"],
+    },
     (g, y, [x], { axes }) => {
       const hits = equal(x!, y);
       return [where(hits, div(g, sum(hits, axes as number[], { keepDims: true })), 0)];
@@ -129,7 +66,13 @@ export function min(x: Tensor, axes?: readonly number[], options: ReduceOptions 
   return reduced(Min, x, axes, options);
 }
 
-const Prod = reducing("prod", "1.0", "best *= v;", (g, y, [x], { axes }) => {
+const PRODUCT = {
+  sums: [],
+  init: "var product = T(1.0);",
+  step: "product *= v;",
+  results: ["product"],
+};
+const Prod: Op = reducing("prod", PRODUCT, (g, y, [x], { axes }) => {
   // The product of the others: y / x, but where there is one zero, which gets the product of the rest.
   const zeros = sum(equal(x!, 0), axes as number[], { keepDims: true });
   const rest = apply(Prod, [where(x!, x!, 1)], { axes });
@@ -177,12 +120,9 @@ export function variance(
   axes?: readonly number[],
   options: VarianceOptions = {},
 ): Tensor {
-  checkTensor("variance", "x", x, "f32");
-  checkOptions("variance", options, ["keepDims", "correction"]);
-  const { correction = 1, keepDims = false } = options;
+  const { axes: over, keepDims } = checkReduction("variance", x, axes, options, ["correction"]);
+  const { correction = 1 } = options;
   checkNumber("variance", "correction", correction, { min: 0 });
-  checkBoolean("variance", "keepDims", keepDims);
-  const over = normalizeAxes("variance", x.rank, axes);
   const centred = sub(x, mean(x, over, { keepDims: true }));
   const sums = sum(square(centred), over, { keepDims });
   const count = x.size / sums.size;
@@ -210,11 +150,7 @@ export function logSumExp(
   axes?: readonly number[],
   options: ReduceOptions = {},
 ): Tensor {
-  checkTensor("logSumExp", "x", x, "f32");
-  checkOptions("logSumExp", options, ["keepDims"]);
-  const { keepDims = false } = options;
-  checkBoolean("logSumExp", "keepDims", keepDims);
-  const over = normalizeAxes("logSumExp", x.rank, axes);
+  const { axes: over, keepDims } = checkReduction("logSumExp", x, axes, options);
   const top = max(x, over, { keepDims: true });
   // An infinite one would be subtracted from itself.
   const shift = stopGradient(where(isFinite(top), top, 0));

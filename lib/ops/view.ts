@@ -211,24 +211,6 @@ const Select: Op<{ index: number }> = {
   vjp: (g, _, [x], { index }) => [apply(Unselect, [g], { index, count: x!.shape[0]! })],
 };
 
-const Narrow: Op<{ shape: Shape }> = {
-  name: "narrow",
-  shape: (_, { shape }) => shape,
-  view: ({ offset, strides }) => ({ offset, strides }),
-};
-
-/** The first elements along each axis, as many as `shape` says; no gradient. */
-export function narrow(x: Tensor, shape: Shape): Tensor {
-  checkTensor("narrow", "x", x);
-  checkShape("narrow", shape);
-  if (shape.length !== x.rank || !shape.every((size, i) => size <= x.shape[i]!)) {
-    throw new ShapeError(
-      `narrow: ${formatShape(x.shape)} has no first elements ${formatShape(shape)}`,
-    );
-  }
-  return sameShape(x.shape, shape) ? x : apply(Narrow, [x], { shape });
-}
-
 /**
  * The `index`-th slice along the first axis: `[K, …]` → `[…]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.select.html | PyTorch} of axis 0).

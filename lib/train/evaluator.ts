@@ -21,7 +21,7 @@ import type { Predictions } from "./metrics.ts";
 import { evaluating, Module } from "../nn/module.ts";
 import { gather, MOST_PIXELS, resizeBilinear } from "../ops/data.ts";
 import { add, div } from "../ops/elementwise.ts";
-import { argmaxOf, correctCount } from "../ops/loss.ts";
+import { argmaxOf, correctCount } from "../ops/classification.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
 import {
   assign,

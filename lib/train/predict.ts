@@ -17,7 +17,7 @@ import { defaultDevice, Device } from "../device/device.ts";
 import { batchImages, checkOutputs } from "./evaluator.ts";
 import { evaluating, Module } from "../nn/module.ts";
 import { MOST_PIXELS } from "../ops/data.ts";
-import { softmax } from "../ops/loss.ts";
+import { softmax } from "../ops/classification.ts";
 import { checkList } from "../graph/shape.ts";
 import { constant, input } from "../graph/tensor.ts";
 

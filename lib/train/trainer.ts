@@ -30,7 +30,7 @@ import { manualSeed } from "../nn/init.ts";
 import { collectUpdates, Module, training } from "../nn/module.ts";
 import { add, isFinite } from "../ops/elementwise.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
-import { correctCount } from "../ops/loss.ts";
+import { correctCount } from "../ops/classification.ts";
 import type { Optimizer } from "../nn/optim.ts";
 import { Random } from "../graph/random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
