@@ -7,7 +7,8 @@
 
 import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import { defaultDevice } from "../lib/device/device.ts";
-import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
+import { DeviceDataset } from "../lib/train/device_dataset.ts";
+import { Evaluator } from "../lib/train/evaluator.ts";
 import { classMetrics, confusionMatrix, type Predictions } from "../lib/train/metrics.ts";
 import { DEFAULT_CONFIG } from "../lib/train/config.ts";
 import { loadTrained } from "../lib/files/trained.ts";

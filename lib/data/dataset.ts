@@ -42,6 +42,14 @@ export interface ImageDataset {
   classes: readonly string[];
 }
 
+/** A data set whose images are in memory, with labels of a byte: what IDX files hold. */
+export interface ImagesInMemory extends ImageDataset {
+  /** `[count, channels, height, width]`, row-major, 0 black to 255 white. */
+  images: Uint8Array<ArrayBuffer>;
+  /** `[count]`, each an index into `classes`. */
+  labels: Uint8Array<ArrayBuffer>;
+}
+
 /** Reads the bytes `[indices.length, channels, height, width]` of some images. */
 export type ReadImages = (indices: Uint32Array) => Promise<Uint8Array<ArrayBuffer>>;
 
@@ -209,7 +217,7 @@ export async function readImageDataset(
   images: NamedStream,
   labels: NamedStream,
   options: ReadOptions,
-): Promise<ImageDataset> {
+): Promise<ImagesInMemory> {
   const op = "readImageDataset";
   for (const [what, given] of Object.entries({ images, labels })) {
     checkObject(op, what, given);

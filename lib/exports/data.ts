@@ -17,8 +17,10 @@
 // Data sets.
 export {
   type ImageDataset,
+  type ImagesInMemory,
   type NamedStream,
   readImageDataset,
+  type ReadImages,
   type ReadOptions,
 } from "../data/dataset.ts";
 export {

@@ -37,10 +37,11 @@ export {
   Trainer,
   type TrainerOptions,
 } from "../train/trainer.ts";
-export { DeviceDataset, evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
+export { DeviceDataset, type Preprocessing } from "../train/device_dataset.ts";
+export { evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
 
 // Predictions and metrics.
-export { type GreyImages, likeliest, type Likely, predict } from "../train/predict.ts";
+export { type Images, likeliest, type Likely, predict } from "../train/predict.ts";
 export {
   type ClassMetrics,
   classMetrics,
@@ -55,7 +56,9 @@ export {
   CHECKPOINT_FILES,
   CheckpointError,
   type CheckpointFiles,
+  type DataSource,
   decodeCheckpoint,
   encodeCheckpoint,
   type RunState,
+  type TrainedOn,
 } from "../train/checkpoint.ts";
