@@ -1102,8 +1102,12 @@ const rates = (
 const PARAMETERS = [new R.Parameter([2]), new R.Parameter([3])];
 const parameters = () => [new R.Parameter([2]), new R.Parameter([3])];
 const resnet = (name: "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resnet152"): Entry => ({
-  names: ["options", "inChannels", "numClasses"],
-  args: (random) => [{ inChannels: some(random), numClasses: some(random) }],
+  names: ["options", "inChannels", "numClasses", "variant"],
+  args: (random) => [{
+    variant: pick(random, ["notebook", "torchvision"]),
+    inChannels: some(random),
+    numClasses: some(random),
+  }],
   call: (...args) => R[name](...args as []),
   check: isA(R.Sequential),
   share: name === "resnet18" ? 0.2 : 0.04,
@@ -1297,16 +1301,25 @@ const REST: Table = {
     call: (...args) => net().train(...args as []),
     check: isA(R.Module),
   },
+  "Module.freeze": {
+    names: ["prefix", "frozen"],
+    args: (random) => [pick(random, ["", "weight"]), coin(random)],
+    call: (...args) => new R.Linear(2, 1).freeze(...args as []),
+    check: isA(R.Module),
+  },
   "Module.namedVariables": {
     names: ["prefix"],
     args: () => ["a."],
     call: (...args) => net().namedVariables(...args as []),
   },
   "Module.loadStateDict": {
-    names: ["state", "options", "strict", "weight", "shape", "data", "values"],
+    names: [
+      ...["state", "options", "strict", "ignoreMismatchedSizes"],
+      ...["weight", "shape", "data", "values"],
+    ],
     args: (random) => [
       { weight: { shape: [1, 2], data: [1, 2] }, bias: { shape: [1], data: [3] } },
-      partOf(random, { strict: coin(random) }),
+      partOf(random, { strict: coin(random), ignoreMismatchedSizes: coin(random) }),
     ],
     call: (given, ...rest) =>
       new R.Linear(2, 1).loadStateDict(
