@@ -46,8 +46,10 @@ export {
   type ClassMetrics,
   classMetrics,
   confidentMistakes,
+  type Confusion,
   confusionMatrix,
   type Predictions,
+  worstConfusions,
 } from "../train/metrics.ts";
 
 // Checkpoints.
