@@ -290,10 +290,12 @@ export async function decodeImage(
     // Samples of 16 bits have no BMP; they lose what 8 bits do not hold in a JPEG instead.
     const shallow = deep ? await recode(blob, "image/jpeg") : blob;
     const bmp = await (await recode(shallow, "image/bmp")).arrayBuffer();
-    const image = channels === 1 ? greyOf(bmp) : coloursOf(bmp);
-    if (!exif) return image;
-    const note = new DataView(bytes.buffer, bytes.byteOffset + start + 8, end - start - 12);
-    return turned(image, orientationOf(note));
+    let image = channels === 1 || header.grey ? greyOf(bmp) : coloursOf(bmp);
+    if (exif) {
+      const note = new DataView(bytes.buffer, bytes.byteOffset + start + 8, end - start - 12);
+      image = turned(image, orientationOf(note));
+    }
+    return image.pixels.length < channels * image.width * image.height ? tripled(image) : image;
   } catch (cause) {
     return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
   }
@@ -341,6 +343,13 @@ function greyOf(bmp: ArrayBuffer): DecodedImage {
     }
   }
   return { pixels, width, height };
+}
+
+/** A grey image in RGB. */
+function tripled({ pixels, ...size }: DecodedImage): DecodedImage {
+  const all = new Uint8Array(3 * pixels.length);
+  for (let plane = 0; plane < 3; plane++) all.set(pixels, plane * pixels.length);
+  return { pixels: all, ...size };
 }
 
 /** The pixels of a BMP as planes of red, green and blue. */
