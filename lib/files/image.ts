@@ -10,6 +10,7 @@
  */
 
 import { crc32 } from "node:zlib";
+import { resizeBytes } from "../ops/resize.ts";
 
 /** A file that is no image that can be used; the message names it and says why. */
 export class ImageError extends Error {
@@ -367,4 +368,41 @@ function coloursOf(bmp: ArrayBuffer): DecodedImage {
     }
   }
   return { pixels, width, height };
+}
+
+/** What images become. */
+export interface ImageForm {
+  /** 1 for grey, 3 for RGB. */
+  readonly channels: number;
+  /** Rows. */
+  readonly height: number;
+  /** Columns. */
+  readonly width: number;
+}
+
+/** An image of the wanted size, and the size that its file has. */
+export interface FormedImage {
+  /** `[channels, height, width]`, as wanted. */
+  readonly pixels: Uint8Array<ArrayBuffer>;
+  /** `[height, width]` of the file. */
+  readonly size: readonly [height: number, width: number];
+}
+
+/**
+ * Decodes a file and resizes it, bilinear as Pillow, so that it has the size that is wanted.
+ *
+ * @throws {ImageError} as {@linkcode decodeImage}
+ */
+export async function decodeInto(
+  form: ImageForm,
+  bytes: Uint8Array<ArrayBuffer>,
+  name: string,
+): Promise<FormedImage> {
+  const { channels } = form;
+  const { pixels, height, width } = await decodeImage(bytes, name, { channels });
+  const fits = height === form.height && width === form.width;
+  return {
+    pixels: fits ? pixels : resizeBytes(pixels, channels, height, width, form.height, form.width),
+    size: [height, width],
+  };
 }
