@@ -5,7 +5,6 @@
  * @module
  */
 
-import { basename, join } from "node:path";
 import {
   checkFunction,
   checkInstance,
@@ -28,8 +27,9 @@ import {
   type Unreadable,
 } from "./image_cache.ts";
 import { findImages, type FoundImage, type FoundImages, limited } from "./image_folder.ts";
-import type { LoadedDataset, LoadOptions } from "./loaded.ts";
-import { kindOf } from "./run.ts";
+import { checkSize, type LoadedDataset, type LoadOptions } from "./loaded.ts";
+import { kindOf } from "./open.ts";
+import { basename, join } from "./paths.ts";
 
 /** Bytes of a file that mostly say whether it is grey. */
 const HEAD_BYTES = 2 ** 16;
@@ -37,9 +37,6 @@ const HEAD_BYTES = 2 ** 16;
 const TURN = 64;
 /** Bytes of images that are held in memory. */
 const MEMORY = 2 ** 30;
-/** The longest side that images are resized to. */
-const MAX_SIDE = 2 ** 13;
-
 /**
  * Loads the data set at a path, whichever it is:
  *
@@ -140,24 +137,6 @@ function checkLoad(path: string, options: LoadOptions): void {
   if (signal !== undefined) checkInstance(op, "signal", signal, AbortSignal);
 }
 
-/** A size as height and width; throws unless it is a side, or both. */
-export function checkSize(
-  op: string,
-  name: string,
-  size: unknown,
-): [height: number, width: number] {
-  const wanted = { integer: true, min: 1, max: MAX_SIDE };
-  if (!Array.isArray(size)) {
-    checkNumber(op, name, size, wanted);
-    return [size, size];
-  }
-  if (size.length !== 2) refuse(op, name, "a side, or [height, width]", size);
-  const [height, width] = size as unknown[];
-  checkNumber(op, `${name}[0]`, height, wanted);
-  checkNumber(op, `${name}[1]`, width, wanted);
-  return [height, width];
-}
-
 /** What became of files: images of one form, but for those that cannot be used. */
 type Decoded = Pick<
   ImageIndex,
@@ -174,7 +153,7 @@ async function loadFolder(path: string, options: LoadOptions): Promise<LoadedDat
   const lines = images.map(({ name, size, time }) => JSON.stringify([name, size, time]));
   const wanted = {
     ...{ height, width, files: images.length },
-    digest: sha256([settings, ...lines].join("\n")),
+    digest: await sha256([settings, ...lines].join("\n")),
   };
   const result = (sets: ImageDataset["images"][], decoded: Decoded, cache?: ImageCache) =>
     datasetOf(path, found, images, sets, decoded, { cached, cache });
@@ -201,7 +180,7 @@ async function loadFolder(path: string, options: LoadOptions): Promise<LoadedDat
   }
 
   const chosen = limit ?? testLimit ? [limit ?? 0, testLimit ?? 0, seed, testShare] : [];
-  const hash = sha256(JSON.stringify([found.root, settings, chosen])).slice(0, 12);
+  const hash = (await sha256(JSON.stringify([found.root, settings, chosen]))).slice(0, 12);
   const name = basename(found.root).replace(/[^\p{L}\p{N}._-]+/gu, "-").slice(0, 60);
   const folder = join(options.cache, `${name}-${hash}`);
   const open = async () => {

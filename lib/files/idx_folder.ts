@@ -9,7 +9,6 @@
  * @module
  */
 
-import { basename, dirname, join } from "node:path";
 import { quote } from "../check/text.ts";
 import { checkLabels, type ImageDataset, readImageDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
@@ -19,6 +18,7 @@ import { readIdx } from "../data/idx.ts";
 import type { LoadedDataset, LoadOptions } from "./loaded.ts";
 import { sha256 } from "./image_cache.ts";
 import { openFile } from "./open.ts";
+import { basename, dirname, join } from "./paths.ts";
 
 /** The files of a set: where it begins, which part it is, and what is in it. */
 const NAME = /^(.*?)(train|t10k|test)-(?:images[-.]idx3|labels[-.]idx1)-ubyte(?:\.gz)?$/s;
@@ -203,7 +203,7 @@ async function classesOf(
     const what = "all labels are 0: there is one class, and nothing to tell apart";
     throw new DataError("one-class", files[0]!.labels, what);
   }
-  const isFashion = sha256(idxOf(labels[0]!)) === FASHION_MNIST_FILES.train.labels.sha256;
+  const isFashion = await sha256(idxOf(labels[0]!)) === FASHION_MNIST_FILES.train.labels.sha256;
   const classes = isFashion
     ? [...FASHION_MNIST_CLASSES]
     : Array.from({ length: count }, (_, i) => `${i}`);
@@ -211,7 +211,7 @@ async function classesOf(
 }
 
 /** Labels as the bytes of an IDX file. */
-function idxOf(labels: Uint8Array): Uint8Array {
+function idxOf(labels: Uint8Array): Uint8Array<ArrayBuffer> {
   const file = new Uint8Array(8 + labels.length);
   const view = new DataView(file.buffer);
   view.setUint32(0, 0x0801);

@@ -9,7 +9,6 @@
  * @module
  */
 
-import { crc32 } from "node:zlib";
 import { resizeBytes } from "../ops/resize.ts";
 
 /** A file that is no image that can be used; the message names it and says why. */
@@ -122,6 +121,16 @@ function readPngHeader(view: DataView<ArrayBuffer>): Header {
 /** Whether red, green and blue of each colour are the same. */
 function isGreyPalette(colours: Uint8Array): boolean {
   return colours.every((value, i) => value === colours[i - i % 3]);
+}
+
+/** The checksum of a PNG's chunk. */
+function crc32(bytes: Uint8Array): number {
+  let crc = -1;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >>> 1 ^ 0xedb88320 : crc >>> 1;
+  }
+  return ~crc >>> 0;
 }
 
 /** What a TIFF header's first directory says of how the picture is turned; 1 where it says nothing. */
@@ -296,7 +305,8 @@ export async function decodeImage(
       const note = new DataView(bytes.buffer, bytes.byteOffset + start + 8, end - start - 12);
       image = turned(image, orientationOf(note));
     }
-    return image.pixels.length < channels * image.width * image.height ? tripled(image) : image;
+    const { pixels, ...size } = image, own = pixels.length / (size.width * size.height);
+    return { pixels: inChannels(pixels, own, channels), ...size };
   } catch (cause) {
     return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
   }
@@ -339,19 +349,33 @@ function greyOf(bmp: ArrayBuffer): DecodedImage {
         continue;
       }
       const b = data[from]!, g = data[from + 1]!, r = data[from + 2]!;
-      const grey = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16; // Pillow's
+      const grey = luma(r, g, b);
       pixels[at] = channels === 4 ? onWhite(grey, data[from + 3]!) : grey;
     }
   }
   return { pixels, width, height };
 }
 
-/** A grey image in RGB. */
-function tripled({ pixels, ...size }: DecodedImage): DecodedImage {
-  const all = new Uint8Array(3 * pixels.length);
-  for (let plane = 0; plane < 3; plane++) all.set(pixels, plane * pixels.length);
-  return { pixels: all, ...size };
+/** Planes of 1 or 3 channels as 1 or 3. */
+export function inChannels<T extends Uint8Array>(
+  pixels: T,
+  own: number,
+  wanted: number,
+): T | Uint8Array<ArrayBuffer> {
+  if (own === wanted) return pixels;
+  const plane = pixels.length / own, result = new Uint8Array(wanted * plane);
+  if (own < wanted) {
+    for (let channel = 0; channel < wanted; channel++) result.set(pixels, channel * plane);
+    return result;
+  }
+  for (let i = 0; i < plane; i++) {
+    result[i] = luma(pixels[i]!, pixels[i + plane]!, pixels[i + 2 * plane]!);
+  }
+  return result;
 }
+
+/** What Pillow makes of a colour in grey. */
+const luma = (r: number, g: number, b: number) => (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
 
 /** The pixels of a BMP as planes of red, green and blue. */
 function coloursOf(bmp: ArrayBuffer): DecodedImage {

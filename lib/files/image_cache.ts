@@ -1,7 +1,7 @@
 /**
  * Images of one size in a file, so that they need not be decoded again:
  *
- *     CACHE/NAME-HASH/images.bin    records: an image, then its CRC-32
+ *     CACHE/NAME-HASH/images.bin    records: an image, zeros to the next multiple of 4, a checksum
  *     CACHE/NAME-HASH/index.json    what they were made from, and which files are not among them
  *
  * A cache is written under another name, and renamed when it is whole. It is believed only if index and
@@ -10,13 +10,11 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
-import { join } from "node:path";
-import { crc32 } from "node:zlib";
 import { count, list, parseJson, record, string } from "../check/json.ts";
 import { brief } from "../check/text.ts";
 import { DataError } from "../data/error.ts";
 import type { ImageForm } from "./image.ts";
+import { join } from "./paths.ts";
 import { WriteError, writeFileWhole } from "./write.ts";
 
 /** Another number is not read. */
@@ -59,8 +57,26 @@ const WHOLE = record({
 export type ImageIndex = ReturnType<typeof INDEX.read>;
 
 /** sha256 of a text or of bytes, in hex. */
-export const sha256 = (text: string | Uint8Array): string =>
-  createHash("sha256").update(text).digest("hex");
+export async function sha256(data: string | Uint8Array<ArrayBuffer>): Promise<string> {
+  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
+/** Bytes of a record of an image of so many. */
+const recordBytes = (image: number) => 4 * Math.ceil(image / 4) + SUM;
+
+/**
+ * A checksum of some whole words: each step can be undone, so that no change of one word is lost. A
+ * CRC-32 of this platform is in a module of Node's, which no page can load, or slow.
+ */
+function checksum(bytes: Uint8Array<ArrayBuffer>): number {
+  let sum = bytes.length;
+  for (const word of new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)) {
+    sum = Math.imul(sum ^ word, 0x9e3779b1);
+    sum ^= sum >>> 15;
+  }
+  return sum >>> 0;
+}
 
 /** A cache, to be read. It holds its file open. */
 export class ImageCache implements Disposable {
@@ -90,7 +106,7 @@ export class ImageCache implements Disposable {
       if (!isFile || size > MAX_INDEX_BYTES) return undefined;
       const { sha256: sum, index } = parseJson(await Deno.readFile(path), WHOLE);
       const { digest, files, height, width } = index;
-      const fits = sum === sha256(JSON.stringify(index)) &&
+      const fits = sum === await sha256(JSON.stringify(index)) &&
         digest === wanted.digest && files === wanted.files &&
         height === wanted.height && width === wanted.width &&
         index.count + index.unreadable.length === files &&
@@ -102,9 +118,10 @@ export class ImageCache implements Disposable {
       if (!(await Deno.stat(name)).isFile) return undefined;
       file = await Deno.open(name);
       const cache = new ImageCache(name, index, file);
-      if ((await file.stat()).size === index.count * (cache.bytes + SUM)) return cache;
+      if ((await file.stat()).size === index.count * recordBytes(cache.bytes)) return cache;
     } catch (error) {
-      const isAbsent = error instanceof Deno.errors.NotFound || error instanceof SyntaxError;
+      const isAbsent = error instanceof Deno.errors.NotFound ||
+        error instanceof Deno.errors.NotADirectory || error instanceof SyntaxError;
       file?.close();
       if (isAbsent) return undefined;
       throw new DataError("read-failed", folder, `cannot be read: ${(error as Error).message}`, {
@@ -142,12 +159,12 @@ export class ImageCache implements Disposable {
   }
 
   #atOnce(count: number): number {
-    return Math.min(count, Math.max(1, Math.floor(CHUNK / (this.bytes + SUM))));
+    return Math.min(count, Math.max(1, Math.floor(CHUNK / recordBytes(this.bytes))));
   }
 
   // Without waiting in between: the file has one position, and two may read from it.
   #records(first: number, count: number, use: (bytes: Uint8Array, number: number) => void): void {
-    const each = this.bytes + SUM;
+    const each = recordBytes(this.bytes);
     if (this.#closed) {
       throw new DataError("read-failed", this.path, "was closed: the data set was disposed of");
     }
@@ -166,12 +183,12 @@ export class ImageCache implements Disposable {
     }
     const view = new DataView(buffer.buffer);
     for (let i = 0; i < count; i++) {
-      const bytes = buffer.subarray(i * each, i * each + this.bytes);
-      if (crc32(bytes) !== view.getUint32(i * each + this.bytes)) {
+      const end = (i + 1) * each - SUM;
+      if (checksum(buffer.subarray(i * each, end)) !== view.getUint32(end)) {
         const what = `image ${first + i} is damaged; remove its folder, and it is made again`;
         throw new DataError("checksum", this.path, what);
       }
-      use(bytes, first + i);
+      use(buffer.subarray(i * each, i * each + this.bytes), first + i);
     }
   }
 
@@ -197,7 +214,7 @@ export class ImageCacheWriter implements AsyncDisposable {
     bytes: number,
   ) {
     this.#file = file;
-    this.#buffer = new Uint8Array(Math.max(CHUNK, bytes + SUM));
+    this.#buffer = new Uint8Array(Math.max(CHUNK, recordBytes(bytes)));
   }
 
   /**
@@ -222,11 +239,13 @@ export class ImageCacheWriter implements AsyncDisposable {
 
   /** Adds an image. */
   async add(image: Uint8Array): Promise<void> {
-    if (this.#filled + image.length + SUM > this.#buffer.length) await this.#flush();
-    this.#buffer.set(image, this.#filled);
-    this.#filled += image.length;
-    new DataView(this.#buffer.buffer).setUint32(this.#filled, crc32(image));
-    this.#filled += SUM;
+    const each = recordBytes(image.length);
+    if (this.#filled + each > this.#buffer.length) await this.#flush();
+    const record = this.#buffer.subarray(this.#filled, this.#filled += each);
+    record.fill(0, image.length);
+    record.set(image);
+    const sum = checksum(record.subarray(0, each - SUM));
+    new DataView(this.#buffer.buffer).setUint32(this.#filled - SUM, sum);
   }
 
   async #flush(): Promise<void> {
@@ -252,7 +271,7 @@ export class ImageCacheWriter implements AsyncDisposable {
     };
     const text = JSON.stringify({
       format: FORMAT,
-      sha256: sha256(JSON.stringify(whole)),
+      sha256: await sha256(JSON.stringify(whole)),
       index: whole,
     });
     await this.#flush();

@@ -11,10 +11,10 @@
  * @module
  */
 
-import { join, sep } from "node:path";
 import { DataError } from "../data/error.ts";
 import { brief, quote } from "../check/text.ts";
 import { Random } from "../graph/random.ts";
+import { join, separator } from "./paths.ts";
 
 /** Folders of the images to test with, of which the first that is there is taken. */
 const TEST_FOLDERS = ["test", "val", "valid", "validation"];
@@ -197,7 +197,7 @@ class Walk {
   }
 }
 
-const withEnd = (folder: string) => folder.endsWith(sep) ? folder : folder + sep;
+const withEnd = (folder: string) => folder.endsWith(separator()) ? folder : folder + separator();
 
 /** How {@linkcode findImages} looks. */
 export interface FindOptions {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkNumber, refuse } from "../check/arguments.ts";
 import type { ImageDataset } from "../data/dataset.ts";
 import type { Skipped } from "./image_folder.ts";
 
@@ -69,4 +70,25 @@ export interface LoadedDataset extends Disposable {
   readonly test: ImageDataset;
   /** What to show first. */
   readonly summary: DatasetSummary;
+}
+
+/** The longest side that images are resized to. */
+const MAX_SIDE = 2 ** 13;
+
+/** A size as height and width; throws unless it is a side, or both. */
+export function checkSize(
+  op: string,
+  name: string,
+  size: unknown,
+): [height: number, width: number] {
+  const wanted = { integer: true, min: 1, max: MAX_SIDE };
+  if (!Array.isArray(size)) {
+    checkNumber(op, name, size, wanted);
+    return [size, size];
+  }
+  if (size.length !== 2) refuse(op, name, "a side, or [height, width]", size);
+  const [height, width] = size as unknown[];
+  checkNumber(op, `${name}[0]`, height, wanted);
+  checkNumber(op, `${name}[1]`, width, wanted);
+  return [height, width];
 }

@@ -9,7 +9,8 @@ import { CheckpointError, MAX_TENSOR_BYTES, type RunState } from "../train/check
 import { decodeStateDict } from "../formats/state_dict.ts";
 import { brief } from "../check/text.ts";
 import type { Module, StateDict } from "../nn/module.ts";
-import { kindOf, loadCheckpoint, readBounded } from "./run.ts";
+import { kindOf } from "./open.ts";
+import { loadCheckpoint, readBounded } from "./run.ts";
 import { sameShape } from "../graph/shape.ts";
 import { DEFAULT_CONFIG, MODELS } from "../train/config.ts";
 
