@@ -16,7 +16,8 @@ import type { Preprocessing } from "../train/device_dataset.ts";
 import { decodeStateDict } from "../formats/state_dict.ts";
 import { brief } from "../check/text.ts";
 import type { Module, StateDict } from "../nn/module.ts";
-import { kindOf, loadCheckpoint, readBounded } from "./run.ts";
+import { kindOf } from "./open.ts";
+import { loadCheckpoint, readBounded } from "./run.ts";
 import { sameShape } from "../graph/shape.ts";
 import { DEFAULT_CONFIG, type ModelBuilder, MODELS, type TrainConfig } from "../train/config.ts";
 

@@ -8,12 +8,8 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { Device, evaluate, freeVariables, softmax, tensor } from "@resnette/resnette";
 import { type ImagesInMemory, loadFashionMnist } from "@resnette/resnette/data";
 import { likeliest, predict } from "@resnette/resnette/train";
-import {
-  decodeGrey,
-  ImageError,
-  MAX_IMAGE_BYTES,
-  readImageBytes,
-} from "../../scripts/predict/image_file.ts";
+import { decodeGrey, ImageError, MAX_IMAGE_BYTES } from "../../lib/files/image.ts";
+import { readImageBytes } from "../../scripts/predict/image_file.ts";
 import { prepareGarment } from "../../scripts/predict/photo.ts";
 import { loadTrained } from "../../lib/files/trained.ts";
 import { main } from "../../scripts/predict.ts";
