@@ -14,11 +14,13 @@ import {
   refuse,
   shown,
 } from "../check/arguments.ts";
-import { brief } from "../check/text.ts";
+import { displayed, pictureGrid, shownAs } from "../check/display.ts";
+import { brief, xml } from "../check/text.ts";
 import { formatShape, sizeOf } from "../graph/shape.ts";
 import { DataError, type DataErrorCode } from "./error.ts";
 import { type ByteStream, checkSource } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
+import { encodePng } from "./png.ts";
 
 /** Grey images and their labels, in memory. */
 export interface ImageDataset {
@@ -100,6 +102,40 @@ function checkBytes(name: string, bytes: unknown, shape: readonly number[], code
   }
   if (bytes.length !== size) {
     throw new DataError(code, name, `has ${bytes.length} values; ${wanted} needs ${size}`);
+  }
+}
+
+/** The most images of a data set that a notebook shows. */
+const MOST_SHOWN = 24;
+/** Pixels across such an image; a wider one is made smaller. */
+const WIDEST = 96;
+
+/** A data set as it may be: images that are read when they are needed, grey or RGB. */
+interface Showable extends Omit<ImageDataset, "images" | "labels"> {
+  readonly images: Uint8Array | ((indices: Uint32Array<ArrayBuffer>) => Promise<Uint8Array>);
+  readonly labels: ArrayLike<number>;
+  readonly channels?: number;
+}
+
+/** What notebooks show of a data set: some of its images, evenly spread, with their classes. */
+export async function showDataset(data: Showable): Promise<Record<string, string>> {
+  const { images, labels, count, height, width, classes, channels = 1 } = data;
+  const kind = channels === 1 ? "grey" : "RGB";
+  const text = `${count} images, ${height}×${width}, ${kind}; ${classes.length} classes: ` +
+    listed(classes);
+  const shown = Math.min(count, MOST_SHOWN), size = channels * height * width;
+  const indices = Uint32Array.from({ length: shown }, (_, i) => Math.floor(i * count / shown));
+  try {
+    const read = typeof images === "function" ? await images(indices) : undefined;
+    const pictures = await Promise.all([...indices].map(async (index, i) => {
+      const from = (read ? i : index) * size;
+      const pixels = (read ?? images as Uint8Array).subarray(from, from + size);
+      const words = brief(classes[labels[index]!]!, 40);
+      return { png: await encodePng(pixels, height, width, channels, WIDEST), words };
+    }));
+    return shownAs(text, `<div>${xml(text)}</div>${pictureGrid(pictures)}`);
+  } catch {
+    return shownAs(text, `<div>${xml(text)}</div>`); // Images that cannot be had hide no other output.
   }
 }
 
@@ -202,7 +238,8 @@ export async function readImageDataset(
   const [pixelBytes, markBytes] = await both(pixels.bytes(limit), marks.bytes(limit));
   checkLabels(labels.name, markBytes, classes);
   const [, height = 0, width = 0] = pixels.shape;
-  return { images: pixelBytes, labels: markBytes, count: markBytes.length, height, width, classes };
+  const sizes = { count: markBytes.length, height, width };
+  return displayed({ images: pixelBytes, labels: markBytes, ...sizes, classes }, showDataset);
 }
 
 /**

@@ -7,7 +7,7 @@
 import { batches, BatchPlans } from "./batches.ts";
 import { stopwatch } from "../measure/timing.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
-import { checkDataset, type ImageDataset, listed } from "../data/dataset.ts";
+import { checkDataset, type ImageDataset, listed, showDataset } from "../data/dataset.ts";
 import {
   checkFunction,
   checkInstance,
@@ -184,6 +184,7 @@ export class DeviceDataset {
   readonly count: number;
   /** The classes' names, by label. */
   readonly classes: readonly string[];
+  readonly #data: ImageDataset;
 
   /**
    * Takes the arrays as they are; they must not change any more.
@@ -201,6 +202,12 @@ export class DeviceDataset {
     this.labels = constant(labels, [count]);
     this.count = count;
     this.classes = classes;
+    this.#data = data;
+  }
+
+  /** Shown by a notebook: some of its images, with their classes. */
+  [Symbol.for("Jupyter.display")](): Promise<Record<string, string>> {
+    return showDataset(this.#data);
   }
 
   /**

@@ -16,6 +16,7 @@ import {
 import { stopwatch } from "../measure/timing.ts";
 import type { ImageDataset } from "../data/dataset.ts";
 import { checkInstance, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
+import { displayed } from "../check/display.ts";
 import { defaultDevice, Device } from "../device/device.ts";
 import {
   checkOutputs,
@@ -42,6 +43,7 @@ import {
   CONFIG_NAMES,
   type EpochResult,
   MODELS,
+  showHistory,
   type TrainConfig,
   trainConfig,
   VERSION,
@@ -104,7 +106,7 @@ export interface TrainerOptions {
  */
 export class Trainer implements Disposable {
   /** Results of the epochs that are complete. */
-  readonly history: EpochResult[] = [];
+  readonly history: EpochResult[] = displayed([], showHistory);
   /** The optimizer. */
   readonly optimizer: Optimizer;
   /** Batches trained on in the epoch that is not complete yet. */

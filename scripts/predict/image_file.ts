@@ -12,6 +12,7 @@
 import { crc32 } from "node:zlib";
 import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import { toBytes } from "@std/streams/to-bytes";
+import { recode } from "../../lib/data/png.ts";
 
 /** A file that is no image that can be used; the message names it and says why. */
 export class ImageError extends Error {
@@ -257,18 +258,6 @@ export async function decodeGrey(
     return turned(image, orientationOf(note));
   } catch (cause) {
     return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
-  }
-}
-
-/** A picture as a file of another format. */
-export async function recode(picture: Blob | ImageData, type: string): Promise<Blob> {
-  const bitmap = await createImageBitmap(picture);
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(bitmap);
-  try {
-    return await canvas.convertToBlob({ type, quality: 1 });
-  } finally {
-    canvas.width = canvas.height = 1; // Deno 2.9 keeps every canvas until the process ends.
   }
 }
 

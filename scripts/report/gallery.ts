@@ -4,7 +4,7 @@
  * @module
  */
 
-import { encodePng } from "./png.ts";
+import { encodePng } from "../../lib/data/png.ts";
 import { xml } from "./text.ts";
 
 /** An image and what is said about it. */

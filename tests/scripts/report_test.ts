@@ -16,7 +16,7 @@ import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { decodeGrey } from "../../scripts/predict/image_file.ts";
-import { encodePng } from "../../scripts/report/png.ts";
+import { encodePng } from "../../lib/data/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
 import { main as train } from "../../scripts/train.ts";
