@@ -117,12 +117,16 @@ interface Showable extends Omit<ImageDataset, "images" | "labels"> {
   readonly channels?: number;
 }
 
+/** `1 image`, `2 images`. */
+const counted = (count: number, what: string) =>
+  `${count} ${what}${count === 1 ? "" : what.endsWith("s") ? "es" : "s"}`;
+
 /** What notebooks show of a data set: some of its images, evenly spread, with their classes. */
 export async function showDataset(data: Showable): Promise<Record<string, string>> {
   const { images, labels, count, height, width, classes, channels = 1 } = data;
   const kind = channels === 1 ? "grey" : "RGB";
-  const text = `${count} images, ${height}×${width}, ${kind}; ${classes.length} classes: ` +
-    listed(classes);
+  const text = `${counted(count, "image")} of ${height}×${width}, ${kind}; ` +
+    `${counted(classes.length, "class")}: ${listed(classes)}`;
   const shown = Math.min(count, MOST_SHOWN), size = channels * height * width;
   const indices = Uint32Array.from({ length: shown }, (_, i) => Math.floor(i * count / shown));
   try {
