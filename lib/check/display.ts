@@ -68,9 +68,9 @@ const WIDTH = 320, HEIGHT = 180, LEFT = 44, RIGHT = 12, TOP = 22, BOTTOM = 20;
 /** These show on light and on dark; a picture cannot know the colour of the text around it. */
 const COLORS = ["#2f81f7", "#e0731d"], INK = "#888";
 
-/** Lines over the whole numbers from 1 on, by name, as a picture. What is not finite is left out. */
+/** Lines over the whole numbers from 1 on, by name, as a picture. */
 export function curves(lines: Readonly<Record<string, readonly number[]>>): string {
-  const named = Object.entries(lines), all = named.flatMap(([, ys]) => ys).filter(Number.isFinite);
+  const named = Object.entries(lines), all = named.flatMap(([, ys]) => ys);
   const least = Math.min(...all), most = Math.max(...all);
   const last = Math.max(1, ...named.map(([, ys]) => ys.length - 1));
   const x = (i: number) => LEFT + i / last * (WIDTH - LEFT - RIGHT);
@@ -81,7 +81,7 @@ export function curves(lines: Readonly<Record<string, readonly number[]>>): stri
   const end = ' text-anchor="end"', bottom = HEIGHT - BOTTOM;
   const parts = [
     `<path d="M${LEFT} ${TOP}V${bottom}H${WIDTH - RIGHT}" fill="none" stroke="${INK}"/>`,
-    ...all.length > 0 ? [word([LEFT - 5, y(most) + 4], most.toPrecision(3), end)] : [],
+    word([LEFT - 5, y(most) + 4], most.toPrecision(3), end),
     ...most > least ? [word([LEFT - 5, y(least) + 4], least.toPrecision(3), end)] : [],
     word([x(0) - 3, HEIGHT - 6], "1"),
     ...named.some(([, ys]) => ys.length > 1)
@@ -89,8 +89,7 @@ export function curves(lines: Readonly<Record<string, readonly number[]>>): stri
       : [],
     ...named.flatMap(([name, ys], k) => {
       const color = COLORS[k % COLORS.length]!;
-      const points = [...ys.entries()].filter(([, value]) => Number.isFinite(value))
-        .map(([i, value]) => [x(i).toFixed(1), y(value).toFixed(1)] as const);
+      const points = ys.map((value, i) => [x(i).toFixed(1), y(value).toFixed(1)] as const);
       return [
         word([LEFT + 4 + 140 * k, 12], name).replace(INK, color),
         `<polyline points="${points.join(" ")}" fill="none" stroke="${color}"/>`,
