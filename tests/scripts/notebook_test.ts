@@ -182,7 +182,6 @@ Deno.test("the notebook's cells run as a module, and show what is stored", () =>
       "--check",
       "--no-prompt",
       "--config=../../deno.json",
-      "--lock=../../.links/tests.lock",
     ];
     const args = ["run", "-q", ...flags, `--allow-read=../../${DATA}`, path];
     const { code, out, err } = await deno(args, { cwd: FOLDER });
