@@ -6,8 +6,8 @@
  */
 
 import type { ImageDataset } from "../lib/data/dataset.ts";
-import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
-import { type DatasetSummary, loadDataset } from "../lib/files/dataset.ts";
+import { loadDataset } from "../lib/files/dataset.ts";
+import type { DatasetSummary } from "../lib/files/loaded.ts";
 import { ensureFashionMnist } from "../lib/files/download.ts";
 import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
@@ -141,7 +141,3 @@ function* described(
 
 /** Whether what was trained on shows things alone on a plain background, as Fashion-MNIST does. */
 export const isIdx = ({ kind }: TrainedOn): boolean => kind === "idx" || kind === "fashion-mnist";
-
-/** Whether these are the garments of Fashion-MNIST. */
-export const isFashion = ({ classes }: TrainedOn): boolean =>
-  classes.join() === FASHION_MNIST_CLASSES.join();

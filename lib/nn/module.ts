@@ -19,6 +19,8 @@ import {
   toFloats,
 } from "../check/arguments.ts";
 import { brief } from "../check/text.ts";
+import { xml } from "../check/text.ts";
+import { shownAs } from "../check/display.ts";
 import { checkList, formatShape, sameShape, type Shape } from "../graph/shape.ts";
 import {
   assign,
@@ -436,14 +438,36 @@ export abstract class Module {
     const children = this.namedChildren()
       .map(([name, child]) => `\n  (${name}): ${`${child}`.replaceAll("\n", "\n  ")}`);
     const inside = [...settingsOf(this), ...children].join(", ").replaceAll(", \n", "\n");
-    const count = this.parameters().reduce((sum, { size }) => sum + size, 0);
+    const count = this.#count();
     return `${this.constructor.name}(${inside}${children.length > 0 ? "\n" : ""})` +
-      (count > 0 ? `  // ${count.toLocaleString("en-US")} parameter${count > 1 ? "s" : ""}` : "");
+      (count && `  // ${count}`);
+  }
+
+  /** `7,850 parameters`, or nothing. */
+  #count(): string {
+    const count = this.parameters().reduce((sum, { size }) => sum + size, 0);
+    return count === 0 ? "" : `${count.toLocaleString("en-US")} parameter${count > 1 ? "s" : ""}`;
   }
 
   /** Shown by `console.log`. */
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
+  }
+
+  /** Shown by a notebook: the same, as a tree whose branches open. */
+  [Symbol.for("Jupyter.display")](): Record<string, string> {
+    return shownAs(`${this}`, this.#tree("", true));
+  }
+
+  #tree(name: string, open: boolean): string {
+    const settings = settingsOf(this).join(", "), count = this.#count();
+    const words = `${name && `(${name}): `}${this.constructor.name}(${settings})`;
+    const line = `<code>${xml(words)}</code>${count && ` ${count}`}`;
+    const children = this.namedChildren().map(([key, child]) => child.#tree(key, false));
+    return children.length === 0
+      ? `<div>${line}</div>`
+      : `<details${open ? " open" : ""}><summary>${line}</summary>` +
+        `<div style="margin-left:24px">${children.join("")}</div></details>`;
   }
 
   /**

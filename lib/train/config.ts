@@ -6,6 +6,7 @@
  */
 
 import { resnet101, resnet152, resnet18, resnet34, resnet50 } from "../nn/resnet.ts";
+import { curves, htmlTable, shownAs } from "../check/display.ts";
 import { checkNumber, checkObject, checkOptions, shown } from "../check/arguments.ts";
 import type { Pair } from "../graph/shape.ts";
 import type { Module } from "../nn/module.ts";
@@ -194,7 +195,9 @@ const augmentations = (text: string): readonly string[] | undefined => {
   if (text === "none") return [];
   const words = text.split(",");
   const known = words.every((word) => (AUGMENTATIONS as readonly string[]).includes(word));
-  return known && new Set(words).size === words.length ? AUGMENTATIONS.filter((word) => words.includes(word)) : undefined;
+  return known && new Set(words).size === words.length
+    ? AUGMENTATIONS.filter((word) => words.includes(word))
+    : undefined;
 };
 
 const late = (field: ConfigField, when?: ConfigField["when"]): ConfigField => ({
@@ -400,4 +403,25 @@ export function formatEpoch(result: EpochResult): string {
   checkNumber("formatEpoch", "result.epoch", epoch, { integer: true, min: 1 });
   return `epoch ${epoch}, loss ${loss.toFixed(4)}, train acc ${trainAccuracy.toFixed(3)}, ` +
     `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
+}
+
+/** What notebooks show of a run's epochs: a table, and curves. */
+export function showHistory(history: readonly EpochResult[]): Record<string, string> {
+  if (history.length === 0) return shownAs("no epochs yet", "no epochs yet");
+  const rows = history.map(({ epoch, loss, trainAccuracy, testAccuracy, seconds }) => [
+    `${epoch}`,
+    loss.toFixed(4),
+    trainAccuracy.toFixed(3),
+    testAccuracy.toFixed(3),
+    `${seconds.toFixed(0)} s`,
+  ]);
+  const table = htmlTable(["epoch", "loss", "train acc", "test acc", "time"], rows, 0);
+  const pictures = [
+    curves({ loss: history.map(({ loss }) => loss) }),
+    curves({
+      "train acc": history.map(({ trainAccuracy }) => trainAccuracy),
+      "test acc": history.map(({ testAccuracy }) => testAccuracy),
+    }),
+  ];
+  return shownAs(history.map(formatEpoch).join("\n"), table + pictures.join(""));
 }

@@ -5,7 +5,9 @@
  * @module
  */
 
-import { checkNumber, checkNumbers, checkObject, refuse } from "../check/arguments.ts";
+import { checkNumber, checkNumbers, checkObject, checkString, refuse } from "../check/arguments.ts";
+import { type Cell, displayed, htmlTable, shownAs } from "../check/display.ts";
+import { brief, table } from "../check/text.ts";
 
 /** The most classes of a confusion matrix, which has a number for each two of them. */
 const MOST_ROWS = 4096;
@@ -45,10 +47,11 @@ function checkPredicted(
 }
 
 /**
- * How often each class was taken for each: `matrix[label][prediction]` is a count of images.
+ * How often each class was taken for each: `matrix[label][prediction]` is a count of images. `classes`
+ * is how many there are, or their names, which a notebook shows beside the counts.
  *
  * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
- * classes.
+ * classes, or a name is none.
  * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
  *
  * @example
@@ -63,14 +66,45 @@ function checkPredicted(
 export function confusionMatrix(
   labels: ArrayLike<number>,
   predicted: ArrayLike<number>,
-  classes: number,
+  classes: number | readonly string[],
 ): number[][] {
-  checkPredicted("confusionMatrix", labels, predicted, classes, MOST_ROWS);
-  const matrix = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  const names = Array.isArray(classes) ? classes : undefined;
+  names?.forEach((name, i) => checkString("confusionMatrix", `classes[${i}]`, name));
+  const size = names ? names.length : classes as number;
+  checkPredicted("confusionMatrix", labels, predicted, size, MOST_ROWS);
+  const matrix = Array.from({ length: size }, () => new Array<number>(size).fill(0));
   for (let i = 0; i < labels.length; i++) {
     matrix[labels[i]!]![predicted[i]!]!++;
   }
-  return matrix;
+  return displayed(matrix, (matrix) => showMatrix(matrix, names ?? [...matrix.keys()].map(String)));
+}
+
+/** The most classes of a matrix that a notebook shows whole. */
+const MOST_SHOWN = 40;
+
+/** A confusion matrix: labels down, predictions across; the right ones on blue, the wrong on orange. */
+function showMatrix(
+  matrix: readonly (readonly number[])[],
+  classes: readonly string[],
+): Record<string, string> {
+  const sums = matrix.map((row) => row.reduce((a, b) => a + b, 0));
+  const right = matrix.reduce((sum, row, k) => sum + row[k]!, 0);
+  const all = sums.reduce((a, b) => a + b, 0);
+  const total = `${right} of ${all} images are right, of ${classes.length} classes`;
+  if (classes.length > MOST_SHOWN) return shownAs(total, total);
+  const names = classes.map((name) => brief(name, 20));
+  const cells = matrix.map((row, y): Cell[] => [
+    names[y]!,
+    ...row.map((count, x) => {
+      // The root lets rare mistakes be seen.
+      const shade = 0.6 * Math.sqrt(count / Math.max(1, sums[y]!));
+      const color = `rgba(${x === y ? "31,111,235" : "219,109,40"},${shade.toFixed(2)})`;
+      return { text: count === 0 ? "" : `${count}`, color };
+    }),
+  ]);
+  const heads = ["true \\ predicted", ...names];
+  const rows = matrix.map((row, y) => [names[y]!, ...row.map(String)]);
+  return shownAs(`${table([heads, ...rows])}\n${total}`, `${htmlTable(heads, cells)}${total}`);
 }
 
 /** How well a class is told from the others. A ratio of nothing to nothing is NaN. */

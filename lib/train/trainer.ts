@@ -19,6 +19,7 @@ import { stopwatch } from "../measure/timing.ts";
 import { type ImageDataset, listed } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
 import { checkInstance, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
+import { displayed } from "../check/display.ts";
 import { defaultDevice, Device } from "../device/device.ts";
 import {
   checkPreprocessing,
@@ -46,6 +47,7 @@ import {
   MODELS,
   sameSetting,
   settingText,
+  showHistory,
   type TrainConfig,
   trainConfig,
   VERSION,
@@ -141,7 +143,7 @@ export function buildModel(
  */
 export class Trainer implements Disposable {
   /** Results of the epochs that are complete. */
-  readonly history: EpochResult[] = [];
+  readonly history: EpochResult[] = displayed([], showHistory);
   /** The optimizer. */
   readonly optimizer: Optimizer;
   /** Batches trained on in the epoch that is not complete yet. */

@@ -53,6 +53,7 @@ import {
 } from "@resnette/resnette";
 import { evaluateAccuracy, predict } from "@resnette/resnette/train";
 import { training } from "../../lib/nn/module.ts";
+import { displayOf } from "../display.ts";
 import { readFixture } from "../fixture.ts";
 
 const size = (variables: readonly { size: number }[]) =>
@@ -578,4 +579,27 @@ Deno.test("what a module counts is no part of its state dict, and two tensors ma
   assertEquals(net.namedVariables(), []);
   assertEquals(net.namedUnsavedBuffers().map(([key]) => key), ["seen", "inner.draws"]);
   assertEquals(net.call(input("x", [2, 1]), input("y", [3])).shape, [2, 3]);
+});
+
+Deno.test("a notebook shows a module as a tree, with the number of its parameters", async () => {
+  const net = new Sequential(new Linear(4, 8), new ReLU())
+    .add(new Sequential(new Linear(8, 1)), '<script>"');
+  const { text, html } = await displayOf(net);
+  assertEquals(text, `${net}`);
+  assertEquals(html.replace(/<[^>]*>/g, "|").split(/\|+/).filter(Boolean), [
+    "Sequential()",
+    " 49 parameters",
+    "(0): Linear(4, 8)",
+    " 40 parameters",
+    "(1): ReLU()",
+    "(&lt;script&gt;&quot;): Sequential()",
+    " 9 parameters",
+    "(0): Linear(8, 1)",
+    " 9 parameters",
+  ]);
+  assertEquals([...html.matchAll(/<details( open)?>/g)].map(([, open]) => open), [
+    " open",
+    undefined,
+  ]);
+  assertEquals((await displayOf(new ReLU())).html, "<div><code>ReLU()</code></div>");
 });

@@ -38,6 +38,7 @@ import {
 import type { ImageDataset, ImagesInMemory } from "../../lib/data/dataset.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { LiveBuffers } from "../faults/gpu.ts";
+import { displayOf } from "../display.ts";
 import { tinyNet } from "../tiny_train.ts";
 
 const DATA = "data/fashion-mnist";
@@ -604,4 +605,28 @@ Deno.test("a net with dropout goes on from wherever it was stopped to the same b
   const { run, model } = last, optimizer = new Map(last.optimizer);
   optimizer.delete("buffer.4.draws");
   assertThrows(() => whole.restore({ run, model, optimizer }), Error, "buffer.4.draws");
+});
+
+Deno.test("a notebook shows a trainer's history as a table and curves, and data on a device", async () => {
+  using trainer = await tinyTrainer();
+  assertEquals((await displayOf(trainer.history)).text, "no epochs yet");
+  assertEquals(trainer.history, []);
+  const more = { trainAccuracy: 0.5, testAccuracy: 0.25, seconds: 7 };
+  trainer.history.push({ epoch: 1, loss: 2, ...more }, { epoch: 2, loss: 1, ...more });
+  const { text, html } = await displayOf(trainer.history);
+  assertEquals(text, trainer.history.map(formatEpoch).join("\n"));
+  assertEquals([...html.matchAll(/<t[hd][^>]*>([^<]*)/g)].map(([, words]) => words), [
+    ...["epoch", "loss", "train acc", "test acc", "time"],
+    ...["1", "2.0000", "0.500", "0.250", "7 s"],
+    ...["2", "1.0000", "0.500", "0.250", "7 s"],
+  ]);
+  const [loss, accuracies] = [...html.matchAll(/svg\+xml;base64,([^"]*)/g)].map(([, base64]) =>
+    new TextDecoder().decode(Uint8Array.fromBase64(base64!))
+  );
+  const lines = (svg: string | undefined) =>
+    [...svg!.matchAll(/points="([^"]*)"/g)].map(([, points]) => points);
+  assertEquals(lines(loss), ["44.0,22.0 308.0,160.0"], "from the top left to the bottom right");
+  assertEquals(lines(accuracies), ["44.0,22.0 308.0,22.0", "44.0,160.0 308.0,160.0"]);
+  for (const label of ["2.00", "1.00"]) assert(loss!.includes(`>${label}</text>`), loss);
+  assertEquals((await displayOf(trainer.train)).text, (await displayOf(train)).text);
 });
