@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { ImageDataset } from "../lib/data/dataset.ts";
+import { type ImageDataset, readImages } from "../lib/data/dataset.ts";
 import { loadDataset } from "../lib/files/dataset.ts";
 import type { DatasetSummary } from "../lib/files/loaded.ts";
 import { ensureFashionMnist } from "../lib/files/download.ts";
@@ -67,17 +67,19 @@ export async function openData(
   return { train, test, source, [Symbol.dispose]() {} };
 }
 
-/** Opens the images that a run was tested with, or those at the path that is given. */
+/**
+ * Opens the images that a run was tested with, or those at the path that is given: all that `config`
+ * says, or the first `limit` of Fashion-MNIST, or as many of others, evenly from all classes.
+ */
 export async function openTest(
   data: TrainedOn,
   given: string | undefined,
   config: DataConfig,
   reporter: TrainReporter,
+  limit: number | null = config.testLimit,
 ): Promise<Disposable & { readonly test: ImageDataset }> {
   const path = pathOf(data, given);
-  if (path === undefined) {
-    return { test: await fashionMnistTest(config.testLimit), [Symbol.dispose]() {} };
-  }
+  if (path === undefined) return { test: await fashionMnistTest(limit), [Symbol.dispose]() {} };
   const opened = await openPath(path, config, reporter);
   const { test } = opened, { classes } = data;
   const another = test.classes.findIndex((name, label) => name !== classes[label]);
@@ -89,7 +91,19 @@ export async function openTest(
         `${classes.length} classes ${had}; give its own data set as --data`,
     );
   }
-  return opened;
+  if (limit === null || limit >= test.count) return opened;
+  return { test: someOf(test, limit), [Symbol.dispose]: () => opened[Symbol.dispose]() };
+}
+
+/** So many images of a data set, evenly from all of it. */
+function someOf(data: ImageDataset, count: number): ImageDataset {
+  const chosen = Uint32Array.from({ length: count }, (_, i) => Math.floor(i * data.count / count));
+  return {
+    ...data,
+    count,
+    labels: Uint32Array.from(chosen, (i) => data.labels[i]!),
+    images: (indices) => readImages("images", data, indices.map((i) => chosen[i]!)),
+  };
 }
 
 async function openPath(

@@ -46,7 +46,7 @@ async function testImages(
   path: string | undefined,
   reporter: TrainReporter,
 ): Promise<Disposable & { readonly test: ImageDataset } | undefined> {
-  const config = { ...DEFAULT_CONFIG, ...state?.config, testLimit: tested!.labels.length };
+  const config = { ...DEFAULT_CONFIG, testLimit: tested!.labels.length, ...state?.config };
   try {
     return await openTest(state?.data ?? FASHION_MNIST, path, config, reporter);
   } catch (error) {
