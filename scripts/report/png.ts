@@ -4,7 +4,7 @@
  * @module
  */
 
-import { recode } from "../predict/image_file.ts";
+import { recode } from "../../lib/files/image.ts";
 
 /** A PNG of `pixels` `[height, width]`, 0 black to 255 white. */
 export async function encodePng(

@@ -823,7 +823,7 @@ const OPS: Table = {
       return [records, chosen, ...coin(random) ? [pick(random, ["f32", "u32"])] : []];
     },
     reference: (records, chosen, dtype = "f32") => {
-      must(isKnown(records) && records.dtype === "u8" && records.shape.length > 0, "records");
+      must(isKnown(records) && records.dtype !== "f32" && records.shape.length > 0, "records");
       must(["f32", "u32"].includes(dtype), "a dtype");
       must(u32(chosen).data.every((index) => index < records.shape[0]!), "indices");
       return reference.gather(records, chosen);
@@ -841,6 +841,21 @@ const OPS: Table = {
       // A flip is a bit, and any other number than 0 is one.
       const crops = N.map((draw) => draw, draws);
       return reference.cropFlip(x, crops, whole(padding, 0, 2 ** 30));
+    },
+  },
+  rotate: {
+    names: ["x", "turns"],
+    args: (random) => {
+      const x = image(random);
+      const turns = range(x.shape[0]!).flatMap(() =>
+        pick(random, [[1, 0], [0, 1], [-1, 0], [0, -1]])
+      );
+      return [x, R.tensor(turns, [x.shape[0]!, 2])];
+    },
+    reference: (x, turns) => {
+      const [n] = shaped(f32(x), 4);
+      must(`${f32(turns).shape}` === `${[n, 2]}`, "turns");
+      return reference.rotate(x, turns);
     },
   },
   resizeBilinear: {
@@ -1020,6 +1035,10 @@ const state = (random: Draw): R.StateDict =>
 const checkpoint = (random: Draw): T.Checkpoint => ({
   run: {
     ...{ version: "0.1.0", adapter: "a GPU", config: T.trainConfig(), history: [] },
+    data: {
+      ...{ kind: "folder", path: null, classes: ["a", "b"] },
+      ...{ channels: 3, height: 2, width: 5 },
+    },
     images: { train: 60, test: 10 },
     ...{ step: 1, steps: 1, seconds: 2 },
     shuffle: { seed: 0, stream: 1, position: 0 },

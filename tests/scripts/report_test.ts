@@ -15,7 +15,7 @@ import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
-import { decodeGrey } from "../../scripts/predict/image_file.ts";
+import { decodeGrey } from "../../lib/files/image.ts";
 import { encodePng } from "../../scripts/report/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
