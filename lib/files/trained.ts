@@ -14,11 +14,11 @@ import {
 } from "../train/checkpoint.ts";
 import type { Preprocessing } from "../train/device_dataset.ts";
 import { decodeStateDict } from "../formats/state_dict.ts";
+import { ArgumentError } from "../check/arguments.ts";
 import { brief } from "../check/text.ts";
 import type { Module, StateDict } from "../nn/module.ts";
 import { kindOf } from "./open.ts";
 import { loadCheckpoint, readBounded } from "./run.ts";
-import { sameShape } from "../graph/shape.ts";
 import { DEFAULT_CONFIG, type ModelBuilder, MODELS, type TrainConfig } from "../train/config.ts";
 
 /** A trained network. */
@@ -95,8 +95,7 @@ async function loadFile(path: string, own?: ModelBuilder): Promise<Trained> {
   const numClasses = shapes.findLast(({ length }) => length === 2)?.[0] ?? 10;
   for (const [model, build] of own ? [["the given net", own] as const] : MODELS) {
     const net = build({ inChannels, numClasses });
-    if (!fits(net, state)) continue;
-    net.loadStateDict(state);
+    if (!taken(net, state)) continue;
     const isNotebook = inChannels === 1 && numClasses === FASHION_MNIST.classes.length;
     const config = model.startsWith("torchvision-") && inChannels === 3
       ? IMAGENET
@@ -115,9 +114,13 @@ async function loadFile(path: string, own?: ModelBuilder): Promise<Trained> {
   );
 }
 
-/** Whether a network has these keys, with these shapes. */
-function fits(net: Module, state: StateDict): boolean {
-  const own = net.namedVariables();
-  return own.length === state.size &&
-    own.every(([key, { shape }]) => sameShape(shape, state.get(key)?.shape ?? [NaN]));
+/** Whether a network has these keys, with these shapes, and so has taken over the values. */
+function taken(net: Module, state: StateDict): boolean {
+  try {
+    net.loadStateDict(state);
+    return true;
+  } catch (error) {
+    if (error instanceof ArgumentError) return false;
+    throw error;
+  }
 }
