@@ -1,18 +1,13 @@
 /**
  * `deno task predict`: what garments are on pictures. Parse, call, print; the work is in
- * `scripts/predict/image_file.ts`, `scripts/predict/photo.ts` and `lib/train/predict.ts`.
+ * `lib/files/image.ts`, `scripts/predict/photo.ts` and `lib/train/predict.ts`.
  *
  * @module
  */
 
 import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
-import {
-  decodeGrey,
-  ImageError,
-  MAX_IMAGE_BYTES,
-  MAX_IMAGE_PIXELS,
-  readImageBytes,
-} from "./predict/image_file.ts";
+import { decodeGrey, ImageError, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS } from "../lib/files/image.ts";
+import { readImageBytes } from "./predict/image_file.ts";
 import { type Garment, prepareGarment } from "./predict/photo.ts";
 import { Device } from "../lib/device/device.ts";
 import { likeliest, predict } from "../lib/train/predict.ts";

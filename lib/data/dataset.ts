@@ -1,6 +1,7 @@
 /**
- * A data set in memory: how it is read from files of images and labels, and its checks. It is checked
- * once, where it enters, because a network also trains on data that do not fit.
+ * A data set: how it is read from files of images and labels, and its checks. It is checked once, where
+ * it enters, because a network also trains on data that do not fit. What a function reads of it is
+ * checked where it is read.
  *
  * @module
  */
@@ -22,24 +23,43 @@ import { type ByteStream, checkSource } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
 import { encodePng } from "./png.ts";
 
-/** Grey images and their labels, in memory. */
+/** Images and their labels: in memory, or read when they are needed. */
 export interface ImageDataset {
-  /** `[count, height, width]`, row-major, 0 black to 255 white. */
-  images: Uint8Array<ArrayBuffer>;
+  /**
+   * `[count, channels, height, width]`, row-major, 0 black to 255 white: bytes in memory, or a function
+   * that reads those of some images, such as from a file.
+   */
+  images: Uint8Array<ArrayBuffer> | ReadImages;
   /** `[count]`, each an index into `classes`. */
-  labels: Uint8Array<ArrayBuffer>;
+  labels: Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
   /** How many images. */
   count: number;
   /** Rows of an image. */
   height: number;
   /** Columns of an image. */
   width: number;
+  /** 1 for grey, 3 for red, green and blue; 1 where it is left out. */
+  channels?: number;
   /** The classes' names, by label. */
   classes: readonly string[];
 }
 
+/** A data set whose images are in memory, with labels of a byte: what IDX files hold. */
+export interface ImagesInMemory extends ImageDataset {
+  /** `[count, channels, height, width]`, row-major, 0 black to 255 white. */
+  images: Uint8Array<ArrayBuffer>;
+  /** `[count]`, each an index into `classes`. */
+  labels: Uint8Array<ArrayBuffer>;
+}
+
+/** Reads the bytes `[indices.length, channels, height, width]` of some images. */
+export type ReadImages = (indices: Uint32Array) => Promise<Uint8Array<ArrayBuffer>>;
+
+/** Channels that images may have: grey, or red, green and blue. */
+const CHANNELS: readonly number[] = [1, 3];
+
 /**
- * Checks that there are as many pixels as the sizes say.
+ * Checks that there are as many pixels as the sizes say, or a function that reads them.
  *
  * @throws {DataError} if not; its message begins with `NAME.FIELD`.
  */
@@ -55,8 +75,14 @@ export function checkImages(name: string, data: Omit<ImageDataset, "labels" | "c
     const what = `is ${shown(data[field])}; give a positive integer`;
     throw new DataError("wrong-shape", `${name}.${field}`, what);
   }
-  const { images, count, height, width } = data;
-  checkBytes(`${name}.images`, images, [count, height, width], "wrong-shape");
+  const { images, count, channels = 1, height, width } = data;
+  if (!CHANNELS.includes(channels)) {
+    const what = `is ${shown(channels)}; give 1 for grey, or 3 for red, green and blue`;
+    throw new DataError("wrong-shape", `${name}.channels`, what);
+  }
+  if (typeof images === "function") return;
+  const shape = [count, ...channels === 1 ? [] : [channels], height, width];
+  checkNumbersOf(`${name}.images`, images, shape, [Uint8Array], "wrong-shape");
 }
 
 /**
@@ -72,7 +98,7 @@ export function checkDataset(name: string, data: ImageDataset): void {
     const what = `is ${areNames ? "empty" : shown(classes)}; give the classes' names, by label`;
     throw new DataError("unsupported-type", `${name}.classes`, what);
   }
-  checkBytes(`${name}.labels`, labels, [count], "count-mismatch");
+  checkNumbersOf(`${name}.labels`, labels, [count], LABELS, "count-mismatch");
   checkLabels(`${name}.labels`, labels, classes);
 }
 
@@ -82,8 +108,13 @@ export function checkDataset(name: string, data: ImageDataset): void {
  * @param name the file or the array
  * @throws {DataError} `label-range`
  */
-export function checkLabels(name: string, labels: Uint8Array, classes: readonly string[]): void {
-  const bad = labels.findIndex((label) => label >= classes.length);
+export function checkLabels(
+  name: string,
+  labels: ImageDataset["labels"],
+  classes: readonly string[],
+): void {
+  // The kinds of arrays have no common type of their methods.
+  const bad = (labels as Uint32Array).findIndex((label) => label >= classes.length);
   if (bad < 0) return;
   const what = `label ${bad} is ${labels[bad]}, but there are ${classes.length} classes ` +
     `(0 to ${classes.length - 1}: ${listed(classes)}); are these the labels of another data set?`;
@@ -93,15 +124,26 @@ export function checkLabels(name: string, labels: Uint8Array, classes: readonly 
 /** Classes in a message. */
 export const listed = (classes: readonly string[]): string => brief(classes.join(", "), 100);
 
-/** Throws unless `bytes` is a Uint8Array with as many elements as `shape` has. */
-function checkBytes(name: string, bytes: unknown, shape: readonly number[], code: DataErrorCode) {
+/** What labels may lie in. */
+const LABELS = [Uint8Array, Uint16Array, Uint32Array];
+
+/** Throws unless `values` is an array of one of these kinds, with as many elements as `shape` has. */
+function checkNumbersOf(
+  name: string,
+  values: unknown,
+  shape: readonly number[],
+  kinds: readonly (typeof Uint8Array | typeof Uint16Array | typeof Uint32Array)[],
+  code: DataErrorCode,
+) {
   const size = sizeOf(shape), wanted = formatShape(shape);
-  if (!(bytes instanceof Uint8Array)) {
-    const what = `is ${shown(bytes)}; give a Uint8Array of ${wanted}`;
+  if (!kinds.some((kind) => values instanceof kind)) {
+    const names = kinds.map(({ name }) => name).join(", ").replace(/, (\w+)$/, " or $1");
+    const what = `is ${shown(values)}; give a ${names} of ${wanted}`;
     throw new DataError("unsupported-type", name, what);
   }
-  if (bytes.length !== size) {
-    throw new DataError(code, name, `has ${bytes.length} values; ${wanted} needs ${size}`);
+  const { length } = values as Uint8Array;
+  if (length !== size) {
+    throw new DataError(code, name, `has ${length} values; ${wanted} needs ${size}`);
   }
 }
 
@@ -110,19 +152,12 @@ const MOST_SHOWN = 24;
 /** Pixels across such an image; a wider one is made smaller. */
 const WIDEST = 96;
 
-/** A data set as it may be: images that are read when they are needed, grey or RGB. */
-interface Showable extends Omit<ImageDataset, "images" | "labels"> {
-  readonly images: Uint8Array | ((indices: Uint32Array<ArrayBuffer>) => Promise<Uint8Array>);
-  readonly labels: ArrayLike<number>;
-  readonly channels?: number;
-}
-
 /** `1 image`, `2 images`. */
 const counted = (count: number, what: string) =>
   `${count} ${what}${count === 1 ? "" : what.endsWith("s") ? "es" : "s"}`;
 
 /** What notebooks show of a data set: some of its images, evenly spread, with their classes. */
-export async function showDataset(data: Showable): Promise<Record<string, string>> {
+export async function showDataset(data: ImageDataset): Promise<Record<string, string>> {
   const { images, labels, count, height, width, classes, channels = 1 } = data;
   const kind = channels === 1 ? "grey" : "RGB";
   const text = `${counted(count, "image")} of ${height}×${width}, ${kind}; ` +
@@ -141,6 +176,17 @@ export async function showDataset(data: Showable): Promise<Record<string, string
   } catch {
     return shownAs(text, `<div>${xml(text)}</div>`); // Images that cannot be had hide no other output.
   }
+}
+
+/**
+ * Labels in the smallest array that holds the numbers of so many classes.
+ */
+export function labelsOf(
+  labels: ArrayLike<number>,
+  classes: number,
+): ImageDataset["labels"] {
+  const Kind = classes <= 2 ** 8 ? Uint8Array : classes <= 2 ** 16 ? Uint16Array : Uint32Array;
+  return Kind.from(labels);
 }
 
 /** One of the two files of a data set: its bytes, and its name for errors. */
@@ -204,7 +250,7 @@ export async function readImageDataset(
   images: NamedStream,
   labels: NamedStream,
   options: ReadOptions,
-): Promise<ImageDataset> {
+): Promise<ImagesInMemory> {
   const op = "readImageDataset";
   for (const [what, given] of Object.entries({ images, labels })) {
     checkObject(op, what, given);

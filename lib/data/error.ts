@@ -40,6 +40,20 @@ export type DataErrorCode =
   | "count-mismatch"
   /** A label is not one of the classes. */
   | "label-range"
+  /** A file that lists classes does not. */
+  | "bad-classes"
+  /** A path that is to be a folder is none. */
+  | "not-a-folder"
+  /** A folder holds several data sets. */
+  | "several-sets"
+  /** There are no images, or none of a class, that can be read. */
+  | "no-images"
+  /** There are images of one class only. */
+  | "one-class"
+  /** There are no images to test with. */
+  | "no-test-images"
+  /** There are images to test with of a class that there is none to train on. */
+  | "unknown-class"
   /** The decompressed bytes are not the published ones. */
   | "checksum"
   /** A server answered with something else than the file. */

@@ -17,8 +17,10 @@
 // Data sets.
 export {
   type ImageDataset,
+  type ImagesInMemory,
   type NamedStream,
   readImageDataset,
+  type ReadImages,
   type ReadOptions,
 } from "../data/dataset.ts";
 export {
@@ -29,6 +31,15 @@ export {
   type Split,
 } from "../data/fashion_mnist.ts";
 export { loadFashionMnist } from "../files/fashion_mnist.ts";
+export { loadDataset } from "../files/dataset.ts";
+export type { DatasetSummary, LoadedDataset, LoadOptions } from "../files/loaded.ts";
+export type { Skipped } from "../files/image_folder.ts";
+export {
+  collectImages,
+  type CollectOptions,
+  type ImageItem,
+  type PixelImage,
+} from "../files/collect.ts";
 
 // Files.
 export { type ByteStream, gunzip } from "../data/gzip.ts";

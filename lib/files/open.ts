@@ -16,6 +16,18 @@ export async function isThere(path: string): Promise<boolean> {
   }
 }
 
+/** What is at a path: nothing, a folder, or a file. */
+export async function kindOf(path: string): Promise<"file" | "folder" | undefined> {
+  try {
+    return (await Deno.stat(path)).isDirectory ? "folder" : "file";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
 /**
  * Where a file that is published as `NAME.gz` lies: as such, or else, where that is there, unpacked as
  * `NAME` (torchvision keeps them so).

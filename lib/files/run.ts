@@ -24,6 +24,7 @@ import {
   type RunState,
 } from "../train/checkpoint.ts";
 import { foreignFormat } from "../formats/foreign.ts";
+import { kindOf } from "./open.ts";
 import { removeUnfinished, WriteError, writeFileWhole } from "./write.ts";
 
 /** A checkpoint's folder and where in the run it was made. */
@@ -55,18 +56,6 @@ async function findCheckpoints(run: string): Promise<Found[]> {
     if (checkpoint) found.push(checkpoint);
   }
   return found.sort((a, b) => b.epochs - a.epochs || b.step - a.step);
-}
-
-/** What is at a path: nothing, a folder, or a file. */
-export async function kindOf(path: string): Promise<"file" | "folder" | undefined> {
-  try {
-    return (await Deno.stat(path)).isDirectory ? "folder" : "file";
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-      return undefined;
-    }
-    throw error;
-  }
 }
 
 /** What {@linkcode loadCheckpoint} found. */

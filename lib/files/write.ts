@@ -3,7 +3,7 @@
  * keeps no older versions.
  */
 
-import { dirname, join } from "node:path";
+import { dirname, join } from "./paths.ts";
 
 /** A file or folder that could not be written; the message names it and says why. */
 export class WriteError extends Error {

@@ -10,7 +10,9 @@ import { type Cell, displayed, htmlTable, shownAs } from "../check/display.ts";
 import { brief, table } from "../check/text.ts";
 
 /** The most classes of a confusion matrix, which has a number for each two of them. */
-const MOST_CLASSES = 4096;
+const MOST_ROWS = 4096;
+/** The most classes. */
+const MOST_CLASSES = 2 ** 20;
 
 /** What a net said about each image of a data set. */
 export interface Predictions {
@@ -18,6 +20,30 @@ export interface Predictions {
   readonly predicted: ArrayLike<number>;
   /** Its softmax probability. */
   readonly probability: ArrayLike<number>;
+}
+
+/** Throws unless each label and prediction, arguments of `op`, is one of so many classes. */
+function checkPredicted(
+  op: string,
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  classes: number,
+  most: number,
+): void {
+  checkNumbers(op, "labels", labels);
+  checkNumbers(op, "predicted", predicted);
+  checkNumber(op, "classes", classes, { integer: true, min: 1, max: most });
+  if (labels.length !== predicted.length) {
+    throw new RangeError(`${op}: ${labels.length} labels and ${predicted.length} predictions`);
+  }
+  const isClass = (x: number) => Number.isInteger(x) && x >= 0 && x < classes;
+  for (let i = 0; i < labels.length; i++) {
+    if (isClass(labels[i]!) && isClass(predicted[i]!)) continue;
+    throw new RangeError(
+      `${op}: image ${i} has label ${labels[i]} and prediction ${predicted[i]}, and there are ` +
+        `${classes} classes`,
+    );
+  }
 }
 
 /**
@@ -42,27 +68,13 @@ export function confusionMatrix(
   predicted: ArrayLike<number>,
   classes: number | readonly string[],
 ): number[][] {
-  checkNumbers("confusionMatrix", "labels", labels);
-  checkNumbers("confusionMatrix", "predicted", predicted);
   const names = Array.isArray(classes) ? classes : undefined;
   names?.forEach((name, i) => checkString("confusionMatrix", `classes[${i}]`, name));
-  const size: unknown = names ? names.length : classes;
-  checkNumber("confusionMatrix", "classes", size, { integer: true, min: 1, max: MOST_CLASSES });
-  if (labels.length !== predicted.length) {
-    throw new RangeError(
-      `confusionMatrix: ${labels.length} labels and ${predicted.length} predictions`,
-    );
-  }
+  const size = names?.length ?? classes as number;
+  checkPredicted("confusionMatrix", labels, predicted, size, MOST_ROWS);
   const matrix = Array.from({ length: size }, () => new Array<number>(size).fill(0));
   for (let i = 0; i < labels.length; i++) {
-    const row = matrix[labels[i]!], column = predicted[i]!;
-    if (row?.[column] === undefined) {
-      throw new RangeError(
-        `confusionMatrix: image ${i} has label ${labels[i]} and prediction ${column}, and there ` +
-          `are ${size} classes`,
-      );
-    }
-    row[column]!++;
+    matrix[labels[i]!]![predicted[i]!]!++;
   }
   return displayed(matrix, (matrix) => showMatrix(matrix, names ?? [...matrix.keys()].map(String)));
 }
@@ -108,38 +120,93 @@ export interface ClassMetrics {
 }
 
 /**
- * Precision, recall and F1 of each class, from a {@link confusionMatrix}.
+ * Precision, recall and F1 of each of so many classes.
  *
- * @throws {ArgumentError} where it is no square of counts.
+ * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
+ * classes.
+ * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
  *
  * @example
  * ```ts
- * import { classMetrics, confusionMatrix } from "@resnette/resnette/train";
+ * import { classMetrics } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
- * const [first] = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
+ * const [first] = classMetrics([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3);
  * assertEquals(first!.precision, 0.5);
  * assertEquals(first!.recall, 1);
  * ```
  */
-export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetrics[] {
-  if (!Array.isArray(matrix)) refuse("classMetrics", "matrix", "a list of rows", matrix);
-  for (let k = 0; k < matrix.length; k++) {
-    checkNumbers("classMetrics", `matrix[${k}]`, matrix[k], { integer: true, min: 0 });
-    if (matrix[k].length === matrix.length) continue;
-    refuse("classMetrics", `matrix[${k}]`, `a row of ${matrix.length} counts`, matrix[k]);
+export function classMetrics(
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  classes: number,
+): ClassMetrics[] {
+  checkPredicted("classMetrics", labels, predicted, classes, MOST_CLASSES);
+  const [right, images, taken] = [0, 1, 2].map(() => new Uint32Array(classes));
+  for (let i = 0; i < labels.length; i++) {
+    images![labels[i]!]!++;
+    taken![predicted[i]!]!++;
+    if (labels[i] === predicted[i]) right![labels[i]!]!++;
   }
-  return (matrix as readonly (readonly number[])[]).map((row, k) => {
-    const right = row[k]!;
-    const images = row.reduce((a, b) => a + b, 0);
-    const taken = matrix.reduce((sum, { [k]: count }) => sum + count!, 0);
-    return {
-      precision: right / taken,
-      recall: right / images,
-      f1: 2 * right / (images + taken),
-      images,
-    };
-  });
+  return Array.from({ length: classes }, (_, k) => ({
+    precision: right![k]! / taken![k]!,
+    recall: right![k]! / images![k]!,
+    f1: 2 * right![k]! / (images![k]! + taken![k]!),
+    images: images![k]!,
+  }));
+}
+
+/** Which class was taken for which other, and how often. */
+export interface Confusion {
+  /** What it is. */
+  readonly label: number;
+  /** What it was taken for. */
+  readonly predicted: number;
+  /** How many images. */
+  readonly count: number;
+}
+
+/**
+ * The pairs of classes that were confused most, `most` at most, the worst first: what to look at where
+ * there are too many classes for a matrix.
+ *
+ * @throws {ArgumentError} where labels or predictions are no integers, or not as many.
+ *
+ * @example
+ * ```ts
+ * import { worstConfusions } from "@resnette/resnette/train";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const worst = worstConfusions([0, 1, 2, 2], [1, 1, 0, 0], 1);
+ * assertEquals(worst, [{ label: 2, predicted: 0, count: 2 }]);
+ * ```
+ */
+export function worstConfusions(
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  most: number,
+): Confusion[] {
+  const wanted = { integer: true, min: 0, max: MOST_CLASSES };
+  checkNumbers("worstConfusions", "labels", labels, wanted);
+  checkNumbers("worstConfusions", "predicted", predicted, wanted);
+  if (labels.length !== predicted.length) {
+    refuse("worstConfusions", "predicted", `as long as labels, ${labels.length}`, predicted);
+  }
+  checkNumber("worstConfusions", "most", most, { integer: true, min: 0 });
+  const counts = new Map<number, number>();
+  for (let i = 0; i < labels.length; i++) {
+    if (labels[i] === predicted[i]) continue;
+    const pair = labels[i]! * (MOST_CLASSES + 1) + predicted[i]!;
+    counts.set(pair, (counts.get(pair) ?? 0) + 1);
+  }
+  return [...counts]
+    .sort(([a, m], [b, n]) => n - m || a - b)
+    .slice(0, most)
+    .map(([pair, count]) => ({
+      label: Math.floor(pair / (MOST_CLASSES + 1)),
+      predicted: pair % (MOST_CLASSES + 1),
+      count,
+    }));
 }
 
 /**

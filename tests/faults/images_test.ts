@@ -11,7 +11,7 @@ import { FASHION_MNIST_FILES, type Split } from "../../lib/data/fashion_mnist.ts
 import { type ImageDataset, readImageDataset } from "../../lib/data/dataset.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import type { ByteStream } from "../../lib/data/gzip.ts";
-import { decodeGrey, ImageError } from "../../scripts/predict/image_file.ts";
+import { decodeGrey, ImageError } from "../../lib/files/image.ts";
 import { prepareGarment } from "../../scripts/predict/photo.ts";
 import { inFolder } from "../folder.ts";
 import { type Bytes, collectGarbage, concat, damage, fuzz, pick, reasonOf } from "../mutants.ts";

@@ -1,9 +1,9 @@
-"""Makes tests/fixtures/resize_pil.safetensors: what Pillow's bilinear resize makes of grey images.
+"""Makes tests/fixtures/resize_pil.safetensors: what Pillow's bilinear resize makes of images.
 
     pip install "pillow<13" numpy
     python make_resize.py        (reads data/fashion-mnist)
 
-It is what torchvision's Resize does to a PIL image of mode "L": each tensor is Pillow's output, byte for
+It is what torchvision's Resize does to a PIL image of mode "L" or "RGB": each tensor is Pillow's output, byte for
 byte.  Rows are always resampled before columns up to Pillow 12; from 13 on, columns come first where
 (rows lost) > 2 * (columns lost), which differs in a last bit here and there.  Square images are the same in all
 versions.
@@ -11,9 +11,12 @@ versions.
 Keys, all U8 [count, height, width]:
     in_HxW             images: of the test set where 28x28, then random bytes, then a hard edge
     out_HxW_of_IxJ     the images in_IxJ (as many of the first as there are) resized to H rows, W columns
+    png_MODE           a PNG file, [bytes], of 37 rows and 23 columns in Pillow's mode RGB, P (a palette) or L
+    rgb_HxW_of_MODE    that file as Image.open().convert("RGB").resize() has it: [red green blue, H, W]
 """
 
 import gzip
+import io
 import json
 from pathlib import Path
 
@@ -49,6 +52,15 @@ def inputs(height, width, rng):
     return np.stack(images)
 
 
+def files(rng):
+    noise = Image.fromarray(rng.integers(0, 256, (37, 23, 3), np.uint8))
+    for mode, image in {"RGB": noise, "P": noise.quantize(16), "L": noise.convert("L")}.items():
+        assert image.mode == mode
+        file = io.BytesIO()
+        image.save(file, "png")
+        yield mode, file
+
+
 def main():
     assert int(PIL.__version__.split(".")[0]) < 13, "Pillow 13 takes columns first for some shapes"
     rng = np.random.default_rng(20240607)
@@ -61,6 +73,11 @@ def main():
                 np.asarray(Image.fromarray(image).resize((columns, rows), Image.BILINEAR))
                 for image in images[:count]
             ])
+    for mode, file in files(np.random.default_rng(13)):
+        tensors[f"png_{mode}"] = np.frombuffer(file.getvalue(), np.uint8)
+        for rows, columns in [(37, 23), (64, 96), (16, 12), (8, 40), (75, 9)]:
+            image = Image.open(file).convert("RGB").resize((columns, rows), Image.BILINEAR)
+            tensors[f"rgb_{rows}x{columns}_of_{mode}"] = np.asarray(image).transpose(2, 0, 1)
 
     header, offset = {"__metadata__": {"pillow": PIL.__version__}}, 0
     for name, array in tensors.items():

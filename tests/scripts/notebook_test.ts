@@ -6,7 +6,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { loadFashionMnist } from "@resnette/resnette/data";
-import { decodeGrey } from "../../scripts/predict/image_file.ts";
+import { decodeGrey } from "../../lib/files/image.ts";
 import { deno } from "../call.ts";
 import { inFolder } from "../folder.ts";
 

@@ -6,14 +6,10 @@
 import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { Device, evaluate, freeVariables, softmax, tensor } from "@resnette/resnette";
-import { type ImageDataset, loadFashionMnist } from "@resnette/resnette/data";
+import { type ImagesInMemory, loadFashionMnist } from "@resnette/resnette/data";
 import { likeliest, predict } from "@resnette/resnette/train";
-import {
-  decodeGrey,
-  ImageError,
-  MAX_IMAGE_BYTES,
-  readImageBytes,
-} from "../../scripts/predict/image_file.ts";
+import { decodeGrey, ImageError, MAX_IMAGE_BYTES } from "../../lib/files/image.ts";
+import { readImageBytes } from "../../scripts/predict/image_file.ts";
 import { prepareGarment } from "../../scripts/predict/photo.ts";
 import { loadTrained } from "../../lib/files/trained.ts";
 import { main } from "../../scripts/predict.ts";
@@ -25,7 +21,7 @@ import { smallNet, trainSmall } from "../small_net.ts";
 const FIXTURES = "tests/fixtures/images";
 const SIZE = 28 * 28;
 const tested = await loadFashionMnist("data/fashion-mnist", "test", { limit: 200 });
-const image = ({ images }: ImageDataset, i: number) => images.subarray(i * SIZE, (i + 1) * SIZE);
+const image = ({ images }: ImagesInMemory, i: number) => images.subarray(i * SIZE, (i + 1) * SIZE);
 const boot = image(tested, 0);
 
 /** A grey picture as a file. */
