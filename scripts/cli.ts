@@ -107,7 +107,10 @@ export function settingsHelp(): string {
   return CONFIG_NAMES.map((name) => {
     const { about, value, standard, otherwise, standardWith, wanted, choices, when } =
       CONFIG_FIELDS[name];
-    const all = [otherwise ?? standard ?? "all", ...standardWith ? [standardWith.slice(1).join(": ")] : []];
+    const all = [
+      otherwise ?? standard ?? "all",
+      ...standardWith ? [standardWith.slice(1).join(": ")] : [],
+    ];
     const only = when ? `${flagOf(when[0])} ${when[1]} only: ` : "";
     const words = wanted.replace("one of: ", "");
     const text = choices

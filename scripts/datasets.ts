@@ -5,9 +5,9 @@
  * @module
  */
 
-import type { ImageDataset } from "../lib/data/dataset.ts";
-import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
-import { type DatasetSummary, loadDataset } from "../lib/files/dataset.ts";
+import { type ImageDataset, readImages } from "../lib/data/dataset.ts";
+import { loadDataset } from "../lib/files/dataset.ts";
+import type { DatasetSummary } from "../lib/files/loaded.ts";
 import { ensureFashionMnist } from "../lib/files/download.ts";
 import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
@@ -67,17 +67,19 @@ export async function openData(
   return { train, test, source, [Symbol.dispose]() {} };
 }
 
-/** Opens the images that a run was tested with, or those at the path that is given. */
+/**
+ * Opens the images that a run was tested with, or those at the path that is given: all that `config`
+ * says, or the first `limit` of Fashion-MNIST, or as many of others, evenly from all classes.
+ */
 export async function openTest(
   data: TrainedOn,
   given: string | undefined,
   config: DataConfig,
   reporter: TrainReporter,
+  limit: number | null = config.testLimit,
 ): Promise<Disposable & { readonly test: ImageDataset }> {
   const path = pathOf(data, given);
-  if (path === undefined) {
-    return { test: await fashionMnistTest(config.testLimit), [Symbol.dispose]() {} };
-  }
+  if (path === undefined) return { test: await fashionMnistTest(limit), [Symbol.dispose]() {} };
   const opened = await openPath(path, config, reporter);
   const { test } = opened, { classes } = data;
   const another = test.classes.findIndex((name, label) => name !== classes[label]);
@@ -89,7 +91,19 @@ export async function openTest(
         `${classes.length} classes ${had}; give its own data set as --data`,
     );
   }
-  return opened;
+  if (limit === null || limit >= test.count) return opened;
+  return { test: someOf(test, limit), [Symbol.dispose]: () => opened[Symbol.dispose]() };
+}
+
+/** So many images of a data set, evenly from all of it. */
+function someOf(data: ImageDataset, count: number): ImageDataset {
+  const chosen = Uint32Array.from({ length: count }, (_, i) => Math.floor(i * data.count / count));
+  return {
+    ...data,
+    count,
+    labels: Uint32Array.from(chosen, (i) => data.labels[i]!),
+    images: (indices) => readImages("images", data, indices.map((i) => chosen[i]!)),
+  };
 }
 
 async function openPath(
@@ -141,7 +155,3 @@ function* described(
 
 /** Whether what was trained on shows things alone on a plain background, as Fashion-MNIST does. */
 export const isIdx = ({ kind }: TrainedOn): boolean => kind === "idx" || kind === "fashion-mnist";
-
-/** Whether these are the garments of Fashion-MNIST. */
-export const isFashion = ({ classes }: TrainedOn): boolean =>
-  classes.join() === FASHION_MNIST_CLASSES.join();

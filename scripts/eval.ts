@@ -62,8 +62,9 @@ async function run(
   using opened = await openTest(
     trained.data,
     values.data,
-    { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: limit ?? null },
+    { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: null },
     reporter,
+    limit,
   );
   const data = opened.test;
   const device = await defaultDevice();

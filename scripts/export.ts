@@ -62,7 +62,9 @@ async function onnx({ net, model, config, data, run }: Trained): Promise<Uint8Ar
   });
 }
 
-async function run({ values, words }: Flags<"to" | "out" | "resize" | "net", never>): Promise<number> {
+async function run(
+  { values, words }: Flags<"to" | "out" | "resize" | "net", never>,
+): Promise<number> {
   const format = choice("to", values.to, FORMATS);
   if (!format) throw new UsageError(`--to is missing; it is one of: ${FORMATS.join(", ")}`);
   const resize = setting("resize", values.resize);

@@ -7,7 +7,8 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { decodeStateDict } from "../lib/formats/state_dict.ts";
-import { kindOf, loadCheckpoint, readBounded } from "../lib/files/run.ts";
+import { kindOf } from "../lib/files/open.ts";
+import { loadCheckpoint, readBounded } from "../lib/files/run.ts";
 import { Module, type StateDict } from "../lib/nn/module.ts";
 import { formatShape } from "../lib/graph/shape.ts";
 import { MAX_TENSOR_BYTES } from "../lib/train/checkpoint.ts";
@@ -40,7 +41,9 @@ export async function loadNet(path: string): Promise<ModelBuilder> {
   if (typeof build !== "function") {
     const names = Object.keys(exported).join(", ") || "nothing";
     return fail(
-      `exports ${brief(names, 100)}; export default a function of { inChannels, numClasses } that ` +
+      `exports ${
+        brief(names, 100)
+      }; export default a function of { inChannels, numClasses } that ` +
         "returns a Module",
     );
   }
@@ -81,7 +84,9 @@ export async function takeWeights(net: Module, path: string): Promise<string[]> 
     (keys.length > NAMED ? `, and ${keys.length - NAMED} more` : "");
   if (loaded.length === 0) {
     throw new UsageError(
-      `--init ${path}: none of its ${state.size} keys (${named([...state.keys()])}) fits the net, ` +
+      `--init ${path}: none of its ${state.size} keys (${
+        named([...state.keys()])
+      }) fits the net, ` +
         `which has ${named(net.namedVariables().map(([key]) => key))}`,
     );
   }

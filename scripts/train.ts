@@ -112,7 +112,9 @@ function resumedConfig({ checkpoint, path }: LoadedCheckpoint, given: Partial<Tr
     if (name === "epochs" || given[name] === undefined) continue;
     if (sameSetting(given[name], config[name])) continue;
     throw new UsageError(
-      `${flagOf(name)} ${settingText(name, given[name])} contradicts the run in ${path}, which has ` +
+      `${flagOf(name)} ${
+        settingText(name, given[name])
+      } contradicts the run in ${path}, which has ` +
         `${settingText(name, config[name])}; leave it out, or start a new run`,
     );
   }

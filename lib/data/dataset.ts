@@ -147,6 +147,39 @@ function checkNumbersOf(
   }
 }
 
+/**
+ * Labels in the smallest array that holds the numbers of so many classes.
+ */
+export function labelsOf(
+  labels: ArrayLike<number>,
+  classes: number,
+): ImageDataset["labels"] {
+  const Kind = classes <= 2 ** 8 ? Uint8Array : classes <= 2 ** 16 ? Uint16Array : Uint32Array;
+  return Kind.from(labels);
+}
+
+/**
+ * The bytes `[indices.length, channels, height, width]` of some images, which `name` is what errors call.
+ *
+ * @throws {DataError} if a function that reads them gives something else.
+ */
+export async function readImages(
+  name: string,
+  { images, height, width, channels = 1 }: Omit<ImageDataset, "labels" | "classes">,
+  indices: Uint32Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const each = channels * height * width, size = indices.length * each;
+  if (typeof images !== "function") {
+    const bytes = new Uint8Array(size);
+    indices.forEach((i, k) => bytes.set(images.subarray(i * each, (i + 1) * each), k * each));
+    return bytes;
+  }
+  const bytes = await images(indices);
+  if (bytes instanceof Uint8Array && bytes.length === size) return bytes;
+  const what = `gave ${shown(bytes)}; it must give ${size} bytes for ${indices.length} images`;
+  throw new DataError("wrong-shape", `${name}.images`, what);
+}
+
 /** The most images of a data set that a notebook shows. */
 const MOST_SHOWN = 24;
 /** Pixels across such an image; a wider one is made smaller. */
@@ -158,17 +191,16 @@ const counted = (count: number, what: string) =>
 
 /** What notebooks show of a data set: some of its images, evenly spread, with their classes. */
 export async function showDataset(data: ImageDataset): Promise<Record<string, string>> {
-  const { images, labels, count, height, width, classes, channels = 1 } = data;
+  const { labels, count, height, width, classes, channels = 1 } = data;
   const kind = channels === 1 ? "grey" : "RGB";
   const text = `${counted(count, "image")} of ${height}×${width}, ${kind}; ` +
     `${counted(classes.length, "class")}: ${listed(classes)}`;
   const shown = Math.min(count, MOST_SHOWN), size = channels * height * width;
   const indices = Uint32Array.from({ length: shown }, (_, i) => Math.floor(i * count / shown));
   try {
-    const read = typeof images === "function" ? await images(indices) : undefined;
+    const bytes = await readImages("showDataset", data, indices);
     const pictures = await Promise.all([...indices].map(async (index, i) => {
-      const from = (read ? i : index) * size;
-      const pixels = (read ?? images as Uint8Array).subarray(from, from + size);
+      const pixels = bytes.subarray(i * size, (i + 1) * size);
       const words = brief(classes[labels[index]!]!, 40);
       return { png: await encodePng(pixels, height, width, channels, WIDEST), words };
     }));
@@ -176,17 +208,6 @@ export async function showDataset(data: ImageDataset): Promise<Record<string, st
   } catch {
     return shownAs(text, `<div>${xml(text)}</div>`); // Images that cannot be had hide no other output.
   }
-}
-
-/**
- * Labels in the smallest array that holds the numbers of so many classes.
- */
-export function labelsOf(
-  labels: ArrayLike<number>,
-  classes: number,
-): ImageDataset["labels"] {
-  const Kind = classes <= 2 ** 8 ? Uint8Array : classes <= 2 ** 16 ? Uint16Array : Uint32Array;
-  return Kind.from(labels);
 }
 
 /** One of the two files of a data set: its bytes, and its name for errors. */

@@ -205,8 +205,13 @@ export function parseSafetensors(
   return { tensors, metadata };
 }
 
-/** How floats are read. BF16 is the upper half of F32, so its bits are. */
-const FLOATS = { F32: Float32Array, F16: Float16Array, BF16: Uint16Array, F64: Float64Array };
+/** How floats are read. BF16 is the upper half of F32, so its bits are. Older browsers have no F16. */
+const FLOATS = {
+  F32: () => Float32Array,
+  F16: () => Float16Array,
+  BF16: () => Uint16Array,
+  F64: () => Float64Array,
+};
 
 /**
  * The elements of a tensor of floats as f32. Those of F32 are a view of its bytes if they are aligned
@@ -243,7 +248,7 @@ export function asFloat32Array(
     const expected = Object.keys(FLOATS).map(quote).join(", ");
     throw new SafetensorsError(`${name}: dtype is ${quote(dtype)}, expected one of ${expected}`);
   }
-  const Floats = FLOATS[dtype as keyof typeof FLOATS], { BYTES_PER_ELEMENT: itemBytes } = Floats;
+  const Floats = FLOATS[dtype as keyof typeof FLOATS](), { BYTES_PER_ELEMENT: itemBytes } = Floats;
   if (data.length % itemBytes !== 0) {
     refuse("asFloat32Array", "tensor.data", `${itemBytes} bytes for each element`, data);
   }

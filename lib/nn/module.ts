@@ -18,8 +18,9 @@ import {
   refuse,
   toFloats,
 } from "../check/arguments.ts";
+import { brief } from "../check/text.ts";
+import { xml } from "../check/text.ts";
 import { shownAs } from "../check/display.ts";
-import { brief, xml } from "../check/text.ts";
 import { checkList, formatShape, sameShape, type Shape } from "../graph/shape.ts";
 import {
   assign,
@@ -214,6 +215,9 @@ export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[]
     calling = outer;
   }
 }
+
+/** What batch norms have had since PyTorch 0.4.1; torchvision publishes weights that are older. */
+const LATE = /(^|\.)num_batches_tracked$/;
 
 /** What is before every key of a state dict that PyTorch's `DataParallel` or `torch.compile` wrapped. */
 const WRAPPERS = ["module.", "_orig_mod."];
@@ -485,7 +489,8 @@ export abstract class Module {
   /**
    * Takes over values by key, row-major; lists of numbers serve too. Strict by default: every key must
    * be there and no other. All is checked first: where anything does not fit, nothing is changed and
-   * the error lists what is wrong. If a parameter has two names, the values of the last one count.
+   * the error lists what is wrong. If a parameter has two names, the values of the last one count. As in
+   * PyTorch, `num_batches_tracked`, which older weights are without, is not missed.
    *
    * Not strict, it takes over what there is and says what was `loaded`, which keys are `missing` and
    * which `unexpected`. Values of another shape are an error all the same, as in PyTorch, unless
@@ -527,7 +532,7 @@ export abstract class Module {
     checkInstance("loadStateDict", "state", state, Map);
     for (const key of state.keys()) checkString("loadStateDict", "a key of state", key);
     const own = new Map(this.namedVariables()), given = new Map(unwrap([...state], own));
-    const missing = [...own.keys()].filter((key) => !given.has(key));
+    const missing = [...own.keys()].filter((key) => !given.has(key) && !LATE.test(key));
     const unexpected = [...given.keys()].filter((key) => !own.has(key));
     const loaded: string[] = [], mismatched = new Map<string, { given: Shape; own: Shape }>();
     const misshapen: string[] = [];

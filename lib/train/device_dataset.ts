@@ -5,8 +5,7 @@
  */
 
 import type { BatchFeeds } from "./batches.ts";
-import { checkDataset, type ImageDataset, type ReadImages, showDataset } from "../data/dataset.ts";
-import { DataError } from "../data/error.ts";
+import { checkDataset, type ImageDataset, readImages, showDataset } from "../data/dataset.ts";
 import {
   checkBoolean,
   checkFunction,
@@ -15,13 +14,12 @@ import {
   checkOptions,
   checkString,
   refuse,
-  shown,
 } from "../check/arguments.ts";
 import type { Device } from "../device/device.ts";
 import { gather, MOST_PIXELS, resizeBilinear } from "../ops/data.ts";
 import { div, sub } from "../ops/elementwise.ts";
 import { broadcastTo } from "../ops/view.ts";
-import { type Pair, pair, ShapeError, sizeOf } from "../graph/shape.ts";
+import { type Pair, pair, ShapeError } from "../graph/shape.ts";
 import {
   checkIndices,
   checkTensor,
@@ -144,7 +142,6 @@ export class DeviceDataset {
   readonly #images: Tensor | undefined;
   /** `[count]`, u8 or u32. */
   readonly #labels: Tensor;
-  readonly #read: ReadImages;
   readonly #data: ImageDataset;
 
   /**
@@ -178,7 +175,7 @@ export class DeviceDataset {
       labels instanceof Uint16Array ? Uint32Array.from(labels) : labels,
       [count],
     );
-    this.#read = readerOf(name, images, sizeOf(shape));
+    this.#data = data;
     this.resident = resident;
     this.count = count;
     this.channels = channels;
@@ -235,7 +232,8 @@ export class DeviceDataset {
       { images: Uint8Array<ArrayBuffer> }
     > {
     checkNumbers("feeds", "indices", indices, { integer: true, min: 0, max: this.count - 1 });
-    return this.resident ? {} : this.#read(indices).then((images) => ({ images }));
+    if (this.resident) return {};
+    return readImages(this.name, this.#data, indices).then((images) => ({ images }));
   }
 }
 
@@ -254,27 +252,4 @@ export function feedsOf(
 export function deviceDataset(data: ImageDataset, name: string, { target }: Device): DeviceDataset {
   const resident = !(data?.images?.length > target.maxBindingBytes);
   return new DeviceDataset(data, name, resident ? {} : { resident });
-}
-
-/** Some images of `size` bytes, one after the other. */
-function take(images: Uint8Array, indices: Uint32Array, size: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(indices.length * size);
-  indices.forEach((index, i) =>
-    bytes.set(images.subarray(index * size, (index + 1) * size), i * size)
-  );
-  return bytes;
-}
-
-/** Reads images of `size` bytes; checks what another function reads. */
-function readerOf(name: string, images: ImageDataset["images"], size: number): ReadImages {
-  if (typeof images !== "function") {
-    return (indices) => Promise.resolve(take(images, indices, size));
-  }
-  return async (indices) => {
-    const bytes = await images(indices);
-    if (bytes instanceof Uint8Array && bytes.length === indices.length * size) return bytes;
-    const what = `gave ${shown(bytes)}; it must give ${indices.length * size} bytes for ` +
-      `${indices.length} images`;
-    throw new DataError("wrong-shape", `${name}.images`, what);
-  };
 }

@@ -70,7 +70,7 @@ export function confusionMatrix(
 ): number[][] {
   const names = Array.isArray(classes) ? classes : undefined;
   names?.forEach((name, i) => checkString("confusionMatrix", `classes[${i}]`, name));
-  const size = names?.length ?? classes as number;
+  const size = names ? names.length : classes as number;
   checkPredicted("confusionMatrix", labels, predicted, size, MOST_ROWS);
   const matrix = Array.from({ length: size }, () => new Array<number>(size).fill(0));
   for (let i = 0; i < labels.length; i++) {

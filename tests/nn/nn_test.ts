@@ -216,6 +216,22 @@ Deno.test("what fits of a state dict is taken over: parameters and buffers, and 
   }
 });
 
+Deno.test("weights from before there was num_batches_tracked are loaded, as in PyTorch", async () => {
+  const net = new Sequential(new BatchNorm2d(2));
+  const old = await new Sequential(new BatchNorm2d(2)).stateDict();
+  old.delete("0.num_batches_tracked");
+  old.set("0.running_mean", { shape: [2], data: new Float32Array([5, 6]) });
+  setVariable(net.namedVariables().at(-1)![1], new Float32Array([3]));
+  const keys = ["0.weight", "0.bias", "0.running_mean", "0.running_var"];
+  const others = { missing: [], unexpected: [], mismatched: new Map() };
+  assertEquals(net.loadStateDict(old), { loaded: keys, ...others });
+  const state = await net.stateDict();
+  assertEquals([...state.get("0.running_mean")!.data], [5, 6]);
+  assertEquals([...state.get("0.num_batches_tracked")!.data], [3]);
+  old.delete("0.running_var");
+  assertThrows(() => net.loadStateDict(old), ArgumentError, "missing: 0.running_var");
+});
+
 Deno.test("what DataParallel and torch.compile put before all keys is left off", async () => {
   const net = new Sequential(new Linear(2, 1)),
     state = await new Sequential(new Linear(2, 1)).stateDict();

@@ -22,9 +22,13 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 F32 = np.float64(2.0) ** np.arange(-152, 130)  # from below the least f32, which is 2^-149, to beyond the largest
 # The middle between two f32s goes to the even one; a little more or less does not.
 NEAR = [(1 + odd * 2.0**-24) * (1 + off) for odd in (1, 3) for off in (0, 2.0**-50, -(2.0**-50))]
-SPECIAL = np.array([0.0, np.inf, np.nan, 2.0**128 - 2.0**103, np.nextafter(2.0**128 - 2.0**103, 0), 1e-45, 7e-46, 1e308])
+SPECIAL = np.array(
+    [0.0, np.inf, np.nan, 2.0**128 - 2.0**103, np.nextafter(2.0**128 - 2.0**103, 0), 1e-45, 7e-46, 1e308]
+)
 DOUBLES = np.concatenate([F32, F32 * 1.5, F32 * (1 + 2.0**-24), F32 * 1.75, NEAR, SPECIAL])
-HALVES = np.concatenate([np.arange(0, 65536, 61), [0x3FF, 0x400, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0x7F7F, 0x7F80, 0x7F81]])
+HALVES = np.concatenate(
+    [np.arange(0, 65536, 61), [0x3FF, 0x400, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0x7F7F, 0x7F80, 0x7F81]]
+)
 BITS = torch.from_numpy(np.concatenate([HALVES, HALVES ^ 0x8000]).astype(np.uint16).view(np.int16))
 floats = {
     "F64": torch.from_numpy(np.concatenate([DOUBLES, -DOUBLES])),

@@ -27,6 +27,7 @@ import {
   Plan,
   Random,
   resnet18,
+  resnet50,
   Sequential,
   type Tensor,
   tensor,
@@ -168,6 +169,19 @@ Deno.test("an exported ResNet-18 gives onnxruntime the logits of 1,000 test imag
     const worst = await compare(file, pixels, [1, 28, 28], [1, 199, 400, 400], expected);
     assert(worst < 1e-4, `they differ by ${worst}`);
   }));
+
+for (const build of [resnet18, resnet50]) {
+  Deno.test(`torchvision's ${build.name} gives onnxruntime our logits`, async () => {
+    manualSeed(2);
+    const net = (await settled(build({ variant: "torchvision" }))).eval();
+    const shape = [3, 32, 32] as const;
+    const pixels = new Random(3).uniform(new Float32Array(3 * 3 * 32 * 32));
+    const expected = await evaluate(net.call(tensor(pixels, [3, ...shape]))) as Float32Array;
+    const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const worst = await compare(await encodeOnnx(net, { shape }), pixels, shape, [1, 2], expected);
+    assert(largest > 0.1 && worst < 1e-5 * largest, `of ${largest} they differ by ${worst}`);
+  });
+}
 
 /** A net with a block of its own, one layer that runs twice, and windows that are not square. */
 class Own extends Module {

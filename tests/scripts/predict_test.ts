@@ -314,7 +314,7 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
   inFolder(async (folder) => {
     const [, accuracy] = await trainSmall(folder + "/run", { limit: 3000, epochs: 2 });
     assert(accuracy! > 0.65, `${accuracy}`);
-    const { net, resize } = await loadTrained(`${folder}/run`);
+    const { net, config: { resize } } = await loadTrained(`${folder}/run`);
     const right = async (images: Uint8Array<ArrayBuffer>) => {
       const set = { images, count: tested.count, height: 28, width: 28 };
       const rows = await predict(net, set, { resize });

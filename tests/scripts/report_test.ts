@@ -15,8 +15,8 @@ import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
-import { encodePng } from "../../lib/data/png.ts";
 import { decodeGrey } from "../../lib/files/image.ts";
+import { encodePng } from "../../lib/data/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
 import { main as train } from "../../scripts/train.ts";
@@ -57,12 +57,12 @@ Deno.test("confusion, precision, recall and F1 are those of scikit-learn's examp
     confusionMatrix([2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2], 3),
     [[2, 0, 0], [0, 0, 1], [1, 0, 2]],
   );
-  const found = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
+  const found = classMetrics([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3);
   assertEquals(found.map(({ precision }) => precision), [0.5, 0, 1]);
   assertEquals(found.map(({ recall }) => recall), [1, 0, 2 / 3]);
   assertEquals(found.map(({ f1 }) => f1), [2 / 3, 0, 0.8]);
   assertEquals(found.map(({ images }) => images), [1, 1, 3]);
-  assertEquals(classMetrics([[1, 0], [0, 0]])[1], {
+  assertEquals(classMetrics([0], [0], 2)[1], {
     precision: NaN,
     recall: NaN,
     f1: NaN,

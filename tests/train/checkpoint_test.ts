@@ -103,7 +103,7 @@ Deno.test("a state dict with a wrong type or count is refused by file and tensor
   const file = (dtype: "F32" | "I64" | "I32", data: ArrayBufferView, shape: number[] = []) =>
     serializeSafetensors([["1.num_batches_tracked", { dtype, shape, data }]]);
   const refused: [Uint8Array<ArrayBuffer>, string][] = [
-    [file("F32", Float32Array.of(1)), 'dtype is "F32", expected "I64"'],
+    [file("F32", Float32Array.of(1.5)), "1.5 is not a count"],
     [file("I64", BigInt64Array.of(-1n)), "-1 is not a count"],
     [file("I64", BigInt64Array.of(2n ** 40n)), "1099511627776 is not a count"],
     [file("I64", BigInt64Array.of(1n, 2n), [2]), "shape is [2], expected []: a count"],
@@ -113,7 +113,7 @@ Deno.test("a state dict with a wrong type or count is refused by file and tensor
     assert(error.message.startsWith('m.safetensors: tensor "1.num_batches_tracked": '));
   }
   const halves = serializeSafetensors([["a", { dtype: "I32", shape: [], data: Int32Array.of(1) }]]);
-  assertThrows(() => decodeStateDict(halves, "m.safetensors"), Error, 'expected "F32"');
+  assertThrows(() => decodeStateDict(halves, "m.safetensors"), Error, 'expected one of "F32"');
 });
 
 Deno.test("every damage to a checkpoint's files is found, and the file named", async (t) => {
