@@ -5,8 +5,9 @@
  */
 
 import { checkNumber, checkObject, checkOptions, checkString, refuse } from "../check/arguments.ts";
+import { displayed } from "../check/display.ts";
 import { quote } from "../check/text.ts";
-import { type ImageDataset, labelsOf } from "../data/dataset.ts";
+import { type ImageDataset, labelsOf, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
 import { resizeBytes } from "../ops/resize.ts";
 import { decodeImage, ImageError, inChannels, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
@@ -114,11 +115,12 @@ export async function collectImages(
   if (labels.length === 0) throw new DataError("no-images", `${OP}: items`, "there are none");
   const { classes, numbers } = named(labels, options.classes);
   const [height, width] = size!;
-  return {
+  const set: ImageDataset = {
     images: new Uint8Array(data.buffer.transfer(filled)),
     labels: labelsOf(numbers, classes.length),
     ...{ count: labels.length, height, width, channels: channels!, classes },
   };
+  return displayed(set, showDataset);
 }
 
 // deno-lint-ignore no-explicit-any -- anything may come here

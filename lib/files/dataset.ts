@@ -13,8 +13,9 @@ import {
   checkString,
   refuse,
 } from "../check/arguments.ts";
+import { displayed } from "../check/display.ts";
 import { quote } from "../check/text.ts";
-import { type ImageDataset, labelsOf, type ReadImages } from "../data/dataset.ts";
+import { type ImageDataset, labelsOf, type ReadImages, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
 import { Decoders, inOrder } from "./decoders.ts";
 import { findIdx, loadIdx } from "./idx_folder.ts";
@@ -365,7 +366,7 @@ function datasetOf(
       const what = `none of the images to ${part ? "test with" : "train on"} can be read`;
       throw new DataError(part ? "no-test-images" : "no-images", path, what);
     }
-    return { images: set, labels, count, channels, height, width, classes };
+    return displayed({ images: set, labels, count, channels, height, width, classes }, showDataset);
   }) as [ImageDataset, ImageDataset];
   checkClassesLeft(path, classes, all, images, unreadable);
   const isFile = typeof train.images === "function";

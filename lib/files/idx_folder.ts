@@ -9,8 +9,9 @@
  * @module
  */
 
+import { displayed } from "../check/display.ts";
 import { quote } from "../check/text.ts";
-import { checkLabels, type ImageDataset, readImageDataset } from "../data/dataset.ts";
+import { checkLabels, type ImageDataset, readImageDataset, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
 import { FASHION_MNIST_CLASSES, FASHION_MNIST_FILES } from "../data/fashion_mnist.ts";
 import type { ByteStream } from "../data/gzip.ts";
@@ -298,7 +299,7 @@ function finished(
     }
   }
   if (table) labels.forEach((label, i) => labels[i] = table[label]!);
-  return { images, labels, count, height, width, channels, classes };
+  return displayed({ images, labels, count, height, width, channels, classes }, showDataset);
 }
 
 /** Makes the rows of each image its columns. */

@@ -182,6 +182,7 @@ export class DeviceDataset {
     this.height = height;
     this.width = width;
     this.classes = classes;
+    this.#data = data;
   }
 
   /** Shown by a notebook: some of its images, with their classes. */

@@ -7,12 +7,15 @@ import { gzipSync } from "node:zlib";
 import {
   assert,
   assertEquals,
+  assertMatch,
   assertRejects,
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
 import { copyFile, ensureFashionMnist, verifyFile } from "../../lib/files/download.ts";
 import { FASHION_MNIST_CLASSES, FASHION_MNIST_FILES } from "../../lib/data/fashion_mnist.ts";
+import { collectImages } from "../../lib/files/collect.ts";
+import { loadDataset } from "../../lib/files/dataset.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { type ByteStream, gunzip } from "../../lib/data/gzip.ts";
 import { readIdx } from "../../lib/data/idx.ts";
@@ -330,3 +333,38 @@ Deno.test("a notebook shows images that are RGB, read when needed, large, or not
   const header = new DataView(png.buffer);
   assertEquals([header.getUint32(16), header.getUint32(20)], [96, 72]);
 });
+
+Deno.test("a notebook shows data sets of every kind: IDX files, class folders, images one by one", () =>
+  inFolder(async (folder) => {
+    const pixels = Uint8Array.from({ length: 3 * 16 }, (_, i) => 5 * i);
+    const png = await encodePng(pixels, 4, 4, 3), base64 = png.toBase64();
+    for (const part of ["train", "test"]) {
+      for (const name of ["<b>", "dog"]) {
+        await Deno.mkdir(`${folder}/set/${part}/${name}`, { recursive: true });
+        await Deno.writeFile(`${folder}/set/${part}/${name}/a.png`, png);
+      }
+    }
+    const text = "2 images of 4×4, RGB; 2 classes: <b>, dog";
+    for (const memory of [2 ** 20, 0]) { // Held in memory, or read from the cache.
+      using data = await loadDataset(`${folder}/set`, {
+        resize: 4,
+        cache: `${folder}/cache`,
+        memory,
+      });
+      assertEquals(typeof data.train.images, memory > 0 ? "object" : "function");
+      for (const set of [data.train, data.test]) {
+        const shown = await displayOf(set);
+        assertEquals(shown.text, text);
+        assertEquals(shown.html.split(base64).length, 3, "each image");
+      }
+    }
+    const items = ["<b>", "dog"].map((label) => ({ image: png, label }));
+    const collected = await displayOf(await collectImages(items));
+    assertEquals([collected.text, collected.html.split(base64).length], [text, 3]);
+    using idx = await loadDataset(DIR, { limit: 5, testLimit: 3 });
+    assertMatch((await displayOf(idx.train)).text, /^5 images of 28×28, grey; 10 classes: T-shirt/);
+    assertMatch(
+      (await displayOf(idx.test)).html,
+      /<br>Ankle boot<[^]*<br>Pullover<[^]*<br>Trouser</,
+    );
+  }));
