@@ -63,14 +63,8 @@ Deno.test("train and test folders are read in torchvision's order, with classes 
     });
     const { train, test, summary } = await load(folder);
     assertEquals(train.classes, ["B", "b", "Ünï ☃"]);
-    assertEquals(
-      await pixelsOf(train),
-      [1, 2, 3, 5, 6, 4, 7].toSorted((a, b) => {
-        // Folders in the order of their whole paths: b, b/a, b/a-b, b/a/b.
-        const order = [1, 2, 3, 5, 4, 6, 7];
-        return order.indexOf(a) - order.indexOf(b);
-      }),
-    );
+    // Folders in the order of their whole paths: b, b/a, b/a-b, b/a/b.
+    assertEquals(await pixelsOf(train), [1, 2, 3, 5, 4, 6, 7]);
     assertEquals([...train.labels], [0, 1, 1, 1, 1, 1, 2]);
     assertEquals([await pixelsOf(test), [...test.labels]], [[8, 9], [1, 2]]);
     assertEquals([train.channels, train.height, train.width], [1, 1, 1]);
@@ -160,18 +154,19 @@ Deno.test("links within the folder are followed, others refused; pipes are never
       "set/b/1.png": grey(3),
       "set/b/2.png": grey(4),
     });
-    const link = (to: string, name: string) => Deno.symlinkSync(to, `${folder}/${name}`);
+    const commands = [`mkfifo '${folder}/a/6.png'`];
+    const link = (to: string, name: string) =>
+      void commands.push(`ln -s '${to}' '${folder}/${name}'`);
     link("../b/2.png", "a/3.png");
     link(`${outside}/secret/1.png`, "a/4.png");
     link("../../secret", "a/out");
     link("..", "a/in/up");
     link("nowhere.png", "a/5.png");
-    link("../../secret", "c");
+    link("../secret", "c");
     link("b", "d");
-    const { success } = await new Deno.Command("sh", {
-      args: ["-c", `mkfifo '${folder}/a/6.png'`],
-    }).output();
-    assert(success, "mkfifo");
+    // Deno may make links only where it may write everywhere.
+    const made = await new Deno.Command("sh", { args: ["-c", commands.join(" && ")] }).output();
+    assert(made.success, new TextDecoder().decode(made.stderr));
     const { train, test, summary } = await load(folder, { testShare: 0.001 });
     const all = [...await pixelsOf(train), ...await pixelsOf(test)].sort();
     assertEquals(all, [1, 2, 3, 3, 4, 4, 4].sort());
@@ -214,10 +209,8 @@ Deno.test("files that are no images are named and counted, and the others are re
     assertEquals((await pixelsOf(train)).slice(0, 6), [10, 20, 30, 1, 1, 1]);
     assertEquals((await pixelsOf(test)).slice(3), [4, 4, 4]);
     assertEquals([summary.smallest, summary.largest, summary.channels], [[2, 2], [100, 130], 3]);
-    const [{ reason, count, names }, ...others] = summary.skipped as [
-      ...typeof summary.skipped,
-    ] as [typeof summary.skipped[0]];
-    assertEquals([reason, count, others.length], ["cannot be used", 5, 0]);
+    const { reason, count, names } = summary.skipped[0]!;
+    assertEquals([reason, count, summary.skipped.length], ["cannot be used", 5, 1]);
     assertEquals(names, [
       "train/a/2.png: is damaged: the file ends before its picture does",
       "train/a/3.png: is not a PNG, JPEG or WebP file",
@@ -226,7 +219,7 @@ Deno.test("files that are no images are named and counted, and the others are re
       "test/b/1.png: is not a PNG, JPEG or WebP file",
     ]);
 
-    writeTree(folder, { "train/b/1.jpeg": "gone" });
+    writeTree(folder, { "train/b/1.jpeg": "gone", "test/b/2.png": "gone" });
     await refused(folder, "no-images", 'no image of the class "b" can be read; train/b/1.jpeg is');
   }).then(() =>
     inFolder(async (folder) => {
@@ -353,7 +346,7 @@ Deno.test("images are grey where all files are, by their headers; and as is said
 const noise = (i: number, count: number) =>
   Array.from({ length: count }, (_, k) => Math.imul(i * 7919 + k * 104729, 2654435761) >>> 24);
 
-/** A set of 60 images of several sizes, two of which are damaged. */
+/** A set of 60 images of several sizes, three of which are damaged. */
 function sixty(folder: string): void {
   const files: Record<string, Bytes> = {};
   for (let i = 0; i < 60; i++) {
@@ -380,7 +373,7 @@ Deno.test("any number of workers, a cache, and images left on the disk give the 
     sixty(folder);
     const options = { resize: [6, 5] as const };
     const one = await loadDataset(folder, { ...options, workers: 1 });
-    assertEquals([one.train.count, one.test.count, one.train.channels], [47, 11, 3]);
+    assertEquals([one.train.count, one.test.count, one.train.channels], [45, 12, 3]);
     assertEquals([one.train.height, one.train.width], [6, 5]);
     assertEquals(one.summary.skipped[0]!.count, 3);
     await same(one, await loadDataset(folder, { ...options, workers: 3 }));
@@ -397,12 +390,12 @@ Deno.test("any number of workers, a cache, and images left on the disk give the 
       assertStringIncludes(left.summary.file!, `${cache}/set-`);
       await same(one, left);
       const read = left.train.images as (indices: Uint32Array) => Promise<Bytes>;
-      const indices = Uint32Array.of(46, 0, 1, 2, 2, 17, 5);
+      const indices = Uint32Array.of(44, 0, 1, 2, 2, 17, 5);
       const bytes = 3 * 6 * 5;
       const wanted = [...indices].flatMap((i) => [...held.subarray(i * bytes, (i + 1) * bytes)]);
       assertEquals([...await read(indices)], wanted);
       assertEquals((await read(new Uint32Array())).length, 0);
-      await assertRejects(() => read(Uint32Array.of(47)), RangeError, "there is no image 47 of 47");
+      await assertRejects(() => read(Uint32Array.of(45)), RangeError, "there is no image 45 of 45");
       left[Symbol.dispose]();
       await assertRejects(() => read(indices), DataError, "was closed");
     }
@@ -420,7 +413,7 @@ Deno.test("without a permission for the workers' module, this thread decodes", (
     const run = ["run", "--no-prompt", "--no-check", "--no-lock"];
     const alone = await deno([...run, `--allow-read=${folder}`, script]);
     assertEquals(alone.err, "");
-    assert(alone.out.startsWith("47 "), alone.out);
+    assert(alone.out.startsWith("45 "), alone.out);
     assertEquals((await deno([...run, "--allow-read", script])).out, alone.out);
   }));
 
@@ -562,10 +555,8 @@ Deno.test("when it is stopped, it stops, and leaves nothing", async (t) => {
         assertEquals([...Deno.readDirSync(cache)], []);
         const none = await assertRejects(() => load(folder, { signal: AbortSignal.abort(reason) }));
         assertEquals(none, reason);
-        assertEquals(
-          (await load(folder, { cache, signal: new AbortController().signal })).train.count,
-          47,
-        );
+        const { signal } = new AbortController();
+        assertEquals((await load(folder, { cache, signal })).train.count, 45);
       }));
   }
 });
