@@ -86,7 +86,7 @@ export {
   oneHot,
   softmax,
 } from "./lib/ops/classification.ts";
-export { cropFlip, gather, resizeBilinear } from "./lib/ops/data.ts";
+export { cropFlip, gather, resizeBilinear, rotate } from "./lib/ops/data.ts";
 export { grad } from "./lib/ops/grad.ts";
 
 // Computing.

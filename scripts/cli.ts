@@ -96,19 +96,21 @@ export function setting<K extends keyof TrainConfig>(
   flag: string = flagOf(name),
 ): NonNullable<TrainConfig[K]> | undefined {
   if (word === undefined) return undefined;
-  const { wanted, allows, choices, value: letter } = CONFIG_FIELDS[name];
-  // A plain decimal only: Number() would also take "0x10", "1_0" and " ".
-  const numeral = letter === "N" ? /^-?\d+$/ : /^-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
-  const value = choices ? word : numeral.test(word) ? Number(word) : NaN;
+  const { wanted, allows, parse, normal = (value) => value } = CONFIG_FIELDS[name];
+  const value = parse(word);
   if (!allows(value)) throw new UsageError(`${flag} must be ${wanted}, got "${word}"`);
-  return value as NonNullable<TrainConfig[K]>;
+  return normal(value) as NonNullable<TrainConfig[K]>;
 }
 
 /** The lines of `--help` about all settings of a run: flag, meaning, default. */
 export function settingsHelp(): string {
   return CONFIG_NAMES.map((name) => {
-    const { about, value, standard, standardWith, wanted, choices, when } = CONFIG_FIELDS[name];
-    const all = [standard ?? "all", ...standardWith ? [standardWith.slice(1).join(": ")] : []];
+    const { about, value, standard, otherwise, standardWith, wanted, choices, when } =
+      CONFIG_FIELDS[name];
+    const all = [
+      otherwise ?? standard ?? "all",
+      ...standardWith ? [standardWith.slice(1).join(": ")] : [],
+    ];
     const only = when ? `${flagOf(when[0])} ${when[1]} only: ` : "";
     const words = wanted.replace("one of: ", "");
     const text = choices

@@ -5,27 +5,40 @@
  * @module
  */
 
-import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import { defaultDevice } from "../lib/device/device.ts";
-import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
-import { classMetrics, confusionMatrix, type Predictions } from "../lib/train/metrics.ts";
-import { DEFAULT_CONFIG } from "../lib/train/config.ts";
+import { deviceDataset } from "../lib/train/device_dataset.ts";
+import { Evaluator } from "../lib/train/evaluator.ts";
+import {
+  classMetrics,
+  confusionMatrix,
+  type Predictions,
+  worstConfusions,
+} from "../lib/train/metrics.ts";
+import { DEFAULT_CONFIG, sizeText } from "../lib/train/config.ts";
 import { loadTrained } from "../lib/files/trained.ts";
-import { table } from "../lib/check/text.ts";
+import { brief, table } from "../lib/check/text.ts";
 import { type Flags, runCommand, setting } from "./cli.ts";
+import { openTest } from "./datasets.ts";
+import { loadNet } from "./nets.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
-const DATA = "data/fashion-mnist";
+/** The most classes whose rows, and whose confusion matrix, are printed; and those of JSON's matrix. */
+const MOST_ROWS = 100, MOST_COLUMNS = 30, MOST_IN_JSON = 1000;
+/** Pairs of classes that are printed where there are too many for a matrix. */
+const WORST = 20;
 
 const usage = () =>
-  `usage: deno task eval CHECKPOINT [--resize N] [--batch-size N] [--limit N] [--json]
+  `usage: deno task eval CHECKPOINT [--data PATH] [--net FILE] [--resize N] [--batch-size N]
+                      [--limit N] [--json]
 
-Classifies the test images of Fashion-MNIST with a trained network, and prints its accuracy, a
-table of precision and recall by class, and the confusion matrix. Results go to stdout, all else to
-stderr.
+Classifies the test images of what a network was trained on, and prints its accuracy, a table of
+precision and recall by class, and the confusion matrix; of many classes, the worst. Results go to
+stdout, all else to stderr.
 
   CHECKPOINT        a checkpoint's folder; a run's, for its latest complete checkpoint; or a
                     .safetensors file, ours or PyTorch's
+  --data PATH       where the images lie now (where they were; Fashion-MNIST for a file alone)
+  --net FILE        the module that made the net, if it is one of your own
   --resize N        size of the images (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
   --batch-size N    images of a pass (${DEFAULT_CONFIG.batchSize})
   --limit N         the first N test images only (all)
@@ -35,52 +48,78 @@ stderr.
 exit code: 0 done; 1 no checkpoint, no data or no adapter; 2 the command line is wrong`;
 
 async function run(
-  { values, on, words }: Flags<"resize" | "batch-size" | "limit", "json">,
+  { values, on, words }: Flags<"data" | "net" | "resize" | "batch-size" | "limit", "json">,
   reporter: TrainReporter,
 ): Promise<number> {
   const given = setting("resize", values.resize);
   const batchSize = setting("batchSize", values["batch-size"]) ??
     DEFAULT_CONFIG.batchSize;
   const limit = setting("testLimit", values.limit, "--limit");
-  const { net, model, path, run, ...trained } = await loadTrained(words[0]!);
-  const resize = given ?? trained.resize;
-  const data = await loadFashionMnist(DATA, "test", limit === undefined ? {} : { limit });
+  const build = values.net === undefined ? undefined : await loadNet(values.net);
+  const { net, model, path, run, ...trained } = await loadTrained(words[0]!, build);
+  const config = { ...trained.config, ...given !== undefined && { resize: given } };
+  const { resize } = config;
+  using opened = await openTest(
+    trained.data,
+    values.data,
+    { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: limit ?? null },
+    reporter,
+  );
+  const data = opened.test;
   const device = await defaultDevice();
   const epochs = run?.history.length ?? 0;
   await reporter.say(
-    `${path}: ${model}, ${data.count} test images at ${resize}×${resize}, on ${device}`,
+    `${path}: ${model}, ${data.count} test images at ${sizeText(resize)}, on ${device}`,
   );
-  using evaluator = new Evaluator(net, new DeviceDataset(data), { batchSize, resize, device });
+  const set = deviceDataset(data, path, device);
+  using evaluator = new Evaluator(net, set, { ...config, batchSize, device });
   let predictions: Predictions | undefined;
   const accuracy = await evaluator.run({
     onProgress: (progress) => reporter.progress(progress),
     onTested: (tested) => void (predictions = tested),
   }, epochs);
   await reporter.clear();
-  const confusion = confusionMatrix(data.labels, predictions!.predicted, data.classes.length);
-  const classes = classMetrics(confusion)
+  const { labels, count } = data, { predicted } = predictions!;
+  const matrix = (most: number) =>
+    data.classes.length > most
+      ? undefined
+      : confusionMatrix(labels, predicted, data.classes.length);
+  const classes = classMetrics(labels, predicted, data.classes.length)
     .map((metrics, label) => ({ class: data.classes[label]!, label, ...metrics }));
   if (on.json) {
     const { description: adapter } = device;
-    const images = data.count;
-    console.log(JSON.stringify(
-      { checkpoint: path, model, epochs, resize, adapter, images, accuracy, classes, confusion },
-      null,
-      2,
-    ));
+    const found = { images: count, accuracy, classes, confusion: matrix(MOST_IN_JSON) };
+    console.log(
+      JSON.stringify({ checkpoint: path, model, epochs, resize, adapter, ...found }, null, 2),
+    );
     return 0;
   }
-  const right = confusion.reduce((sum, row, label) => sum + row[label]!, 0);
-  console.log(`test acc ${accuracy!.toFixed(3)} (${right} of ${data.count})\n`);
-  const names = classes.map((row) => `${row.label} ${row.class}`);
+  const right = Math.round(accuracy! * count);
+  console.log(`test acc ${accuracy!.toFixed(3)} (${right} of ${count})\n`);
+  const names = classes.map((row) => `${row.label} ${brief(row.class, 40)}`);
+  const tested = classes.filter(({ images }) => images > 0);
+  const rows = classes.length > MOST_ROWS
+    ? tested.sort((a, b) => a.f1 - b.f1 || a.label - b.label).slice(0, MOST_ROWS)
+    : classes;
+  if (rows !== classes) console.log(`the ${rows.length} worst of ${classes.length} classes`);
   console.log(table([
     ["class", "images", "precision", "recall", "F1"],
-    ...classes.map(({ images, precision, recall, f1 }, label) => [
+    ...rows.map(({ images, precision, recall, f1, label }) => [
       names[label]!,
       `${images}`,
       ...[precision, recall, f1].map((x) => Number.isNaN(x) ? "-" : x.toFixed(3)),
     ]),
   ]));
+  const confusion = matrix(MOST_COLUMNS);
+  if (!confusion) {
+    console.log(`\nthe pairs that were confused most`);
+    console.log(table([
+      ["class", "taken for", "images"],
+      ...worstConfusions(labels, predicted, WORST)
+        .map(({ label, predicted, count }) => [names[label]!, names[predicted]!, `${count}`]),
+    ]));
+    return 0;
+  }
   console.log("\nrows: what it is; columns: what it was taken for");
   console.log(table([
     ["", ...classes.map(({ label }) => `${label}`)],
@@ -101,7 +140,7 @@ export async function main(args: string[]): Promise<number> {
     {
       name: "eval",
       usage,
-      values: ["resize", "batch-size", "limit"],
+      values: ["data", "net", "resize", "batch-size", "limit"],
       switches: ["json"],
       words: { min: 1, max: 1, what: "CHECKPOINT" },
     },

@@ -1,18 +1,28 @@
 /**
- * `deno task predict`: what garments are on pictures. Parse, call, print; the work is in
+ * `deno task predict`: what is on pictures. Parse, call, print; the work is in
  * `lib/files/image.ts`, `scripts/predict/photo.ts` and `lib/train/predict.ts`.
  *
  * @module
  */
 
-import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
-import { decodeGrey, ImageError, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS } from "../lib/files/image.ts";
+import {
+  decodeGrey,
+  decodeImage,
+  ImageError,
+  MAX_IMAGE_BYTES,
+  MAX_IMAGE_PIXELS,
+} from "../lib/files/image.ts";
+import { type Pair, pair } from "../lib/graph/shape.ts";
+import { resizeBytes } from "../lib/ops/resize.ts";
+import type { TrainedOn } from "../lib/train/checkpoint.ts";
 import { readImageBytes } from "./predict/image_file.ts";
-import { type Garment, prepareGarment } from "./predict/photo.ts";
+import { type Invert, prepareGarment } from "./predict/photo.ts";
 import { Device } from "../lib/device/device.ts";
 import { likeliest, predict } from "../lib/train/predict.ts";
 import { DEFAULT_CONFIG } from "../lib/train/config.ts";
 import { loadTrained } from "../lib/files/trained.ts";
+import { isIdx } from "./datasets.ts";
+import { loadNet } from "./nets.ts";
 import { choice, type Flags, runCommand, setting, UsageError } from "./cli.ts";
 
 /** Classes that are named for an image. */
@@ -21,44 +31,57 @@ const TOP = 3;
 const MANY = 32;
 
 const usage = () =>
-  `usage: deno task predict CHECKPOINT [IMAGE…] [--invert auto|yes|no] [--resize N] [--json]
+  `usage: deno task predict CHECKPOINT [IMAGE…] [--invert auto|yes|no] [--resize N] [--net FILE]
+                         [--json]
 
-Says which garment is on each image, one line an image: the three likeliest classes with their
-probabilities. Images are PNG, JPEG or WebP, of any size, grey or in colour; without any, or for one
-called -, standard input is read.
+Says what is on each image, one line an image: the three likeliest classes with their probabilities.
+Images are PNG, JPEG or WebP, of any size, grey or in colour; without any, or for one called -,
+standard input is read.
 
   CHECKPOINT     a checkpoint's folder; a run's, for its latest complete checkpoint; or a
                  .safetensors file, ours or PyTorch's
-  --invert WHEN  the network knows bright garments on black: yes inverts, no does not, and auto
-                 inverts images whose edges are light (auto)
-  --resize N     size of the images (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
+  --invert WHEN  a network that was trained on IDX files knows bright things on black: yes inverts,
+                 no does not, and auto inverts images whose edges are light (auto)
+  --resize N     size of the images, N×N or NxM (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
+  --net FILE     the module that made the net, if it is one of your own
   --json         print one JSON object instead
   -h, --help     this text
 
-An image is prepared as Fashion-MNIST was: made grey (transparency is laid on white), and inverted
-where its background, the median of its outermost pixels, is light; what differs from that by less
-than 5% is cut off on all sides; the rest is resized so that its longer side is 28, and put in the
-middle of 28×28 black pixels. An image of 28×28 is taken to be one of the data set, and at most
-inverted. After that it is resized as in training. One garment on a plain background works; a person
-who wears it in a street does not, nor does a garment upside down.
+What was trained on a folder of images gets images as they are: grey or RGB as in training, turned as
+their EXIF says, transparency laid on white, resized.
+
+For what was trained on Fashion-MNIST or other IDX files, an image is prepared as that set was: made
+grey, and inverted where its background, the median of its outermost pixels, is light; what differs
+from that by less than 5% is cut off on all sides; the rest is resized so that it just fits the data
+set's size (28×28), and put in the middle of black pixels. An image of that size is taken to be one
+of the data set, and at most inverted. After that it is resized as in training. One garment on a plain
+background works; a person who wears it in a street does not, nor does a garment upside down.
 
 Files may have ${MAX_IMAGE_BYTES / 2 ** 20} MiB and ${MAX_IMAGE_PIXELS / 2 ** 20} Mi pixels.
 
 exit code: 0 done; 1 no checkpoint, no adapter, or an image that cannot be used (the others are
 predicted all the same); 2 the command line is wrong`;
 
-/** An image of the command line: prepared, or why it is not. */
-type Read =
-  & { readonly image: string }
-  & ({ readonly garment: Garment } | { readonly error: string });
+/** An image made ready, and what there is to say of how. */
+interface Ready {
+  /** `[channels, rows, columns]`. */
+  readonly pixels: Uint8Array<ArrayBuffer>;
+  /** Of JSON. */
+  readonly about: object;
+}
 
-async function read(image: string, invert: "auto" | "yes" | "no"): Promise<Read> {
+/** An image of the command line: made ready, or why it is not. */
+type Read = { readonly image: string } & ({ readonly ready: Ready } | { readonly error: string });
+
+async function read(
+  image: string,
+  prepare: (bytes: Uint8Array<ArrayBuffer>, name: string) => Promise<Ready>,
+): Promise<Read> {
   const name = image === "-" ? "standard input" : image;
   try {
     const open = async () => (await Deno.open(image, { read: true })).readable;
     const stream = image === "-" ? Deno.stdin.readable : await open();
-    const bytes = await readImageBytes(stream, name);
-    return { image, garment: prepareGarment(await decodeGrey(bytes, name), { invert }) };
+    return { image, ready: await prepare(await readImageBytes(stream, name), name) };
   } catch (error) {
     if (error instanceof ImageError) return { image, error: error.message };
     const { NotFound, PermissionDenied, NotCapable } = Deno.errors;
@@ -68,30 +91,66 @@ async function read(image: string, invert: "auto" | "yes" | "no"): Promise<Read>
   }
 }
 
-async function run({ values, on, words }: Flags<"invert" | "resize", "json">): Promise<number> {
-  const invert = choice("invert", values.invert, ["auto", "yes", "no"]) ?? "auto";
+/** How an image is made ready for a network, and its sizes then. */
+function preparing(
+  data: TrainedOn,
+  resize: Pair,
+  invert: Invert,
+): { size: [number, number]; prepare: Parameters<typeof read>[1] } {
+  if (isIdx(data)) {
+    const size: [number, number] = [data.height, data.width];
+    return {
+      size,
+      prepare: async (bytes, name) => {
+        const options = { invert, size };
+        const { pixels, ...about } = prepareGarment(await decodeGrey(bytes, name), options);
+        return { pixels, about };
+      },
+    };
+  }
+  const { channels } = data, size = pair("predict", "resize", resize, 1);
+  return {
+    size,
+    prepare: async (bytes, name) => {
+      const { pixels, width, height } = await decodeImage(bytes, name, { channels });
+      return { pixels: resizeBytes(pixels, channels, height, width, ...size), about: {} };
+    },
+  };
+}
+
+async function run(
+  { values, on, words }: Flags<"invert" | "resize" | "net", "json">,
+): Promise<number> {
+  const invert = choice("invert", values.invert, ["auto", "yes", "no"]);
   const given = setting("resize", values.resize);
   const [checkpoint, ...files] = words;
   const images = files.length > 0 ? files : ["-"];
   if (files.length === 0 && Deno.stdin.isTerminal()) throw new UsageError("IMAGE is missing");
   if (files.filter((file) => file === "-").length > 1) throw new UsageError("- is given twice");
 
-  const { net, path, model, ...trained } = await loadTrained(checkpoint!);
-  const resize = given ?? trained.resize;
+  const build = values.net === undefined ? undefined : await loadNet(values.net);
+  const { net, path, model, data, ...trained } = await loadTrained(checkpoint!, build);
+  if (invert !== undefined && !isIdx(data)) {
+    throw new UsageError("--invert is for networks that were trained on IDX files only");
+  }
+  const config = { ...trained.config, ...given !== undefined && { resize: given } };
+  const { resize } = config;
+  const { size: [height, width], prepare } = preparing(data, resize, invert ?? "auto");
   const all: Read[] = [];
-  for (const image of images) all.push(await read(image, invert));
-  const garments = all.flatMap((one) => "garment" in one ? [one.garment] : []);
-  using device = await Device.request({ choice: garments.length < MANY ? "naive" : "auto" });
-  const pixels = new Uint8Array(garments.length * 28 * 28);
-  garments.forEach((garment, i) => pixels.set(garment.pixels, i * 28 * 28));
-  const set = { images: pixels, count: garments.length, height: 28, width: 28 };
-  const rows = garments.length > 0 ? await predict(net, set, { resize, device }) : [];
+  for (const image of images) all.push(await read(image, prepare));
+  const ready = all.flatMap((one) => "ready" in one ? [one.ready] : []);
+  using device = await Device.request({ choice: ready.length < MANY ? "naive" : "auto" });
+  const channels = isIdx(data) ? 1 : data.channels, bytes = channels * height * width;
+  const pixels = new Uint8Array(ready.length * bytes);
+  ready.forEach((one, i) => pixels.set(one.pixels, i * bytes));
+  const set = { images: pixels, count: ready.length, channels, height, width };
+  const rows = ready.length > 0 ? await predict(net, set, { ...config, device }) : [];
 
   let next = 0;
   const results = all.map((one) => {
     if ("error" in one) return one;
-    const { image, garment: { inverted, box } } = one;
-    return { image, inverted, box, top: likeliest(rows[next++]!, FASHION_MNIST_CLASSES, TOP) };
+    const { image, ready: { about } } = one;
+    return { image, ...about, top: likeliest(rows[next++]!, data.classes, TOP) };
   });
   for (const result of results) {
     if ("error" in result) console.error(`error: ${result.error}`);
@@ -119,7 +178,7 @@ export async function main(args: string[]): Promise<number> {
   return await runCommand(args, {
     name: "predict",
     usage,
-    values: ["invert", "resize"],
+    values: ["invert", "resize", "net"],
     switches: ["json"],
     words: { min: 1, max: Infinity, what: "CHECKPOINT" },
   }, run);

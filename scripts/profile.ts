@@ -9,7 +9,7 @@ import { type Ceiling, measureCeiling } from "../lib/measure/ceiling.ts";
 import { FASHION_MNIST_CLASSES } from "../lib/data/fashion_mnist.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
-import { DeviceDataset } from "../lib/train/evaluator.ts";
+import { DeviceDataset } from "../lib/train/device_dataset.ts";
 import { type Feeds, Plan } from "../lib/plan/plan.ts";
 import {
   chromeTrace,
@@ -19,10 +19,10 @@ import {
   profilePlan,
 } from "../lib/measure/profile.ts";
 import { Random } from "../lib/graph/random.ts";
-import { formatShape } from "../lib/graph/shape.ts";
+import { formatShape, type Pair } from "../lib/graph/shape.ts";
 import { input } from "../lib/graph/tensor.ts";
 import { Trainer } from "../lib/train/trainer.ts";
-import { DEFAULT_CONFIG, MODELS, trainConfig } from "../lib/train/config.ts";
+import { DEFAULT_CONFIG, MODELS, sizeText, trainConfig } from "../lib/train/config.ts";
 import { brief, table } from "../lib/check/text.ts";
 import { type Flags, runCommand, setting } from "./cli.ts";
 
@@ -60,7 +60,7 @@ exit code: 0 done; 1 the sizes do not fit the adapter; 2 the command line is wro
 
 interface Options {
   readonly batchSize: number;
-  readonly resize: number;
+  readonly resize: Pair;
   readonly model: string;
   readonly top: number;
   readonly trace: string | undefined;
@@ -108,8 +108,8 @@ async function planOf(options: Options, device: Device): Promise<{ plan: Plan; f
   const data = madeUpImages(batchSize);
   const indices = Uint32Array.from({ length: batchSize }, (_, i) => i);
   if (evaluating) {
-    const net = MODELS.get(model)!().eval();
-    const { x } = new DeviceDataset(data).batch(input("indices", [batchSize], "u32"), resize);
+    const net = MODELS.get(model)!({ inChannels: 1 }).eval();
+    const { x } = new DeviceDataset(data).batch(input("indices", [batchSize], "u32"), { resize });
     return { plan: await Plan.compile({ outputs: [net.call(x)], device }), feeds: { indices } };
   }
   const config = trainConfig({ batchSize, resize, model });
@@ -184,7 +184,7 @@ async function profile(options: Options): Promise<void> {
   const { batchSize, resize, model, evaluating, submits, top, trace, json } = options;
   const device = await defaultDevice();
   const what = `${evaluating ? "forward, evaluating" : "training step"} of ${model}, ` +
-    `${batchSize} images ${resize}×${resize}`;
+    `${batchSize} images ${sizeText(resize)}`;
   if (!json) console.log(`${what}, on ${device}`);
   // At once, so that a folder that is forbidden is not found out at the end.
   if (trace !== undefined) await Deno.writeTextFile(trace, "");

@@ -7,15 +7,18 @@
 
 import { DataError } from "../lib/data/error.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
-import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import { defaultDevice } from "../lib/device/device.ts";
-import { DeviceDataset, Evaluator } from "../lib/train/evaluator.ts";
+import { deviceDataset } from "../lib/train/device_dataset.ts";
+import { FASHION_MNIST } from "../lib/train/checkpoint.ts";
+import { DEFAULT_CONFIG } from "../lib/train/config.ts";
+import { openTest } from "./datasets.ts";
+import { loadNet } from "./nets.ts";
+import { Evaluator } from "../lib/train/evaluator.ts";
 import { loadTrained } from "../lib/files/trained.ts";
 import { messageOf, runCommand, UsageError } from "./cli.ts";
 import { latestRun, readRun, type Reported, saveTested } from "./report/run.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
-const DATA = "data/fashion-mnist";
 const RUNS = "runs";
 const COMPARISON = `${RUNS}/compare`;
 
@@ -31,48 +34,61 @@ after each epoch. Several runs are compared.
   --out DIR      folder of the report (the run's own; ${COMPARISON} for several)
   --evaluate     test the latest checkpoint, on the WebGPU adapter, where it is not known how it
                  does on each test image: after a stop, say, or where RUN is a checkpoint
+  --data PATH    where the images lie now (where they were when it was trained)
+  --net FILE     for --evaluate: the module that made the net, if it is one of your own
   -h, --help     this text
 
 exit code: 0 written; 1 there is no such run, or it is damaged; 2 the command line is wrong`;
 
-/** The first `count` test images; undefined, with a warning, if they cannot be read. */
-async function testImages(count: number): Promise<ImageDataset | undefined> {
+/** The images that a run was tested with; undefined, with a warning, if they cannot be read. */
+async function testImages(
+  { tested, state }: Reported,
+  path: string | undefined,
+  reporter: TrainReporter,
+): Promise<Disposable & { readonly test: ImageDataset } | undefined> {
+  const config = { ...DEFAULT_CONFIG, ...state?.config, testLimit: tested!.labels.length };
   try {
-    return await loadFashionMnist(DATA, "test", { limit: count });
+    return await openTest(state?.data ?? FASHION_MNIST, path, config, reporter);
   } catch (error) {
-    if (!(error instanceof DataError)) throw error;
-    console.error(`warning: no pictures of mistakes: ${messageOf(error)}`);
+    if (!(error instanceof DataError || error instanceof UsageError)) throw error;
+    await reporter.say(`warning: no pictures of mistakes: ${messageOf(error)}`);
     return undefined;
   }
 }
 
 /** Finds out how the latest checkpoint of a run does on each test image, and notes it there. */
-async function evaluate(folder: string): Promise<void> {
-  const { net, run, path } = await loadTrained(folder);
-  const { batchSize, resize, testLimit } = run!.config;
-  const images = await loadFashionMnist(
-    DATA,
-    "test",
-    testLimit === null ? {} : { limit: testLimit },
-  );
-  const { labels, classes } = images;
+async function evaluate(folder: string, { data, net: file }: Given, reporter: TrainReporter) {
+  const build = file === undefined ? undefined : await loadNet(file);
+  const { net, run: state, path, config } = await loadTrained(folder, build);
+  const run = state!;
+  using opened = await openTest(run.data, data, run.config, reporter);
+  const { labels, classes } = opened.test;
   const device = await defaultDevice();
-  await using reporter = new TrainReporter();
   await reporter.say(`${path}: testing on ${device}`);
-  using evaluator = new Evaluator(net, new DeviceDataset(images), { batchSize, resize, device });
-  const epoch = run!.history.length + (run!.step > 0 ? 1 : 0);
+  const set = deviceDataset(opened.test, path, device);
+  const { batchSize } = run.config;
+  using evaluator = new Evaluator(net, set, { ...config, batchSize, device });
+  const epoch = run.history.length + (run.step > 0 ? 1 : 0);
   await evaluator.run({
     onProgress: (progress) => reporter.progress(progress),
     onTested: (predictions) =>
-      saveTested(folder, { ...predictions, epoch, steps: run!.steps, labels, classes }),
+      saveTested(folder, { ...predictions, epoch, steps: run.steps, labels, classes }),
   }, epoch);
 }
 
-async function read(folder: string, evaluated: boolean): Promise<Reported> {
+/** What the command line says of images and nets. */
+type Given = { readonly data?: string; readonly net?: string };
+
+async function read(
+  folder: string,
+  evaluated: boolean,
+  given: Given,
+  reporter: TrainReporter,
+): Promise<Reported> {
   const run = await readRun(folder);
   const isNew = run.state && run.tested?.steps === run.state.steps;
   if (!evaluated || isNew) return run;
-  await evaluate(folder);
+  await evaluate(folder, given, reporter);
   return await readRun(folder);
 }
 
@@ -88,25 +104,25 @@ export async function main(args: string[]): Promise<number> {
     {
       name: "report",
       usage: () => USAGE,
-      values: ["out"],
+      values: ["out", "data", "net"],
       switches: ["evaluate"],
       words: { min: 0, max: 8, what: "RUN" },
     },
-    async ({ values: { out }, on, words }) => {
+    async ({ values: { out, ...given }, on, words }) => {
+      await using reporter = new TrainReporter();
       const latest = words.length > 0 ? words : [await latestRun(RUNS)];
       const runs: Reported[] = [];
       for (const folder of latest) {
         if (folder === undefined) throw new UsageError(`there is no run in ${RUNS}/; name one`);
-        runs.push(await read(folder.replace(/(?<=.)\/+$/, ""), on.evaluate));
+        runs.push(await read(folder.replace(/(?<=.)\/+$/, ""), on.evaluate, given, reporter));
       }
       const [run] = runs;
       // Loaded only now, so that packages that cannot be loaded are an error like any other.
       const { writeComparison, writeReport } = await import("./report/write.ts");
       if (runs.length > 1) await writeComparison(runs, out ?? COMPARISON);
       else {
-        const { tested } = run!;
-        const images = tested && await testImages(tested.labels.length);
-        await writeReport({ ...run!, images }, out);
+        using opened = run!.tested && await testImages(run!, given.data, reporter);
+        await writeReport({ ...run!, images: opened?.test }, out);
       }
       for (const warning of runs.flatMap(({ warnings }) => warnings)) {
         console.error(`warning: ${warning}`);

@@ -1,30 +1,35 @@
 /**
- * `deno task train`: trains a ResNet on Fashion-MNIST. Parse, call, print; the work is in
+ * `deno task train`: trains a ResNet on Fashion-MNIST, or another net on other images. Parse, call, print; the work is in
  * `lib/train/trainer.ts`, the files are `lib/files/run.ts`'s.
  *
  * @module
  */
 
+import { basename } from "node:path";
 import type { Checkpoint } from "../lib/train/checkpoint.ts";
-import { ensureFashionMnist } from "../lib/files/download.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
-import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
 import { PlanError } from "../lib/plan/plan.ts";
 import { loadCheckpoint, type LoadedCheckpoint, RunDirectory } from "../lib/files/run.ts";
 import { WriteError } from "../lib/files/write.ts";
 import { tunedDigest } from "../lib/kernels/choice.ts";
 import { stopwatch } from "../lib/measure/timing.ts";
-import { NonFiniteError, SingleImageError, Trainer } from "../lib/train/trainer.ts";
+import type { Module } from "../lib/nn/module.ts";
+import { buildModel, NonFiniteError, SingleImageError, Trainer } from "../lib/train/trainer.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
   ConfigError,
   DEFAULT_CONFIG,
   formatEpoch,
+  type ModelBuilder,
+  MODELS,
+  sameSetting,
+  settingText,
   type TrainConfig,
   trainConfig,
 } from "../lib/train/config.ts";
+import { UnknownModelError } from "../lib/files/trained.ts";
 import { readTuned } from "../lib/files/tuned.ts";
 import {
   type Command,
@@ -37,11 +42,11 @@ import {
   settingsHelp,
   UsageError,
 } from "./cli.ts";
+import { openData, type OpenedData, pathOf } from "./datasets.ts";
+import { loadNet, takeWeights } from "./nets.ts";
 import { RunRecorder } from "./report/recorder.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
-
-const DATA = "data/fashion-mnist";
 
 const usage = () =>
   `usage: deno task train [options]
@@ -49,13 +54,22 @@ const usage = () =>
 Trains a ResNet on Fashion-MNIST, by default as the notebook does, and tests it after each epoch.
 The data are fetched the first time. Results go to stdout, one line an epoch; all else to stderr.
 
+  --data PATH       other images: a folder of classes, or IDX files (Fashion-MNIST)
+  --net FILE        a net of your own: a module that exports a function, of { inChannels,
+                    numClasses }, that returns a Module
+  --init WEIGHTS    begin with the weights of a .safetensors file or a checkpoint, as far as they fit
 ${settingsHelp()}
   --out DIR         folder of the run (runs/TIME-${DEFAULT_CONFIG.model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
-                    run's own, and only --epochs and --out may change; a cosine then
-                    reaches to the new end
+                    run's own, and only --epochs, --out and --data (where the same images lie
+                    now) may change; a cosine then reaches to the new end
   --no-tuned        do without the kernels that deno task tune found to be fastest here
   -h, --help        this text
+
+Folders of images are PATH/train/CLASS/… and PATH/test/CLASS/… (or val), or PATH/CLASS/…, of which
+a share is tested with. JPEG, PNG and WebP files of any size are decoded once, resized, and kept in
+data/cache until something changes. IDX files are MNIST's, KMNIST's and EMNIST's as published; where
+a folder has several sets, PATH is the beginning of their names: DIR/emnist-letters.
 
 The loss is the mean over the epoch's batches. (The notebook divides by a count of batches that it
 never resets: its second epoch's 0.1235 is really 0.247.)
@@ -69,6 +83,7 @@ shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
 
   deno task train --limit 512 --resize 32               a first try: a minute without a GPU
   deno task train                                       the notebook's run
+  deno task train --data ~/photos --resize 64           a folder of photographs
   deno task train --resume runs/a --epochs 10           train a run of 5 epochs for 5 more
 
 exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130 stopped by Ctrl-C; 143 by
@@ -77,7 +92,10 @@ SIGTERM`;
 const COMMAND: Command<string, "no-tuned"> = {
   name: "train",
   usage,
-  values: [...CONFIG_NAMES.map((name) => flagOf(name).slice(2)), "out", "resume"],
+  values: [
+    ...CONFIG_NAMES.map((name) => flagOf(name).slice(2)),
+    ...["data", "net", "init", "out", "resume"],
+  ],
   switches: ["no-tuned"],
 };
 
@@ -91,10 +109,13 @@ function settingsOf(values: Readonly<Record<string, string | undefined>>): Parti
 function resumedConfig({ checkpoint, path }: LoadedCheckpoint, given: Partial<TrainConfig>) {
   const { config, history } = checkpoint.run;
   for (const name of CONFIG_NAMES) {
-    if (name === "epochs" || given[name] === undefined || given[name] === config[name]) continue;
+    if (name === "epochs" || given[name] === undefined) continue;
+    if (sameSetting(given[name], config[name])) continue;
     throw new UsageError(
-      `${flagOf(name)} ${given[name]} contradicts the run in ${path}, which has ` +
-        `${config[name] ?? "none"}; leave it out, or start a new run`,
+      `${flagOf(name)} ${
+        settingText(name, given[name])
+      } contradicts the run in ${path}, which has ` +
+        `${settingText(name, config[name])}; leave it out, or start a new run`,
     );
   }
   const epochs = given.epochs ?? config.epochs;
@@ -121,9 +142,11 @@ function checkUse(given: Partial<TrainConfig>, config: TrainConfig): void {
  * end if that is taken, because a clock can step back.
  */
 async function newFolder(model: string): Promise<string> {
+  // A net of one's own is called by its file.
+  const name = basename(model).replace(/\.\w+$/, "").replace(/[^\w.-]+/g, "-");
   const time = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
   for (let number = 1;; number++) {
-    const path = `runs/${time}-${model}${number > 1 ? `-${number}` : ""}`;
+    const path = `runs/${time}-${name}${number > 1 ? `-${number}` : ""}`;
     try {
       await Deno.mkdir("runs", { recursive: true });
       await Deno.mkdir(path);
@@ -132,6 +155,13 @@ async function newFolder(model: string): Promise<string> {
       if (!(error instanceof Deno.errors.AlreadyExists)) throw new WriteError(path, error);
     }
   }
+}
+
+/** Makes the net of a run known that is to go on: it is the one that is given, or was named. */
+function useNet({ checkpoint, path }: LoadedCheckpoint, build: ModelBuilder | undefined): void {
+  const { model } = checkpoint.run.config;
+  if (build) MODELS.set(model, build);
+  else if (!MODELS.has(model)) throw new UnknownModelError(path, model);
 }
 
 /** How to go on after a stop or a failure. */
@@ -153,26 +183,46 @@ async function useTuned(device: Device, reporter: TrainReporter): Promise<void> 
   }
 }
 
+/** The net of a new run, with the weights that it begins with. */
+async function netOf(
+  config: TrainConfig,
+  data: ImageDataset,
+  init: string | undefined,
+  reporter: TrainReporter,
+): Promise<Module> {
+  const net = buildModel(config, data);
+  if (init !== undefined) {
+    for (const line of await takeWeights(net, init)) await reporter.say(line);
+  }
+  return net;
+}
+
 /** Loads the data and compiles the plans; the seconds are those of the plans. */
 async function prepare(
-  config: TrainConfig,
-  checkpoint: Checkpoint | undefined,
-  device: Device,
-  reporter: TrainReporter,
-): Promise<{ trainer: Trainer; test: ImageDataset; seconds: number }> {
-  await ensureFashionMnist(DATA, {
-    log: (line) => reporter.say(line),
-    onProgress: (progress) => reporter.download(progress),
-  });
-  const limits = { train: config.limit, test: config.testLimit };
-  const load = (split: "train" | "test") =>
-    loadFashionMnist(DATA, split, limits[split] === null ? {} : { limit: limits[split] });
-  const test = await load("test");
-  const trainer = await Trainer.create({ config, train: await load("train"), test, device });
-  if (checkpoint) trainer.restore(checkpoint);
-  const elapsed = stopwatch();
-  await trainer.prepare();
-  return { trainer, test, seconds: elapsed() / 1000 };
+  { config, checkpoint, path, init, device, reporter, signal }: {
+    readonly config: TrainConfig;
+    readonly checkpoint: Checkpoint | undefined;
+    /** Where the images lie; undefined for Fashion-MNIST. */
+    readonly path: string | undefined;
+    readonly init: string | undefined;
+    readonly device: Device;
+    readonly reporter: TrainReporter;
+    readonly signal: AbortSignal;
+  },
+): Promise<{ trainer: Trainer; data: OpenedData; seconds: number }> {
+  const data = await openData(path, config, reporter, signal);
+  try {
+    const { train, test, source } = data;
+    const net = await netOf(config, train, init, reporter);
+    const trainer = await Trainer.create({ config, train, test, device, net, source });
+    if (checkpoint) trainer.restore(checkpoint);
+    const elapsed = stopwatch();
+    await trainer.prepare();
+    return { trainer, data, seconds: elapsed() / 1000 };
+  } catch (error) {
+    data[Symbol.dispose]();
+    throw error;
+  }
 }
 
 async function train(
@@ -180,11 +230,25 @@ async function train(
   reporter: TrainReporter,
   goOn: GoOn,
 ): Promise<number> {
-  const given = settingsOf(values), { resume, out: folder } = values;
+  const { resume, out: folder, data, net, init } = values;
+  const build = net === undefined ? undefined : await loadNet(net);
+  if (build && resume === undefined) MODELS.set(net!, build);
+  const given = settingsOf(build && resume === undefined ? { model: net, ...values } : values);
+  if (build && given.model !== undefined && given.model !== net) {
+    throw new UsageError("--net and --model are two nets; give one");
+  }
+  if (init !== undefined && resume !== undefined) {
+    throw new UsageError("--init is for new runs: one that goes on has its own weights");
+  }
   using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
+  if (loaded) useNet(loaded, build);
   const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
   checkUse(given, config);
+  const path = loaded ? pathOf(loaded.checkpoint.run.data, data) : data;
+  if (given.testShare !== undefined && path === undefined) {
+    throw new UsageError("--test-share is for --data only: Fashion-MNIST has test images");
+  }
   if (loaded && folder === undefined && !loaded.run) {
     throw new UsageError(
       `--resume ${resume}: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
@@ -225,10 +289,16 @@ async function train(
   const out = folder ?? loaded?.run ?? await newFolder(config.model);
   const fresh = out !== loaded?.run;
   using run = await RunDirectory.open(out, { fresh });
-  const prepared = await stop.before(prepare(config, loaded?.checkpoint, device, reporter));
+  const prepared = await stop.before(
+    prepare({
+      ...{ config, checkpoint: loaded?.checkpoint, path, init, device, reporter },
+      signal: stop.signal,
+    }),
+  );
   if (!prepared) return await stopped();
-  const { trainer, test, seconds } = prepared;
+  const { trainer, data: images, seconds } = prepared;
   using _ = trainer;
+  using __ = images;
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
@@ -239,7 +309,7 @@ async function train(
     folder: out,
     fresh,
     trainer,
-    test,
+    test: images.test,
     before: loaded && { path: loaded.path, state: loaded.checkpoint.run },
     say: (line) => reporter.say(line),
   });

@@ -69,6 +69,11 @@ export class TrainReporter implements AsyncDisposable {
     await this.#draw(name, received, total, `${name}, ${(received / 1e6).toFixed(1)} MB`);
   }
 
+  /** How many images of a folder have been decoded. */
+  async decoding({ done, of }: { readonly done: number; readonly of: number }): Promise<void> {
+    await this.#show("decoding", done, of, `decoded ${done} of ${of} images`);
+  }
+
   /** How far an epoch has come. */
   async progress(progress: Progress): Promise<void> {
     const { phase, epoch, step, steps } = progress;

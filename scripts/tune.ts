@@ -8,6 +8,7 @@
 import { type Ceiling, measureCeiling } from "../lib/measure/ceiling.ts";
 import { Device } from "../lib/device/device.ts";
 import { problemFlops, problemKey } from "../lib/kernels/choice.ts";
+import { type Pair, pair } from "../lib/graph/shape.ts";
 import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
 import { trainingGraph, tune, type Tuning } from "../lib/measure/tune.ts";
 import { cacheFolder, readTuned, writeTuned } from "../lib/files/tuned.ts";
@@ -51,7 +52,7 @@ exit code: 0 tuned; 1 no adapter, or the winners cannot be kept; 2 the command l
 interface Settings {
   readonly budget: number;
   readonly batchSize: number;
-  readonly resize: number;
+  readonly resize: Pair;
   readonly model: string;
   readonly json: boolean;
 }
@@ -146,7 +147,12 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
   await writeTuned(device, folder);
   const ceiling = await measureCeiling(device);
   const { batchSize, resize, budget } = settings;
-  const graph = trainingGraph(MODELS.get(settings.model)!(), [batchSize, 1, resize, resize]);
+  const sides = pair("tune", "resize", resize, 1);
+  const graph = trainingGraph(MODELS.get(settings.model)!({ inChannels: 1 }), [
+    batchSize,
+    1,
+    ...sides,
+  ]);
   using stop = new Stop((line) => reporter.say(line), "keeping what has been measured");
   const tunings = await tune(device, graph, {
     budget,

@@ -54,9 +54,9 @@ export function fill(net: Module, calm = false): void {
       high = 1 / Math.sqrt(weight.size / weight.shape[0]!);
       low = -high;
     }
-    const last = key.endsWith(".b3.weight") ||
-      key.endsWith(".b2.weight") && !variables.has(key.replace(".b2.", ".b3."));
-    const factor = !calm ? 1 : last ? 1 / 64 : key === "fc.1.weight" ? 1 / 8 : 1;
+    const last = /\.bn?3\.weight$/.test(key) ||
+      /\.bn?2\.weight$/.test(key) && !variables.has(key.replace("2.weight", "3.weight"));
+    const factor = !calm ? 1 : last ? 1 / 64 : /^fc\.(1\.)?weight$/.test(key) ? 1 / 8 : 1;
     const data = new Random(SEED, stream).uniform(new Float32Array(variable.size), low, high);
     setVariable(variable, data.map((value) => value * factor));
   });
@@ -109,17 +109,25 @@ export function greatest(a: ArrayLike<number>, b: ArrayLike<number>, unit: numbe
   return Number.isNaN(found) ? Infinity : found;
 }
 
+/** The values on a direction, which is uniform(-1, 1) of a stream of random numbers. */
+export function project(values: Float32Array, stream: number): number {
+  const direction = noise(stream, values.length, -1);
+  return values.reduce((sum, value, i) => sum + value * direction[i]!, 0);
+}
+
 /** Norm, two projections and, if wanted, samples: `summary` of `make_resnet.py`. */
 export function summary(key: string, values: Float32Array, samples: boolean): number[] {
-  const project = (stream: number) => {
-    const direction = noise(stream + streams[key]!, values.length, -1);
-    return values.reduce((sum, value, i) => sum + value * direction[i]!, 0);
-  };
+  const stream = streams[key]!;
   const step = Math.floor(values.length / 64);
   const taken = values.length > 64
     ? Array.from({ length: 64 }, (_, j) => values[j * step]!)
     : values;
-  return [norm(values), project(2000), project(3000), ...samples ? taken : []];
+  return [
+    norm(values),
+    project(values, 2000 + stream),
+    project(values, 3000 + stream),
+    ...samples ? taken : [],
+  ];
 }
 
 /** What was compared and how far off it was, worst first. */

@@ -228,6 +228,18 @@ export function value<T>(
   });
 }
 
+/** A value of whatever form that passes a test, and what is then taken for it. */
+export function tested<T>(
+  wanted: string,
+  allows: (value: unknown) => boolean,
+  taken: (value: unknown) => T,
+): Kind<T> {
+  return kind(wanted, (at) => {
+    const found = any.read(at);
+    return allows(found) ? taken(found) : at.refuse(wanted, brief(JSON.stringify(found), 60));
+  });
+}
+
 /** An integer, written as one: not 1.0 or 1e3. */
 export function count(min = 0, max: number = Number.MAX_SAFE_INTEGER): Kind<number> {
   const wanted = min === max ? `${min}` : `an integer from ${min} to ${max}`;

@@ -1,5 +1,5 @@
 /**
- * Text for people: a little of what may be anything, and tables.
+ * Text for people: a little of what may be anything, made harmless for where it stands, and tables.
  *
  * @module
  */
@@ -14,6 +14,14 @@ export function quote(name: string): string {
   const text = JSON.stringify(brief(name, 80));
   return text.length > 100 ? `${text.slice(0, 99)}…"` : text;
 }
+
+/** Without what is not seen: line breaks, control and direction characters. */
+export const plain = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ");
+
+/** As text or attribute of XML and HTML. */
+export const xml = (text: string): string =>
+  plain(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;").replaceAll("'", "&#39;");
 
 /** Rows as lines whose columns line up: the first to the left, or those that are not `right`. */
 export function table(

@@ -15,11 +15,13 @@ import {
   refuse,
   shown,
 } from "../check/arguments.ts";
-import { brief } from "../check/text.ts";
+import { displayed, pictureGrid, shownAs } from "../check/display.ts";
+import { brief, xml } from "../check/text.ts";
 import { formatShape, sizeOf } from "../graph/shape.ts";
 import { DataError, type DataErrorCode } from "./error.ts";
 import { type ByteStream, checkSource } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
+import { encodePng } from "./png.ts";
 
 /** Images and their labels: in memory, or read when they are needed. */
 export interface ImageDataset {
@@ -40,6 +42,14 @@ export interface ImageDataset {
   channels?: number;
   /** The classes' names, by label. */
   classes: readonly string[];
+}
+
+/** A data set whose images are in memory, with labels of a byte: what IDX files hold. */
+export interface ImagesInMemory extends ImageDataset {
+  /** `[count, channels, height, width]`, row-major, 0 black to 255 white. */
+  images: Uint8Array<ArrayBuffer>;
+  /** `[count]`, each an index into `classes`. */
+  labels: Uint8Array<ArrayBuffer>;
 }
 
 /** Reads the bytes `[indices.length, channels, height, width]` of some images. */
@@ -148,6 +158,58 @@ export function labelsOf(
   return Kind.from(labels);
 }
 
+/**
+ * The bytes `[indices.length, channels, height, width]` of some images, which `name` is what errors call.
+ *
+ * @throws {DataError} if a function that reads them gives something else.
+ */
+export async function readImages(
+  name: string,
+  { images, height, width, channels = 1 }: Omit<ImageDataset, "labels" | "classes">,
+  indices: Uint32Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const each = channels * height * width, size = indices.length * each;
+  if (typeof images !== "function") {
+    const bytes = new Uint8Array(size);
+    indices.forEach((i, k) => bytes.set(images.subarray(i * each, (i + 1) * each), k * each));
+    return bytes;
+  }
+  const bytes = await images(indices);
+  if (bytes instanceof Uint8Array && bytes.length === size) return bytes;
+  const what = `gave ${shown(bytes)}; it must give ${size} bytes for ${indices.length} images`;
+  throw new DataError("wrong-shape", `${name}.images`, what);
+}
+
+/** The most images of a data set that a notebook shows. */
+const MOST_SHOWN = 24;
+/** Pixels across such an image; a wider one is made smaller. */
+const WIDEST = 96;
+
+/** `1 image`, `2 images`. */
+const counted = (count: number, what: string) =>
+  `${count} ${what}${count === 1 ? "" : what.endsWith("s") ? "es" : "s"}`;
+
+/** What notebooks show of a data set: some of its images, evenly spread, with their classes. */
+export async function showDataset(data: ImageDataset): Promise<Record<string, string>> {
+  const { labels, count, height, width, classes, channels = 1 } = data;
+  const kind = channels === 1 ? "grey" : "RGB";
+  const text = `${counted(count, "image")} of ${height}×${width}, ${kind}; ` +
+    `${counted(classes.length, "class")}: ${listed(classes)}`;
+  const shown = Math.min(count, MOST_SHOWN), size = channels * height * width;
+  const indices = Uint32Array.from({ length: shown }, (_, i) => Math.floor(i * count / shown));
+  try {
+    const bytes = await readImages("showDataset", data, indices);
+    const pictures = await Promise.all([...indices].map(async (index, i) => {
+      const pixels = bytes.subarray(i * size, (i + 1) * size);
+      const words = brief(classes[labels[index]!]!, 40);
+      return { png: await encodePng(pixels, height, width, channels, WIDEST), words };
+    }));
+    return shownAs(text, `<div>${xml(text)}</div>${pictureGrid(pictures)}`);
+  } catch {
+    return shownAs(text, `<div>${xml(text)}</div>`); // Images that cannot be had hide no other output.
+  }
+}
+
 /** One of the two files of a data set: its bytes, and its name for errors. */
 export interface NamedStream {
   /** The IDX file, gzipped or not. */
@@ -209,7 +271,7 @@ export async function readImageDataset(
   images: NamedStream,
   labels: NamedStream,
   options: ReadOptions,
-): Promise<ImageDataset> {
+): Promise<ImagesInMemory> {
   const op = "readImageDataset";
   for (const [what, given] of Object.entries({ images, labels })) {
     checkObject(op, what, given);
@@ -247,7 +309,8 @@ export async function readImageDataset(
   const [pixelBytes, markBytes] = await both(pixels.bytes(limit), marks.bytes(limit));
   checkLabels(labels.name, markBytes, classes);
   const [, height = 0, width = 0] = pixels.shape;
-  return { images: pixelBytes, labels: markBytes, count: markBytes.length, height, width, classes };
+  const sizes = { count: markBytes.length, height, width };
+  return displayed({ images: pixelBytes, labels: markBytes, ...sizes, classes }, showDataset);
 }
 
 /**

@@ -6,7 +6,7 @@
  */
 
 import { checkChoice, checkOptions } from "../check/arguments.ts";
-import { type ImageDataset, type NamedStream, readImageDataset } from "./dataset.ts";
+import { type ImagesInMemory, type NamedStream, readImageDataset } from "./dataset.ts";
 
 /** Which part of the data set: 60,000 images to train on, or 10,000 to test with. */
 export type Split = "train" | "test";
@@ -101,7 +101,7 @@ export async function readFashionMnist(
   images: NamedStream,
   labels: NamedStream,
   options: { limit?: number } = {},
-): Promise<ImageDataset> {
+): Promise<ImagesInMemory> {
   checkChoice("readFashionMnist", "split", split, Object.keys(FASHION_MNIST_FILES));
   checkOptions("readFashionMnist", options, ["limit"]);
   return await readImageDataset(images, labels, {

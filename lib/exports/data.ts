@@ -17,6 +17,7 @@
 // Data sets.
 export {
   type ImageDataset,
+  type ImagesInMemory,
   type NamedStream,
   readImageDataset,
   type ReadImages,

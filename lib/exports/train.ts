@@ -37,16 +37,19 @@ export {
   Trainer,
   type TrainerOptions,
 } from "../train/trainer.ts";
-export { DeviceDataset, evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
+export { DeviceDataset, type Preprocessing } from "../train/device_dataset.ts";
+export { evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
 
 // Predictions and metrics.
-export { type GreyImages, likeliest, type Likely, predict } from "../train/predict.ts";
+export { type Images, likeliest, type Likely, predict } from "../train/predict.ts";
 export {
   type ClassMetrics,
   classMetrics,
   confidentMistakes,
+  type Confusion,
   confusionMatrix,
   type Predictions,
+  worstConfusions,
 } from "../train/metrics.ts";
 
 // Checkpoints.
@@ -55,7 +58,9 @@ export {
   CHECKPOINT_FILES,
   CheckpointError,
   type CheckpointFiles,
+  type DataSource,
   decodeCheckpoint,
   encodeCheckpoint,
   type RunState,
+  type TrainedOn,
 } from "../train/checkpoint.ts";

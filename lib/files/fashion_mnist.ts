@@ -5,7 +5,7 @@
  */
 
 import { checkChoice, checkOptions, checkString, refuse } from "../check/arguments.ts";
-import type { ImageDataset, NamedStream } from "../data/dataset.ts";
+import type { ImagesInMemory, NamedStream } from "../data/dataset.ts";
 import {
   type DataFile,
   FASHION_MNIST_FILES,
@@ -42,7 +42,7 @@ export async function loadFashionMnist(
   dir: string,
   split: Split,
   options: { limit?: number } = {},
-): Promise<ImageDataset> {
+): Promise<ImagesInMemory> {
   checkString("loadFashionMnist", "dir", dir);
   if (dir === "") refuse("loadFashionMnist", "dir", "a folder's path", dir);
   checkChoice("loadFashionMnist", "split", split, Object.keys(FASHION_MNIST_FILES));

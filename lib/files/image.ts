@@ -9,6 +9,7 @@
  * @module
  */
 
+import { recode } from "../data/png.ts";
 import { resizeBytes } from "../ops/resize.ts";
 
 /** A file that is no image that can be used; the message names it and says why. */
@@ -309,18 +310,6 @@ export async function decodeImage(
     return { pixels: inChannels(pixels, own, channels), ...size };
   } catch (cause) {
     return fail(`cannot be decoded: ${cause instanceof Error ? cause.message : cause}`, cause);
-  }
-}
-
-/** A picture as a file of another format. */
-export async function recode(picture: Blob | ImageData, type: string): Promise<Blob> {
-  const bitmap = await createImageBitmap(picture);
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  canvas.getContext("bitmaprenderer")!.transferFromImageBitmap(bitmap);
-  try {
-    return await canvas.convertToBlob({ type, quality: 1 });
-  } finally {
-    canvas.width = canvas.height = 1; // Deno 2.9 keeps every canvas until the process ends.
   }
 }
 

@@ -5,73 +5,113 @@
  */
 
 import { basename, dirname, join } from "node:path";
-import { CheckpointError, MAX_TENSOR_BYTES, type RunState } from "../train/checkpoint.ts";
+import {
+  CheckpointError,
+  FASHION_MNIST,
+  MAX_TENSOR_BYTES,
+  type RunState,
+  type TrainedOn,
+} from "../train/checkpoint.ts";
+import type { Preprocessing } from "../train/device_dataset.ts";
 import { decodeStateDict } from "../formats/state_dict.ts";
 import { brief } from "../check/text.ts";
 import type { Module, StateDict } from "../nn/module.ts";
 import { kindOf } from "./open.ts";
 import { loadCheckpoint, readBounded } from "./run.ts";
 import { sameShape } from "../graph/shape.ts";
-import { DEFAULT_CONFIG, MODELS } from "../train/config.ts";
+import { DEFAULT_CONFIG, type ModelBuilder, MODELS, type TrainConfig } from "../train/config.ts";
 
 /** A trained network. */
 export interface Trained {
   /** The network, in evaluation mode. */
   readonly net: Module;
-  /** Its name in {@link MODELS}. */
+  /** Its name in {@link MODELS}, or that of a net of one's own. */
   readonly model: string;
   /** Where it was found: a checkpoint's folder, or a file. */
   readonly path: string;
-  /** What it was trained on: the size of its images. The notebook's for a file that stands alone. */
-  readonly resize: number;
+  /** How its images are made ready; of a file that stands alone, as its model's usually are. */
+  readonly config: Preprocessing & Pick<TrainConfig, "resize">;
+  /** What it was trained on; of a file that stands alone, what its model usually is. */
+  readonly data: TrainedOn;
   /** How it was trained; unknown of a file that stands alone. */
   readonly run: RunState | undefined;
 }
+
+/** The means and standard deviations of ImageNet's channels that torchvision's weights were made with. */
+const IMAGENET = { resize: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 /**
  * Loads a trained network: from a checkpoint's folder, from the latest complete checkpoint of a run
  * whose folder it is, or from a `.safetensors` file, ours or PyTorch's. What such a file is of is told
  * by its keys and shapes; the `model.safetensors` of a checkpoint is that checkpoint.
  *
+ * @param path the folder or file
+ * @param build makes the net, of one's own, that was trained; without it, it is one of {@link MODELS}
  * @throws {CheckpointError} where there is none, or it is damaged or of no known model.
  * @throws {SafetensorsError} where a file is no safetensors file.
  */
-export async function loadTrained(path: string): Promise<Trained> {
+export async function loadTrained(path: string, build?: ModelBuilder): Promise<Trained> {
   const kind = await kindOf(path);
   if (kind === undefined) throw new CheckpointError(`${path}: there is no such file or folder`);
   if (kind === "file") {
     const folder = dirname(path);
     const alone = basename(path) !== "model.safetensors" ||
       await kindOf(join(folder, "run.json")) !== "file";
-    return alone ? await loadFile(path) : await loadFolder(folder);
+    return alone ? await loadFile(path, build) : await loadFolder(folder, build);
   }
-  return await loadFolder(path);
+  return await loadFolder(path, build);
 }
 
-async function loadFolder(folder: string): Promise<Trained> {
+async function loadFolder(folder: string, own?: ModelBuilder): Promise<Trained> {
   const { checkpoint: { run, model: state }, path } = await loadCheckpoint(folder);
-  const { model, resize } = run.config;
-  const net = MODELS.get(model)!();
+  const { data, config: { model, resize, channels, mean, std } } = run;
+  const build = own ?? MODELS.get(model);
+  if (!build) throw new UnknownModelError(path, model);
+  const net = build({ inChannels: channels ?? data.channels, numClasses: data.classes.length });
   try {
     net.loadStateDict(state);
   } catch (cause) {
     throw new CheckpointError(`${path}: ${brief((cause as Error).message, 300)}`, { cause });
   }
-  return { net: net.eval(), model, path, resize, run };
+  return { net: net.eval(), model, path, config: { resize, channels, mean, std }, data, run };
 }
 
-async function loadFile(path: string): Promise<Trained> {
+/** A checkpoint of a net that is none of {@link MODELS}. */
+export class UnknownModelError extends CheckpointError {
+  /** `UnknownModelError`. */
+  override name = "UnknownModelError";
+
+  /** For the checkpoint at `path`, of a net with this name. */
+  constructor(path: string, readonly model: string) {
+    super(`${path}: was trained with the net ${brief(model, 100)}, which is not known here`);
+  }
+}
+
+async function loadFile(path: string, own?: ModelBuilder): Promise<Trained> {
   const state = decodeStateDict(await readBounded(path, MAX_TENSOR_BYTES), path);
-  for (const [model, build] of MODELS) {
-    const net = build();
+  const shapes = [...state.values()].map(({ shape }) => shape);
+  // What a classifier of images begins and ends with.
+  const inChannels = shapes.find(({ length }) => length === 4)?.[1] ?? 1;
+  const numClasses = shapes.findLast(({ length }) => length === 2)?.[0] ?? 10;
+  for (const [model, build] of own ? [["the given net", own] as const] : MODELS) {
+    const net = build({ inChannels, numClasses });
     if (!fits(net, state)) continue;
     net.loadStateDict(state);
-    return { net: net.eval(), model, path, resize: DEFAULT_CONFIG.resize, run: undefined };
+    const isNotebook = inChannels === 1 && numClasses === FASHION_MNIST.classes.length;
+    const config = model.startsWith("torchvision-") && inChannels === 3
+      ? IMAGENET
+      : { resize: DEFAULT_CONFIG.resize };
+    const data: TrainedOn = isNotebook ? FASHION_MNIST : {
+      ...{ kind: "other", path: null, channels: inChannels },
+      ...{ height: config.resize as number, width: config.resize as number },
+      classes: Array.from({ length: numClasses }, (_, label) => `${label}`),
+    };
+    return { net: net.eval(), model, path, config, data, run: undefined };
   }
   const keys = [...state.keys()].slice(0, 3).map((key) => brief(key, 60)).join(", ");
   throw new CheckpointError(
     `${path}: its ${state.size} tensors (${keys}, …) are the state dict of none of: ` +
-      [...MODELS.keys()].join(", "),
+      (own ? "the given net" : [...MODELS.keys()].join(", ")),
   );
 }
 

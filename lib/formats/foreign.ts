@@ -5,7 +5,10 @@
  */
 
 const SAVE = 'in Python: `safetensors.torch.save_file(state_dict, "model.safetensors")`, with ';
-const TORCH = SAVE + '`state_dict = torch.load(FILE, map_location="cpu")`';
+const TORCH = SAVE +
+  '`state_dict = torch.load(FILE, map_location="cpu")`, of a checkpoint its entry ' +
+  '`["state_dict"]`, `["model"]` or the like, and of a whole module, which runs code of the file, ' +
+  '`torch.load(FILE, map_location="cpu", weights_only=False).state_dict()`';
 const NUMPY =
   'in Python: `safetensors.numpy.save_file(dict(numpy.load(FILE)), "model.safetensors")`';
 
@@ -16,7 +19,11 @@ const byte = String.fromCharCode;
 const FOREIGN: readonly [begins: string | string[], what: string, holds?: string][] = [
   [ZIP, `this is a PyTorch pickle (a zip); ${TORCH}`, ".pkl"],
   [ZIP, `this is NumPy's npz (a zip); ${NUMPY}`, ".npy"],
-  [ZIP, `this is a zip; unpack it, or, if it is PyTorch's, ${TORCH}`],
+  [
+    ZIP,
+    "this is a zip; unpack it, or, if it is PyTorch's, " + SAVE +
+    "`state_dict = torch.jit.load(FILE).state_dict()` of TorchScript, or else `torch.load(FILE)`",
+  ],
   [
     [2, 3, 4, 5].map((protocol) => `\x80${byte(protocol)}`),
     `this is a pickle, as old versions of PyTorch wrote them; ${TORCH}`,

@@ -8,8 +8,8 @@
  * A file may come from anywhere, so it is read as hostile: everything the format promises is
  * checked, and time and memory stay proportional to the size of the input.
  *
- * It opens no files, converts no dtypes, and does not read those of less than a byte (F4, F6_*). Bytes
- * are taken as they are, so a big-endian machine is not supported.
+ * It opens no files, converts no dtypes but floats to f32, and does not read those of less than a byte
+ * (F4, F6_*). Bytes are taken as they are, so a big-endian machine is not supported.
  */
 
 import {
@@ -205,14 +205,18 @@ export function parseSafetensors(
   return { tensors, metadata };
 }
 
+/** How floats are read. BF16 is the upper half of F32, so its bits are. */
+const FLOATS = { F32: Float32Array, F16: Float16Array, BF16: Uint16Array, F64: Float64Array };
+
 /**
- * The elements of an F32 tensor: a view of its bytes if they are aligned to 4, else a copy
- * (so do not write to it).
+ * The elements of a tensor of floats as f32. Those of F32 are a view of its bytes if they are aligned
+ * to 4, else a copy (so do not write to it). F16 and BF16 are exact; F64 is rounded to the nearest f32,
+ * to even in the middle, and infinite beyond its range, as PyTorch rounds it.
  *
  * @param tensor A tensor of {@linkcode parseSafetensors}.
  * @param name What the error message calls it.
  * @throws {ArgumentError} If it is no tensor.
- * @throws {SafetensorsError} If its dtype is not F32.
+ * @throws {SafetensorsError} If its dtype is not F32, F16, BF16 or F64.
  *
  * @example
  * ```ts
@@ -222,6 +226,8 @@ export function parseSafetensors(
  * const data = new Uint8Array(new Float32Array([1.5]).buffer);
  * const values = asFloat32Array({ dtype: "F32", shape: [1], data });
  * assertEquals(values, new Float32Array([1.5]));
+ * const half = new Uint8Array([0x00, 0x3e]);
+ * assertEquals(asFloat32Array({ dtype: "F16", shape: [1], data: half }), values);
  * ```
  */
 export function asFloat32Array(
@@ -230,16 +236,24 @@ export function asFloat32Array(
 ): Float32Array<ArrayBuffer> {
   checkString("asFloat32Array", "name", name);
   checkObject("asFloat32Array", "tensor", tensor);
-  checkString("asFloat32Array", "tensor.dtype", tensor.dtype);
-  checkInstance("asFloat32Array", "tensor.data", tensor.data, Uint8Array);
-  if (tensor.data.length % 4 !== 0) {
-    refuse("asFloat32Array", "tensor.data", "4 bytes for each element", tensor.data);
+  const { dtype, data } = tensor;
+  checkString("asFloat32Array", "tensor.dtype", dtype);
+  checkInstance("asFloat32Array", "tensor.data", data, Uint8Array);
+  if (!Object.hasOwn(FLOATS, dtype)) {
+    const expected = Object.keys(FLOATS).map(quote).join(", ");
+    throw new SafetensorsError(`${name}: dtype is ${quote(dtype)}, expected one of ${expected}`);
   }
-  if (tensor.dtype !== "F32") {
-    throw new SafetensorsError(`${name}: dtype is ${quote(tensor.dtype)}, expected "F32"`);
+  const Floats = FLOATS[dtype as keyof typeof FLOATS], { BYTES_PER_ELEMENT: itemBytes } = Floats;
+  if (data.length % itemBytes !== 0) {
+    refuse("asFloat32Array", "tensor.data", `${itemBytes} bytes for each element`, data);
   }
-  const data = tensor.data.byteOffset % 4 === 0 ? tensor.data : tensor.data.slice();
-  return new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4);
+  const { buffer, byteOffset } = data.byteOffset % itemBytes === 0 ? data : data.slice();
+  const floats = new Floats(buffer, byteOffset, data.length / itemBytes);
+  if (floats instanceof Float32Array) return floats;
+  if (floats instanceof Uint16Array) {
+    return new Float32Array(Uint32Array.from(floats, (bits) => bits << 16).buffer);
+  }
+  return new Float32Array(floats);
 }
 
 /**

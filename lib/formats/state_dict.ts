@@ -26,6 +26,18 @@ import {
 /** PyTorch counts batches in 64-bit integers, this library in f32: exact up to here. */
 const MAX_COUNT = 2 ** 24;
 
+/** What others write counts as. */
+const INTEGERS = {
+  U8: Uint8Array,
+  I8: Int8Array,
+  U16: Uint16Array,
+  I16: Int16Array,
+  U32: Uint32Array,
+  I32: Int32Array,
+  U64: BigUint64Array,
+  I64: BigInt64Array,
+};
+
 const isCounter = (key: string) => /(^|\.)num_batches_tracked$/.test(key);
 
 /** Throws unless argument `name` of `op` is a state dict. */
@@ -80,7 +92,8 @@ export function bytesOfState(state: StateDict): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The state dict in a safetensors file, ours or PyTorch's.
+ * The state dict in a safetensors file, ours or PyTorch's: F32, F16, BF16 or F64, which become f32 as
+ * {@linkcode asFloat32Array} says, and `num_batches_tracked` of any type of numbers.
  *
  * @throws {ArgumentError} where an argument is of another kind.
  * @throws {SafetensorsError} when it is none; the message names `name` and the tensor.
@@ -107,22 +120,20 @@ export function decodeStateDict(bytes: Uint8Array<ArrayBuffer>, name: string): S
   );
 }
 
-function counts(
-  { dtype, shape, data }: SafetensorsTensor,
-  where: string,
-): Float32Array<ArrayBuffer> {
-  if (dtype !== "I64") {
-    throw new SafetensorsError(`${where}: dtype is ${quote(dtype)}, expected "I64"`);
-  }
+function counts(tensor: SafetensorsTensor, where: string): Float32Array<ArrayBuffer> {
+  const { dtype, shape, data } = tensor;
   if (shape.length > 0) {
     throw new SafetensorsError(
       `${where}: shape is [${brief(`${shape}`, 40)}], expected []: a count`,
     );
   }
-  return Float32Array.from(new BigInt64Array(data.slice().buffer), (count) => {
-    if (count < 0n || count > MAX_COUNT) {
-      throw new SafetensorsError(`${where}: ${count} is not a count from 0 to ${MAX_COUNT}`);
-    }
-    return Number(count);
+  const Integers = Object.hasOwn(INTEGERS, dtype) && INTEGERS[dtype as keyof typeof INTEGERS];
+  const values: ArrayLike<number | bigint> = Integers
+    ? new Integers(data.slice().buffer)
+    : asFloat32Array(tensor, where);
+  return Float32Array.from(values, (value) => {
+    const count = Number(value);
+    if (Number.isInteger(count) && count >= 0 && count <= MAX_COUNT) return count;
+    throw new SafetensorsError(`${where}: ${value} is not a count from 0 to ${MAX_COUNT}`);
   });
 }

@@ -19,6 +19,7 @@ import {
   shown,
   toFloats,
 } from "../check/arguments.ts";
+import { htmlTable, shownAs } from "../check/display.ts";
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
 import { printed } from "./print.ts";
 import {
@@ -147,6 +148,9 @@ export function inScope<T>(inner: Scope, body: () => T): T {
 
 let nextId = 0;
 
+/** Lines of numbers that a notebook shows of a constant. */
+const MOST_LINES = 16;
+
 /**
  * An immutable node of a computation graph. Make one with an op, {@link tensor} or {@link input}.
  *
@@ -208,6 +212,24 @@ export class Tensor {
   [Symbol.for("Deno.customInspect")](): string {
     const data = constantData(this);
     return data ? `${this}\n${printed(data, this.shape)}` : this.toString();
+  }
+
+  /** Shown by a notebook: what it is, and a constant's first and last numbers. */
+  [Symbol.for("Jupyter.display")](): Record<string, string> {
+    const { op, shape, dtype, scope: { layer } } = this, data = constantData(this);
+    const head = htmlTable(["op", "shape", "type", ...layer ? ["layer"] : []], [
+      [op.name, formatShape(shape), dtype, ...layer ? [layer] : []],
+    ], 4);
+    const numbers = data ? printed(data, shape).split("\n") : [];
+    const some = numbers.length <= MOST_LINES ? numbers : [
+      ...numbers.slice(0, MOST_LINES / 2),
+      "...",
+      ...numbers.slice(-MOST_LINES / 2),
+    ];
+    return shownAs(
+      [`${this}`, ...some].join("\n"),
+      data ? `${head}<pre>${some.join("\n")}</pre>` : head,
+    );
   }
 }
 

@@ -15,8 +15,12 @@ import {
   checkNumber,
   checkOptions,
   checkString,
+  refuse,
   toFloats,
 } from "../check/arguments.ts";
+import { brief } from "../check/text.ts";
+import { xml } from "../check/text.ts";
+import { shownAs } from "../check/display.ts";
 import { checkList, formatShape, sameShape, type Shape } from "../graph/shape.ts";
 import {
   assign,
@@ -46,7 +50,10 @@ import {
  * assertEquals([...(await new Scale().stateDict()).keys()], ["factor"]);
  * ```
  */
-export class Parameter extends Variable {}
+export class Parameter extends Variable {
+  /** Whether it is to be trained; not if it is frozen (see {@link Module.freeze}). */
+  requiresGrad = true;
+}
 
 /**
  * A variable of a module that is no part of its state dict, but of a training run: what a layer counts
@@ -209,6 +216,17 @@ export function collectCalls<T>(body: () => T): { result: T; calls: ModuleCall[]
   }
 }
 
+/** What is before every key of a state dict that PyTorch's `DataParallel` or `torch.compile` wrapped. */
+const WRAPPERS = ["module.", "_orig_mod."];
+
+/** Entries of a state dict without {@link WRAPPERS}, where all have one and `own` has none of the keys. */
+function unwrap<T>(entries: [string, T][], own: ReadonlyMap<string, unknown>): [string, T][] {
+  const isOwn = entries.some(([key]) => own.has(key));
+  const prefix = WRAPPERS.find((prefix) => entries.every(([key]) => key.startsWith(prefix)));
+  if (entries.length === 0 || isOwn || prefix === undefined) return entries;
+  return unwrap(entries.map(([key, value]) => [key.slice(prefix.length), value]), own);
+}
+
 /** `runningMean` as `running_mean`: PyTorch's spelling. */
 const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
@@ -233,6 +251,8 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
 export abstract class Module {
   /** Whether batch norm uses the batch's statistics (true) or the running ones. */
   training = true;
+  /** Whether it stays in evaluation mode. */
+  #frozen = false;
 
   /**
    * The output for `x`, and for further tensors if a module wants any, as a graph node; shapes are
@@ -341,8 +361,8 @@ export abstract class Module {
   /** Trained variables with their state-dict keys: one that has several has the first here. */
   namedParameters(): [string, Parameter][] {
     const seen = new Set<Variable>();
-    return this.namedVariables().filter(([, variable]) =>
-      variable instanceof Parameter && !seen.has(variable) && seen.add(variable)
+    return this.namedVariables().filter((entry): entry is [string, Parameter] =>
+      entry[1] instanceof Parameter && !seen.has(entry[1]) && !!seen.add(entry[1])
     );
   }
 
@@ -351,16 +371,63 @@ export abstract class Module {
     return this.namedParameters().map(([, parameter]) => parameter);
   }
 
-  /** Switches this module and all below it to training mode. */
+  /** Switches this module and all below it to training mode, but for those that are frozen. */
   train(mode = true): this {
     checkBoolean("train", "mode", mode);
-    for (const module of this.modules()) module.training = mode;
+    for (const module of this.modules()) module.training = mode && !module.#frozen;
     return this;
   }
 
   /** Switches this module and all below it to evaluation mode. */
   eval(): this {
     return this.train(false);
+  }
+
+  /**
+   * Leaves all that is under a prefix of the state-dict keys as it is while the rest is trained; everything
+   * by default. `layer1` is `layer1.0.weight` and so on, not `layer10.weight`. Its parameters are marked as
+   * by PyTorch's `requires_grad_(False)`; give an optimizer the others. Its layers stay in evaluation mode,
+   * whatever {@link Module.train} says: a batch norm takes its running statistics and leaves them, and
+   * nothing is dropped out. With `frozen` false it is trained again.
+   *
+   * @throws {ArgumentError} if no layer and no parameter has that prefix.
+   *
+   * @example Fine-tuning
+   * ```ts
+   * import { resnet18, SGD } from "@resnette/resnette";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const net = resnet18({ variant: "torchvision", numClasses: 5 }).freeze();
+   * net.freeze("layer4", false).freeze("fc", false);
+   * const trained = net.parameters().filter((p) => p.requiresGrad);
+   * const sgd = new SGD(trained, { lr: 0.01 });
+   * assertEquals([net.parameters().length, trained.length], [62, 17]);
+   * ```
+   */
+  freeze(prefix = "", frozen = true): this {
+    checkString("freeze", "prefix", prefix);
+    checkBoolean("freeze", "frozen", frozen);
+    const own = this.namedVariables();
+    const under = own.filter(([key]) => prefix === "" || `${key}.`.startsWith(`${prefix}.`));
+    const parameters = under.map(([, variable]) => variable).filter((x) => x instanceof Parameter);
+    const path = prefix === "" ? [] : prefix.split(".");
+    const module = path.reduce<Module | undefined>(
+      (parent, name) => parent?.namedChildren().find(([child]) => child === name)?.[1],
+      this,
+    );
+    if (under.length === 0 || !module && parameters.length === 0) {
+      const first = [...new Set(own.map(([key]) => key.split(".")[0]))].join(", ");
+      const wanted = `the key of a layer or a parameter, as keys begin: ${brief(first, 200)}`;
+      refuse("freeze", "prefix", wanted, prefix);
+    }
+    for (const parameter of parameters) parameter.requiresGrad = !frozen;
+    // Of a module that is frozen itself, nobody knows which mode it would be in.
+    const training = this.training || this.#frozen;
+    for (const part of module?.modules() ?? []) {
+      part.#frozen = frozen;
+      part.training = training && !frozen;
+    }
+    return this;
   }
 
   /**
@@ -371,14 +438,36 @@ export abstract class Module {
     const children = this.namedChildren()
       .map(([name, child]) => `\n  (${name}): ${`${child}`.replaceAll("\n", "\n  ")}`);
     const inside = [...settingsOf(this), ...children].join(", ").replaceAll(", \n", "\n");
-    const count = this.parameters().reduce((sum, { size }) => sum + size, 0);
+    const count = this.#count();
     return `${this.constructor.name}(${inside}${children.length > 0 ? "\n" : ""})` +
-      (count > 0 ? `  // ${count.toLocaleString("en-US")} parameter${count > 1 ? "s" : ""}` : "");
+      (count && `  // ${count}`);
+  }
+
+  /** `7,850 parameters`, or nothing. */
+  #count(): string {
+    const count = this.parameters().reduce((sum, { size }) => sum + size, 0);
+    return count === 0 ? "" : `${count.toLocaleString("en-US")} parameter${count > 1 ? "s" : ""}`;
   }
 
   /** Shown by `console.log`. */
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
+  }
+
+  /** Shown by a notebook: the same, as a tree whose branches open. */
+  [Symbol.for("Jupyter.display")](): Record<string, string> {
+    return shownAs(`${this}`, this.#tree("", true));
+  }
+
+  #tree(name: string, open: boolean): string {
+    const settings = settingsOf(this).join(", "), count = this.#count();
+    const words = `${name && `(${name}): `}${this.constructor.name}(${settings})`;
+    const line = `<code>${xml(words)}</code>${count && ` ${count}`}`;
+    const children = this.namedChildren().map(([key, child]) => child.#tree(key, false));
+    return children.length === 0
+      ? `<div>${line}</div>`
+      : `<details${open ? " open" : ""}><summary>${line}</summary>` +
+        `<div style="margin-left:24px">${children.join("")}</div></details>`;
   }
 
   /**
@@ -399,55 +488,87 @@ export abstract class Module {
    * be there and no other. All is checked first: where anything does not fit, nothing is changed and
    * the error lists what is wrong. If a parameter has two names, the values of the last one count.
    *
+   * Not strict, it takes over what there is and says what was `loaded`, which keys are `missing` and
+   * which `unexpected`. Values of another shape are an error all the same, as in PyTorch, unless
+   * `ignoreMismatchedSizes` (Hugging Face's name) leaves them out as `mismatched`. A prefix `module.`,
+   * which `DataParallel` puts before all keys, or `_orig_mod.` of `torch.compile` is left off.
+   *
    * @throws {ArgumentError} if keys or shapes do not fit; the message lists them.
+   *
+   * @example Weights of a net with other classes
+   * ```ts
+   * import { resnet18 } from "@resnette/resnette";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const pretrained = await resnet18({ variant: "torchvision" }).stateDict();
+   * const net = resnet18({ variant: "torchvision", numClasses: 5 });
+   * const options = { strict: false, ignoreMismatchedSizes: true };
+   * const { loaded, mismatched } = net.loadStateDict(pretrained, options);
+   * assertEquals(loaded.length, 120);
+   * assertEquals([...mismatched.keys()], ["fc.weight", "fc.bias"]);
+   * assertEquals(mismatched.get("fc.bias"), { given: [1000], own: [5] });
+   * ```
    */
   loadStateDict(
     state: ReadonlyMap<
       string,
       { readonly shape: Shape; readonly data: Float32Array<ArrayBuffer> | readonly number[] }
     >,
-    options: { strict?: boolean } = {},
-  ): { missing: string[]; unexpected: string[] } {
-    checkOptions("loadStateDict", options, ["strict"]);
-    const { strict = true } = options;
+    options: { strict?: boolean; ignoreMismatchedSizes?: boolean } = {},
+  ): {
+    loaded: string[];
+    missing: string[];
+    unexpected: string[];
+    mismatched: Map<string, { given: Shape; own: Shape }>;
+  } {
+    checkOptions("loadStateDict", options, ["strict", "ignoreMismatchedSizes"]);
+    const { strict = true, ignoreMismatchedSizes = false } = options;
     checkBoolean("loadStateDict", "strict", strict);
+    checkBoolean("loadStateDict", "ignoreMismatchedSizes", ignoreMismatchedSizes);
     checkInstance("loadStateDict", "state", state, Map);
     for (const key of state.keys()) checkString("loadStateDict", "a key of state", key);
-    const own = new Map(this.namedVariables());
-    const missing = [...own.keys()].filter((key) => !state.has(key));
-    const unexpected = [...state.keys()].filter((key) => !own.has(key));
-    const faults = [
-      ...strict && missing.length > 0 ? [`missing: ${missing.join(", ")}`] : [],
-      ...strict && unexpected.length > 0 ? [`unexpected: ${unexpected.join(", ")}`] : [],
-    ];
+    const own = new Map(this.namedVariables()), given = new Map(unwrap([...state], own));
+    const missing = [...own.keys()].filter((key) => !given.has(key));
+    const unexpected = [...given.keys()].filter((key) => !own.has(key));
+    const loaded: string[] = [], mismatched = new Map<string, { given: Shape; own: Shape }>();
     const misshapen: string[] = [];
     const values = new Map<Variable, Float32Array<ArrayBuffer>>();
     for (const [key, variable] of own) {
-      if (!state.has(key)) continue;
-      const { shape, data } = state.get(key) ?? {};
+      if (!given.has(key)) continue;
+      const { shape, data } = given.get(key) ?? {};
       checkList("loadStateDict", `${key}.shape`, shape);
       const floats = data instanceof Float32Array
         ? data as Float32Array<ArrayBuffer>
         : toFloats("loadStateDict", `${key}.data`, data);
       if (!sameShape(shape as Shape, variable.shape)) {
-        misshapen.push(
-          `${key}: ${formatShape(shape as Shape)} where the model has ${
-            formatShape(variable.shape)
-          }`,
-        );
-      } else if (floats.length !== variable.size) {
+        mismatched.set(key, { given: shape as Shape, own: variable.shape });
+        continue;
+      }
+      if (floats.length !== variable.size) {
         misshapen.push(`${key}: ${floats.length} values for ${formatShape(variable.shape)}`);
       }
+      loaded.push(key);
       values.set(variable, floats);
     }
-    if (misshapen.length > 0) faults.push(`of another shape: ${misshapen.join("; ")}`);
+    if (!ignoreMismatchedSizes) {
+      misshapen.push(
+        ...[...mismatched].map(([key, { given, own }]) =>
+          `${key}: ${formatShape(given)} where the model has ${formatShape(own)}`
+        ),
+      );
+    }
+    const faults = [
+      ...strict && missing.length > 0 ? [`missing: ${missing.join(", ")}`] : [],
+      ...strict && unexpected.length > 0 ? [`unexpected: ${unexpected.join(", ")}`] : [],
+      ...misshapen.length > 0 ? [`of another shape: ${misshapen.join("; ")}`] : [],
+    ];
     if (faults.length > 0) {
       throw new ArgumentError(
         `loadStateDict: the values do not fit this model; ${faults.join("; ")}`,
       );
     }
     values.forEach((data, variable) => setVariable(variable, data));
-    return { missing, unexpected };
+    return { loaded, missing, unexpected, mismatched };
   }
 }
 
@@ -461,7 +582,8 @@ export function evaluating<T>(net: Module, body: () => T): T {
 
 /**
  * The same with `net` in training mode. If it is in that mode already, its modules keep their own
- * modes: a batch norm that was set to evaluation stays frozen.
+ * modes: a batch norm that was set to evaluation stays frozen, as one does in any mode after
+ * {@link Module.freeze}.
  */
 export function training<T>(net: Module, body: () => T): T {
   return net.training ? body() : inMode(net, true, body);

@@ -12,6 +12,7 @@ import {
   checkOptions,
   refuse,
 } from "../check/arguments.ts";
+import { Parameter } from "./module.ts";
 import type { KernelSpec, Target } from "../kernels/kernel.ts";
 import { perThread } from "../kernels/kernel.ts";
 import { grad } from "../ops/grad.ts";
@@ -186,7 +187,8 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   /**
    * The update for gradients of the parameters, in their order, group by group.
    *
-   * @throws {ArgumentError} if they are no tensors, or not one for each parameter.
+   * @throws {ArgumentError} if they are no tensors, or not one for each parameter, or if a parameter is
+   * frozen.
    * @throws {ShapeError} if one has another shape than its parameter.
    */
   updates(grads: readonly Tensor[]): Update[] {
@@ -206,6 +208,15 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
         }`,
       );
     });
+    for (const [i, parameter] of parameters.entries()) {
+      if (!(parameter instanceof Parameter) || parameter.requiresGrad) continue;
+      throw new ArgumentError(
+        `${name}: parameters[${i}], ${
+          formatShape(parameter.shape)
+        }, is frozen; make the optimizer of ` +
+          "net.parameters().filter((p) => p.requiresGrad)",
+      );
+    }
     const stored = grads.map((x, i) => asStored(parameters[i]!, x));
     let taken = 0;
     return this.#packed.flatMap(({ group, input: name, packs, states }) => {

@@ -1,12 +1,14 @@
 /**
- * The notebook's ResNet, and its deeper siblings in the same definition (after He et al. 2015,
- * https://arxiv.org/abs/1512.03385): the architecture and nothing else. Unlike torchvision's, every
- * convolution has a bias and the 1×1 shortcut no batch norm.
+ * ResNets (after He et al. 2015, https://arxiv.org/abs/1512.03385) in two definitions: the notebook's,
+ * with its deeper siblings, and torchvision's, whose published weights fit. In the notebook's, every
+ * convolution has a bias and the 1×1 shortcut no batch norm; in torchvision's it is the other way round.
+ * It has the architecture and nothing else.
  *
  * @module
  */
 
 import { Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, Sequential } from "./layers.ts";
+import { normalParameter } from "./init.ts";
 import { BatchNorm2d } from "./normalization.ts";
 import {
   ArgumentError,
@@ -16,8 +18,9 @@ import {
   refuse,
 } from "../check/arguments.ts";
 import { Module } from "./module.ts";
+import { CONV_WEIGHT_ORDER } from "../ops/conv.ts";
 import { add, relu } from "../ops/elementwise.ts";
-import type { Tensor } from "../graph/tensor.ts";
+import { storeIn, type Tensor } from "../graph/tensor.ts";
 
 /** Settings of a {@link Residual} or {@link Bottleneck}. */
 export interface BlockOptions {
@@ -162,6 +165,87 @@ export class Bottleneck extends Module {
   }
 }
 
+/** A convolution of torchvision's: without a bias, and drawn by `kaiming_normal_(mode="fan_out")`. */
+function convolution(inChannels: number, outChannels: number, size: number, stride = 1): Conv2d {
+  const layer = new Conv2d(inChannels, outChannels, {
+    kernelSize: size,
+    stride,
+    padding: (size - 1) / 2,
+    bias: false,
+  });
+  const weight = normalParameter(layer.weight.shape, Math.sqrt(2 / (outChannels * size ** 2)));
+  return Object.assign(layer, { weight: storeIn(CONV_WEIGHT_ORDER, weight) });
+}
+
+/** What adds the shortcut to torchvision's blocks: `x`, or a 1×1 convolution of it with a batch norm. */
+function shortcut(
+  inChannels: number,
+  outChannels: number,
+  { use1x1conv, stride }: BlockOptions,
+): Sequential | undefined {
+  if (!use1x1conv) return undefined;
+  const layer = convolution(inChannels, outChannels, 1, stride);
+  return new Sequential(layer, new BatchNorm2d(outChannels));
+}
+
+/** {@link Residual} as torchvision has it. */
+class BasicBlock extends Module {
+  static readonly expansion: number = 1;
+  readonly conv1: Conv2d;
+  readonly bn1: BatchNorm2d;
+  readonly relu: ReLU = new ReLU();
+  readonly conv2: Conv2d;
+  readonly bn2: BatchNorm2d;
+  readonly downsample: Sequential | undefined;
+
+  constructor(inChannels: number, outChannels: number, options: BlockOptions = {}) {
+    super();
+    this.conv1 = convolution(inChannels, outChannels, 3, options.stride);
+    this.bn1 = new BatchNorm2d(outChannels);
+    this.conv2 = convolution(outChannels, outChannels, 3);
+    this.bn2 = new BatchNorm2d(outChannels);
+    this.downsample = shortcut(inChannels, outChannels, options);
+  }
+
+  override forward(x: Tensor): Tensor {
+    let y = this.relu.call(this.bn1.call(this.conv1.call(x)));
+    y = this.bn2.call(this.conv2.call(y));
+    return this.relu.call(add(y, this.downsample?.call(x) ?? x));
+  }
+}
+
+/** {@link Bottleneck} as torchvision has it, where it has this name too. */
+const TorchvisionBottleneck = class Bottleneck extends Module {
+  static readonly expansion: number = 4;
+  readonly conv1: Conv2d;
+  readonly bn1: BatchNorm2d;
+  readonly conv2: Conv2d;
+  readonly bn2: BatchNorm2d;
+  readonly conv3: Conv2d;
+  readonly bn3: BatchNorm2d;
+  readonly relu: ReLU = new ReLU();
+  readonly downsample: Sequential | undefined;
+
+  constructor(inChannels: number, outChannels: number, options: BlockOptions = {}) {
+    super();
+    const channels = outChannels / Bottleneck.expansion;
+    this.conv1 = convolution(inChannels, channels, 1);
+    this.bn1 = new BatchNorm2d(channels);
+    this.conv2 = convolution(channels, channels, 3, options.stride);
+    this.bn2 = new BatchNorm2d(channels);
+    this.conv3 = convolution(channels, outChannels, 1);
+    this.bn3 = new BatchNorm2d(outChannels);
+    this.downsample = shortcut(inChannels, outChannels, options);
+  }
+
+  override forward(x: Tensor): Tensor {
+    let y = this.relu.call(this.bn1.call(this.conv1.call(x)));
+    y = this.relu.call(this.bn2.call(this.conv2.call(y)));
+    y = this.bn3.call(this.conv3.call(y));
+    return this.relu.call(add(y, this.downsample?.call(x) ?? x));
+  }
+};
+
 /**
  * `numResiduals` residual blocks of a kind; the first halves the size and changes the number of
  * channels, except in the network's first block, which keeps the size and, of {@link Residual}s, both.
@@ -197,71 +281,112 @@ export function resnetBlock(
   if (kind === Bottleneck && outChannels % Bottleneck.expansion !== 0) {
     refuse("resnetBlock", "outChannels", `a multiple of ${Bottleneck.expansion}`, outChannels);
   }
-  const widens = inChannels !== outChannels;
-  if (firstBlock && widens && kind === Residual) {
+  if (firstBlock && inChannels !== outChannels && kind === Residual) {
     throw new ArgumentError(
       `resnetBlock: the first block keeps its channels, got ${inChannels} in and ${outChannels} ` +
         "out; inChannels and outChannels must be equal",
     );
   }
-  const block = new Sequential();
-  for (let i = 0; i < numResiduals; i++) {
-    block.add(
-      i === 0 && (!firstBlock || widens)
-        ? new kind(inChannels, outChannels, { use1x1conv: true, stride: firstBlock ? 1 : 2 })
-        : new kind(outChannels, outChannels),
-    );
-  }
-  return block;
+  return blocks(kind, inChannels, outChannels, numResiduals, firstBlock);
 }
+
+/** A kind of block. */
+interface BlockKind {
+  readonly expansion: number;
+  new (inChannels: number, outChannels: number, options?: BlockOptions): Module;
+}
+
+function blocks(
+  kind: BlockKind,
+  inChannels: number,
+  outChannels: number,
+  count: number,
+  firstBlock: boolean,
+): Sequential {
+  const first = !firstBlock || inChannels !== outChannels
+    ? new kind(inChannels, outChannels, { use1x1conv: true, stride: firstBlock ? 1 : 2 })
+    : new kind(outChannels, outChannels);
+  const rest = Array.from({ length: count - 1 }, () => new kind(outChannels, outChannels));
+  return new Sequential(first, ...rest);
+}
+
+/** The kinds of blocks of a definition, and the names of the children before and of the blocks. */
+const VARIANTS = {
+  notebook: {
+    basic: Residual,
+    bottleneck: Bottleneck,
+    stem: ["0", "1", "2", "3"],
+    block: "resnet_block",
+  },
+  torchvision: {
+    basic: BasicBlock,
+    bottleneck: TorchvisionBottleneck,
+    stem: ["conv1", "bn1", "relu", "maxpool"],
+    block: "layer",
+  },
+} as const;
 
 /** The blocks of each depth: their kind, and how many there are of each size. He et al. 2015, table 1. */
 const TABLE_1 = {
-  18: { kind: Residual, counts: [2, 2, 2, 2] },
-  34: { kind: Residual, counts: [3, 4, 6, 3] },
-  50: { kind: Bottleneck, counts: [3, 4, 6, 3] },
-  101: { kind: Bottleneck, counts: [3, 4, 23, 3] },
-  152: { kind: Bottleneck, counts: [3, 8, 36, 3] },
-};
+  18: { kind: "basic", counts: [2, 2, 2, 2] },
+  34: { kind: "basic", counts: [3, 4, 6, 3] },
+  50: { kind: "bottleneck", counts: [3, 4, 6, 3] },
+  101: { kind: "bottleneck", counts: [3, 4, 23, 3] },
+  152: { kind: "bottleneck", counts: [3, 8, 36, 3] },
+} as const;
 
 /** Settings of a ResNet. */
 export interface ResNetOptions {
-  /** Channels of an image; 1 by default. */
+  /** Whose definition: `"notebook"`, or `"torchvision"` to take its published weights. The notebook's by default. */
+  readonly variant?: "notebook" | "torchvision";
+  /** Channels of an image; 1 by default, torchvision's 3. */
   readonly inChannels?: number;
-  /** Logits of an image; 10 by default. */
+  /** Logits of an image; 10 by default, torchvision's 1000. */
   readonly numClasses?: number;
 }
 
 function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Sequential {
-  checkOptions(`resnet${depth}`, options, ["inChannels", "numClasses"]);
-  const { inChannels = 1, numClasses = 10 } = options;
+  checkOptions(`resnet${depth}`, options, ["variant", "inChannels", "numClasses"]);
+  const { variant = "notebook" } = options;
+  if (!Object.hasOwn(VARIANTS, variant)) {
+    refuse(`resnet${depth}`, "variant", '"notebook" or "torchvision"', variant);
+  }
+  const own = variant === "notebook";
+  const { inChannels = own ? 1 : 3, numClasses = own ? 10 : 1000 } = options;
   checkChannels(`resnet${depth}`, inChannels, 64);
   checkNumber(`resnet${depth}`, "numClasses", numClasses, {
     integer: true,
     min: 1,
     max: MOST_CLASSES,
   });
-  const { kind, counts } = TABLE_1[depth];
-  const net = new Sequential(
-    new Conv2d(inChannels, 64, { kernelSize: 7, stride: 2, padding: 3 }),
-    new BatchNorm2d(64),
-    new ReLU(),
-    new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 }),
-  );
+  const { kind, counts } = TABLE_1[depth], { stem, block, [kind]: Block } = VARIANTS[variant];
+  const net = new Sequential()
+    .add(
+      own
+        ? new Conv2d(inChannels, 64, { kernelSize: 7, stride: 2, padding: 3 })
+        : convolution(inChannels, 64, 7, 2),
+      stem[0],
+    )
+    .add(new BatchNorm2d(64), stem[1])
+    .add(new ReLU(), stem[2])
+    .add(new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 }), stem[3]);
   let channels = 64;
   counts.forEach((count, i) => {
-    const outChannels = kind.expansion * 64 * 2 ** i;
-    const block = resnetBlock(channels, outChannels, count, { firstBlock: i === 0, kind });
-    net.add(block, `resnet_block${i + 1}`);
+    const outChannels = Block.expansion * 64 * 2 ** i;
+    net.add(blocks(Block, channels, outChannels, count, i === 0), `${block}${i + 1}`);
     channels = outChannels;
   });
-  return net.add(new GlobalAvgPool2d(), "global_avg_pool")
-    .add(new Sequential(new Flatten(), new Linear(channels, numClasses)), "fc");
+  const pool = new GlobalAvgPool2d(), linear = new Linear(channels, numClasses);
+  // The classifier is the notebook's with its flatten; torchvision's, `fc.weight`, is without.
+  return own
+    ? net.add(pool, "global_avg_pool").add(new Sequential(new Flatten(), linear), "fc")
+    : net.add(new Sequential(pool, new Flatten()), "avgpool").add(linear, "fc");
 }
 
 /**
  * ResNet-18, `[N, inChannels, H, W]` → logits `[N, numClasses]`; children and state-dict keys are the
- * notebook's. With one channel and ten classes: 11,178,378 parameters.
+ * notebook's, or torchvision's where that is the `variant`. With one channel and ten classes: 11,178,378
+ * parameters.
  *
  * @throws {ArgumentError} if an option is unknown or no count.
  *
@@ -272,6 +397,17 @@ function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Seque
  *
  * const { shape, parameters } = summarize(resnet18(), [1, 1, 96, 96]);
  * assertEquals([shape, parameters], [[1, 10], 11_178_378]);
+ * ```
+ *
+ * @example torchvision's, which takes `resnet18-f37072fd.pth` once it is safetensors
+ * ```ts
+ * import { resnet18, summarize } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const net = resnet18({ variant: "torchvision" });
+ * const { shape, parameters } = summarize(net, [1, 3, 224, 224]);
+ * assertEquals([shape, parameters], [[1, 1000], 11_689_512]);
+ * assertEquals([...(await net.stateDict()).keys()].slice(-2), ["fc.weight", "fc.bias"]);
  * ```
  */
 export function resnet18(options?: ResNetOptions): Sequential {

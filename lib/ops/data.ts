@@ -1,6 +1,5 @@
 /**
- * From a data set that stays on the device to a batch: gather records by index, crop and flip them,
- * resize as PIL does.
+ * From a data set to a batch: gather records by index, crop, flip and turn images, resize as PIL does.
  *
  * @module
  */
@@ -22,7 +21,7 @@ import {
 
 const Gather: Op<{ dtype: "f32" | "u32" }> = {
   name: "gather",
-  accepts: ["u8", "u32"],
+  accepts: "any", // u8 or u32, and u32: {@link gather} checks it
   shape: ([records, indices]) => {
     if (records!.rank < 1) throw new ShapeError("gather: records need a first axis, got a scalar");
     return [...indices!.shape, ...records!.shape.slice(1)];
@@ -36,6 +35,9 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
     const none = type === "f32" ? "bitcast<f32>(none)" : "none";
     const bindings = arrays({ records: "u32", indices: "u32", y: type });
     // Bytes lie four to a word, the first in the lowest bits.
+    const value = records.dtype === "u8"
+      ? "(records[at / 4u] >> (at % 4u * 8u)) & 255u"
+      : "records[at]";
     return [perThread(
       bindings,
       indices.size * each,
@@ -43,16 +45,14 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
       `  let index = indices[i / ${each}u];
   let at = min(index, ${records.shape[0]! - 1}u) * ${each}u + i % ${each}u;
   var none = ${type === "f32" ? "0x7fc00000u" : "0xffffffffu"};
-  y[i] = select(${none}, ${type}((records[at / 4u] >> (at % 4u * 8u)) & 255u), index < ${
-        records.shape[0]
-      }u);`,
+  y[i] = select(${none}, ${type}(${value}), index < ${records.shape[0]}u);`,
     )];
   },
 };
 
 /**
- * Records of a u8 data set `[count, …]` by u32 indices `[N]` → `[N, …]`, with the values 0 to 255
- * as f32, or as u32 for labels.
+ * Records of a u8 or u32 data set `[count, …]` by u32 indices `[N]` → `[N, …]`, with their values as
+ * f32, or as u32 for labels.
  *
  * @throws {ArgumentError} for an index of no record; one that only the device knows
  * gives NaN, or 2³² - 1.
@@ -68,7 +68,10 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
  * ```
  */
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
-  checkTensor("gather", "records", records, "u8");
+  checkTensor("gather", "records", records);
+  if (records.dtype === "f32") {
+    refuse("gather", "records", "a u8 or u32 tensor (indexSelect takes f32)", records);
+  }
   checkTensor("gather", "indices", indices, "u32");
   if (dtype !== "f32" && dtype !== "u32") refuse("gather", "dtype", "f32 or u32", dtype);
   if (records.rank > 0) checkIndices("gather", "indices", indices, records.shape[0]!);
@@ -128,6 +131,68 @@ export function cropFlip(x: Tensor, draws: Tensor, padding: number): Tensor {
   }
   checkNumber("cropFlip", "padding", padding, { integer: true, min: 0, max: 2 ** 30 });
   return apply(CropFlip, [x, draws], { padding });
+}
+
+const Rotate: Op = {
+  name: "rotate",
+  accepts: ["f32", "f32"],
+  shape: ([x]) => x!.shape,
+  kernels: (node, target) => {
+    const [c, h, w] = node.shape.slice(1) as [number, number, number];
+    return [perThread(
+      arrays({ x: "f32", turns: "f32", y: "f32" }),
+      node.size,
+      target,
+      `  let turn = i / ${c * h * w}u * 2u;
+  let cosine = turns[turn]; let sine = turns[turn + 1u];
+  // Where the pixel's middle comes from, seen from the middle of the image.
+  let right = f32(i % ${w}u) + ${0.5 - w / 2}; let down = f32(i / ${w}u % ${h}u) + ${0.5 - h / 2};
+  let from_x = cosine * right - sine * down + ${w / 2};
+  let from_y = sine * right + cosine * down + ${h / 2};
+  let inside = (from_x >= 0.0) & (from_x < ${w}.0) & (from_y >= 0.0) & (from_y < ${h}.0);
+  let left = floor(from_x - 0.5); let top = floor(from_y - 0.5);
+  let columns = vec2u(u32(max(left, 0.0)), u32(clamp(left + 1.0, 0.0, ${w - 1}.0)));
+  let rows = vec2u(u32(max(top, 0.0)), u32(clamp(top + 1.0, 0.0, ${h - 1}.0)));
+  let image = i / ${h * w}u * ${h * w}u;
+  let lines = image + min(rows, vec2u(${h - 1}u)) * ${w}u;
+  let at = min(columns, vec2u(${w - 1}u));
+  let across = from_x - 0.5 - left;
+  let upper = x[lines.x + at.x] + (x[lines.x + at.y] - x[lines.x + at.x]) * across;
+  let lower = x[lines.y + at.x] + (x[lines.y + at.y] - x[lines.y + at.x]) * across;
+  y[i] = select(0.0, floor(upper + (lower - upper) * (from_y - 0.5 - top)), inside);`,
+    )];
+  },
+};
+
+/**
+ * Turns images `[N, C, H, W]` of values 0 to 255 about their middles, bilinearly, to integers, with
+ * zeros where nothing was: `turns` `[N, 2]` has the cosine and the sine of each one's angle, which is
+ * counter-clockwise. No gradient. It is what torchvision's
+ * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.functional.rotate.html | rotate}
+ * does by PIL with `InterpolationMode.BILINEAR`, but for roundings: here and there a pixel differs by 1.
+ *
+ * @throws {ShapeError} if the shapes do not fit together.
+ *
+ * @example A quarter turn
+ * ```ts
+ * import { evaluate, rotate, tensor } from "@resnette/resnette";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const y = rotate(tensor([1, 2, 3, 4], [1, 1, 2, 2]), tensor([0, 1], [1, 2]));
+ * assertEquals(await evaluate(y), new Float32Array([2, 4, 1, 3]));
+ * ```
+ */
+export function rotate(x: Tensor, turns: Tensor): Tensor {
+  checkTensor("rotate", "x", x, "f32");
+  checkTensor("rotate", "turns", turns, "f32");
+  if (x.rank !== 4 || !sameShape(turns.shape, [x.shape[0]!, 2])) {
+    throw new ShapeError(
+      `rotate: wants [N, C, H, W] and turns [N, 2], got ${formatShape(x.shape)} and ${
+        formatShape(turns.shape)
+      }`,
+    );
+  }
+  return apply(Rotate, [x, turns], {});
 }
 
 const Resize: Op<{ size: readonly [number, number]; taps: readonly [number, number] }> = {

@@ -17,6 +17,7 @@ import {
   write,
 } from "../device/buffers.ts";
 import { checkInstance, checkOptions, refuse, shown } from "../check/arguments.ts";
+import { htmlTable, shownAs } from "../check/display.ts";
 import { brief, table } from "../check/text.ts";
 import { defaultDevice, Device } from "../device/device.ts";
 import { uniformOf } from "../kernels/kernel.ts";
@@ -322,7 +323,20 @@ export class Plan {
 
   /** A table of the dispatches: name, shape, bytes moved, floating-point operations. */
   toString(): string {
-    const rows = this.steps.map(({ name, node, spec, reads, writes }, k) => {
+    const lines = table(this.#rows(), (column) => column === 0 || column > 2);
+    return lines ? `${lines}\n${this.#total()}` : this.#total();
+  }
+
+  /** Shown by a notebook: the same. */
+  [Symbol.for("Jupyter.display")](): Record<string, string> {
+    const heads = ["", "kernel", "shape", "bytes", "operations"];
+    const rows = htmlTable(heads, this.#rows(), 3);
+    const total = `<summary>${this.#total()}</summary>`;
+    return shownAs(`${this}`, `<details>${total}${rows}</details>`);
+  }
+
+  #rows(): string[][] {
+    return this.steps.map(({ name, node, spec, reads, writes }, k) => {
       const moved = [...reads, ...writes].reduce((sum, x) => sum + bytesOf(x.dtype, x.size), 0);
       return [
         `${k}`,
@@ -332,10 +346,11 @@ export class Plan {
         `${((spec.flops ?? 0) / 1e6).toFixed(3)} MFLOP`,
       ];
     });
-    const total = `${this.steps.length} dispatches, ${(this.flops / 1e9).toFixed(3)} GFLOP, ` +
+  }
+
+  #total(): string {
+    return `${this.steps.length} dispatches, ${(this.flops / 1e9).toFixed(3)} GFLOP, ` +
       `${(this.bytes / 1e6).toFixed(1)} MB of buffers`;
-    const lines = table(rows, (column) => column === 0 || column > 2);
-    return lines ? `${lines}\n${total}` : total;
   }
 
   /**

@@ -11,6 +11,9 @@ import { oversized, stepsOf } from "../plan/steps.ts";
 /** What the plan of a batch computes, and where. */
 type BatchOptions = PlanOptions & { readonly device: Device };
 
+/** What a batch is fed by: its indices, and its images where they do not stay on the device. */
+export type BatchFeeds = Feeds & { readonly indices: Uint32Array<ArrayBuffer> };
+
 /** Plans for the batches of `count` images, by their sizes: the full one, the last one, or both. */
 export class BatchPlans implements Disposable {
   readonly #plans = new Map<number, Plan>();
@@ -40,10 +43,10 @@ export class BatchPlans implements Disposable {
   }
 
   /** Runs the plan that is for so many `indices`; the plan. */
-  run(indices: Uint32Array<ArrayBuffer>, feeds: Feeds = {}): Plan {
+  run(feeds: BatchFeeds): Plan {
     this.#check();
-    const plan = this.#plans.get(indices.length)!;
-    plan.run({ indices, ...feeds });
+    const plan = this.#plans.get(feeds.indices.length)!;
+    plan.run(feeds);
     return plan;
   }
 
@@ -84,6 +87,22 @@ function tooLarge(
         : `not even one image fits: make them smaller`),
     largest,
   );
+}
+
+/** Batches with what they are fed by, which is asked for while the device works on the one before. */
+export async function* fetchAhead(
+  all: Iterable<Uint32Array<ArrayBuffer>>,
+  feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds | Promise<BatchFeeds>,
+): AsyncGenerator<[places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds]> {
+  let before: [Uint32Array<ArrayBuffer>, BatchFeeds | Promise<BatchFeeds>] | undefined;
+  for (const places of all) {
+    const fetching = feeds(places);
+    // Where the work is stopped before it is waited for, nobody is told.
+    if (fetching instanceof Promise) fetching.catch(() => {});
+    if (before) yield [before[0], await before[1]];
+    before = [places, fetching];
+  }
+  if (before) yield [before[0], await before[1]];
 }
 
 /** The indices of the batches of `count` images, in order, from image `first` on. */

@@ -10,7 +10,14 @@
 
 import * as json from "../check/json.ts";
 import type { StateDict } from "../nn/module.ts";
-import { checkInstance, checkObject, checkString } from "../check/arguments.ts";
+import {
+  checkChoice,
+  checkInstance,
+  checkObject,
+  checkOptions,
+  checkString,
+} from "../check/arguments.ts";
+import { FASHION_MNIST_CLASSES } from "../data/fashion_mnist.ts";
 import type { RandomState } from "../graph/random.ts";
 import { SafetensorsError } from "../formats/safetensors.ts";
 import { bytesOfState, checkState, decodeStateDict } from "../formats/state_dict.ts";
@@ -29,6 +36,47 @@ export class CheckpointError extends Error {
   override name = "CheckpointError";
 }
 
+/** Kinds of data sets. */
+const KINDS = ["fashion-mnist", "idx", "folder", "other"] as const;
+
+/** Where images are from. */
+export interface DataSource {
+  /** Fashion-MNIST, other IDX files, a folder of image files, or something else. */
+  readonly kind: typeof KINDS[number];
+  /** Where they lie; null where they do not lie at a path. */
+  readonly path: string | null;
+}
+
+/** The images that a run is trained and tested with. */
+export interface TrainedOn extends DataSource {
+  /** The classes' names, by label. */
+  readonly classes: readonly string[];
+  /** 1 for grey, 3 for red, green and blue. */
+  readonly channels: number;
+  /** Rows of an image, before it is resized. */
+  readonly height: number;
+  /** Columns of an image, before it is resized. */
+  readonly width: number;
+}
+
+/** Where images are from that nobody says more of. */
+const ELSEWHERE: DataSource = { kind: "other", path: null };
+
+/** Fashion-MNIST: what was trained on before there was anything else, or by a file that stands alone. */
+export const FASHION_MNIST: TrainedOn = {
+  ...{ kind: "fashion-mnist", path: null, channels: 1, height: 28, width: 28 },
+  classes: FASHION_MNIST_CLASSES,
+};
+
+/** An option `source` of `op`, checked. */
+export function checkedSource(op: string, source: DataSource = ELSEWHERE): DataSource {
+  checkOptions(`${op}: source`, source, ["kind", "path"]);
+  const { kind, path } = source;
+  checkChoice(op, "source.kind", kind, KINDS);
+  if (path !== null) checkString(op, "source.path", path);
+  return { kind, path };
+}
+
 /** Where a run stands, but for its tensors. */
 export interface RunState {
   /** The library's version that wrote it. */
@@ -39,6 +87,8 @@ export interface RunState {
   readonly tuned?: string;
   /** The settings. */
   readonly config: TrainConfig;
+  /** The images; Fashion-MNIST where an old `run.json` does not say. */
+  readonly data: TrainedOn;
   /** How many images there were. */
   readonly images: { readonly train: number; readonly test: number };
   /** Results of the complete epochs. */
@@ -78,6 +128,9 @@ export type CheckpointFiles = Record<typeof CHECKPOINT_FILES[number], Uint8Array
 export const MAX_RUN_BYTES: number = 2 ** 24;
 /** The largest safetensors file that is read. */
 export const MAX_TENSOR_BYTES: number = 2 ** 31;
+
+/** The most classes, and the longest side, that `run.json` may tell of. */
+const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15;
 
 /** The format of `run.json`; another number is refused. */
 const FORMAT = 1;
@@ -163,6 +216,10 @@ export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<Checkpoi
  *     version: "0.1.0",
  *     adapter: "a GPU",
  *     config: trainConfig(),
+ *     data: {
+ *       ...{ kind: "folder", path: "photos", classes: ["cat", "dog"] },
+ *       ...{ channels: 3, height: 96, width: 96 },
+ *     },
  *     images: { train: 60_000, test: 10_000 },
  *     history: [],
  *     step: 3,
@@ -229,11 +286,23 @@ const runKind = () =>
     schedules: json.optional(json.string(), undefined),
     config: json.record(
       Object.fromEntries(CONFIG_NAMES.map((name) => {
-        const { wanted, allows, late } = CONFIG_FIELDS[name];
-        const kind = json.value<unknown>(wanted, allows);
+        const { wanted, allows, normal = (x) => x, late } = CONFIG_FIELDS[name];
+        // A net of one's own has a name that is not known here.
+        const kind = name === "model" ? json.string() : json.tested(wanted, allows, normal);
         return [name, late ? json.optional(kind, DEFAULT_CONFIG[name]) : kind];
       })),
     ) as json.Kind<unknown> as json.Kind<TrainConfig>,
+    data: json.optional(
+      json.record<TrainedOn>({
+        kind: json.value(`one of: ${KINDS.join(", ")}`, (x) => KINDS.includes(x as "other")),
+        path: json.value("a path or null", (x) => x === null || typeof x === "string"),
+        classes: json.list(json.string(), { min: 1, max: MOST_CLASSES }),
+        channels: json.count(1, MOST_SIZE),
+        height: json.count(1, MOST_SIZE),
+        width: json.count(1, MOST_SIZE),
+      }),
+      FASHION_MNIST,
+    ),
     images: json.record({ train: json.count(1), test: json.count(1) }),
     history: json.list((i) =>
       json.record({

@@ -6,18 +6,25 @@
  */
 
 import { resnet101, resnet152, resnet18, resnet34, resnet50 } from "../nn/resnet.ts";
+import { curves, htmlTable, shownAs } from "../check/display.ts";
 import { checkNumber, checkObject, checkOptions, shown } from "../check/arguments.ts";
+import type { Pair } from "../graph/shape.ts";
 import type { Module } from "../nn/module.ts";
 
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** Makes a model: logits of ten classes, of grey images unless told otherwise. */
-export type ModelBuilder = (options?: { inChannels?: number }) => Module;
+/** Makes a model: logits of so many classes, of images of so many channels; by default 10 and 1. */
+export type ModelBuilder = (options?: { inChannels?: number; numClasses?: number }) => Module;
 
 /** The models that can be had by name; add your own. */
 export const MODELS: Map<string, ModelBuilder> = new Map(
-  Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }),
+  Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }).flatMap(
+    ([name, build]): [string, ModelBuilder][] => [
+      [name, build],
+      [`torchvision-${name}`, (options) => build({ ...options, variant: "torchvision" })],
+    ],
+  ).sort(([a], [b]) => Number(a.startsWith("torchvision")) - Number(b.startsWith("torchvision"))),
 );
 
 /** Optimizers by name. */
@@ -27,7 +34,7 @@ export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
 export const SCHEDULES = ["constant", "cosine", "step"] as const;
 
 /** What may happen to training images at random, by name; see {@link TrainConfig.augment}. */
-export const AUGMENTATIONS = ["none", "flip", "crop", "flip,crop"] as const;
+export const AUGMENTATIONS = ["flip", "crop", "rotate", "jitter"] as const;
 
 /** Settings of a training run. */
 export interface TrainConfig {
@@ -39,8 +46,8 @@ export interface TrainConfig {
   readonly batchSize: number;
   /** Learning rate, the highest of its schedule. */
   readonly lr: number;
-  /** Images are resized to so many rows and columns. */
-  readonly resize: number;
+  /** Images are resized to so many rows and columns, or to `[rows, columns]`. */
+  readonly resize: Pair;
   /** Seeds the weights and every epoch's order. */
   readonly seed: number;
   /** Train on the first so many images only; null for all. */
@@ -70,10 +77,22 @@ export interface TrainConfig {
   /** Share of a label that is spread evenly over all classes; in training only. */
   readonly labelSmoothing: number;
   /**
-   * What happens to training images, before they are resized: `flip` mirrors half of them, `crop`
-   * moves each by up to 4 pixels either way and fills with black.
+   * What happens to training images, before they are resized: `none`, or some of
+   * {@link AUGMENTATIONS} with commas between them. `flip` mirrors half of them; `crop` moves each by
+   * up to an eighth of its shorter side (4 of 28 pixels), and `rotate` turns it by up to 15 degrees, and
+   * both fill with black; `jitter` changes brightness, contrast and saturation by up to a fifth each.
    */
-  readonly augment: typeof AUGMENTATIONS[number];
+  readonly augment: string;
+  /** 1 makes images grey, 3 makes them RGB; null leaves them as they are. */
+  readonly channels: number | null;
+  /** Taken away from pixels between 0 and 1: a number, or one for each channel; null for 0. */
+  readonly mean: readonly number[] | null;
+  /** What pixels are then divided by: a number, or one for each channel; null for 1. */
+  readonly std: readonly number[] | null;
+  /** Share of a folder's images that are tested with, where it has no test images of its own. */
+  readonly testShare: number;
+  /** What of the net keeps its values: the keys that begin with one of these, up to a dot. */
+  readonly freeze: readonly string[];
 }
 
 /** A setting that cannot be; the message names it and says what it may be. */
@@ -88,23 +107,34 @@ export interface ConfigField {
   readonly words: string;
   /** What it means, with its unit; after the choices, for one that is a word. */
   readonly about: string;
-  /** The notebook's; null for all there is. */
-  readonly standard: string | number | null;
+  /** The notebook's; null for all there is, or nothing. */
+  readonly standard: string | number | null | readonly string[];
   /** Its value where another setting has some value, if nobody says otherwise. */
   readonly standardWith?: readonly [name: keyof TrainConfig, value: string, standard: number];
   /** What it may be, in words. */
   readonly wanted: string;
   /** Whether it may be `value`. */
   readonly allows: (value: unknown) => boolean;
-  /** The words that it may be; undefined for a number. */
+  /** The words that it may be; undefined for what is no word. */
   readonly choices?: readonly string[];
   /** What stands for its value in help: `N` for an integer, `X` for a number, a word for a word. */
   readonly value: string;
+  /** What help calls the default, where it is not plain. */
+  readonly otherwise?: string;
+  /** The value that some text says, as on a command line; it may be none that is allowed. */
+  readonly parse: (text: string) => unknown;
+  /** The one way to write a value that can be written in several. */
+  readonly normal?: (value: unknown) => unknown;
   /** Another setting, and what that must be for this one to matter. */
   readonly when?: readonly [name: keyof TrainConfig, value: string];
   /** Whether checkpoints may lack it: those written before there was such a setting have its default. */
   readonly late?: boolean;
 }
+
+/** A plain decimal: Number() would also take "0x10", "1_0" and " ". */
+const decimal = (text: string): number =>
+  /^-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;
+const whole = (text: string): number => /^-?\d+$/.test(text) ? Number(text) : NaN;
 
 const integer = (
   words: string,
@@ -112,7 +142,7 @@ const integer = (
   [min, max]: readonly [number, number],
   about: string,
 ): ConfigField => ({
-  ...{ words, standard, about, value: "N" },
+  ...{ words, standard, about, value: "N", parse: whole },
   wanted: `an integer from ${min} to ${max}`,
   allows: (x) =>
     standard === null && x === null ||
@@ -120,16 +150,55 @@ const integer = (
 });
 
 const real = (words: string, standard: number, max: number, about: string): ConfigField => ({
-  ...{ words, standard, about, value: "X" },
+  ...{ words, standard, about, value: "X", parse: decimal },
   wanted: max < Infinity ? `a number from 0 to ${max}` : "a finite number, at least 0",
   allows: (x) => typeof x === "number" && Number.isFinite(x) && x >= 0 && x <= max,
 });
 
-const word = (words: string, standard: string, choices: readonly string[], about = "") => ({
-  ...{ words, standard, about, value: "NAME", choices },
+const word = (
+  words: string,
+  standard: string,
+  choices: readonly string[],
+  about = "",
+): ConfigField => ({
+  ...{ words, standard, about, value: "NAME", choices, parse: (text) => text },
   wanted: `one of: ${choices.join(", ")}`,
   allows: (x: unknown) => choices.includes(x as string),
 });
+
+/** One number for all channels, or one for each. */
+const perChannel = (
+  words: string,
+  least: number,
+  otherwise: string,
+  about: string,
+): ConfigField => ({
+  ...{ words, about, otherwise, standard: null, value: "X,…", late: true },
+  parse: (text) => text.split(",").map(decimal),
+  wanted: `a finite number${
+    least < 0 ? "" : " above 0"
+  }, or one for each channel with commas between`,
+  allows: (x) =>
+    x === null || Array.isArray(x) && x.length >= 1 && x.length <= MOST_CHANNELS &&
+      x.every((one) => Number.isFinite(one) && one > least),
+});
+
+/** The longest side of an image, and the most channels of one. */
+const MOST_SIDE = 4096, MOST_CHANNELS = 4096;
+/** The most parts of a net that are named, and the longest name of one. */
+const MOST_FROZEN = 100, LONGEST_KEY = 200;
+
+const isSide = (x: unknown) =>
+  typeof x === "number" && Number.isInteger(x) && x >= 1 && x <= MOST_SIDE;
+/** Augmentations in the order of their table, each once; undefined where there is another word. */
+const augmentations = (text: string): readonly string[] | undefined => {
+  if (text === "none") return [];
+  const words = text.split(",");
+  const known = words.every((word) => (AUGMENTATIONS as readonly string[]).includes(word));
+  return known && new Set(words).size === words.length
+    ? AUGMENTATIONS.filter((word) => words.includes(word))
+    : undefined;
+};
 
 const late = (field: ConfigField, when?: ConfigField["when"]): ConfigField => ({
   ...field,
@@ -157,12 +226,19 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     wanted: "a finite number above 0",
     allows: (x) => typeof x === "number" && Number.isFinite(x) && x > 0,
   },
-  resize: integer("resize", 96, [1, 4096], "images are resized from 28×28 to N×N"),
+  resize: {
+    ...integer("resize", 96, [1, MOST_SIDE], "images are resized to N×N pixels, or to N rows of M"),
+    value: "N or NxM",
+    wanted: `an integer from 1 to ${MOST_SIDE}, or ROWSxCOLUMNS`,
+    allows: (x) => isSide(x) || Array.isArray(x) && x.length === 2 && x.every(isSide),
+    parse: (text) => /[x×]/.test(text) ? text.split(/[x×]/).map(whole) : whole(text),
+    normal: (x) => Array.isArray(x) && x[0] === x[1] ? x[0] : x,
+  },
   seed: integer(
     "seed",
     0,
     [0, Number.MAX_SAFE_INTEGER],
-    "seeds the weights, the order of the images, crops and flips",
+    "seeds the weights, the order of the images, and all that happens to them at random",
   ),
   limit: integer("limit", null, [1, 1e9], "train on the first N images only"),
   testLimit: integer("test limit", null, [1, 1e9], "test with the first N images only"),
@@ -186,15 +262,47 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
   warmup: late(integer("warm-up", 0, [0, 1e9], "steps of linear warm-up before the schedule")),
   labelSmoothing: late(real("label smoothing", 0, 1, "share of a label spread over all classes")),
   augment: {
-    ...word(
-      "augmentation",
-      "none",
-      AUGMENTATIONS,
-      "flip mirrors half of the training images, crop moves each by up to 4 of its 28 pixels, " +
-        "before they are resized",
-    ),
-    wanted: "none, flip, crop or flip,crop",
+    words: "augmentation",
+    standard: "none",
+    about:
+      "what happens to training images, with commas between: flip mirrors half of them, crop " +
+      "moves each by up to an eighth of its side (4 of 28 pixels), rotate turns it by up to 15 " +
+      "degrees, jitter changes brightness, contrast and saturation by up to a fifth",
+    wanted: `none, or some of ${AUGMENTATIONS.join(", ")} with commas between`,
     value: "WHAT",
+    allows: (x) => typeof x === "string" && augmentations(x) !== undefined,
+    parse: (text) => text,
+    normal: (x) => augmentations(x as string)!.join(",") || "none",
+    late: true,
+  },
+  channels: {
+    ...integer("channels", null, [1, 3], "1 makes images grey, 3 makes them RGB"),
+    wanted: "1 (grey) or 3 (RGB)",
+    allows: (x) => x === null || x === 1 || x === 3,
+    otherwise: "as the images are",
+    late: true,
+  },
+  mean: perChannel("mean", -Infinity, "0", "taken away from pixels between 0 and 1"),
+  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by"),
+  testShare: {
+    ...real("test share", 0.2, 1, "share of a folder without test images that is tested with"),
+    wanted: "a number above 0 and below 1",
+    allows: (x) => typeof x === "number" && x > 0 && x < 1,
+    late: true,
+  },
+  freeze: {
+    words: "frozen",
+    standard: [],
+    otherwise: "nothing",
+    about:
+      "parts of the net that keep their values, by the beginnings of their keys, with commas " +
+      "between",
+    wanted: "beginnings of keys, such as layer1,bn1",
+    value: "KEY,…",
+    allows: (x) =>
+      Array.isArray(x) && x.length <= MOST_FROZEN &&
+      x.every((key) => typeof key === "string" && key !== "" && key.length <= LONGEST_KEY),
+    parse: (text) => text.split(","),
     late: true,
   },
 };
@@ -203,6 +311,20 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
 export const CONFIG_NAMES: readonly (keyof TrainConfig)[] = Object.keys(
   CONFIG_FIELDS,
 ) as (keyof TrainConfig)[];
+
+/** A setting's value in words; both sides of an image as `ROWSxCOLUMNS`. */
+export function settingText(name: keyof TrainConfig, value: unknown): string {
+  if (Array.isArray(value)) return value.join(name === "resize" ? "x" : ",") || "nothing";
+  return value === null || value === undefined ? "none" : String(value);
+}
+
+/** Rows and columns of images in words: `96×96`. */
+export const sizeText = (size: Pair): string =>
+  (typeof size === "number" ? [size, size] : size).join("×");
+
+/** Whether two values of a setting are the same. */
+export const sameSetting = (a: unknown, b: unknown): boolean =>
+  JSON.stringify(a) === JSON.stringify(b);
 
 /** The notebook's settings. */
 export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
@@ -226,12 +348,13 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
   checkOptions("trainConfig", given, CONFIG_NAMES);
   const config: Record<string, unknown> = { ...DEFAULT_CONFIG, ...given };
   for (const name of CONFIG_NAMES) {
-    const { words, wanted, allows, standardWith: [other, value, standard] = [] } =
+    const { words, wanted, allows, normal, standardWith: [other, value, standard] = [] } =
       CONFIG_FIELDS[name];
     if (other && config[other] === value && !Object.hasOwn(given, name)) config[name] = standard;
     if (!allows(config[name])) {
       throw new ConfigError(`the ${words} must be ${wanted}, got ${shown(config[name])}`);
     }
+    if (normal) config[name] = normal(config[name]);
   }
   return config as unknown as TrainConfig;
 }
@@ -280,4 +403,25 @@ export function formatEpoch(result: EpochResult): string {
   checkNumber("formatEpoch", "result.epoch", epoch, { integer: true, min: 1 });
   return `epoch ${epoch}, loss ${loss.toFixed(4)}, train acc ${trainAccuracy.toFixed(3)}, ` +
     `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
+}
+
+/** What notebooks show of a run's epochs: a table, and curves. */
+export function showHistory(history: readonly EpochResult[]): Record<string, string> {
+  if (history.length === 0) return shownAs("no epochs yet", "no epochs yet");
+  const rows = history.map(({ epoch, loss, trainAccuracy, testAccuracy, seconds }) => [
+    `${epoch}`,
+    loss.toFixed(4),
+    trainAccuracy.toFixed(3),
+    testAccuracy.toFixed(3),
+    `${seconds.toFixed(0)} s`,
+  ]);
+  const table = htmlTable(["epoch", "loss", "train acc", "test acc", "time"], rows, 0);
+  const pictures = [
+    curves({ loss: history.map(({ loss }) => loss) }),
+    curves({
+      "train acc": history.map(({ trainAccuracy }) => trainAccuracy),
+      "test acc": history.map(({ testAccuracy }) => testAccuracy),
+    }),
+  ];
+  return shownAs(history.map(formatEpoch).join("\n"), table + pictures.join(""));
 }

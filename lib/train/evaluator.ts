@@ -1,40 +1,30 @@
 /**
- * Data sets that stay on the device, and how well a net does on one. A batch is a list of indices.
+ * How well a net does on a data set; and going over one in batches, which training does as well.
  *
  * @module
  */
 
-import { batches, BatchPlans } from "./batches.ts";
+import { batches, type BatchFeeds, BatchPlans, fetchAhead } from "./batches.ts";
 import { stopwatch } from "../measure/timing.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
-import { checkDataset, type ImageDataset, listed } from "../data/dataset.ts";
-import {
-  checkFunction,
-  checkInstance,
-  checkNumber,
-  checkOptions,
-  checkString,
-} from "../check/arguments.ts";
+import { type ImageDataset, listed } from "../data/dataset.ts";
+import { checkFunction, checkInstance, checkNumber, checkOptions } from "../check/arguments.ts";
 import { defaultDevice, Device } from "../device/device.ts";
+import {
+  checkPreprocessing,
+  DeviceDataset,
+  deviceDataset,
+  feedsOf,
+  PREPROCESSING,
+  type Preprocessing,
+} from "./device_dataset.ts";
 import { arrays, perThread } from "../kernels/kernel.ts";
 import type { Predictions } from "./metrics.ts";
 import { evaluating, Module } from "../nn/module.ts";
-import { gather, MOST_PIXELS, resizeBilinear } from "../ops/data.ts";
-import { add, div } from "../ops/elementwise.ts";
+import { add } from "../ops/elementwise.ts";
 import { argmaxOf, correctCount } from "../ops/classification.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
-import {
-  assign,
-  checkIndices,
-  checkTensor,
-  constant,
-  input,
-  inScope,
-  type Scope,
-  type Tensor,
-  type Update,
-  Variable,
-} from "../graph/tensor.ts";
+import { assign, input, type Tensor, type Update, Variable } from "../graph/tensor.ts";
 
 /** How far an epoch has come; counts and means are those of the epoch so far. */
 export interface Progress {
@@ -84,10 +74,12 @@ export function checkWatch(op: string, watch: Watch): void {
 export async function overBatches(
   { count, batchSize, first = 0 }: { count: number; batchSize: number; first?: number },
   { onProgress, signal }: Watch,
-  { about, submit, read }: {
+  { about, feeds, submit, read }: {
     readonly about: Pick<Progress, "epoch" | "phase">;
+    /** What the images at some places of the order are fed by; asked for a batch ahead. */
+    readonly feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds | Promise<BatchFeeds>;
     /** Submits the work of the images at some places of the order. */
-    readonly submit: (places: Uint32Array<ArrayBuffer>) => void;
+    readonly submit: (places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds) => void;
     /** Waits for the device; what has come of so many images. */
     readonly read: (images: number) => Promise<Pick<Progress, "loss" | "accuracy">>;
   },
@@ -95,9 +87,10 @@ export async function overBatches(
   const steps = Math.ceil(count / batchSize);
   let queued = 0, allowed = 1, sinceRead = stopwatch();
   let counted = first, sinceCounted = stopwatch(), isFirst = true;
-  for (const places of batches(count, batchSize, first)) {
+  const ahead = fetchAhead(batches(count, batchSize, first), feeds);
+  for await (const [places, fed] of ahead) {
     if (signal?.aborted) return false;
-    submit(places);
+    submit(places, fed);
     const images = places.at(-1)! + 1, step = Math.ceil(images / batchSize);
     if (++queued < allowed && images < count) continue;
     const means = await read(images);
@@ -138,96 +131,6 @@ export function checkOutputs(
   }
 }
 
-/** Where the nodes of a batch come from. */
-const DATA: Scope = { layer: "", pass: "data" };
-
-/**
- * Images `[N, 1, size, size]` from 0 to 1, or of their own size without one: those at `indices` of u8
- * images `[count, 1, H, W]`.
- */
-export function batchImages(
-  images: Tensor,
-  indices: Tensor,
-  size: number | undefined,
-  augment: (pixels: Tensor) => Tensor = (pixels) => pixels,
-): Tensor {
-  return inScope(DATA, () => {
-    const pixels = augment(gather(images, indices));
-    const [, , height, width] = pixels.shape;
-    const fits = size === undefined || height === size && width === size;
-    const sized = fits ? pixels : resizeBilinear(pixels, size);
-    return div(sized, 255);
-  });
-}
-
-/**
- * A data set as constants of a graph: uploaded once for all plans that use it at a time.
- *
- * @example
- * ```ts
- * import { tensor } from "@resnette/resnette";
- * import { DeviceDataset } from "@resnette/resnette/train";
- * import { assertEquals } from "@std/assert";
- *
- * const size = { count: 2, height: 2, width: 2 }, classes = ["a", "b"];
- * const arrays = { images: new Uint8Array(8), labels: Uint8Array.of(0, 1) };
- * const data = new DeviceDataset({ ...arrays, ...size, classes });
- * assertEquals(data.batch(tensor(new Uint32Array([1])), 4).x.shape, [1, 1, 4, 4]);
- * ```
- */
-export class DeviceDataset {
-  /** `[count, 1, height, width]`, u8. */
-  readonly images: Tensor;
-  /** `[count]`, u8. */
-  readonly labels: Tensor;
-  /** How many images. */
-  readonly count: number;
-  /** The classes' names, by label. */
-  readonly classes: readonly string[];
-
-  /**
-   * Takes the arrays as they are; they must not change any more.
-   *
-   * @param data images and labels
-   * @param name what error messages call it
-   * @throws {DataError} where the arrays are of another kind or length than they should be, or a label
-   * is none of the classes; the message names it.
-   */
-  constructor(data: ImageDataset, readonly name = "DeviceDataset: data") {
-    checkString("DeviceDataset", "name", name);
-    checkDataset(name, data);
-    const { images, labels, count, height, width, classes } = data;
-    this.images = constant(images, [count, 1, height, width]);
-    this.labels = constant(labels, [count]);
-    this.count = count;
-    this.classes = classes;
-  }
-
-  /**
-   * Images `[N, 1, size, size]` from 0 to 1, or of their own size without one, and u32 labels `[N]`, of
-   * u32 `indices` `[N]`. The images go through `augment` before they are resized.
-   *
-   * @throws {ArgumentError} where an argument is of another kind or size.
-   * @throws {ShapeError} where the indices are no list of u32.
-   */
-  batch(
-    indices: Tensor,
-    size?: number,
-    augment?: (pixels: Tensor) => Tensor,
-  ): { x: Tensor; labels: Tensor } {
-    checkTensor("batch", "indices", indices, "u32");
-    if (indices.rank !== 1) throw new ShapeError(`batch: indices must be [N], got ${indices}`);
-    if (size !== undefined) {
-      checkNumber("batch", "size", size, { integer: true, min: 1, max: MOST_PIXELS });
-    }
-    checkIndices("batch", "indices", indices, this.count);
-    if (augment !== undefined) checkFunction("batch", "augment", augment);
-    const x = batchImages(this.images, indices, size, augment);
-    const labels = inScope(DATA, () => gather(this.labels, indices, "u32"));
-    return { x, labels };
-  }
-}
-
 /** Notes, for the images `indices` `[N]`, what logits `[N, classes]` say: class and probability. */
 function note(results: Variable, logits: Tensor, indices: Tensor): Update {
   const [size, k] = logits.shape as [number, number];
@@ -260,17 +163,17 @@ export class Evaluator implements Disposable {
   constructor(
     readonly net: Module,
     readonly data: DeviceDataset,
-    readonly options: { batchSize: number; resize?: number | undefined; device: Device },
+    readonly options: Preprocessing & { readonly batchSize: number; readonly device: Device },
   ) {
     this.#results = new Variable([data.count, 2]);
     this.#plans = new BatchPlans(data.count, options.batchSize);
   }
 
   async prepare(): Promise<void> {
-    const { net, data, options: { resize, device } } = this;
+    const { net, data, options: { batchSize: _, device, ...preprocessing } } = this;
     await this.#plans.prepare((size) => {
       const indices = input("indices", [size], "u32");
-      const { x, labels } = data.batch(indices, resize);
+      const { x, labels } = data.batch(indices, preprocessing);
       const logits = evaluating(net, () => net.call(x));
       checkOutputs(data.name, logits, size, data.classes);
       const updates = [
@@ -289,7 +192,8 @@ export class Evaluator implements Disposable {
     let accuracy = 0;
     const complete = await overBatches({ count, batchSize }, watch, {
       about: { epoch, phase: "test" },
-      submit: (indices) => this.#plans.run(indices),
+      feeds: (indices) => feedsOf(this.data, indices),
+      submit: (_, feeds) => this.#plans.run(feeds),
       read: async (images) => {
         const [correct] = await readVariables([this.#correct]);
         accuracy = correct![0]! / images;
@@ -316,7 +220,7 @@ export class Evaluator implements Disposable {
 
 /**
  * Share of `data` that `net` classifies right, in evaluation mode: the notebook's
- * `evaluate_accuracy`. Images are resized to `resize`, or not; the last batch may be a smaller one.
+ * `evaluate_accuracy`. Images are made ready as `options` say; the last batch may be a smaller one.
  *
  * @throws {DataError} where the arrays are no data set, or a label is none of the classes.
  * @throws {ShapeError} where the net has fewer outputs than there are classes.
@@ -337,19 +241,17 @@ export class Evaluator implements Disposable {
 export async function evaluateAccuracy(
   net: Module,
   data: ImageDataset | DeviceDataset,
-  options: { batchSize?: number; resize?: number; device?: Device } = {},
+  options: Preprocessing & { readonly batchSize?: number; readonly device?: Device } = {},
 ): Promise<number> {
   checkInstance("evaluateAccuracy", "net", net, Module);
-  checkOptions("evaluateAccuracy", options, ["batchSize", "resize", "device"]);
-  const { batchSize = 128, resize, device = await defaultDevice() } = options;
+  checkOptions("evaluateAccuracy", options, [...PREPROCESSING, "batchSize", "device"]);
+  const { batchSize = 128, device = await defaultDevice(), ...preprocessing } = options;
   checkNumber("evaluateAccuracy", "batchSize", batchSize, { integer: true, min: 1 });
-  if (resize !== undefined) {
-    checkNumber("evaluateAccuracy", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
-  }
   checkInstance("evaluateAccuracy", "device", device, Device);
   const set = data instanceof DeviceDataset
     ? data
-    : new DeviceDataset(data, "evaluateAccuracy: data");
-  using evaluator = new Evaluator(net, set, { batchSize, resize, device });
+    : deviceDataset(data, "evaluateAccuracy: data", device);
+  checkPreprocessing("evaluateAccuracy", preprocessing, set.channels);
+  using evaluator = new Evaluator(net, set, { ...preprocessing, batchSize, device });
   return (await evaluator.run({}, 0))!;
 }

@@ -5,10 +5,14 @@
  * @module
  */
 
-import { checkNumber, checkNumbers, checkObject, refuse } from "../check/arguments.ts";
+import { checkNumber, checkNumbers, checkObject, checkString, refuse } from "../check/arguments.ts";
+import { type Cell, displayed, htmlTable, shownAs } from "../check/display.ts";
+import { brief, table } from "../check/text.ts";
 
 /** The most classes of a confusion matrix, which has a number for each two of them. */
-const MOST_CLASSES = 4096;
+const MOST_ROWS = 4096;
+/** The most classes. */
+const MOST_CLASSES = 2 ** 20;
 
 /** What a net said about each image of a data set. */
 export interface Predictions {
@@ -18,11 +22,36 @@ export interface Predictions {
   readonly probability: ArrayLike<number>;
 }
 
+/** Throws unless each label and prediction, arguments of `op`, is one of so many classes. */
+function checkPredicted(
+  op: string,
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  classes: number,
+  most: number,
+): void {
+  checkNumbers(op, "labels", labels);
+  checkNumbers(op, "predicted", predicted);
+  checkNumber(op, "classes", classes, { integer: true, min: 1, max: most });
+  if (labels.length !== predicted.length) {
+    throw new RangeError(`${op}: ${labels.length} labels and ${predicted.length} predictions`);
+  }
+  const isClass = (x: number) => Number.isInteger(x) && x >= 0 && x < classes;
+  for (let i = 0; i < labels.length; i++) {
+    if (isClass(labels[i]!) && isClass(predicted[i]!)) continue;
+    throw new RangeError(
+      `${op}: image ${i} has label ${labels[i]} and prediction ${predicted[i]}, and there are ` +
+        `${classes} classes`,
+    );
+  }
+}
+
 /**
- * How often each class was taken for each: `matrix[label][prediction]` is a count of images.
+ * How often each class was taken for each: `matrix[label][prediction]` is a count of images. `classes`
+ * is how many there are, or their names, which a notebook shows beside the counts.
  *
  * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
- * classes.
+ * classes, or a name is none.
  * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
  *
  * @example
@@ -37,28 +66,45 @@ export interface Predictions {
 export function confusionMatrix(
   labels: ArrayLike<number>,
   predicted: ArrayLike<number>,
-  classes: number,
+  classes: number | readonly string[],
 ): number[][] {
-  checkNumbers("confusionMatrix", "labels", labels);
-  checkNumbers("confusionMatrix", "predicted", predicted);
-  checkNumber("confusionMatrix", "classes", classes, { integer: true, min: 1, max: MOST_CLASSES });
-  if (labels.length !== predicted.length) {
-    throw new RangeError(
-      `confusionMatrix: ${labels.length} labels and ${predicted.length} predictions`,
-    );
-  }
-  const matrix = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  const names = Array.isArray(classes) ? classes : undefined;
+  names?.forEach((name, i) => checkString("confusionMatrix", `classes[${i}]`, name));
+  const size = names ? names.length : classes as number;
+  checkPredicted("confusionMatrix", labels, predicted, size, MOST_ROWS);
+  const matrix = Array.from({ length: size }, () => new Array<number>(size).fill(0));
   for (let i = 0; i < labels.length; i++) {
-    const row = matrix[labels[i]!], column = predicted[i]!;
-    if (row?.[column] === undefined) {
-      throw new RangeError(
-        `confusionMatrix: image ${i} has label ${labels[i]} and prediction ${column}, and there ` +
-          `are ${classes} classes`,
-      );
-    }
-    row[column]!++;
+    matrix[labels[i]!]![predicted[i]!]!++;
   }
-  return matrix;
+  return displayed(matrix, (matrix) => showMatrix(matrix, names ?? [...matrix.keys()].map(String)));
+}
+
+/** The most classes of a matrix that a notebook shows whole. */
+const MOST_SHOWN = 40;
+
+/** A confusion matrix: labels down, predictions across; the right ones on blue, the wrong on orange. */
+function showMatrix(
+  matrix: readonly (readonly number[])[],
+  classes: readonly string[],
+): Record<string, string> {
+  const sums = matrix.map((row) => row.reduce((a, b) => a + b, 0));
+  const right = matrix.reduce((sum, row, k) => sum + row[k]!, 0);
+  const all = sums.reduce((a, b) => a + b, 0);
+  const total = `${right} of ${all} images are right, of ${classes.length} classes`;
+  if (classes.length > MOST_SHOWN) return shownAs(total, total);
+  const names = classes.map((name) => brief(name, 20));
+  const cells = matrix.map((row, y): Cell[] => [
+    names[y]!,
+    ...row.map((count, x) => {
+      // The root lets rare mistakes be seen.
+      const shade = 0.6 * Math.sqrt(count / Math.max(1, sums[y]!));
+      const color = `rgba(${x === y ? "31,111,235" : "219,109,40"},${shade.toFixed(2)})`;
+      return { text: count === 0 ? "" : `${count}`, color };
+    }),
+  ]);
+  const heads = ["true \\ predicted", ...names];
+  const rows = matrix.map((row, y) => [names[y]!, ...row.map(String)]);
+  return shownAs(`${table([heads, ...rows])}\n${total}`, `${htmlTable(heads, cells)}${total}`);
 }
 
 /** How well a class is told from the others. A ratio of nothing to nothing is NaN. */
@@ -74,38 +120,93 @@ export interface ClassMetrics {
 }
 
 /**
- * Precision, recall and F1 of each class, from a {@link confusionMatrix}.
+ * Precision, recall and F1 of each of so many classes.
  *
- * @throws {ArgumentError} where it is no square of counts.
+ * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
+ * classes.
+ * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
  *
  * @example
  * ```ts
- * import { classMetrics, confusionMatrix } from "@resnette/resnette/train";
+ * import { classMetrics } from "@resnette/resnette/train";
  * import { assertEquals } from "@std/assert";
  *
- * const [first] = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
+ * const [first] = classMetrics([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3);
  * assertEquals(first!.precision, 0.5);
  * assertEquals(first!.recall, 1);
  * ```
  */
-export function classMetrics(matrix: readonly (readonly number[])[]): ClassMetrics[] {
-  if (!Array.isArray(matrix)) refuse("classMetrics", "matrix", "a list of rows", matrix);
-  for (let k = 0; k < matrix.length; k++) {
-    checkNumbers("classMetrics", `matrix[${k}]`, matrix[k], { integer: true, min: 0 });
-    if (matrix[k].length === matrix.length) continue;
-    refuse("classMetrics", `matrix[${k}]`, `a row of ${matrix.length} counts`, matrix[k]);
+export function classMetrics(
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  classes: number,
+): ClassMetrics[] {
+  checkPredicted("classMetrics", labels, predicted, classes, MOST_CLASSES);
+  const [right, images, taken] = [0, 1, 2].map(() => new Uint32Array(classes));
+  for (let i = 0; i < labels.length; i++) {
+    images![labels[i]!]!++;
+    taken![predicted[i]!]!++;
+    if (labels[i] === predicted[i]) right![labels[i]!]!++;
   }
-  return (matrix as readonly (readonly number[])[]).map((row, k) => {
-    const right = row[k]!;
-    const images = row.reduce((a, b) => a + b, 0);
-    const taken = matrix.reduce((sum, { [k]: count }) => sum + count!, 0);
-    return {
-      precision: right / taken,
-      recall: right / images,
-      f1: 2 * right / (images + taken),
-      images,
-    };
-  });
+  return Array.from({ length: classes }, (_, k) => ({
+    precision: right![k]! / taken![k]!,
+    recall: right![k]! / images![k]!,
+    f1: 2 * right![k]! / (images![k]! + taken![k]!),
+    images: images![k]!,
+  }));
+}
+
+/** Which class was taken for which other, and how often. */
+export interface Confusion {
+  /** What it is. */
+  readonly label: number;
+  /** What it was taken for. */
+  readonly predicted: number;
+  /** How many images. */
+  readonly count: number;
+}
+
+/**
+ * The pairs of classes that were confused most, `most` at most, the worst first: what to look at where
+ * there are too many classes for a matrix.
+ *
+ * @throws {ArgumentError} where labels or predictions are no integers, or not as many.
+ *
+ * @example
+ * ```ts
+ * import { worstConfusions } from "@resnette/resnette/train";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const worst = worstConfusions([0, 1, 2, 2], [1, 1, 0, 0], 1);
+ * assertEquals(worst, [{ label: 2, predicted: 0, count: 2 }]);
+ * ```
+ */
+export function worstConfusions(
+  labels: ArrayLike<number>,
+  predicted: ArrayLike<number>,
+  most: number,
+): Confusion[] {
+  const wanted = { integer: true, min: 0, max: MOST_CLASSES };
+  checkNumbers("worstConfusions", "labels", labels, wanted);
+  checkNumbers("worstConfusions", "predicted", predicted, wanted);
+  if (labels.length !== predicted.length) {
+    refuse("worstConfusions", "predicted", `as long as labels, ${labels.length}`, predicted);
+  }
+  checkNumber("worstConfusions", "most", most, { integer: true, min: 0 });
+  const counts = new Map<number, number>();
+  for (let i = 0; i < labels.length; i++) {
+    if (labels[i] === predicted[i]) continue;
+    const pair = labels[i]! * (MOST_CLASSES + 1) + predicted[i]!;
+    counts.set(pair, (counts.get(pair) ?? 0) + 1);
+  }
+  return [...counts]
+    .sort(([a, m], [b, n]) => n - m || a - b)
+    .slice(0, most)
+    .map(([pair, count]) => ({
+      label: Math.floor(pair / (MOST_CLASSES + 1)),
+      predicted: pair % (MOST_CLASSES + 1),
+      count,
+    }));
 }
 
 /**

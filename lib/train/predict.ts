@@ -4,8 +4,8 @@
  * @module
  */
 
-import { batches, BatchPlans } from "./batches.ts";
-import { checkImages } from "../data/dataset.ts";
+import { batches, BatchPlans, fetchAhead } from "./batches.ts";
+import { checkImages, type ImageDataset } from "../data/dataset.ts";
 import {
   checkInstance,
   checkNumber,
@@ -14,27 +14,24 @@ import {
   checkString,
 } from "../check/arguments.ts";
 import { defaultDevice, Device } from "../device/device.ts";
-import { batchImages, checkOutputs } from "./evaluator.ts";
+import {
+  checkPreprocessing,
+  deviceDataset,
+  feedsOf,
+  PREPROCESSING,
+  type Preprocessing,
+} from "./device_dataset.ts";
+import { checkOutputs } from "./evaluator.ts";
 import { evaluating, Module } from "../nn/module.ts";
-import { MOST_PIXELS } from "../ops/data.ts";
 import { softmax } from "../ops/classification.ts";
 import { checkList } from "../graph/shape.ts";
-import { constant, input } from "../graph/tensor.ts";
+import { input } from "../graph/tensor.ts";
 
 /** Images of one pass. */
 const BATCH = 64;
 
-/** Grey images, 0 black to 255 white. */
-export interface GreyImages {
-  /** `[count, height, width]`. */
-  readonly images: Uint8Array<ArrayBuffer>;
-  /** How many. */
-  readonly count: number;
-  /** Rows. */
-  readonly height: number;
-  /** Columns. */
-  readonly width: number;
-}
+/** Images without labels. */
+export type Images = Omit<ImageDataset, "labels" | "classes">;
 
 /** A class and how likely it is. */
 export interface Likely {
@@ -47,8 +44,8 @@ export interface Likely {
 }
 
 /**
- * The probabilities of the classes, `[count, classes]`, in evaluation mode, of images that are resized
- * to `resize`, as in training, or not. The images are uploaded once.
+ * The probabilities of the classes, `[count, classes]`, in evaluation mode, of images that are made
+ * ready as `options` say, which should be as in training. The images are uploaded once, if they fit.
  *
  * @throws {DataError} where the images are not what their sizes say.
  * @throws {ShapeError} where the net gives no logits `[N, classes]`.
@@ -68,29 +65,31 @@ export interface Likely {
  */
 export async function predict(
   net: Module,
-  data: GreyImages,
-  options: { resize?: number; device?: Device } = {},
+  data: Images,
+  options: Preprocessing & { readonly device?: Device } = {},
 ): Promise<Float32Array<ArrayBuffer>[]> {
   checkInstance("predict", "net", net, Module);
-  checkOptions("predict", options, ["resize", "device"]);
-  const { resize, device: on = await defaultDevice() } = options;
-  if (resize !== undefined) {
-    checkNumber("predict", "resize", resize, { integer: true, min: 1, max: MOST_PIXELS });
-  }
-  checkInstance("predict", "device", on, Device);
+  checkOptions("predict", options, [...PREPROCESSING, "device"]);
+  const { device = await defaultDevice(), ...preprocessing } = options;
+  checkInstance("predict", "device", device, Device);
   checkImages("predict: images", data);
-  const { images, count, height, width } = data;
-  const all = constant(images, [count, 1, height, width]);
-  using plans = new BatchPlans(count, BATCH);
+  const set = deviceDataset(
+    { ...data, labels: new Uint8Array(data.count), classes: [""] },
+    "predict: images",
+    device,
+  );
+  checkPreprocessing("predict", preprocessing, set.channels);
+  using plans = new BatchPlans(set.count, BATCH);
   await plans.prepare((size) => {
-    const x = batchImages(all, input("indices", [size], "u32"), resize);
+    const { x } = set.batch(input("indices", [size], "u32"), preprocessing);
     const logits = evaluating(net, () => net.call(x));
     checkOutputs("predict", logits, size);
-    return { outputs: [softmax(logits)], device: on };
+    return { outputs: [softmax(logits)], device };
   });
   const rows: Float32Array<ArrayBuffer>[] = [];
-  for (const indices of batches(count, BATCH)) {
-    const [values] = await plans.run(indices).read() as [Float32Array<ArrayBuffer>];
+  const ahead = fetchAhead(batches(set.count, BATCH), (indices) => feedsOf(set, indices));
+  for await (const [indices, feeds] of ahead) {
+    const [values] = await plans.run(feeds).read() as [Float32Array<ArrayBuffer>];
     const classes = values.length / indices.length;
     indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
   }

@@ -6,16 +6,18 @@
  */
 
 import { checkNumber, checkObject, refuse } from "../check/arguments.ts";
-import { cropFlip } from "../ops/data.ts";
+import { cropFlip, rotate } from "../ops/data.ts";
+import { clamp } from "../ops/compare.ts";
+import { add, mul, round, sub } from "../ops/elementwise.ts";
+import { mean, sum } from "../ops/reduce.ts";
+import { select } from "../ops/view.ts";
+import type { ImageDataset } from "../data/dataset.ts";
 import { Adam, AdamW, type Optimizer, SGD } from "../nn/optim.ts";
 import { cosineAnnealingLR, linearLR, sequentialLR, stepLR } from "../nn/schedules.ts";
 import type { Feeds } from "../plan/plan.ts";
 import { Random } from "../graph/random.ts";
-import { input, type Tensor, type Variable } from "../graph/tensor.ts";
+import { input, type Tensor, tensor, type TensorData, type Variable } from "../graph/tensor.ts";
 import { CONFIG_FIELDS, type TrainConfig } from "./config.ts";
-
-/** Pixels of black around an image that is cropped. */
-const PADDING = 4;
 
 /** The optimizer that a configuration names, for `parameters`. */
 export function makeOptimizer(
@@ -76,34 +78,95 @@ export function learningRate(config: TrainConfig, step: number, stepsPerEpoch: n
   return sequentialLR([(step) => rise(step + 1), after], [warmup])(step);
 }
 
-/** What a step with `size` images does to their pixels, if anything; its feed is {@link drawAugmentation}'s. */
+/** Sizes of the images that are augmented. */
+type Sides = Pick<ImageDataset, "height" | "width">;
+
+/** How far a crop moves an image, either way: an eighth of its shorter side. */
+const paddingOf = ({ height, width }: Sides) => Math.round(Math.min(height, width) / 8);
+
+/** The most degrees that an image is turned by, and the most that a jitter changes a factor by. */
+const MOST_DEGREES = 15, MOST_JITTER = 0.2;
+
+/** What the three channels count in a grey one: ITU-R 601, as in torchvision. */
+const LUMA = [0.299, 0.587, 0.114];
+
+/** What a step with `size` images does to their pixels, if anything; its feeds are {@link drawAugmentation}'s. */
 export function augmentation(
   { augment }: TrainConfig,
   size: number,
+  sides: Sides,
 ): ((pixels: Tensor) => Tensor) | undefined {
-  if (augment === "none") return undefined;
-  return (pixels) => cropFlip(pixels, input("augment", [size, 3], "u32"), PADDING);
+  const has = new Set(augment.split(","));
+  if (has.has("none")) return undefined;
+  return (pixels) => {
+    let x = pixels;
+    if (has.has("flip") || has.has("crop")) {
+      x = cropFlip(x, input("augment", [size, 3], "u32"), paddingOf(sides));
+    }
+    if (has.has("rotate")) x = rotate(x, input("turns", [size, 2]));
+    return has.has("jitter") ? jittered(x, input("jitter", [3, size, 1, 1, 1])) : x;
+  };
 }
 
 /**
- * Crops and flips of the images `first`, `first + 1`, … in the order of an epoch, for `count` of them.
- * Image k has the words 3k, 3k + 1 and 3k + 2 of stream 2³¹ + epoch: ⌊word · 9 / 2³²⌋ is the top of its
- * crop, likewise the left, and the highest bit of the last word flips it.
+ * Images of values 0 to 255 with another brightness, contrast and saturation: `factors`
+ * `[3, N, 1, 1, 1]` has those of torchvision's
+ * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.ColorJitter.html | ColorJitter},
+ * which go in this order. Integers again in the end.
+ */
+export function jittered(x: Tensor, factors: Tensor): Tensor {
+  const [brightness, contrast, saturation] = [0, 1, 2].map((k) => select(factors, k));
+  const within = (x: Tensor) => clamp(x, { min: 0, max: 255 });
+  const isRgb = x.shape[1] === 3;
+  const grey = (x: Tensor) =>
+    isRgb ? sum(mul(x, tensor(LUMA, [3, 1, 1])), [1], { keepDims: true }) : x;
+  const blend = (x: Tensor, other: Tensor, factor: Tensor) =>
+    within(add(other, mul(sub(x, other), factor)));
+  let y = within(mul(x, brightness!));
+  y = blend(y, mean(grey(y), [1, 2, 3], { keepDims: true }), contrast!);
+  if (isRgb) y = blend(y, grey(y), saturation!);
+  return round(y);
+}
+
+/**
+ * What happens to the images `first`, `first + 1`, … in the order of an epoch, for `count` of them.
+ *
+ * For crops and flips, image k has the words 3k, 3k + 1 and 3k + 2 of stream 2³¹ + epoch:
+ * ⌊word · (2 · padding + 1) / 2³²⌋ is the top of its crop, likewise the left, and the highest bit of the
+ * last word flips it. The others are drawn from the words 4k to 4k + 3 of stream 2³⁰ + epoch, each
+ * as u = word / 2³¹ - 1: 15° · u, and the factors 1 + u / 5 of brightness, contrast and saturation.
  */
 export function drawAugmentation(
   { seed, augment }: TrainConfig,
   epoch: number,
   first: number,
   count: number,
+  sides: Sides,
 ): Feeds {
-  if (augment === "none") return {};
-  const random = new Random(seed, 2 ** 31 + epoch);
-  random.position = 3 * first;
-  const crops = augment.includes("crop"), flips = augment.includes("flip");
-  const below = (bound: number) => Math.floor(random.nextUint32() * bound / 2 ** 32);
-  const draws = Uint32Array.from({ length: 3 * count }, (_, i) => {
-    const drawn = below(i % 3 === 2 ? 2 : 2 * PADDING + 1);
-    return i % 3 === 2 ? Number(flips && drawn) : crops ? drawn : PADDING;
-  });
-  return { augment: draws };
+  const has = new Set(augment.split(",")), padding = paddingOf(sides);
+  const feeds: Record<string, TensorData> = {};
+  if (has.has("flip") || has.has("crop")) {
+    const random = new Random(seed, 2 ** 31 + epoch);
+    random.position = 3 * first;
+    const below = (bound: number) => Math.floor(random.nextUint32() * bound / 2 ** 32);
+    feeds["augment"] = Uint32Array.from({ length: 3 * count }, (_, i) => {
+      const drawn = below(i % 3 === 2 ? 2 : 2 * padding + 1);
+      return i % 3 === 2 ? Number(has.has("flip") && drawn) : has.has("crop") ? drawn : padding;
+    });
+  }
+  if (has.has("rotate") || has.has("jitter")) {
+    const random = new Random(seed, 2 ** 30 + epoch);
+    random.position = 4 * first;
+    const draws = Array.from({ length: 4 * count }, () => random.nextUint32() / 2 ** 31 - 1);
+    const drawsOf = (k: number) => draws.filter((_, i) => i % 4 === k);
+    if (has.has("rotate")) {
+      const angles = drawsOf(0).map((u) => u * MOST_DEGREES * Math.PI / 180);
+      feeds["turns"] = Float32Array.from(angles.flatMap((a) => [Math.cos(a), Math.sin(a)]));
+    }
+    if (has.has("jitter")) {
+      const factors = [1, 2, 3].flatMap(drawsOf).map((u) => 1 + u * MOST_JITTER);
+      feeds["jitter"] = Float32Array.from(factors);
+    }
+  }
+  return feeds;
 }

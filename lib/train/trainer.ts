@@ -1,33 +1,36 @@
 /**
- * Training and evaluation of a classifier on images that stay on the device. A step only submits
- * work: its batch is a list of indices, and its loss is summed up on the device and read now and then.
+ * Training and evaluation of a classifier of images. A step only submits work: its batch is a list of
+ * indices, and its loss is summed up on the device and read now and then.
  *
  * @module
  */
 
-import { BatchPlans } from "./batches.ts";
+import { type BatchFeeds, BatchPlans } from "./batches.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import {
   checkedCheckpoint,
+  checkedSource,
   type Checkpoint,
   CheckpointError,
+  type DataSource,
   type RunState,
 } from "./checkpoint.ts";
 import { stopwatch } from "../measure/timing.ts";
-import type { ImageDataset } from "../data/dataset.ts";
+import { type ImageDataset, listed } from "../data/dataset.ts";
+import { DataError } from "../data/error.ts";
 import { checkInstance, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
+import { displayed } from "../check/display.ts";
 import { defaultDevice, Device } from "../device/device.ts";
 import {
-  checkOutputs,
-  checkWatch,
-  DeviceDataset,
-  Evaluator,
-  overBatches,
-  type Watch,
-} from "./evaluator.ts";
+  checkPreprocessing,
+  type DeviceDataset,
+  deviceDataset,
+  feedsOf,
+} from "./device_dataset.ts";
+import { checkOutputs, checkWatch, Evaluator, overBatches, type Watch } from "./evaluator.ts";
 import { grad } from "../ops/grad.ts";
 import { manualSeed } from "../nn/init.ts";
-import { collectUpdates, Module, training } from "../nn/module.ts";
+import { collectUpdates, Module, type Parameter, training } from "../nn/module.ts";
 import { add, isFinite } from "../ops/elementwise.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { correctCount } from "../ops/classification.ts";
@@ -42,6 +45,9 @@ import {
   CONFIG_NAMES,
   type EpochResult,
   MODELS,
+  sameSetting,
+  settingText,
+  showHistory,
   type TrainConfig,
   trainConfig,
   VERSION,
@@ -80,6 +86,39 @@ export interface TrainerOptions {
   readonly device?: Device;
   /** A net to train instead of the one that `config.model` names. */
   readonly net?: Module;
+  /** Where the images are from, for its checkpoints to say. */
+  readonly source?: DataSource;
+}
+
+/** What a checkpoint says of a data set. */
+const dataOf = ({ classes, channels, height, width }: DeviceDataset) => ({
+  ...{ classes, channels, height, width },
+});
+
+/** Throws if a net cannot be trained on one data set and tested with the other. */
+function checkTogether(train: DeviceDataset, test: DeviceDataset): void {
+  for (const name of ["channels", "classes"] as const) {
+    if (sameSetting(train[name], test[name])) continue;
+    const of = ({ [name]: value }: DeviceDataset) =>
+      typeof value === "number" ? `${value}` : listed(value);
+    const what = `${of(test)}, but the images to train on have ${of(train)}`;
+    throw new DataError("wrong-shape", `${test.name}.${name}`, `is ${what}`);
+  }
+}
+
+/**
+ * The net that a configuration names, for a data set; its weights come from the seed, wherever in a
+ * script it is made.
+ */
+export function buildModel(
+  { model, seed, channels }: TrainConfig,
+  data: Pick<ImageDataset, "channels" | "classes">,
+): Module {
+  manualSeed(seed);
+  return MODELS.get(model)!({
+    inChannels: channels ?? data.channels ?? 1,
+    numClasses: data.classes.length,
+  });
 }
 
 /**
@@ -104,7 +143,7 @@ export interface TrainerOptions {
  */
 export class Trainer implements Disposable {
   /** Results of the epochs that are complete. */
-  readonly history: EpochResult[] = [];
+  readonly history: EpochResult[] = displayed([], showHistory);
   /** The optimizer. */
   readonly optimizer: Optimizer;
   /** Batches trained on in the epoch that is not complete yet. */
@@ -121,6 +160,8 @@ export class Trainer implements Disposable {
   };
   readonly #plans: BatchPlans;
   readonly #evaluator: Evaluator;
+  /** The parameters that are not frozen, by their keys. */
+  readonly #trained: [key: string, parameter: Parameter][];
   #order: { epoch: number; indices: Uint32Array<ArrayBuffer> } | undefined;
   /** Seconds spent on this epoch in calls and processes before. */
   #seconds = 0;
@@ -141,11 +182,19 @@ export class Trainer implements Disposable {
     readonly test: DeviceDataset,
     /** Where it runs. */
     readonly device: Device,
+    /** Where the images are from. */
+    readonly source: DataSource,
   ) {
-    this.optimizer = makeOptimizer(config, net.parameters());
+    for (const prefix of config.freeze) net.freeze(prefix);
+    this.#trained = net.namedParameters().filter(([, { requiresGrad }]) => requiresGrad);
+    if (this.#trained.length === 0) {
+      refuse("Trainer.create", "net", "a module with parameters to train, not all frozen", net);
+    }
+    this.optimizer = makeOptimizer(config, this.#trained.map(([, parameter]) => parameter));
     this.steps = Math.ceil(train.count / config.batchSize);
     this.#plans = new BatchPlans(train.count, config.batchSize);
-    this.#evaluator = new Evaluator(net, test, { ...config, device });
+    const { batchSize, resize, channels, mean, std } = config;
+    this.#evaluator = new Evaluator(net, test, { batchSize, resize, channels, mean, std, device });
   }
 
   /**
@@ -155,7 +204,7 @@ export class Trainer implements Disposable {
    * message names array, index, label and classes.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net"]);
+    checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net", "source"]);
     const { train, test, device = await defaultDevice() } = options;
     checkInstance("Trainer.create", "device", device, Device);
     if (options.net !== undefined) {
@@ -165,11 +214,13 @@ export class Trainer implements Disposable {
       }
     }
     const config = trainConfig(options.config);
-    const trainSet = new DeviceDataset(train, "Trainer.create: train");
-    const testSet = new DeviceDataset(test, "Trainer.create: test");
-    // Weights come from the seed, wherever in a script the trainer is made.
-    const net = options.net ?? (manualSeed(config.seed), MODELS.get(config.model)!());
-    return new Trainer(config, net, trainSet, testSet, device);
+    const trainSet = deviceDataset(train, "Trainer.create: train", device);
+    const testSet = deviceDataset(test, "Trainer.create: test", device);
+    checkPreprocessing("Trainer.create: config", config, trainSet.channels);
+    checkTogether(trainSet, testSet);
+    const net = options.net ?? buildModel(config, trainSet);
+    const source = checkedSource("Trainer.create", options.source);
+    return new Trainer(config, net, trainSet, testSet, device, source);
   }
 
   /** Whether all epochs are complete. */
@@ -201,9 +252,13 @@ export class Trainer implements Disposable {
   /** A step with `size` images: inputs are their `indices`, `augment`, and the optimizer's numbers. */
   updates(size: number): Update[] {
     checkNumber("Trainer.updates", "size", size, { integer: true, min: 1, max: 2 ** 31 });
-    const { config, train } = this;
+    const { config, config: { resize, channels, mean, std }, train } = this;
     const indices = input("indices", [size], "u32");
-    const { x, labels } = train.batch(indices, config.resize, augmentation(config, size));
+    const augment = augmentation(config, size, train);
+    const { x, labels } = train.batch(indices, {
+      ...{ resize, channels, mean, std },
+      ...augment && { augment },
+    });
     const { net } = this;
     const { result: logits, updates } = training(net, () => collectUpdates(() => net.call(x)));
     checkOutputs(train.name, logits, size, train.classes);
@@ -216,7 +271,8 @@ export class Trainer implements Disposable {
       assign(sums.loss, total),
       assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
     ];
-    const optimizing = this.optimizer.updates(grad(loss, this.net.parameters()));
+    const trained = this.#trained.map(([, parameter]) => parameter);
+    const optimizing = this.optimizer.updates(grad(loss, trained));
     return [...metrics, ...updates, ...optimizing];
   }
 
@@ -257,7 +313,8 @@ export class Trainer implements Disposable {
     if (this.step === 0) this.#setSums([0, 0, 0]);
     await overBatches({ count, batchSize, first: this.step * batchSize }, watch, {
       about: { epoch, phase: "train" },
-      submit: (places) => this.#submit(epoch, places),
+      feeds: (places) => feedsOf(this.train, this.#indices(epoch, places)),
+      submit: (places, feeds) => this.#submit(epoch, places, feeds),
       read: async (images) => {
         const { loss, correct } = await this.#read();
         return { loss: loss / this.step, accuracy: correct / images };
@@ -280,18 +337,22 @@ export class Trainer implements Disposable {
     return result;
   }
 
-  /** Submits the next step of an epoch: the images at these places of its order. */
-  #submit(epoch: number, places: Uint32Array): void {
-    this.#check("epoch");
-    const { config, config: { seed }, train: { count }, optimizer } = this;
+  /** The images at some places of an epoch's order. */
+  #indices(epoch: number, places: Uint32Array): Uint32Array<ArrayBuffer> {
+    const { config: { seed }, train: { count } } = this;
     if (this.#order?.epoch !== epoch) {
       this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
     }
-    const first = places[0]!;
-    const indices = this.#order.indices.slice(first, first + places.length);
-    const draws = drawAugmentation(config, epoch, first, indices.length);
+    return this.#order.indices.slice(places[0]!, places[0]! + places.length);
+  }
+
+  /** Submits the next step of an epoch: the images at these places of its order. */
+  #submit(epoch: number, places: Uint32Array, feeds: BatchFeeds): void {
+    this.#check("epoch");
+    const { config, optimizer, train } = this;
+    const draws = drawAugmentation(config, epoch, places[0]!, places.length, train);
     optimizer.lr = learningRate(config, optimizer.steps, this.steps);
-    this.#plans.run(indices, { ...draws, ...optimizer.nextStep() });
+    this.#plans.run({ ...feeds, ...draws, ...optimizer.nextStep() });
     this.step++;
   }
 
@@ -324,7 +385,7 @@ export class Trainer implements Disposable {
    */
   async checkpoint(): Promise<Checkpoint> {
     this.#check("checkpoint");
-    const { config, step, train, test, device, seconds, optimizer: { steps } } = this;
+    const { config, step, train, test, device, seconds, source, optimizer: { steps } } = this;
     const history = [...this.history], slots = [...this.#slots()];
     // All are copied before the first of them is awaited; steps may go on meanwhile.
     const [sums, model, values, tuned] = await Promise.all([
@@ -348,6 +409,7 @@ export class Trainer implements Disposable {
       adapter: device.description,
       ...tuned !== undefined && { tuned },
       config,
+      data: { ...source, ...dataOf(train) },
       images: { train: train.count, test: test.count },
       history,
       step,
@@ -370,8 +432,18 @@ export class Trainer implements Disposable {
     const { run, model, optimizer } = checkedCheckpoint("Trainer.restore", checkpoint);
     const { config, train, test, net } = this;
     const differs = CONFIG_NAMES
-      .filter((name) => name !== "epochs" && config[name] !== run.config[name])
-      .map((name) => `${CONFIG_FIELDS[name].words} ${run.config[name]}, not ${config[name]}`);
+      .filter((name) => name !== "epochs" && !sameSetting(config[name], run.config[name]))
+      .map((name) => {
+        const text = (value: unknown) => settingText(name, value);
+        return `${CONFIG_FIELDS[name].words} ${text(run.config[name])}, not ${text(config[name])}`;
+      });
+    const had = run.data, has = dataOf(train);
+    for (const name of ["channels", "height", "width"] as const) {
+      if (had[name] !== has[name]) differs.push(`images of ${had[name]} ${name}, not ${has[name]}`);
+    }
+    if (!sameSetting(had.classes, has.classes)) {
+      differs.push(`the classes ${listed(had.classes)}, not ${listed(has.classes)}`);
+    }
     const images = { train: train.count, test: test.count };
     for (const split of ["train", "test"] as const) {
       if (run.images[split] !== images[split]) {
@@ -410,7 +482,7 @@ export class Trainer implements Disposable {
    * counts outside of its state dict, as `buffer.KEY`.
    */
   *#slots(): Generator<[string, Variable]> {
-    const keys = this.net.namedParameters().map(([key]) => key);
+    const keys = this.#trained.map(([key]) => key);
     for (const [name, parts] of this.optimizer.state) {
       for (const [i, part] of parts.entries()) yield [`${name}.${keys[i]}`, part];
     }

@@ -1,6 +1,6 @@
 /**
  * A picture of a garment as Fashion-MNIST would have it: 28×28, the garment bright on black and as
- * large as it goes. These are the steps by which the data set was made (Xiao et al. 2017,
+ * large as it goes. MNIST and its kin have their letters so, too. These are the steps by which the data set was made (Xiao et al. 2017,
  * https://arxiv.org/abs/1708.07747, figure 1), without its sharpening; on the CPU, for one image.
  *
  * The garment must be alone and upright.
@@ -16,10 +16,11 @@ import {
   checkOptions,
   refuse,
 } from "../../lib/check/arguments.ts";
+import { pair } from "../../lib/graph/shape.ts";
 import { resizeBytes } from "../../lib/ops/resize.ts";
 
-/** Rows and columns of the data set's images. */
-const SIZE = 28;
+/** Rows and columns of Fashion-MNIST's images. */
+const SIZE = [28, 28] as const;
 /** How far a pixel may be from the background and still belong to it: 5% of 255, as in the paper. */
 const TOLERANCE = 13;
 
@@ -28,7 +29,7 @@ export type Invert = "auto" | "yes" | "no";
 
 /** A picture made ready. */
 export interface Garment {
-  /** `[28, 28]`, bright on black. */
+  /** Of the size that was asked for, bright on black. */
   readonly pixels: Uint8Array<ArrayBuffer>;
   /** Whether it was inverted. */
   readonly inverted: boolean;
@@ -54,14 +55,15 @@ export interface Box {
  * 1. The background is the median of the picture's outermost pixels. If it is light (128 or more),
  *    the picture is inverted, unless `invert` says otherwise.
  * 2. What is within 5% of the background is cut off on all sides.
- * 3. The rest is resized so that its longer side is 28, and put in the middle of a background.
+ * 3. The rest is resized so that it just fits 28×28, or another `size`, and put in the middle of a
+ *    background.
  * 4. A dark background becomes black.
  *
- * A picture of 28×28 pixels is taken to be one of the data set, and at most inverted.
+ * A picture of that size is taken to be one of the data set, and at most inverted.
  *
  * @param image grey pixels `[height, width]`
- * @param options whether it is inverted
- * @returns 28×28 pixels
+ * @param options whether it is inverted; `size`: rows and columns of the result
+ * @returns the picture
  * @throws {ArgumentError} if the image is not as large as its sizes say, or an option cannot be
  *
  * @example
@@ -82,7 +84,7 @@ export function prepareGarment(
     readonly width: number;
     readonly height: number;
   },
-  options: { invert?: Invert } = {},
+  options: { invert?: Invert; size?: readonly [rows: number, columns: number] } = {},
 ): Garment {
   checkObject("prepareGarment", "image", image);
   const { pixels, width, height } = image;
@@ -92,18 +94,20 @@ export function prepareGarment(
   if (pixels.length !== width * height) {
     refuse("prepareGarment", "image.pixels", `${height} × ${width} bytes`, pixels);
   }
-  checkOptions("prepareGarment", options, ["invert"]);
-  const { invert = "auto" } = options;
+  checkOptions("prepareGarment", options, ["invert", "size"]);
+  const { invert = "auto", size = SIZE } = options;
+  const [rows, columns] = pair("prepareGarment", "size", size, 1);
   checkChoice("prepareGarment", "invert", invert, ["auto", "yes", "no"]);
   const border = backgroundOf(pixels, width, height);
   const inverted = invert === "auto" ? border >= 128 : invert === "yes";
   const level = inverted ? 255 - border : border;
-  const out = new Uint8Array(SIZE * SIZE);
-  const ready = width === SIZE && height === SIZE;
+  const out = new Uint8Array(rows * columns);
+  const ready = width === columns && height === rows;
   const box = ready ? { x: 0, y: 0, width, height } : boxOf(pixels, width, height, border);
-  const [w, h] = [box.width, box.height].map((side) =>
-    Math.max(1, Math.round(SIZE * side / Math.max(box.width, box.height)))
-  ) as [number, number];
+  // In this order, a side that fits is exact.
+  const fitted = (side: number) =>
+    Math.max(1, Math.round(Math.min(columns * side / box.width, rows * side / box.height)));
+  const [w, h] = [fitted(box.width), fitted(box.height)];
   const part = new Uint8Array(box.width * box.height);
   for (let row = 0; row < box.height; row++) {
     const from = (box.y + row) * width + box.x;
@@ -116,10 +120,10 @@ export function prepareGarment(
     Math.max(0, Math.round(255 * ((inverted ? 255 - value : value) - black) / (255 - black)));
   out.fill(levelled(border));
   // As in the data set, the larger half of an odd margin comes first.
-  const top = Math.ceil((SIZE - h) / 2), left = Math.ceil((SIZE - w) / 2);
+  const top = Math.ceil((rows - h) / 2), left = Math.ceil((columns - w) / 2);
   for (let row = 0; row < h; row++) {
     for (let column = 0; column < w; column++) {
-      out[(top + row) * SIZE + left + column] = levelled(resized[row * w + column]!);
+      out[(top + row) * columns + left + column] = levelled(resized[row * w + column]!);
     }
   }
   return { pixels: out, inverted, box };

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { classMetrics, confusionMatrix } from "../../lib/train/metrics.ts";
+import { classMetrics } from "../../lib/train/metrics.ts";
 import { lineChart } from "./charts.ts";
 import type { Block } from "./document.ts";
 import { notes, valueOf, wordsOf } from "./one.ts";
@@ -79,7 +79,7 @@ function classes(runs: readonly Reported[], names: readonly string[]): Block[] {
   );
   if (!first) return [];
   const found = same.map(({ tested }) =>
-    classMetrics(confusionMatrix(tested.labels, tested.predicted, tested.classes.length))
+    classMetrics(tested.labels, tested.predicted, tested.classes.length)
   );
   const rows = first.tested.classes.map((name, k) => [
     markdown(name),

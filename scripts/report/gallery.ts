@@ -4,12 +4,13 @@
  * @module
  */
 
-import { encodePng } from "./png.ts";
+import { encodePng } from "../../lib/data/png.ts";
+import type { ImageDataset } from "../../lib/data/dataset.ts";
 import { xml } from "./text.ts";
 
 /** An image and what is said about it. */
 export interface Picture {
-  /** Pixels `[height, width]`, 0 black to 255 white. */
+  /** Pixels `[channels, height, width]`, 0 black to 255 white. */
   readonly pixels: Uint8Array;
   /** Lines of text. */
   readonly lines: readonly string[];
@@ -20,11 +21,10 @@ const CELL = 125;
 const IMAGE = 84;
 const LINE = 16;
 
-/** The pictures in rows, all of the same height and width. */
+/** The pictures in rows, all of the same sizes. */
 export async function gallery(
   pictures: readonly Picture[],
-  height: number,
-  width: number,
+  { height, width, channels = 1 }: Pick<ImageDataset, "height" | "width" | "channels">,
 ): Promise<string> {
   const lines = Math.max(0, ...pictures.map((picture) => picture.lines.length));
   const row = IMAGE + lines * LINE + 20;
@@ -34,7 +34,7 @@ export async function gallery(
     const texts = lines.map((line, k) =>
       `<text x="${middle}" y="${y + IMAGE + (k + 1) * LINE}">${xml(line)}</text>`
     );
-    const png = (await encodePng(pixels, height, width)).toBase64();
+    const png = (await encodePng(pixels, height, width, channels, 2 * IMAGE)).toBase64();
     return `<image x="${middle - IMAGE / 2}" y="${y}" width="${IMAGE}" height="${IMAGE}" ` +
       `href="data:image/png;base64,${png}" style="image-rendering:pixelated"/>${texts.join("")}`;
   }));

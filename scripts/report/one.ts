@@ -4,19 +4,28 @@
  * @module
  */
 
-import { classMetrics, confidentMistakes, confusionMatrix } from "../../lib/train/metrics.ts";
+import { readImages } from "../../lib/data/dataset.ts";
+import {
+  classMetrics,
+  confidentMistakes,
+  confusionMatrix,
+  worstConfusions,
+} from "../../lib/train/metrics.ts";
 import { formatShape } from "../../lib/graph/shape.ts";
 import { summarize } from "../../lib/nn/summary.ts";
+import { FASHION_MNIST } from "../../lib/train/checkpoint.ts";
 import { CONFIG_FIELDS, MODELS } from "../../lib/train/config.ts";
 import { heatMap, lineChart } from "./charts.ts";
 import type { Block } from "./document.ts";
 import { gallery } from "./gallery.ts";
 import { networkMermaid, networkSvg } from "./network.ts";
-import { aboutOf, historyOf, type Reported } from "./run.ts";
+import { aboutOf, historyOf, type Reported, type Tested } from "./run.ts";
 import { fixed, markdown, table, whole } from "./text.ts";
 
 /** Mistakes that are shown. */
 const MOST_MISTAKES = 24;
+/** The most classes that have a row each, and the most of a confusion matrix. */
+const MOST_ROWS = 100, MOST_COLUMNS = 30;
 const MB = 1e6;
 
 /** A setting's name in words. */
@@ -27,7 +36,7 @@ export const wordsOf = (name: string): string =>
 
 /** A setting's value in words. */
 export const valueOf = (value: unknown): string =>
-  value === null || value === undefined
+  value === null || value === undefined || Array.isArray(value) && value.length === 0
     ? "none"
     : markdown(typeof value === "object" ? JSON.stringify(value) : String(value));
 
@@ -110,9 +119,14 @@ function classes({ tested }: Reported): Block[] {
       "checkpoint, `deno task report --evaluate RUN` finds out.",
     ];
   }
-  const matrix = confusionMatrix(tested.labels, tested.predicted, tested.classes.length);
-  const rows = classMetrics(matrix).map(({ precision, recall, f1, images }, k) => [
-    markdown(tested.classes[k]!),
+  const { labels, predicted, classes } = tested;
+  const all = classMetrics(labels, predicted, classes.length).map((row, k) => ({ ...row, k }));
+  const isLong = classes.length > MOST_ROWS;
+  const shown = isLong
+    ? all.filter(({ images }) => images > 0).sort((a, b) => a.f1 - b.f1).slice(0, MOST_ROWS)
+    : all;
+  const rows = shown.map(({ precision, recall, f1, images, k }) => [
+    markdown(classes[k]!),
     fixed(precision, 3),
     fixed(recall, 3),
     fixed(f1, 3),
@@ -124,14 +138,30 @@ function classes({ tested }: Reported): Block[] {
       whole(tested.steps)
     } steps (epoch ${tested.epoch}). Precision is the share of the images taken for ` +
     "a class that are of it; recall is the share of a class's images that were taken for it; F1 is " +
-    "their harmonic mean.",
+    `their harmonic mean.${isLong ? ` These are the ${MOST_ROWS} worst classes.` : ""}`,
     table(["class", "precision", "recall", "F1", "images"], rows),
-    {
+    ...confusions(tested),
+  ];
+}
+
+/** What was taken for what: as a matrix, or of many classes, the pairs that were confused most. */
+function confusions({ labels, predicted, classes }: Tested): Block[] {
+  if (classes.length <= MOST_COLUMNS) {
+    return [{
       name: "confusion",
       alt: "Confusion matrix: true classes down, predicted ones across",
-      svg: heatMap(matrix, tested.classes),
-    },
-  ];
+      svg: heatMap(confusionMatrix(labels, predicted, classes.length), classes),
+    }];
+  }
+  const rows = worstConfusions(labels, predicted, MOST_MISTAKES)
+    .map((pair) => [
+      markdown(classes[pair.label]!),
+      markdown(classes[pair.predicted]!),
+      whole(pair.count),
+    ]);
+  return rows.length > 0
+    ? ["These were confused most:", table(["true class", "predicted class", "images"], rows, 2)]
+    : [];
 }
 
 async function mistakes({ tested, images }: Reported): Promise<Block[]> {
@@ -152,14 +182,14 @@ async function mistakes({ tested, images }: Reported): Promise<Block[]> {
     ]);
     return [
       heading,
-      "The test images that the net was surest about, and wrong. The images themselves are not " +
-      "here: `deno task data` gets them.",
+      "The test images that the net was surest about, and wrong. The images themselves are not here.",
       table(["image", "true class", "predicted class", "probability"], rows, 3),
     ];
   }
-  const { height, width } = images;
-  const pictures = worst.map((i) => ({
-    pixels: images.images.subarray(i * height * width, (i + 1) * height * width),
+  const bytes = await readImages("images", images, Uint32Array.from(worst));
+  const size = bytes.length / worst.length;
+  const pictures = worst.map((i, k) => ({
+    pixels: bytes.subarray(k * size, (k + 1) * size),
     lines: [
       `#${i}: ${classes[labels[i]!]}`,
       `taken for ${classes[predicted[i]!]}`,
@@ -173,7 +203,7 @@ async function mistakes({ tested, images }: Reported): Promise<Block[]> {
     {
       name: "mistakes",
       alt: "Test images that were classified wrong",
-      svg: await gallery(pictures, height, width),
+      svg: await gallery(pictures, images),
     },
   ];
 }
@@ -224,10 +254,12 @@ function settings(run: Reported): Block[] {
 function network(run: Reported): Block[] {
   const config = aboutOf(run)?.config ?? {};
   const build = MODELS.get(String(config["model"]));
-  const size = Number(config["resize"]);
-  if (!build || !(size >= 1)) return [];
-  const shape = [1, 1, size, size];
-  const net = summarize(build(), shape);
+  const { classes = FASHION_MNIST.classes, channels = 1 } = run.state?.data ?? FASHION_MNIST;
+  const sides = [config["resize"]].flat().map(Number);
+  if (!build || !sides.every((side) => side >= 1)) return [];
+  const inChannels = Number(config["channels"] ?? channels);
+  const shape = [1, inChannels, sides[0]!, sides.at(-1)!];
+  const net = summarize(build({ inChannels, numClasses: classes.length }), shape);
   return ["## Network", {
     name: "network",
     alt: "The network, layer by layer",

@@ -71,7 +71,7 @@ const TESTED = json.record({
   format: json.count(1, 1),
   epoch: json.count(),
   steps: json.count(),
-  classes: json.list(json.string(100), { min: 1, max: 1000 }),
+  classes: json.list(json.string(), { min: 1, max: 2 ** 16 }),
   labels: json.list(json.count(), { min: 1 }),
   predicted: json.list(json.count(), { min: 1 }),
   probability: json.list(json.number(1), { min: 1 }),

@@ -5,17 +5,13 @@
  * @module
  */
 
-/** Without what is not seen: line breaks, control and direction characters. */
-export const plain = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ");
+import { plain, xml } from "../../lib/check/text.ts";
+
+export { plain, xml };
 
 /** As literal text of Markdown: no markup, no HTML, and no link. */
 export const markdown = (text: string): string =>
   plain(text).replace(/[\\`*_{}[\]<>|~$&!#@:]/g, "\\$&").replace(/\bwww\./gi, "www\\.");
-
-/** As text or attribute of XML and HTML. */
-export const xml = (text: string): string =>
-  plain(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;").replaceAll("'", "&#39;");
 
 /** A number with `digits` decimals, or a dash if it is no number. */
 export const fixed = (x: number | undefined, digits: number): string =>

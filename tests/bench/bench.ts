@@ -209,7 +209,7 @@ function network(setting: Setting): Bench[] {
       name: `resnet18 forward, evaluating, ${images} images ${resize}×${resize}`,
       run: async () => {
         const data = new DeviceDataset(await someImages(images));
-        const { x } = data.batch(input("indices", [images], "u32"), resize);
+        const { x } = data.batch(input("indices", [images], "u32"), { resize });
         const outputs = [resnet18().eval().call(x)];
         return { ms: await timePlan({ outputs }, setting, { indices }), flops: 2 * macs, images };
       },

@@ -4,12 +4,21 @@
  */
 
 import { gzipSync } from "node:zlib";
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { copyFile, ensureFashionMnist, verifyFile } from "../../lib/files/download.ts";
 import { FASHION_MNIST_CLASSES, FASHION_MNIST_FILES } from "../../lib/data/fashion_mnist.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { type ByteStream, gunzip } from "../../lib/data/gzip.ts";
 import { readIdx } from "../../lib/data/idx.ts";
+import { readImageDataset, showDataset } from "../../lib/data/dataset.ts";
+import { encodePng } from "../../lib/data/png.ts";
+import { displayOf } from "../display.ts";
 import { inFolder } from "../folder.ts";
 
 const DIR = new URL("../../data/fashion-mnist", import.meta.url).pathname;
@@ -263,4 +272,61 @@ Deno.test("an IDX file that is not packed is read as well, from memory and from 
         await verifyFile(`${folder}/to/${bare}`, file);
       }),
   });
+});
+
+Deno.test("a notebook shows images of a data set with their classes, and nobody else sees a difference", async () => {
+  const classes = ["<b>\"&'", "bag\n"];
+  const read = async (count: number) => {
+    const pixels = Uint8Array.from({ length: 6 * count }, (_, i) => i);
+    const labels = Uint8Array.from({ length: count }, (_, i) => 2 * i < count ? 0 : 1);
+    const stream = (file: Uint8Array<ArrayBuffer>) => new Blob([file]).stream();
+    return await readImageDataset(
+      { stream: stream(idx([count, 2, 3], pixels)), name: "images" },
+      { stream: stream(idx([count], labels)), name: "labels" },
+      { classes },
+    );
+  };
+  const data = await read(100), plain = { ...data };
+  assertEquals(data, plain);
+  assertEquals(Reflect.ownKeys(plain), ["images", "labels", "count", "height", "width", "classes"]);
+  assertEquals(JSON.stringify(data), JSON.stringify(plain));
+  assertEquals(structuredClone(data), plain);
+
+  const { text, html } = await displayOf(data);
+  assertEquals(text, `100 images of 2×3, grey; 2 classes: ${classes.join(", ")}`);
+  const words = [...html.matchAll(/<br>([^<]*)</g)].map(([, words]) => words);
+  // As many of the one class as of the other, though those of the first come first.
+  assertEquals(words, [...Array(12).fill("&lt;b&gt;&quot;&amp;&#39;"), ...Array(12).fill("bag ")]);
+  const png = async (i: number) =>
+    (await encodePng(data.images.slice(6 * i, 6 * i + 6), 2, 3)).toBase64();
+  assertStringIncludes(html, await png(0));
+  assertStringIncludes(html, await png(Math.floor(23 * 100 / 24)));
+  assertEquals((await displayOf(await read(1))).text.slice(0, 14), "1 image of 2×3");
+});
+
+Deno.test("a notebook shows images that are RGB, read when needed, large, or not to be had", async () => {
+  const size = { count: 2, height: 1, width: 2, channels: 3 }, classes = ["a", "b"];
+  const labels = Uint32Array.of(0, 1), pixels = Uint8Array.of(255, 0, 0, 255, 9, 9);
+  const images = Uint8Array.of(1, 2, 3, 4, 5, 6, ...pixels);
+  const show = async (data: Parameters<typeof showDataset>[0]) =>
+    (await showDataset(data))["text/html"]!;
+  const rgb = await show({ ...size, images, labels, classes });
+  assertStringIncludes(rgb, (await encodePng(pixels, 1, 2, 3)).toBase64());
+  const asked: number[] = [];
+  const read = (indices: Uint32Array) => {
+    asked.push(...indices);
+    return Promise.resolve(images);
+  };
+  assertEquals(await show({ ...size, images: read, labels, classes }), rgb);
+  assertEquals(asked, [0, 1]);
+  const fails = () => Promise.reject(new Error("gone"));
+  const line = "2 images of 1×2, RGB; 2 classes: a, b";
+  assertEquals(await show({ ...size, images: fails, labels, classes }), `<div>${line}</div>`);
+
+  const [height, width] = [150, 200];
+  const large = new Uint8Array(height * width).map((_, i) => i % 251);
+  const html = await show({ count: 1, height, width, images: large, labels, classes });
+  const png = Uint8Array.fromBase64(html.match(/base64,([^"]*)/)![1]!);
+  const header = new DataView(png.buffer);
+  assertEquals([header.getUint32(16), header.getUint32(20)], [96, 72]);
 });

@@ -823,7 +823,7 @@ const OPS: Table = {
       return [records, chosen, ...coin(random) ? [pick(random, ["f32", "u32"])] : []];
     },
     reference: (records, chosen, dtype = "f32") => {
-      must(isKnown(records) && records.dtype === "u8" && records.shape.length > 0, "records");
+      must(isKnown(records) && records.dtype !== "f32" && records.shape.length > 0, "records");
       must(["f32", "u32"].includes(dtype), "a dtype");
       must(u32(chosen).data.every((index) => index < records.shape[0]!), "indices");
       return reference.gather(records, chosen);
@@ -841,6 +841,21 @@ const OPS: Table = {
       // A flip is a bit, and any other number than 0 is one.
       const crops = N.map((draw) => draw, draws);
       return reference.cropFlip(x, crops, whole(padding, 0, 2 ** 30));
+    },
+  },
+  rotate: {
+    names: ["x", "turns"],
+    args: (random) => {
+      const x = image(random);
+      const turns = range(x.shape[0]!).flatMap(() =>
+        pick(random, [[1, 0], [0, 1], [-1, 0], [0, -1]])
+      );
+      return [x, R.tensor(turns, [x.shape[0]!, 2])];
+    },
+    reference: (x, turns) => {
+      const [n] = shaped(f32(x), 4);
+      must(`${f32(turns).shape}` === `${[n, 2]}`, "turns");
+      return reference.rotate(x, turns);
     },
   },
   resizeBilinear: {
@@ -1020,6 +1035,10 @@ const state = (random: Draw): R.StateDict =>
 const checkpoint = (random: Draw): T.Checkpoint => ({
   run: {
     ...{ version: "0.1.0", adapter: "a GPU", config: T.trainConfig(), history: [] },
+    data: {
+      ...{ kind: "folder", path: null, classes: ["a", "b"] },
+      ...{ channels: 3, height: 2, width: 5 },
+    },
     images: { train: 60, test: 10 },
     ...{ step: 1, steps: 1, seconds: 2 },
     shuffle: { seed: 0, stream: 1, position: 0 },
@@ -1083,8 +1102,12 @@ const rates = (
 const PARAMETERS = [new R.Parameter([2]), new R.Parameter([3])];
 const parameters = () => [new R.Parameter([2]), new R.Parameter([3])];
 const resnet = (name: "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resnet152"): Entry => ({
-  names: ["options", "inChannels", "numClasses"],
-  args: (random) => [{ inChannels: some(random), numClasses: some(random) }],
+  names: ["options", "inChannels", "numClasses", "variant"],
+  args: (random) => [{
+    variant: pick(random, ["notebook", "torchvision"]),
+    inChannels: some(random),
+    numClasses: some(random),
+  }],
   call: (...args) => R[name](...args as []),
   check: isA(R.Sequential),
   share: name === "resnet18" ? 0.2 : 0.04,
@@ -1278,16 +1301,25 @@ const REST: Table = {
     call: (...args) => net().train(...args as []),
     check: isA(R.Module),
   },
+  "Module.freeze": {
+    names: ["prefix", "frozen"],
+    args: (random) => [pick(random, ["", "weight"]), coin(random)],
+    call: (...args) => new R.Linear(2, 1).freeze(...args as []),
+    check: isA(R.Module),
+  },
   "Module.namedVariables": {
     names: ["prefix"],
     args: () => ["a."],
     call: (...args) => net().namedVariables(...args as []),
   },
   "Module.loadStateDict": {
-    names: ["state", "options", "strict", "weight", "shape", "data", "values"],
+    names: [
+      ...["state", "options", "strict", "ignoreMismatchedSizes"],
+      ...["weight", "shape", "data", "values"],
+    ],
     args: (random) => [
       { weight: { shape: [1, 2], data: [1, 2] }, bias: { shape: [1], data: [3] } },
-      partOf(random, { strict: coin(random) }),
+      partOf(random, { strict: coin(random), ignoreMismatchedSizes: coin(random) }),
     ],
     call: (given, ...rest) =>
       new R.Linear(2, 1).loadStateDict(

@@ -4,6 +4,8 @@
  */
 
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { ArgumentError } from "../../lib/check/arguments.ts";
+import { decodeStateDict } from "../../lib/formats/state_dict.ts";
 import {
   asFloat32Array,
   parseSafetensors,
@@ -90,13 +92,56 @@ Deno.test("a file at an odd place of a buffer is read, by copying what is misali
   assertEquals([...copied], [1.5, -3]);
 });
 
-Deno.test("only F32 is viewed as floats", () => {
+Deno.test("integers are not taken for floats, nor parts of a float for one", () => {
   const data = new Uint8Array(4);
   assertThrows(
     () => asFloat32Array({ dtype: "I32", shape: [1], data }, "steps"),
     SafetensorsError,
-    'steps: dtype is "I32", expected "F32"',
+    'steps: dtype is "I32", expected one of "F32", "F16", "BF16", "F64"',
   );
+  for (const dtype of ["F8_E4M3", "toString", "BOOL"]) {
+    assertThrows(() => asFloat32Array({ dtype, shape: [4], data }), SafetensorsError, dtype);
+  }
+  for (const [dtype, bytes] of [["F64", 4], ["F16", 3], ["BF16", 1]] as const) {
+    assertThrows(
+      () => asFloat32Array({ dtype, shape: [1], data: new Uint8Array(bytes) }),
+      ArgumentError,
+      `tensor.data must be ${dtype === "F64" ? 8 : 2} bytes for each element`,
+    );
+  }
+});
+
+/** A number's bits as f32; one for all NaNs. */
+const bitsOf = (value: number) =>
+  Number.isNaN(value) ? "NaN" : new Uint32Array(Float32Array.of(value).buffer)[0]!;
+
+Deno.test("every F16 and BF16 is the f32 of the same value", () => {
+  const all = Uint16Array.from({ length: 65536 }, (_, i) => i);
+  const read = (dtype: string) => {
+    // At an odd place, so that it must be copied.
+    const data = new Uint8Array(all.byteLength + 1).subarray(1);
+    data.set(new Uint8Array(all.buffer));
+    return asFloat32Array({ dtype, shape: [65536], data });
+  };
+  /** By the definition: sign, exponent, fraction. */
+  const value = (bits: number, exponentBits: number, fractionBits: number): number => {
+    const sign = bits >> 15 ? -1 : 1, bias = 2 ** (exponentBits - 1) - 1;
+    const exponent = bits >> fractionBits & 2 ** exponentBits - 1;
+    const fraction = (bits & 2 ** fractionBits - 1) / 2 ** fractionBits;
+    if (exponent === 2 ** exponentBits - 1) return fraction ? NaN : sign * Infinity;
+    return sign * (exponent ? (1 + fraction) * 2 ** (exponent - bias) : fraction * 2 ** (1 - bias));
+  };
+  for (const [dtype, exponentBits, fractionBits] of [["F16", 5, 10], ["BF16", 8, 7]] as const) {
+    const found = read(dtype);
+    assertEquals(found.length, 65536);
+    for (const bits of all) {
+      const expected = value(bits, exponentBits, fractionBits);
+      assert(
+        bitsOf(found[bits]!) === bitsOf(expected),
+        `${dtype} ${bits.toString(16)}: ${found[bits]}, not ${expected}`,
+      );
+    }
+  }
 });
 
 Deno.test("a file written by Python's safetensors is read", async () => {
@@ -113,6 +158,74 @@ Deno.test("a file written by Python's safetensors is read", async () => {
   assertEquals([...tensors.get("labels")!.data], [0, 9, 255]);
   assertEquals([...new Int32Array(tensors.get("größe")!.data.slice().buffer)], [-1, 2 ** 31 - 1]);
   assertEquals(tensors.get("empty")!.shape, [0, 4]);
+});
+
+Deno.test("F64, F16 and BF16 become the f32s that PyTorch makes of them", async () => {
+  const bytes = await Deno.readFile(
+    new URL("../fixtures/python_floats.safetensors", import.meta.url),
+  );
+  const { tensors } = parseSafetensors(bytes);
+  for (const [dtype, least] of [["F64", 2000], ["F16", 2000], ["BF16", 2000]] as const) {
+    const given = tensors.get(dtype)!;
+    assertEquals(given.dtype, dtype);
+    const found = asFloat32Array(given), expected = asFloat32Array(tensors.get(`${dtype}.f32`)!);
+    assert(found.length > least, `only ${found.length} of ${dtype}`);
+    assertEquals([...found].map(bitsOf), [...expected].map(bitsOf));
+    for (const special of [NaN, Infinity, -Infinity, 0, -0]) {
+      assert(found.some((x) => Object.is(x, special)), `${dtype} has no ${special}`);
+    }
+    assert(found.some((x) => x !== 0 && Math.abs(x) < 2 ** -15), `${dtype} has nothing small`);
+  }
+});
+
+Deno.test("a state dict of halves, doubles and other counts is read as f32", () => {
+  const parts: Record<string, [dtype: string, array: { buffer: ArrayBuffer }]> = {
+    "a.weight": ["F16", new Float16Array([0.5, -2])],
+    "a.bias": ["F64", new Float64Array([1 / 3, -0])],
+    "bn.weight": ["BF16", new Uint16Array([0x3f80, 0xbfc0])],
+    "i64.num_batches_tracked": ["I64", new BigInt64Array([7n])],
+    "u64.num_batches_tracked": ["U64", new BigUint64Array([7n])],
+    "i32.num_batches_tracked": ["I32", new Int32Array([7])],
+    "u8.num_batches_tracked": ["U8", new Uint8Array([7])],
+    "f32.num_batches_tracked": ["F32", new Float32Array([7])],
+    "bf16.num_batches_tracked": ["BF16", new Uint16Array([0x40e0])],
+  };
+  const write = (all: typeof parts) => {
+    let end = 0;
+    const header = Object.fromEntries(
+      Object.entries(all).map(([key, [dtype, { buffer }]]) => {
+        const shape = key.endsWith("num_batches_tracked") ? [] : [2];
+        return [key, { dtype, shape, data_offsets: [end, end += buffer.byteLength] }];
+      }),
+    );
+    const bytes = file(JSON.stringify(header), end);
+    let at = bytes.length - end;
+    for (const [, { buffer }] of Object.values(all)) {
+      bytes.set(new Uint8Array(buffer), at);
+      at += buffer.byteLength;
+    }
+    return decodeStateDict(bytes, "half.safetensors");
+  };
+  const state = write(parts);
+  assertEquals([...state.keys()], Object.keys(parts));
+  assertEquals([...state.get("a.weight")!.data], [0.5, -2]);
+  assertEquals([...state.get("a.bias")!.data], [Math.fround(1 / 3), -0]);
+  assertEquals([...state.get("bn.weight")!.data], [1, -1.5]);
+  for (const [key, { shape, data }] of state) {
+    if (shape.length === 0) assertEquals([...data], [7], key);
+  }
+  const count = (dtype: string, array: { buffer: ArrayBuffer }) => () =>
+    write({ num_batches_tracked: [dtype, array] });
+  const where = 'half.safetensors: tensor "num_batches_tracked": ';
+  for (
+    const [call, message] of [
+      [count("F32", new Float32Array([0.5])), "0.5 is not a count from 0 to 16777216"],
+      [count("F64", new Float64Array([NaN])), "NaN is not a count"],
+      [count("I32", new Int32Array([-1])), "-1 is not a count"],
+      [count("U64", new BigUint64Array([2n ** 64n - 1n])), "18446744073709551615 is not a count"],
+      [count("BOOL", new Uint8Array([1])), 'dtype is "BOOL"'],
+    ] as const
+  ) assertThrows(call, SafetensorsError, where + message);
 });
 
 Deno.test("white space in the header and dtypes that are only carried are read", () => {
@@ -294,7 +407,9 @@ const FOREIGN: Record<string, [bytes: number[], message: string]> = {
   "net.pt": [
     zip("archive/data.pkl"),
     "this is a PyTorch pickle (a zip); in Python: `safetensors.torch.save_file(state_dict, " +
-    '"model.safetensors")`, with `state_dict = torch.load(FILE, map_location="cpu")`',
+    '"model.safetensors")`, with `state_dict = torch.load(FILE, map_location="cpu")`, of a checkpoint ' +
+    'its entry `["state_dict"]`, `["model"]` or the like, and of a whole module, which runs code of ' +
+    'the file, `torch.load(FILE, map_location="cpu", weights_only=False).state_dict()`',
   ],
   "old.pt": [
     [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e],

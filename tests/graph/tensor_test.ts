@@ -3,11 +3,18 @@
  * of graphs, second derivatives included.
  */
 
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertStrictEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import * as R from "@resnette/resnette";
 import { packVariables } from "../../lib/graph/tensor.ts";
 import { sumTo } from "../../lib/ops/reduce.ts";
 import { pack } from "../../lib/ops/pack.ts";
+import { displayOf } from "../display.ts";
 import { map, type Nd, nd } from "../ops/nd.ts";
 import { conv2d as convolve, conv2dGrads, type Window } from "../ops/reference.ts";
 
@@ -278,4 +285,25 @@ Deno.test("console.log shows a node's op, shape and type, and a constant's numbe
     "  [6986, 6987, 6988, ..., 6990, 6991, 6992],",
     "  [6993, 6994, 6995, ..., 6997, 6998, 6999]]]",
   ]);
+});
+
+Deno.test("a notebook shows what a tensor is, and the first and last numbers of a constant", async () => {
+  const node = await displayOf(R.relu(t(4, 6, 3, 3)));
+  assertEquals(node.text, "Tensor relu [4, 6, 3, 3] f32");
+  for (const word of ["relu", "[4, 6, 3, 3]", "f32"]) {
+    assertStringIncludes(node.html, `>${word}</td>`);
+  }
+  const constant = await displayOf(R.tensor([[1, 2], [3, 4]]));
+  assertEquals(constant.text, "Tensor constant [2, 2] f32\n[[1, 2],\n [3, 4]]");
+  assertStringIncludes(constant.html, "<pre>[[1, 2],\n [3, 4]]</pre>");
+  const long = await displayOf(R.tensor(Float32Array.from({ length: 900 }, (_, i) => i), [300, 3]));
+  const lines = long.text.split("\n");
+  assertEquals(lines.length, 18);
+  assertEquals([lines[1], lines[9], lines[17]], ["[[  0,   1,   2],", "...", " [897, 898, 899]]"]);
+  class Named extends R.Module {
+    override forward(x: R.Tensor): R.Tensor {
+      return new R.Sequential().add(new R.ReLU(), "<b>&").call(x);
+    }
+  }
+  assertStringIncludes((await displayOf(new Named().call(t(1)))).html, "&lt;b&gt;&amp;</td>");
 });

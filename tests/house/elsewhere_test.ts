@@ -27,7 +27,7 @@ const data: ImageDataset = {
   width: 2,
   classes: ["a", "b"],
 };
-const { x, labels } = new DeviceDataset(data).batch(tensor(new Uint32Array([0, 1])), 2);
+const { x, labels } = new DeviceDataset(data).batch(tensor(new Uint32Array([0, 1])), { resize: 2 });
 const net = new Sequential(new Flatten(), new Linear(4, 2));
 const adam = new Adam(net.parameters(), { lr: trainConfig().lr * 100 });
 const loss = crossEntropy(net.call(x), labels);

@@ -24,7 +24,7 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
       MaxPool2d maxPool2d mean Module ModuleList multiStepLR normalize normalParameter
       noteRunning noteUpdate oneCycleLR oneHot OnnxError Optimizer Parameter parseSafetensors
       permute perThread Plan PlanError Random readVariables ReLU reshape Residual resizeBilinear
-      resnet101 resnet152 resnet18 resnet34 resnet50 resnetBlock RMSprop runLayers
+      resnet101 resnet152 resnet18 resnet34 resnet50 resnetBlock RMSprop rotate runLayers
       SafetensorsError select Sequential sequentialLR serializeSafetensors setVariable SGD
       ShapeError Sigmoid SiLU softmax Softplus squeeze stepLR sum summarize Tanh Tensor tensor
       toList uniformParameter UnsavedBuffer unsqueeze Upsample upsample Variable

@@ -33,7 +33,7 @@ const { target } = await defaultDevice();
 /** The steps of a training step of `net` on images of 8×8. */
 function trainingSteps(net: Module): readonly Step[] {
   const indices = input("indices", [4], "u32");
-  const { x } = new DeviceDataset(madeUpImages(4)).batch(indices, 8);
+  const { x } = new DeviceDataset(madeUpImages(4)).batch(indices, { resize: 8 });
   const { result: loss, updates } = collectUpdates(() => sum(net.call(x)));
   const optimizing = new Adam(net.parameters()).updates(grad(loss, net.parameters()));
   return stepsOf([], [...updates, ...optimizing], target).steps;

@@ -16,6 +16,7 @@ import {
   collectUpdates,
   Conv2d,
   ConvTranspose2d,
+  crossEntropy,
   decodeStateDict,
   Dropout,
   encodeOnnx,
@@ -51,6 +52,8 @@ import {
   UnsavedBuffer,
 } from "@resnette/resnette";
 import { evaluateAccuracy, predict } from "@resnette/resnette/train";
+import { training } from "../../lib/nn/module.ts";
+import { displayOf } from "../display.ts";
 import { readFixture } from "../fixture.ts";
 
 const size = (variables: readonly { size: number }[]) =>
@@ -172,10 +175,163 @@ Deno.test("loadStateDict lists what is missing, unexpected and misshapen, and ch
   given.delete("1.bias");
   given.set("0.weight", { shape: [2], data: new Float32Array([5, 6]) });
   assertEquals(net.loadStateDict(given, { strict: false }), {
+    loaded: ["0.weight", "0.bias", "0.running_mean", "0.num_batches_tracked"],
     missing: ["0.running_var", "1.weight", "1.bias"],
     unexpected: ["extra"],
+    mismatched: new Map(),
   });
   assertEquals([...(await net.stateDict()).get("0.weight")!.data], [5, 6]);
+});
+
+Deno.test("what fits of a state dict is taken over: parameters and buffers, and nothing else", async () => {
+  manualSeed(1);
+  const net = new Sequential(new BatchNorm2d(2), new Linear(2, 3), new Linear(3, 3));
+  const before = await net.stateDict();
+  manualSeed(2);
+  const other = new Sequential(new BatchNorm2d(2), new Linear(2, 4), new Linear(3, 3));
+  const given = await other.stateDict();
+  given.set("0.running_mean", { shape: [2], data: new Float32Array([5, 6]) });
+  given.set("extra", { shape: [1], data: new Float32Array(1) });
+  given.delete("2.bias");
+  const wrong = [
+    [{ strict: false }, "of another shape: 1.weight: [4, 2] where the model has [3, 2]"],
+    [{ ignoreMismatchedSizes: true }, "missing: 2.bias; unexpected: extra"],
+  ] as const;
+  for (const [options, message] of wrong) {
+    assertThrows(() => net.loadStateDict(given, options), ArgumentError, message);
+  }
+  const options = { strict: false, ignoreMismatchedSizes: true };
+  const broken = new Map(given).set("2.weight", { shape: [3, 3], data: new Float32Array(8) });
+  assertThrows(() => net.loadStateDict(broken, options), ArgumentError, "2.weight: 8 values for");
+  assertEquals(await net.stateDict(), before);
+  const { loaded, missing, unexpected, mismatched } = net.loadStateDict(given, options);
+  assertEquals([missing, unexpected], [["2.bias"], ["extra"]]);
+  assertEquals([...mismatched.keys()], ["1.weight", "1.bias"]);
+  assertEquals(mismatched.get("1.weight"), { given: [4, 2], own: [3, 2] });
+  assertEquals(mismatched.get("1.bias"), { given: [4], own: [3] });
+  const left = [...missing, ...mismatched.keys()];
+  assertEquals(loaded, [...before.keys()].filter((key) => !left.includes(key)));
+  for (const [key, { data }] of await net.stateDict()) {
+    assertEquals(data, (left.includes(key) ? before : given).get(key)!.data, key);
+  }
+});
+
+Deno.test("what DataParallel and torch.compile put before all keys is left off", async () => {
+  const net = new Sequential(new Linear(2, 1)),
+    state = await new Sequential(new Linear(2, 1)).stateDict();
+  const named = (prefix: string, of = state) =>
+    new Map([...of].map(([key, value]) => [prefix + key, value]));
+  for (const prefix of ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", ""]) {
+    assertEquals(net.loadStateDict(named(prefix)).loaded, ["0.weight", "0.bias"]);
+  }
+  assertEquals(await net.stateDict(), state);
+  const one = named("module.").set("0.bias", state.get("0.bias")!);
+  for (const given of [one, named("modules."), named("module.x.")]) {
+    assertThrows(() => net.loadStateDict(given), ArgumentError, "missing: 0.weight");
+  }
+  // A net that has a child of that name.
+  const wrapper = new Sequential().add(net, "module"), own = await wrapper.stateDict();
+  assertEquals([...own.keys()], ["module.0.weight", "module.0.bias"]);
+  for (const given of [own, named("module.", own)]) {
+    assertEquals(wrapper.loadStateDict(given).loaded, [...own.keys()]);
+  }
+});
+
+/** A net with a batch norm and a dropout in each of two layers of similar names. */
+function layered(): Sequential {
+  manualSeed(3);
+  const layer = () =>
+    new Sequential(new Conv2d(2, 2, { kernelSize: 1 }), new BatchNorm2d(2), new Dropout(0.5));
+  return new Sequential().add(layer(), "layer1").add(layer(), "layer10").add(new ReLU(), "relu")
+    .add(new Flatten(), "flat").add(new Linear(8, 3), "fc");
+}
+
+/** Trains `net` for three steps, its unfrozen parameters, with weight decay and momentum. */
+async function trainLayered(net: Sequential): Promise<void> {
+  const x = tensor(new Random(5).uniform(new Float32Array(4 * 2 * 4)), [4, 2, 2, 2]);
+  const labels = tensor(new Uint32Array([0, 1, 2, 1]));
+  const trained = net.parameters().filter((p) => p.requiresGrad);
+  const sgd = new SGD(trained, { lr: 0.1, momentum: 0.9, weightDecay: 0.1 });
+  const { result: loss, updates } = training(
+    net,
+    () => collectUpdates(() => crossEntropy(net.call(x), labels)),
+  );
+  using plan = await Plan.compile({ updates: [...updates, ...sgd.minimize(loss)] });
+  for (let step = 0; step < 3; step++) plan.run(sgd.nextStep());
+}
+
+for (const mode of ["train", "eval"] as const) {
+  Deno.test(`nothing under a frozen prefix changes, in a net that is in ${mode} mode`, async () => {
+    for (
+      const [prefix, isFrozen] of [
+        ["layer1", (key: string) => key.startsWith("layer1.")],
+        ["layer10.1", (key: string) => key.startsWith("layer10.1.")],
+        ["layer1.0.weight", (key: string) => key === "layer1.0.weight"],
+        ["nothing", () => false],
+      ] as const
+    ) {
+      const net = layered()[mode]();
+      if (prefix !== "nothing") assert(net.freeze(prefix) === net);
+      const before = await net.stateDict();
+      await trainLayered(net);
+      const changed = [...await net.stateDict()].filter(([key, { data }]) =>
+        data.some((x, i) => !Object.is(x, before.get(key)!.data[i]))
+      ).map(([key]) => key);
+      assertEquals(changed, [...before.keys()].filter((key) => !isFrozen(key)), prefix);
+    }
+  });
+}
+
+Deno.test("a frozen layer computes as in evaluation, whatever mode its net is in", async () => {
+  const net = layered().freeze("layer1");
+  const layer = net.namedChildren()[0]![1];
+  const x = tensor(new Random(6).uniform(new Float32Array(3 * 2 * 4)), [3, 2, 2, 2]);
+  const expected = await evaluate(layer.call(x));
+  assert(layer.modules().every(({ training }) => !training));
+  for (const part of [net.train(), net.eval(), net.train(), layer.train()]) {
+    assert(layer.modules().every(({ training }) => !training));
+    assertEquals(await evaluate(layer.call(x)), expected);
+    assert(part instanceof Sequential);
+  }
+  assert(net.train().training);
+  net.freeze("layer1", false);
+  assert(net.modules().every(({ training }) => training));
+  assert(net.parameters().every(({ requiresGrad }) => requiresGrad));
+  assertNotEquals(await evaluate(layer.call(x)), expected);
+});
+
+Deno.test("all but the classifier is frozen, and trained again", () => {
+  const net = layered().freeze().freeze("fc", false);
+  const trained = net.namedParameters().filter(([, { requiresGrad }]) => requiresGrad);
+  assertEquals(trained.map(([key]) => key), ["fc.weight", "fc.bias"]);
+  const modes = () => net.namedChildren().map(([name, { training }]) => [name, training]);
+  const only = ["layer1", "layer10", "relu", "flat", "fc"].map((name) => [name, name === "fc"]);
+  assertEquals(modes(), only);
+  net.train();
+  assertEquals(modes(), only);
+  training(net, () => assertEquals(modes(), only));
+  training(net.eval(), () => assertEquals(modes(), only));
+  assert(net.freeze("", false).modules().every((module) => module.training));
+});
+
+Deno.test("freeze refuses a prefix without parameters, an optimizer what is frozen", () => {
+  for (
+    const prefix of ["layer", "layer1.", "layer2", "relu", "layer1.2", "layer1.1.running_mean", "."]
+  ) {
+    const error = assertThrows(
+      () => layered().freeze(prefix),
+      ArgumentError,
+      "freeze: prefix must",
+    );
+    assert(error.message.includes("as keys begin: layer1, layer10, fc, got"), error.message);
+    assert(error.message.endsWith(`got ${JSON.stringify(prefix)}`), error.message);
+  }
+  const net = layered(), sgd = new SGD(net.parameters(), { lr: 0.1 });
+  net.freeze("fc.weight");
+  const loss = crossEntropy(net.call(input("x", [3, 2, 2, 2])), tensor(new Uint32Array(3)));
+  const says =
+    "SGD: parameters[8], [3, 8], is frozen; make the optimizer of net.parameters().filter(";
+  assertThrows(() => sgd.minimize(loss), ArgumentError, says);
 });
 
 Deno.test("a state dict moves between nets whose values are on the device already", async () => {
@@ -423,4 +579,27 @@ Deno.test("what a module counts is no part of its state dict, and two tensors ma
   assertEquals(net.namedVariables(), []);
   assertEquals(net.namedUnsavedBuffers().map(([key]) => key), ["seen", "inner.draws"]);
   assertEquals(net.call(input("x", [2, 1]), input("y", [3])).shape, [2, 3]);
+});
+
+Deno.test("a notebook shows a module as a tree, with the number of its parameters", async () => {
+  const net = new Sequential(new Linear(4, 8), new ReLU())
+    .add(new Sequential(new Linear(8, 1)), '<script>"');
+  const { text, html } = await displayOf(net);
+  assertEquals(text, `${net}`);
+  assertEquals(html.replace(/<[^>]*>/g, "|").split(/\|+/).filter(Boolean), [
+    "Sequential()",
+    " 49 parameters",
+    "(0): Linear(4, 8)",
+    " 40 parameters",
+    "(1): ReLU()",
+    "(&lt;script&gt;&quot;): Sequential()",
+    " 9 parameters",
+    "(0): Linear(8, 1)",
+    " 9 parameters",
+  ]);
+  assertEquals([...html.matchAll(/<details( open)?>/g)].map(([, open]) => open), [
+    " open",
+    undefined,
+  ]);
+  assertEquals((await displayOf(new ReLU())).html, "<div><code>ReLU()</code></div>");
 });

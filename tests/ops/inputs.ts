@@ -78,6 +78,20 @@ export const labels = (classes: number, ...shape: number[]): Input => ({
   values: (random, size) => Uint32Array.from({ length: size }, () => random.below(classes)),
 });
 
+/** Numbers of more than a byte. */
+export const words = (...shape: number[]): Input => ({
+  shape,
+  dtype: "u32",
+  values: (random, size) => Uint32Array.from({ length: size }, () => random.below(2 ** 24)),
+});
+
+/** Cosines and sines of angles, `[count, 2]`. */
+export const turns = (count: number) =>
+  float([count, 2], (random) => {
+    const angles = random.uniform(new Float32Array(count), -3, 3);
+    return Float32Array.from([...angles].flatMap((angle) => [Math.cos(angle), Math.sin(angle)]));
+  });
+
 /** Any bytes. */
 export const bytes = (...shape: number[]): Input => ({
   shape,

@@ -358,6 +358,22 @@ export const cropFlip = (x: Nd, draws: Nd, padding: number): Nd =>
     return i >= 0 && i < h && j >= 0 && j < w ? at(x, [n!, c!, i, j]) : 0;
   });
 
+/** Images turned about their middles, bilinearly, to integers; turns are cosine and sine. */
+export const rotate = (x: Nd, turns: Nd): Nd =>
+  nd(x.shape, ([n, c, row, column]) => {
+    const [h, w] = x.shape.slice(2) as [number, number];
+    const [cosine, sine] = [at(turns, [n!, 0]), at(turns, [n!, 1])];
+    const right = column! + 0.5 - w / 2, down = row! + 0.5 - h / 2;
+    const j = cosine * right - sine * down + w / 2, i = sine * right + cosine * down + h / 2;
+    if (!(j >= 0 && j < w && i >= 0 && i < h)) return 0;
+    const left = Math.floor(j - 0.5), top = Math.floor(i - 0.5);
+    const pixel = (row: number, column: number) =>
+      at(x, [n!, c!, Math.max(0, Math.min(h - 1, row)), Math.max(0, Math.min(w - 1, column))]);
+    const line = (row: number) =>
+      pixel(row, left) + (pixel(row, left + 1) - pixel(row, left)) * (j - 0.5 - left);
+    return Math.floor(line(top) + (line(top + 1) - line(top)) * (i - 0.5 - top));
+  });
+
 /** The error function: its series, and near 1 the continued fraction of what is missing. */
 export function erf(x: number): number {
   const z = x * x;

@@ -24,6 +24,8 @@ import {
   pixels,
   powers,
   special,
+  turns,
+  words,
 } from "./inputs.ts";
 import * as N from "./nd.ts";
 import { type Nd, nd } from "./nd.ts";
@@ -1105,6 +1107,21 @@ export const TABLE: readonly OpCase[] = [
     [pixels(8, 2, 5, 4), labels(5, 8, 3)],
     (x, draws) => R.cropFlip(x, draws, 2),
     (x, draws) => reference.cropFlip(x, draws, 2),
+    { wrt: [] },
+  ),
+  row(
+    "gather",
+    "labels of more than a byte",
+    [words(13), labels(13, 5)],
+    (x, i) => R.gather(x, i, "u32"),
+    reference.gather,
+  ),
+  row(
+    "rotate",
+    "nothing square",
+    [pixels(4, 3, 7, 10), turns(4)],
+    R.rotate,
+    reference.rotate,
     { wrt: [] },
   ),
   ...([[[2, 1, 7, 5], [16, 12]], [[1, 3, 20, 9], [5, 9]]] as const).map(([x, size]) =>

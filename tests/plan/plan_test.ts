@@ -48,6 +48,7 @@ import {
   where,
 } from "@resnette/resnette";
 import { stepsOf } from "../../lib/plan/steps.ts";
+import { displayOf } from "../display.ts";
 
 const device = await defaultDevice();
 const f32 = (...values: number[]) => new Float32Array(values);
@@ -314,6 +315,19 @@ Deno.test("a plan prints a row for each dispatch, and totals", async () => {
   assert(/^2 dispatches, 0\.000 GFLOP, .* MB of buffers$/.test(lines[2]!), lines[2]);
   assertEquals(new Set(lines.slice(0, 2).map((line) => line.length)).size, 1, "columns line up");
   assertEquals(plan.flops, 2 * 4 * 6 * 3 + 2 * 24);
+  const { text, html } = await displayOf(plan); // In a notebook as well.
+  assertEquals(text, `${plan}`);
+  const cells = html.split(/(?:<[^>]*>)+/).filter(Boolean);
+  assertEquals(cells.slice(0, 8), [
+    lines[2],
+    "kernel",
+    "shape",
+    "bytes",
+    "operations",
+    "0",
+    "relu(add)",
+    "[4, 6]",
+  ]);
   using large = await Plan.compile({ outputs: [add(input("x", [1000, 1000]), 1)] });
   assert(large.toString().includes("[1000, 1000]  8.000 MB  1.000 MFLOP"), large.toString());
 });

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/models.safetensors: what PyTorch says of the five ResNets of resnets.py.
+"""Makes tests/fixtures/models.safetensors: what PyTorch says of the ResNets of resnets.py.
 
     python make_models.py         # half a minute on one core
 
@@ -14,6 +14,12 @@ branch's last batch norm weight / 64, the classifier's weight / 8; README.md say
     RUN/running_var       [B, 2]         each running variance
 FORWARD is one of FORWARDS, on the weights of philox_fill as they are:
     FORWARD/logits        [batch, 10]    in training mode
+torchvision/PASS is one of PASSES: one pass of torchvision's definition, calm, on images of three channels:
+    …/loss                [1]            in training mode
+    …/grad                [P, 2]         the gradient of each parameter: its summary
+    …/running_mean        [B, 2]         each running mean after that: its summary
+    …/running_var         [B, 2]         each running variance
+    …/eval_logits         [2, 1000]      then, in evaluation mode, of the first two images
 
 summary(x) = [L2 norm, x . u] over the flattened x, where u = uniform(-1, 1) of seed 7, stream 2000 + k, and k is the
 place of x among the float entries of the state-dict.  Rows are in the order of the state-dict.
@@ -21,17 +27,20 @@ place of x among the float entries of the state-dict.  Rows are in the order of 
 Metadata (JSON):
     models     { "resnet18": { parameters, state_dict: "KEY SHAPE\\n...", trace: [[child, shape], ...] }, ... }
                trace: of [1, 1, 224, 224], as in the notebook's cell 13
+    torchvision { "resnet18": the same in torchvision's definition, of [1, 3, 224, 224], ... }
     null_grads { "resnet34": [KEY, ...], ... } for each run
     runs       { "resnet34": { batch, size, steps, optimizer: { name, lr, ... } }, ... }
     forwards   { "resnet101": { batch, size } }
+    passes     { "resnet18": { batch, size }, ... }
     worst      what PyTorch's float32 differs by from float64: losses |d| / value; moved, running_mean and running_var
                |d| / L2 norm, the worst key.  For moved, that norm is taken as at least 1e-5 of the parameter's,
-               and null gradients (see make_resnet.py) are left out.  logits: |d| / max |value|
+               and null gradients (see make_resnet.py) are left out.  logits: |d| / max |value|; torchvision/…/grad: |d| / L2 norm
     torch      version
 """
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +49,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fixture import save
-from notebook_net import SEED, float_keys, make_batch, make_net, philox_fill
+from notebook_net import SEED, float_keys, make_batch, make_images, make_labels, make_net, philox_fill
 from philox import uniform
-from resnets import RESNETS, make_resnet
+from resnets import RESNETS, TorchvisionResNet, make_resnet
 
 torch.set_num_threads(1)
 OUT = Path(__file__).parent.parent / "fixtures" / "models.safetensors"
@@ -51,16 +60,17 @@ RUNS = {
     "resnet50": {"batch": 16, "size": 32, "steps": 3, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}},
 }
 FORWARDS = {"resnet101": {"batch": 16, "size": 32}}
+PASSES = {"resnet18": {"batch": 4, "size": 64}, "resnet50": {"batch": 4, "size": 64}}
 
 
-def describe(name: str) -> dict:
+def describe(build: Callable[[str], nn.Module], name: str, channels: int) -> dict:
     """Parameters, keys and trace; nothing is computed."""
     with torch.device("meta"):
-        net, x = make_resnet(name), torch.rand((1, 1, 224, 224))
+        net, x = build(name), torch.rand((1, channels, 224, 224))
     trace = []
     for child, layer in net.named_children():
-        x = layer(x)
-        trace.append([child, list(x.shape)])
+        layer.register_forward_hook(lambda _, __, y, child=child: trace.append([child, list(y.shape)]))
+    net(x)
     lines = [f"{key} {','.join(map(str, p.shape))}" for key, p in net.state_dict().items()]
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
@@ -70,11 +80,13 @@ def describe(name: str) -> dict:
 
 
 def calm_down(net: nn.Module, name: str) -> nn.Module:
+    last = RESNETS[name][1] if isinstance(net, nn.Sequential) else RESNETS[name][1].replace("b", "bn")
     with torch.no_grad():
         for path, module in net.named_modules():
-            if path.endswith(f".{RESNETS[name][1]}"):
+            if path.endswith(f".{last}"):
                 module.weight /= 64
-        net.fc[1].weight /= 8
+            if isinstance(module, nn.Linear):
+                module.weight /= 8
     return net
 
 
@@ -86,6 +98,12 @@ def null_grads(name: str) -> list[str]:
     return [f"{path}.bias" for path, m in modules if isinstance(m, nn.Conv2d) and not path.endswith(shortcut)]
 
 
+def summary(stream: int, x: torch.Tensor) -> list[float]:
+    x = x.detach().double().flatten().numpy()
+    u = uniform(SEED, 2000 + stream, x.size, -1, 1).astype(np.float64)
+    return [np.sqrt(x @ x), x @ u]
+
+
 def train(name: str, batch: int, size: int, steps: int, optimizer: dict, dtype: torch.dtype) -> dict[str, np.ndarray]:
     net = calm_down(philox_fill(make_resnet(name)), name).to(dtype).train()
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer["name"]]
@@ -93,20 +111,16 @@ def train(name: str, batch: int, size: int, steps: int, optimizer: dict, dtype: 
     start = copy.deepcopy(dict(net.named_parameters()))
     keys = float_keys(net)
 
-    def summary(key: str, x: torch.Tensor) -> list[float]:
-        x = x.detach().double().flatten().numpy()
-        u = uniform(SEED, 2000 + keys.index(key), x.size, -1, 1).astype(np.float64)
-        return [np.sqrt(x @ x), x @ u]
-
     found = {}
     losses = []
     for step in range(steps + 1):
         if step == steps:
             found["moved"] = [
-                [*summary(key, p - start[key]), start[key].norm().item()] for key, p in net.named_parameters()
+                [*summary(keys.index(key), p - start[key]), start[key].norm().item()]
+                for key, p in net.named_parameters()
             ]
             for leaf in ("running_mean", "running_var"):
-                found[leaf] = [summary(key, x) for key, x in net.named_buffers() if key.endswith(leaf)]
+                found[leaf] = [summary(keys.index(key), x) for key, x in net.named_buffers() if key.endswith(leaf)]
         images, labels = make_batch(step, batch, size)
         loss = F.cross_entropy(net(images.to(dtype)), labels)
         losses.append(loss.item())
@@ -135,6 +149,28 @@ def forward(name: str, batch: int, size: int, dtype: torch.dtype) -> np.ndarray:
         return net(make_batch(0, batch, size)[0].to(dtype)).double().numpy()
 
 
+def one_pass(name: str, batch: int, size: int, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    net = calm_down(philox_fill(TorchvisionResNet(name)), name).to(dtype).train()
+    keys = float_keys(net)
+    images = make_images(3 * batch, size).reshape(batch, 3, size, size).to(dtype)
+    loss = F.cross_entropy(net(images), make_labels(batch))
+    loss.backward()
+    found = {"loss": [loss.item()]}
+    found["grad"] = [summary(keys.index(key), p.grad) for key, p in net.named_parameters()]
+    for leaf in ("running_mean", "running_var"):
+        found[leaf] = [summary(keys.index(key), x) for key, x in net.named_buffers() if key.endswith(leaf)]
+    with torch.no_grad():
+        found["eval_logits"] = net.eval()(images[:2]).double().numpy()
+    return {key: np.array(x) for key, x in found.items()}
+
+
+def worst_of_pass(f32: dict, f64: dict) -> dict:
+    def unit(key: str, x: np.ndarray) -> np.ndarray:
+        return x if key == "loss" else np.abs(x).max() if key == "eval_logits" else x[:, :1]
+
+    return {key: (np.abs(f32[key] - x) / unit(key, x)).max() for key, x in f64.items()}
+
+
 tensors: dict[str, np.ndarray] = {}
 worst: dict[str, dict] = {}
 
@@ -147,7 +183,8 @@ def keep(name: str, found: dict[str, np.ndarray], off: dict) -> None:
     print(name, json.dumps(worst[name]))
 
 
-models = {name: describe(name) for name in RESNETS}
+models = {name: describe(make_resnet, name, 1) for name in RESNETS}
+torchvision = {name: describe(TorchvisionResNet, name, 3) for name in RESNETS}
 with torch.device("meta"):
     assert list(make_net().state_dict()) == list(make_resnet("resnet18").state_dict())
 
@@ -160,12 +197,18 @@ for name, spec in FORWARDS.items():
     f32, f64 = (forward(name, **spec, dtype=dtype) for dtype in (torch.float32, torch.float64))
     keep(name, {"logits": f64}, {"logits": np.abs(f32 - f64).max() / np.abs(f64).max()})
 
+for name, spec in PASSES.items():
+    f32, f64 = (one_pass(name, **spec, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    keep(f"torchvision/{name}", f64, worst_of_pass(f32, f64))
+
 nulls = {name: null_grads(name) for name in RUNS}
 metadata = {
     "models": models,
+    "torchvision": torchvision,
     "null_grads": nulls,
     "runs": RUNS,
     "forwards": FORWARDS,
+    "passes": PASSES,
     "worst": worst,
     "torch": torch.__version__,
 }

@@ -75,7 +75,7 @@ const EXAMPLES: Record<string, () => Promise<void>> = {
       manualSeed(0);
       const data = await loadFashionMnist("data/fashion-mnist", "test", { limit: 8 });
       const indices = tensor(Uint32Array.from({ length: 8 }, (_, i) => i));
-      const logits = net.call(new DeviceDataset(data).batch(indices, 32).x);
+      const logits = net.call(new DeviceDataset(data).batch(indices, { resize: 32 }).x);
 
       // An untrained net says the same of all images: what is common to them goes, the rest grows.
       const state = await net.stateDict(), [common] = await evaluate([mean(logits, [0])]);

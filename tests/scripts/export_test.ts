@@ -156,7 +156,7 @@ Deno.test("an exported ResNet-18 gives onnxruntime the logits of 1,000 test imag
     const count = 1000, batch = 250;
     const data = await loadFashionMnist("data/fashion-mnist", "test", { limit: count });
     const indices = input("indices", [batch], "u32");
-    const logits = net.call(new DeviceDataset(data).batch(indices, 28).x);
+    const logits = net.call(new DeviceDataset(data).batch(indices, { resize: 28 }).x);
     const expected = new Float32Array(10 * count);
     using plan = await Plan.compile({ outputs: [logits] });
     for (let first = 0; first < count; first += batch) {

@@ -6,7 +6,7 @@
 import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { Device, evaluate, freeVariables, softmax, tensor } from "@resnette/resnette";
-import { type ImageDataset, loadFashionMnist } from "@resnette/resnette/data";
+import { type ImagesInMemory, loadFashionMnist } from "@resnette/resnette/data";
 import { likeliest, predict } from "@resnette/resnette/train";
 import { decodeGrey, ImageError, MAX_IMAGE_BYTES } from "../../lib/files/image.ts";
 import { readImageBytes } from "../../scripts/predict/image_file.ts";
@@ -21,7 +21,7 @@ import { smallNet, trainSmall } from "../small_net.ts";
 const FIXTURES = "tests/fixtures/images";
 const SIZE = 28 * 28;
 const tested = await loadFashionMnist("data/fashion-mnist", "test", { limit: 200 });
-const image = ({ images }: ImageDataset, i: number) => images.subarray(i * SIZE, (i + 1) * SIZE);
+const image = ({ images }: ImagesInMemory, i: number) => images.subarray(i * SIZE, (i + 1) * SIZE);
 const boot = image(tested, 0);
 
 /** A grey picture as a file. */
@@ -314,7 +314,7 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
   inFolder(async (folder) => {
     const [, accuracy] = await trainSmall(folder + "/run", { limit: 3000, epochs: 2 });
     assert(accuracy! > 0.65, `${accuracy}`);
-    const { net, resize } = await loadTrained(`${folder}/run`);
+    const { net, config: { resize } } = await loadTrained(`${folder}/run`);
     const right = async (images: Uint8Array<ArrayBuffer>) => {
       const set = { images, count: tested.count, height: 28, width: 28 };
       const rows = await predict(net, set, { resize });

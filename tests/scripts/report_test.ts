@@ -16,10 +16,11 @@ import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { decodeGrey } from "../../lib/files/image.ts";
-import { encodePng } from "../../scripts/report/png.ts";
+import { encodePng } from "../../lib/data/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
 import { main as train } from "../../scripts/train.ts";
+import { displayOf } from "../display.ts";
 import { inFolder } from "../folder.ts";
 import { tinyNet } from "../tiny_train.ts";
 
@@ -56,12 +57,12 @@ Deno.test("confusion, precision, recall and F1 are those of scikit-learn's examp
     confusionMatrix([2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2], 3),
     [[2, 0, 0], [0, 0, 1], [1, 0, 2]],
   );
-  const found = classMetrics(confusionMatrix([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3));
+  const found = classMetrics([0, 1, 2, 2, 2], [0, 0, 2, 2, 1], 3);
   assertEquals(found.map(({ precision }) => precision), [0.5, 0, 1]);
   assertEquals(found.map(({ recall }) => recall), [1, 0, 2 / 3]);
   assertEquals(found.map(({ f1 }) => f1), [2 / 3, 0, 0.8]);
   assertEquals(found.map(({ images }) => images), [1, 1, 3]);
-  assertEquals(classMetrics([[1, 0], [0, 0]])[1], {
+  assertEquals(classMetrics([0], [0], 2)[1], {
     precision: NaN,
     recall: NaN,
     f1: NaN,
@@ -71,6 +72,36 @@ Deno.test("confusion, precision, recall and F1 are those of scikit-learn's examp
   assertEquals(confidentMistakes([0, 1, 1, 0], predictions, 9), [2, 0, 3]);
   assertThrows(() => confusionMatrix([0], [0, 1], 2), RangeError, "1 labels and 2 predictions");
   assertThrows(() => confusionMatrix([0, 3], [0, 1], 2), RangeError, "image 1 has label 3");
+});
+
+Deno.test("a notebook shows a confusion matrix with the names of the classes, and JSON the counts", async () => {
+  const [labels, predicted] = [[2, 0, 2, 2, 0, 1], [0, 0, 2, 2, 0, 2]];
+  const matrix = confusionMatrix(labels, predicted, ["cat", "<i>dog", "bird"]);
+  assertEquals(matrix, [[2, 0, 0], [0, 0, 1], [1, 0, 2]]);
+  assertEquals(JSON.stringify(matrix), "[[2,0,0],[0,0,1],[1,0,2]]");
+  assertEquals(Reflect.ownKeys([...matrix]), ["0", "1", "2", "length"]);
+  const { text, html } = await displayOf(matrix);
+  assertEquals(text.split("\n").map((line) => line.trim().split(/ {2,}/)), [
+    ["true \\ predicted", "cat", "<i>dog", "bird"],
+    ["cat", "2", "0", "0"],
+    ["<i>dog", "0", "0", "1"],
+    ["bird", "1", "0", "2"],
+    ["4 of 6 images are right, of 3 classes"],
+  ]);
+  const cells = [...html.matchAll(/<td style="[^"]*background-color:([^"]*)">(\d*)</g)];
+  assertEquals(cells.map(([, , count]) => count), ["2", "", "", "", "", "1", "1", "", "2"]);
+  assertEquals(cells[0]![1], "rgba(31,111,235,0.60)", "right: blue");
+  assertEquals(cells[5]![1], "rgba(219,109,40,0.60)", "wrong: orange");
+  assertStringIncludes(html, "&lt;i&gt;dog");
+  assertStringIncludes((await displayOf(confusionMatrix(labels, predicted, 3))).html, ">2</th>");
+  const many = await displayOf(confusionMatrix([4000, 1], [4000, 2], 4096));
+  assertEquals(many.html, "1 of 2 images are right, of 4096 classes");
+  assertThrows(
+    () => confusionMatrix([0], [0], ["a", 1 as unknown as string]),
+    TypeError,
+    "classes[1]",
+  );
+  assertThrows(() => confusionMatrix([0], [0], []), TypeError, "confusionMatrix: classes");
 });
 
 Deno.test("a PNG holds its pixels", async () => {

@@ -19,6 +19,7 @@ import {
   VERSION,
 } from "@resnette/resnette/train";
 import denoConfig from "../../deno.json" with { type: "json" };
+import { FASHION_MNIST } from "../../lib/train/checkpoint.ts";
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import { loadTrained } from "../../lib/files/trained.ts";
 import { readFixture } from "../fixture.ts";
@@ -31,6 +32,7 @@ function example(epochs: number, step: number): Checkpoint {
       version: VERSION,
       adapter: "an adapter",
       config: trainConfig({ batchSize: 24, epochs: 5, limit: 64 }),
+      data: FASHION_MNIST,
       images: { train: 64, test: 32 },
       history: Array.from({ length: epochs }, (_, i) => ({
         epoch: i + 1,
@@ -92,6 +94,7 @@ Deno.test("a checkpoint from before a setting existed has that setting's default
   const run = JSON.parse(new TextDecoder().decode(files["run.json"]));
   const { model, epochs, batchSize, lr, resize, seed, limit, testLimit } = run.config;
   run.config = { model, epochs, batchSize, lr, resize, seed, limit, testLimit };
+  delete run.data;
   const old = { ...files, "run.json": new TextEncoder().encode(JSON.stringify(run)) };
   assertEquals(await decodeCheckpoint(old, "a"), example(1, 1));
 });

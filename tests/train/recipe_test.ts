@@ -69,6 +69,9 @@ Deno.test("the optimizer is the one that is named, with its own weight decay unl
   assertEquals([plain.paramGroups[0]!.momentum, decay(plain)], [0, 0]);
 });
 
+/** Sizes of Fashion-MNIST's images. */
+const SIDES = { height: 28, width: 28 };
+
 Deno.test("crops and flips are those that numpy draws, in whatever parts they are drawn", async () => {
   const { tensors, metadata } = await readFixture("ops.safetensors");
   const cases: { name: string; attrs: { epoch?: number } }[] = JSON.parse(metadata["cases"]!);
@@ -76,7 +79,7 @@ Deno.test("crops and flips are those that numpy draws, in whatever parts they ar
   const { data, shape } = tensors.get("crop_flip_fashion/x1")!;
   const config = trainConfig({ seed: 20240, augment: "flip,crop" });
   const draw = (given: TrainConfig, first: number, count: number, epoch = attrs.epoch!) =>
-    drawAugmentation(given, epoch, first, count)["augment"] as Uint32Array;
+    drawAugmentation(given, epoch, first, count, SIDES)["augment"] as Uint32Array;
   assertEquals([...draw(config, 0, shape[0]!)], [...data]);
   assertEquals([...draw(config, 0, 7), ...draw(config, 7, shape[0]! - 7)], [...data]);
   assertNotEquals([...draw(config, 0, shape[0]!, attrs.epoch! + 1)], [...data]);
@@ -84,5 +87,5 @@ Deno.test("crops and flips are those that numpy draws, in whatever parts they ar
   const only = (augment: "flip" | "crop") => [...draw({ ...config, augment }, 0, shape[0]!)];
   assertEquals(only("flip"), [...data].map((x, i) => i % 3 === 2 ? x : 4));
   assertEquals(only("crop"), [...data].map((x, i) => i % 3 === 2 ? 0 : x));
-  assertEquals(drawAugmentation(trainConfig(), 1, 0, 8), {});
+  assertEquals(drawAugmentation(trainConfig(), 1, 0, 8, SIDES), {});
 });

@@ -35,9 +35,10 @@ import {
   trainConfig,
   Trainer,
 } from "@resnette/resnette/train";
-import type { ImageDataset } from "../../lib/data/dataset.ts";
+import type { ImageDataset, ImagesInMemory } from "../../lib/data/dataset.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { LiveBuffers } from "../faults/gpu.ts";
+import { displayOf } from "../display.ts";
 import { tinyNet } from "../tiny_train.ts";
 
 const DATA = "data/fashion-mnist";
@@ -60,7 +61,7 @@ const tinyTrainer = (epochs = 2, more: Partial<TrainConfig> = {}) =>
 /** Mean loss and right answers of a linear net on some images, in float64. */
 function linear(
   { weight, bias }: { weight: Float32Array; bias: Float32Array },
-  { images, labels, width, height }: ImageDataset,
+  { images, labels, width, height }: ImagesInMemory,
   indices: Iterable<number>,
 ): { loss: number; correct: number } {
   const pixels = width * height;
@@ -111,6 +112,11 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     warmup: 0,
     labelSmoothing: 0,
     augment: "none",
+    channels: null,
+    mean: null,
+    std: null,
+    testShare: 0.2,
+    freeze: [],
   });
   for (
     const wrong of [
@@ -167,7 +173,7 @@ Deno.test("an epoch's numbers are what plain arithmetic makes of the documented 
 });
 
 /** Images in the order of an epoch, moved and mirrored by the documented draws. */
-function augmented({ images, labels, ...rest }: ImageDataset, seed: number, epoch: number) {
+function augmented({ images, labels, ...rest }: ImagesInMemory, seed: number, epoch: number) {
   const random = new Random(seed, 2 ** 31 + epoch);
   const order = new Random(seed, epoch).permutation(labels.length);
   const moved = new Uint8Array(images.length);
@@ -408,22 +414,21 @@ Deno.test("a data set that does not fit is refused at the door, with array, inde
 
 Deno.test("a net with fewer outputs than the data set has classes is refused before the first step", async () => {
   const config = trainConfig({ batchSize: 4, resize: 2, epochs: 1 });
-  for (const [name, fewer] of [["train", "test"], ["test", "train"]] as const) {
-    const sets = { [name]: six(), [fewer]: six({ labels: new Uint8Array(6), classes: ["all"] }) };
-    const net = wide(2), before = await net.stateDict();
-    using trainer = await Trainer.create({
-      config,
-      net,
-      ...sets as { train: ImageDataset; test: ImageDataset },
-    });
-    await assertRejects(
-      () => trainer.epoch(),
-      ShapeError,
-      `Trainer.create: ${name}.classes: has 3 (shirt, bag, boot), but the net has 2 outputs: its ` +
-        "logits are [4, 2]",
-    );
-    assertEquals([trainer.step, await net.stateDict()], [0, before]);
-  }
+  const net = wide(2), before = await net.stateDict();
+  using narrow = await Trainer.create({ config, net, train: six(), test: six() });
+  await assertRejects(
+    () => narrow.epoch(),
+    ShapeError,
+    "Trainer.create: train.classes: has 3 (shirt, bag, boot), but the net has 2 outputs: its " +
+      "logits are [4, 2]",
+  );
+  assertEquals([narrow.step, await net.stateDict()], [0, before]);
+  const all = six({ labels: new Uint8Array(6), classes: ["all"] });
+  await assertRejects(
+    () => Trainer.create({ config, net, train: six(), test: all }),
+    DataError,
+    "Trainer.create: test.classes: is all, but the images to train on have shirt, bag, boot",
+  );
   await assertRejects(
     () => evaluateAccuracy(wide(2), six(), { resize: 2 }),
     ShapeError,
@@ -600,4 +605,28 @@ Deno.test("a net with dropout goes on from wherever it was stopped to the same b
   const { run, model } = last, optimizer = new Map(last.optimizer);
   optimizer.delete("buffer.4.draws");
   assertThrows(() => whole.restore({ run, model, optimizer }), Error, "buffer.4.draws");
+});
+
+Deno.test("a notebook shows a trainer's history as a table and curves, and data on a device", async () => {
+  using trainer = await tinyTrainer();
+  assertEquals((await displayOf(trainer.history)).text, "no epochs yet");
+  assertEquals(trainer.history, []);
+  const more = { trainAccuracy: 0.5, testAccuracy: 0.25, seconds: 7 };
+  trainer.history.push({ epoch: 1, loss: 2, ...more }, { epoch: 2, loss: 1, ...more });
+  const { text, html } = await displayOf(trainer.history);
+  assertEquals(text, trainer.history.map(formatEpoch).join("\n"));
+  assertEquals([...html.matchAll(/<t[hd][^>]*>([^<]*)/g)].map(([, words]) => words), [
+    ...["epoch", "loss", "train acc", "test acc", "time"],
+    ...["1", "2.0000", "0.500", "0.250", "7 s"],
+    ...["2", "1.0000", "0.500", "0.250", "7 s"],
+  ]);
+  const [loss, accuracies] = [...html.matchAll(/svg\+xml;base64,([^"]*)/g)].map(([, base64]) =>
+    new TextDecoder().decode(Uint8Array.fromBase64(base64!))
+  );
+  const lines = (svg: string | undefined) =>
+    [...svg!.matchAll(/points="([^"]*)"/g)].map(([, points]) => points);
+  assertEquals(lines(loss), ["44.0,22.0 308.0,160.0"], "from the top left to the bottom right");
+  assertEquals(lines(accuracies), ["44.0,22.0 308.0,22.0", "44.0,160.0 308.0,160.0"]);
+  for (const label of ["2.00", "1.00"]) assert(loss!.includes(`>${label}</text>`), loss);
+  assertEquals((await displayOf(trainer.train)).text, (await displayOf(train)).text);
 });

@@ -1,0 +1,143 @@
+/**
+ * The images that a command works on: Fashion-MNIST, or the data set at a path; and what is said about
+ * them.
+ *
+ * @module
+ */
+
+import type { ImageDataset } from "../lib/data/dataset.ts";
+import { loadDataset } from "../lib/files/dataset.ts";
+import type { DatasetSummary } from "../lib/files/loaded.ts";
+import { ensureFashionMnist } from "../lib/files/download.ts";
+import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
+import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
+import { sizeText, type TrainConfig } from "../lib/train/config.ts";
+import { brief } from "../lib/check/text.ts";
+import { UsageError } from "./cli.ts";
+import type { TrainReporter } from "./train_reporter.ts";
+
+const FASHION_MNIST = "data/fashion-mnist";
+/** Where decoded images are kept. */
+const CACHE = "data/cache";
+/** Classes whose images are counted one by one. */
+const MOST_COUNTED = 20;
+
+/** Which images, and how they are made ready. */
+export type DataConfig = Pick<
+  TrainConfig,
+  "resize" | "channels" | "testShare" | "seed" | "limit" | "testLimit"
+>;
+
+/** Images to train on and to test with. */
+export interface OpenedData extends Disposable {
+  readonly train: ImageDataset;
+  readonly test: ImageDataset;
+  /** Where they are from. */
+  readonly source: DataSource;
+}
+
+/** The images of Fashion-MNIST to test with. */
+export const fashionMnistTest = (limit: number | null): Promise<ImageDataset> =>
+  loadFashionMnist(FASHION_MNIST, "test", limit === null ? {} : { limit });
+
+/** Where the images of a run are: at the path that is given now, or else where they were. */
+export function pathOf(data: TrainedOn, given: string | undefined): string | undefined {
+  if (given === undefined && data.kind === "other") {
+    throw new UsageError("it is not known what images this was trained on; give --data PATH");
+  }
+  return given ?? data.path ?? undefined;
+}
+
+/** Opens Fashion-MNIST, which is fetched first if need be, or the data set at a path. */
+export async function openData(
+  path: string | undefined,
+  config: DataConfig,
+  reporter: TrainReporter,
+  signal?: AbortSignal,
+): Promise<OpenedData> {
+  if (path !== undefined) return await openPath(path, config, reporter, signal);
+  await ensureFashionMnist(FASHION_MNIST, {
+    log: (line) => reporter.say(line),
+    onProgress: (progress) => reporter.download(progress),
+  });
+  const test = await fashionMnistTest(config.testLimit);
+  const limits = config.limit === null ? {} : { limit: config.limit };
+  const train = await loadFashionMnist(FASHION_MNIST, "train", limits);
+  const source = { kind: "fashion-mnist", path: null } as const;
+  return { train, test, source, [Symbol.dispose]() {} };
+}
+
+/** Opens the images that a run was tested with, or those at the path that is given. */
+export async function openTest(
+  data: TrainedOn,
+  given: string | undefined,
+  config: DataConfig,
+  reporter: TrainReporter,
+): Promise<Disposable & { readonly test: ImageDataset }> {
+  const path = pathOf(data, given);
+  if (path === undefined) {
+    return { test: await fashionMnistTest(config.testLimit), [Symbol.dispose]() {} };
+  }
+  const opened = await openPath(path, config, reporter);
+  const { test } = opened, { classes } = data;
+  const another = test.classes.findIndex((name, label) => name !== classes[label]);
+  if (test.classes.length !== classes.length || another >= 0) {
+    opened[Symbol.dispose]();
+    const [has, had] = [test.classes, classes].map((names) => brief(names.join(", "), 100));
+    throw new UsageError(
+      `${path} has the ${test.classes.length} classes ${has}, but the network was trained on the ` +
+        `${classes.length} classes ${had}; give its own data set as --data`,
+    );
+  }
+  return opened;
+}
+
+async function openPath(
+  path: string,
+  { resize, channels, testShare, seed, limit, testLimit }: DataConfig,
+  reporter: TrainReporter,
+  signal?: AbortSignal,
+): Promise<OpenedData> {
+  const opened = await loadDataset(path, {
+    ...{ resize, testShare, seed, cache: CACHE },
+    ...channels !== null && { channels: channels as 1 | 3 },
+    ...limit !== null && { limit },
+    ...testLimit !== null && { testLimit },
+    ...signal && { signal },
+    onProgress: (progress) => reporter.decoding(progress),
+  });
+  await reporter.clear();
+  const { summary, train, test } = opened;
+  for (const line of described(path, summary, [train, test])) await reporter.say(line);
+  const source = { kind: summary.kind, path } as const;
+  return { train, test, source, [Symbol.dispose]: () => opened[Symbol.dispose]() };
+}
+
+/** What a data set is, in lines: classes, counts, channels, sizes, and what was skipped. */
+function* described(
+  path: string,
+  summary: DatasetSummary,
+  [train, test]: readonly [ImageDataset, ImageDataset],
+): Generator<string> {
+  const { classes, channels, smallest, largest, size, kind, cached, file } = summary;
+  const counts = new Uint32Array(classes.length);
+  for (const { labels } of [train, test]) labels.forEach((label) => counts[label]!++);
+  const names = classes.length > MOST_COUNTED
+    ? brief(classes.join(", "), 200)
+    : classes.map((name, label) => `${brief(name, 40)} ${counts[label]}`).join(", ");
+  yield `${path}: ${classes.length} classes: ${names}`;
+  const [small, large] = [smallest, largest].map((size) => sizeText(size));
+  const sizes = small === large ? `of ${small}` : `from ${small} to ${large}`;
+  const stored = kind === "folder" ? `, resized to ${sizeText(size)}` : "";
+  const from = file ? `, read from ${file}` : cached ? ", from the cache" : "";
+  yield `${path}: ${train.count} images to train on and ${test.count} to test with, ` +
+    `${channels === 1 ? "grey" : "RGB"}, ${sizes}${stored}${from}`;
+  for (const note of summary.notes) yield `${path}: ${note}`;
+  for (const { reason, count, names } of summary.skipped) {
+    const more = count > names.length ? `, and ${count - names.length} more` : "";
+    yield `warning: ${path}: ${count} skipped, ${reason}: ${names.join(", ")}${more}`;
+  }
+}
+
+/** Whether what was trained on shows things alone on a plain background, as Fashion-MNIST does. */
+export const isIdx = ({ kind }: TrainedOn): boolean => kind === "idx" || kind === "fashion-mnist";
