@@ -101,10 +101,24 @@ Deno.test("the test part may be called val, valid or validation", async (t) => {
           "train/b/1.png": grey(2),
           [`${name}/b/1.png`]: grey(3),
         });
-        const { test } = await load(folder);
+        const { test, summary } = await load(folder);
         assertEquals([await pixelsOf(test), [...test.labels]], [[3], [1]]);
+        assertEquals(summary.notes, []);
       }));
   }
+  await t.step("one without classes is passed over", () =>
+    inFolder(async (folder) => {
+      writeTree(folder, {
+        "train/a/1.png": grey(1),
+        "train/b/1.png": grey(2),
+        "test/1.png": grey(3),
+        "valid/a/1.png": grey(4),
+        "validation/a/1.png": grey(5),
+      });
+      const { test, summary } = await load(folder);
+      assertEquals([await pixelsOf(test), [...test.labels]], [[4], [0]]);
+      assertEquals(summary.notes, ["test, validation not used: valid is the test part"]);
+    }));
 });
 
 Deno.test("one folder is split by the seed: each class by itself, none left without training images", () =>
