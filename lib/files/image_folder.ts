@@ -16,7 +16,7 @@ import { brief, quote } from "../check/text.ts";
 import { Random } from "../graph/random.ts";
 import { join, separator } from "./paths.ts";
 
-/** Folders of the images to test with, of which the first that is there is taken. */
+/** Folders of the images to test with, of which the first that has folders of classes is taken. */
 const TEST_FOLDERS = ["test", "val", "valid", "validation"];
 /** Names of images. */
 const IMAGE = /\.(?:jpe?g|png|webp)$/i;
@@ -226,25 +226,18 @@ export async function findImages(path: string, options: FindOptions): Promise<Fo
     const what = `cannot be looked into: ${(cause as Error).message}`;
     throw new DataError("read-failed", path, what, { cause });
   }
-  const folderOf = (name: string) => top.folders.find((folder) => folder.name === name);
-  const trainFolder = folderOf("train");
+  const trainFolder = top.folders.find(({ name }) => name === "train");
   const train = trainFolder && await walk.list("train", trainFolder.real);
   const parts = train !== undefined && train.folders.length > 0;
   // One that has images in it is a class that is called so.
   const found = parts
     ? await inParts(path, walk, top, train)
     : await inClasses(path, walk, "", top, false);
-  const { classes, images } = found;
-  if (!parts) split(path, classes, images, options);
-  const notes: string[] = [];
-  if (parts) {
-    const [used, ...others] = TEST_FOLDERS.filter((name) => folderOf(name));
-    if (others.length > 0) notes.push(`${others.join(", ")} not used: ${used} is the test part`);
-  }
-  return { root: walk.root, classes, images, skipped: walk.skipped, notes };
+  if (!parts) split(path, found.classes, found.images, options);
+  return { root: walk.root, skipped: walk.skipped, notes: [], ...found };
 }
 
-type Classes = Pick<FoundImages, "classes" | "images">;
+type Classes = Pick<FoundImages, "classes" | "images"> & Partial<Pick<FoundImages, "notes">>;
 
 /** The classes of one folder, and their images. */
 async function inClasses(
@@ -291,16 +284,24 @@ async function inParts(
 ): Promise<Classes> {
   walk.loose("", top);
   const train = await inClasses(path, walk, "train", listing, false);
-  const part = TEST_FOLDERS.find((name) => top.folders.some((folder) => folder.name === name));
-  if (part === undefined) {
+  const there = TEST_FOLDERS.filter((part) => top.folders.some(({ name }) => name === part));
+  if (there.length === 0) {
     const what = `has train/, but no images to test with: neither ${
       TEST_FOLDERS.join("/, ")
     }/; make one of them, or give ${join(path, "train")}, which is split then`;
     throw new DataError("no-test-images", path, what);
   }
-  const { real } = top.folders.find(({ name }) => name === part)!;
-  const test = await inClasses(path, walk, part, await walk.list(part, real), true);
-  if (test.images.length === 0) {
+  let part = there[0]!, tests: Listing | undefined;
+  // Some have images without classes in one of them.
+  for (const name of there) {
+    const found = await walk.list(name, top.folders.find((folder) => folder.name === name)!.real);
+    if (found.folders.length > 0) {
+      [part, tests] = [name, found];
+      break;
+    }
+  }
+  const test = tests && await inClasses(path, walk, part, tests, true);
+  if (test === undefined || test.images.length === 0) {
     const what = "has no images in a folder for each class, so that there is nothing to test with";
     throw new DataError("no-test-images", join(path, part), what);
   }
@@ -316,7 +317,11 @@ async function inParts(
   const images = train.images.concat(
     test.images.map((image) => ({ ...image, label: labels.get(test.classes[image.label]!)! })),
   );
-  return { classes: train.classes, images };
+  const others = there.filter((name) => name !== part);
+  const notes = others.length > 0
+    ? [`${others.join(", ")} not used: ${part} is the test part`]
+    : [];
+  return { classes: train.classes, images, notes };
 }
 
 /** Chooses the images to test with, of each class by itself, so that others do not change it. */

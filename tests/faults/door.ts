@@ -1971,6 +1971,40 @@ const REST: Table = {
     share: 0.1,
     check: (result) => count(result.count),
   },
+  loadDataset: {
+    names: [
+      ...["path", "options", "resize", "channels", "testShare", "seed", "limit", "testLimit"],
+      ...["cache", "memory", "onProgress", "signal", "workers"],
+    ],
+    args: (random) => [
+      "data/fashion-mnist",
+      {
+        limit: 2,
+        testLimit: 1,
+        ...partOf(random, { channels: 3, memory: 1e6, seed: 1, workers: 2 }),
+      },
+    ],
+    says: ["loadDataset", "data/fashion-mnist"],
+    share: 0.1,
+    check: ({ test }) => count(test.count),
+  },
+  collectImages: {
+    names: [
+      ...["items", "image", "label", "pixels", "height", "width", "channels", "options", "classes"],
+      ...["size"],
+    ],
+    args: (random) => [
+      [
+        { image: { pixels: Uint8Array.of(1, 2), height: 1, width: 2 }, label: "a" },
+        { image: { pixels: Uint8Array.of(3, 4), height: 1, width: 2, channels: 1 }, label: "b" },
+      ],
+      partOf(random, { classes: ["b", "a"], size: [2, 3], channels: 3 }),
+    ],
+    check: ({ images, labels }) => {
+      isA(Uint8Array)(images);
+      isA(Uint8Array)(labels);
+    },
+  },
 };
 
 /** A trainer of two steps an epoch, for a call. */

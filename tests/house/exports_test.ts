@@ -44,11 +44,13 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
   },
   "./data": {
     values: `
-      DataError FASHION_MNIST_CLASSES FASHION_MNIST_FILES gunzip IdxStream loadFashionMnist
-      readFashionMnist readIdx readImageDataset
+      collectImages DataError FASHION_MNIST_CLASSES FASHION_MNIST_FILES gunzip IdxStream
+      loadDataset loadFashionMnist readFashionMnist readIdx readImageDataset
     `,
     types: `
-      ByteStream DataErrorCode DataFile IdxOptions ImageDataset NamedStream ReadOptions Split
+      ByteStream CollectOptions DataErrorCode DataFile DatasetSummary IdxOptions ImageDataset
+      ImageItem LoadedDataset LoadOptions NamedStream PixelImage ReadImages ReadOptions Skipped
+      Split
     `,
   },
   "./train": {
