@@ -1702,9 +1702,14 @@ const REST: Table = {
         "each counted",
       ),
   },
+  worstConfusions: {
+    names: ["labels", "predicted", "most"],
+    args: (random) => [range(4).map(() => random.below(3)), range(4).map(() => random.below(3)), 2],
+    check: (result) => result.forEach(({ count: images }: T.Confusion) => count(images)),
+  },
   classMetrics: {
-    names: ["matrix"],
-    args: () => [[[1, 2], [3, 4]]],
+    names: ["labels", "predicted", "predictions", "classes", "image"],
+    args: (random) => [range(4).map(() => random.below(3)), range(4).map(() => random.below(3)), 3],
     mayBeNaN: true,
     check: (result) =>
       result.forEach(({ precision, images }: T.ClassMetrics) => {
@@ -1797,14 +1802,27 @@ const REST: Table = {
     check: isA(T.DeviceDataset),
   },
   "DeviceDataset.batch": {
-    names: ["indices", "size", "augment"],
-    args: (random) => [indices(random, 3, 2), 2],
+    names: ["indices", "options", "resize", "channels", "mean", "std", "augment"],
+    args: (random) => [
+      indices(random, 3, 2),
+      partOf(random, { resize: [1, 3], channels: 3, mean: [0.5], std: [0.2] }),
+    ],
     call: (...args) => {
       const { x, labels } = (new T.DeviceDataset(dataset(new R.Random(1))).batch as Any)(...args);
       return [x, labels];
     },
     says: ["batch"],
     check: (result) => result.forEach(isA(R.Tensor)),
+  },
+  "DeviceDataset.feeds": {
+    names: ["indices"],
+    args: (random) => [Uint32Array.of(random.below(3), random.below(3))],
+    call: (...args) => {
+      const data = dataset(new R.Random(1));
+      return (new T.DeviceDataset(data, "data", { resident: false }).feeds as Any)(...args);
+    },
+    says: ["feeds"],
+    check: ({ images }, [indices]) => must(images.length === 4 * indices.length, "two pixels each"),
   },
   "Trainer.create": {
     names: [

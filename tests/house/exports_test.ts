@@ -49,7 +49,7 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
     `,
     types: `
       ByteStream CollectOptions DataErrorCode DataFile DatasetSummary IdxOptions ImageDataset
-      ImageItem LoadedDataset LoadOptions NamedStream PixelImage ReadImages ReadOptions Skipped
+      ImagesInMemory ImageItem LoadedDataset LoadOptions NamedStream PixelImage ReadImages ReadOptions Skipped
       Split
     `,
   },
@@ -58,11 +58,12 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
       AUGMENTATIONS CHECKPOINT_FILES CheckpointError classMetrics confidentMistakes ConfigError
       confusionMatrix decodeCheckpoint DEFAULT_CONFIG DeviceDataset encodeCheckpoint
       evaluateAccuracy formatEpoch learningRate likeliest MODELS NonFiniteError OPTIMIZERS predict
-      SCHEDULES SingleImageError trainConfig Trainer VERSION
+      SCHEDULES SingleImageError trainConfig Trainer VERSION worstConfusions
     `,
     types: `
-      Checkpoint CheckpointFiles ClassMetrics EpochResult GreyImages Likely ModelBuilder
-      Predictions Progress RunState TrainConfig TrainerOptions Watch
+      Checkpoint CheckpointFiles ClassMetrics Confusion DataSource EpochResult Images Likely
+      ModelBuilder Predictions Preprocessing Progress RunState TrainConfig TrainedOn
+      TrainerOptions Watch
     `,
   },
   "./measure": {
