@@ -13,6 +13,7 @@ import { PlanError } from "../lib/plan/plan.ts";
 import { SafetensorsError } from "../lib/formats/safetensors.ts";
 import { ShapeError } from "../lib/graph/shape.ts";
 import { FolderTakenError } from "../lib/files/run.ts";
+import { UnknownModelError } from "../lib/files/trained.ts";
 import { TunedError } from "../lib/files/tuned.ts";
 import { CONFIG_FIELDS, CONFIG_NAMES, type TrainConfig } from "../lib/train/config.ts";
 
@@ -194,6 +195,7 @@ export function adviceOn(error: unknown): string | undefined {
     const { path, by } = error;
     return `${by === "run" ? `--resume ${path} goes on, ` : ""}--out DIR takes another folder`;
   }
+  if (error instanceof UnknownModelError) return "name the module that makes it: --net FILE";
   if (error instanceof TunedError) return "`deno task tune` writes a new one";
   if (!(error instanceof DataError)) return undefined;
   // The last of the servers' faults stands for all of them.
