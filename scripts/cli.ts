@@ -23,6 +23,14 @@ export class UsageError extends Error {
   override name = "UsageError";
 }
 
+/** What is wrong with images of one's own: what helps Fashion-MNIST's files does not help there. */
+export class OwnDataError extends DataError {
+  /** Of such an error, as the library throws it. */
+  constructor({ code, file, message, cause }: DataError) {
+    super(code, file, message.slice(`${file}: `.length), { cause });
+  }
+}
+
 /** A command line's words, by what they are. */
 export interface Flags<V extends string, S extends string> {
   /** Values of the flags that were given. */
@@ -197,6 +205,9 @@ export function adviceOn(error: unknown): string | undefined {
   }
   if (error instanceof UnknownModelError) return "name the module that makes it: --net FILE";
   if (error instanceof TunedError) return "`deno task tune` writes a new one";
+  if (error instanceof OwnDataError) {
+    return error.code === "missing-file" ? "--data PATH says where the images lie" : undefined;
+  }
   if (!(error instanceof DataError)) return undefined;
   // The last of the servers' faults stands for all of them.
   switch (error.cause instanceof DataError ? "unreachable" : error.code) {

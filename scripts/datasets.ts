@@ -6,14 +6,15 @@
  */
 
 import { type ImageDataset, readImages } from "../lib/data/dataset.ts";
+import { DataError } from "../lib/data/error.ts";
 import { loadDataset } from "../lib/files/dataset.ts";
-import type { DatasetSummary } from "../lib/files/loaded.ts";
+import type { DatasetSummary, LoadedDataset, LoadOptions } from "../lib/files/loaded.ts";
 import { ensureFashionMnist } from "../lib/files/download.ts";
 import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
 import { sizeText, type TrainConfig } from "../lib/train/config.ts";
 import { brief } from "../lib/check/text.ts";
-import { UsageError } from "./cli.ts";
+import { OwnDataError, UsageError } from "./cli.ts";
 import type { TrainReporter } from "./train_reporter.ts";
 
 const FASHION_MNIST = "data/fashion-mnist";
@@ -112,7 +113,7 @@ async function openPath(
   reporter: TrainReporter,
   signal?: AbortSignal,
 ): Promise<OpenedData> {
-  const opened = await loadDataset(path, {
+  const opened = await loadOwn(path, {
     ...{ resize, testShare, seed, cache: CACHE },
     ...channels !== null && { channels: channels as 1 | 3 },
     ...limit !== null && { limit },
@@ -125,6 +126,14 @@ async function openPath(
   for (const line of described(path, summary, [train, test])) await reporter.say(line);
   const source = { kind: summary.kind, path } as const;
   return { train, test, source, [Symbol.dispose]: () => opened[Symbol.dispose]() };
+}
+
+async function loadOwn(path: string, options: LoadOptions): Promise<LoadedDataset> {
+  try {
+    return await loadDataset(path, options);
+  } catch (error) {
+    throw error instanceof DataError ? new OwnDataError(error) : error;
+  }
 }
 
 /** What a data set is, in lines: classes, counts, channels, sizes, and what was skipped. */

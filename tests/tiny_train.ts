@@ -1,4 +1,7 @@
-/** `deno task train` with one more model, `tiny`, whose few kernels compile in no time. Not a test. */
+/**
+ * `deno task train` with one more model, `tiny`, whose few kernels compile in no time; or another command
+ * that the first word names. Not a test.
+ */
 
 import {
   BatchNorm2d,
@@ -10,16 +13,33 @@ import {
   Sequential,
 } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
-import { main } from "../scripts/train.ts";
+import { main as evaluate } from "../scripts/eval.ts";
+import { main as exportNet } from "../scripts/export.ts";
+import { main as predict } from "../scripts/predict.ts";
+import { main as report } from "../scripts/report.ts";
+import { main as train } from "../scripts/train.ts";
 
-/** Logits `[N, 10]` of `[N, 1, H, W]`, with everything that a checkpoint has to keep. */
-export function tinyNet(): Sequential {
+/**
+ * Logits `[N, numClasses]` of `[N, inChannels, H, W]`, with everything that a checkpoint has to keep.
+ */
+export function tinyNet({ inChannels = 1, numClasses = 10 } = {}): Sequential {
   return new Sequential(
-    new Conv2d(1, 16, { kernelSize: 5, stride: 4, padding: 2 }),
+    new Conv2d(inChannels, 16, { kernelSize: 5, stride: 4, padding: 2 }),
     new BatchNorm2d(16),
     new ReLU(),
-  ).add(new GlobalAvgPool2d(), "pool").add(new Sequential(new Flatten(), new Linear(16, 10)), "fc");
+  ).add(new GlobalAvgPool2d(), "pool")
+    .add(new Sequential(new Flatten(), new Linear(16, numClasses)), "fc");
 }
 
 MODELS.set("tiny", tinyNet);
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  const [name, ...args] = Deno.args;
+  const commands: Record<string, typeof train> = {
+    eval: evaluate,
+    export: exportNet,
+    predict,
+    report,
+  };
+  const command = commands[name!];
+  Deno.exit(command ? await command(args) : await train(Deno.args));
+}
