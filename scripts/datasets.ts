@@ -68,6 +68,14 @@ export async function openData(
   return { train, test, source, [Symbol.dispose]() {} };
 }
 
+/** How {@linkcode openTest} opens them. */
+export interface TestOptions {
+  /** The most images; as many as the run has if it is left out, null for all. */
+  readonly limit?: number | null | undefined;
+  /** Whether it is known how the classes are called, and not only how many there are. */
+  readonly named?: boolean;
+}
+
 /**
  * Opens the images that a run was tested with, or those at the path that is given: all that `config`
  * says, or the first `limit` of Fashion-MNIST, or as many of others, evenly from all classes.
@@ -77,13 +85,13 @@ export async function openTest(
   given: string | undefined,
   config: DataConfig,
   reporter: TrainReporter,
-  limit: number | null = config.testLimit,
+  { limit = config.testLimit, named = true }: TestOptions = {},
 ): Promise<Disposable & { readonly test: ImageDataset }> {
   const path = pathOf(data, given);
   if (path === undefined) return { test: await fashionMnistTest(limit), [Symbol.dispose]() {} };
   const opened = await openPath(path, config, reporter);
   const { test } = opened, { classes } = data;
-  const another = test.classes.findIndex((name, label) => name !== classes[label]);
+  const another = named ? test.classes.findIndex((name, label) => name !== classes[label]) : -1;
   if (test.classes.length !== classes.length || another >= 0) {
     opened[Symbol.dispose]();
     const [has, had] = [test.classes, classes].map((names) => brief(names.join(", "), 100));

@@ -64,7 +64,7 @@ async function run(
     values.data,
     { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: null },
     reporter,
-    limit,
+    { limit, named: run !== undefined },
   );
   const data = opened.test;
   const device = await defaultDevice();

@@ -13,11 +13,7 @@ import {
   Sequential,
 } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
-import { main as evaluate } from "../scripts/eval.ts";
-import { main as exportNet } from "../scripts/export.ts";
-import { main as predict } from "../scripts/predict.ts";
-import { main as report } from "../scripts/report.ts";
-import { main as train } from "../scripts/train.ts";
+import { main } from "../scripts/train.ts";
 
 /**
  * Logits `[N, numClasses]` of `[N, inChannels, H, W]`, with everything that a checkpoint has to keep.
@@ -32,14 +28,16 @@ export function tinyNet({ inChannels = 1, numClasses = 10 } = {}): Sequential {
 }
 
 MODELS.set("tiny", tinyNet);
+/** The commands that are no training. */
+const OTHERS: Readonly<Record<string, () => Promise<{ main: typeof main }>>> = {
+  eval: () => import("../scripts/eval.ts"),
+  export: () => import("../scripts/export.ts"),
+  predict: () => import("../scripts/predict.ts"),
+  report: () => import("../scripts/report.ts"),
+};
+
 if (import.meta.main) {
   const [name, ...args] = Deno.args;
-  const commands: Record<string, typeof train> = {
-    eval: evaluate,
-    export: exportNet,
-    predict,
-    report,
-  };
-  const command = commands[name!];
-  Deno.exit(command ? await command(args) : await train(Deno.args));
+  const other = await OTHERS[name!]?.();
+  Deno.exit(await (other ? other.main(args) : main(Deno.args)));
 }
