@@ -37,12 +37,12 @@ export class CheckpointError extends Error {
 }
 
 /** Kinds of data sets. */
-const KINDS = ["fashion-mnist", "idx", "folder", "other"] as const;
+const KINDS: readonly DataSource["kind"][] = ["fashion-mnist", "idx", "folder", "other"];
 
 /** Where images are from. */
 export interface DataSource {
   /** Fashion-MNIST, other IDX files, a folder of image files, or something else. */
-  readonly kind: typeof KINDS[number];
+  readonly kind: "fashion-mnist" | "idx" | "folder" | "other";
   /** Where they lie; null where they do not lie at a path. */
   readonly path: string | null;
 }

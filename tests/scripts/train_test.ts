@@ -7,7 +7,6 @@ import { parseSafetensors } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import {
-  AUGMENTATIONS,
   CONFIG_FIELDS,
   CONFIG_NAMES,
   DEFAULT_CONFIG,
