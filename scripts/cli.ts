@@ -15,7 +15,13 @@ import { ShapeError } from "../lib/graph/shape.ts";
 import { FolderTakenError } from "../lib/files/run.ts";
 import { UnknownModelError } from "../lib/files/trained.ts";
 import { TunedError } from "../lib/files/tuned.ts";
-import { CONFIG_FIELDS, CONFIG_NAMES, type TrainConfig } from "../lib/train/config.ts";
+import {
+  CONFIG_FIELDS,
+  CONFIG_NAMES,
+  DEFAULT_CONFIG,
+  MODELS,
+  type TrainConfig,
+} from "../lib/train/config.ts";
 
 /** A wrong command line. */
 export class UsageError extends Error {
@@ -129,9 +135,12 @@ export function settingsHelp(): string {
   }).join("\n");
 }
 
+/** The lines of `--help` about `--model`, whose text begins in some column. */
+export const modelHelp = (indent?: number): string =>
+  optionHelp("--model NAME", `${[...MODELS.keys()].join(", ")} (${DEFAULT_CONFIG.model})`, indent);
+
 /** The lines of `--help` about a flag, of at most 100 columns. */
-function optionHelp(flag: string, text: string): string {
-  const INDENT = 20;
+function optionHelp(flag: string, text: string, INDENT = 20): string {
   const lines = [`  ${flag}`.padEnd(INDENT)];
   if (lines[0]!.length > INDENT) lines.push(" ".repeat(INDENT));
   for (const word of text.split(" ")) {

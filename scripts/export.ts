@@ -34,8 +34,8 @@ Writes a trained network to a file that other programs read.
 
 In ONNX (opset 15) the input is called images, [N, channels, rows, columns] for any N: values from 0
 (black) to 1, less the mean and divided by the standard deviation that the run was trained with, if
-any; the file's metadata say which. The output is called logits, [N, classes], before softmax. Weights
-have the state dict's keys. The metadata name the classes. It needs no adapter.
+any; the file's metadata say which, and name the classes. The output is called logits, [N, classes],
+before softmax. Weights have the state dict's keys. It needs no adapter.
 
 exit code: 0 written; 1 no checkpoint, or it cannot be written; 2 the command line is wrong`;
 

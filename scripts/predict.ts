@@ -47,15 +47,15 @@ standard input is read.
   --json         print one JSON object instead
   -h, --help     this text
 
-What was trained on a folder of images gets images as they are: grey or RGB as in training, turned as
-their EXIF says, transparency laid on white, resized.
+What was trained on a folder of images gets images as they are: grey or RGB as in training, turned
+as their EXIF says, transparency laid on white, resized.
 
 For what was trained on Fashion-MNIST or other IDX files, an image is prepared as that set was: made
 grey, and inverted where its background, the median of its outermost pixels, is light; what differs
 from that by less than 5% is cut off on all sides; the rest is resized so that it just fits the data
 set's size (28×28), and put in the middle of black pixels. An image of that size is taken to be one
-of the data set, and at most inverted. After that it is resized as in training. One garment on a plain
-background works; a person who wears it in a street does not, nor does a garment upside down.
+of the data set, and at most inverted. After that it is resized as in training. One garment on a
+plain background works; a person who wears it in a street does not, nor does a garment upside down.
 
 Files may have ${MAX_IMAGE_BYTES / 2 ** 20} MiB and ${MAX_IMAGE_PIXELS / 2 ** 20} Mi pixels.
 

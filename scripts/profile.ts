@@ -24,7 +24,7 @@ import { input } from "../lib/graph/tensor.ts";
 import { Trainer } from "../lib/train/trainer.ts";
 import { DEFAULT_CONFIG, MODELS, sizeText, trainConfig } from "../lib/train/config.ts";
 import { brief, table } from "../lib/check/text.ts";
-import { type Flags, runCommand, setting } from "./cli.ts";
+import { type Flags, modelHelp, runCommand, setting } from "./cli.ts";
 
 const { batchSize, resize, model } = DEFAULT_CONFIG;
 const TOP = 20;
@@ -37,7 +37,7 @@ rates. Then sums by layer and pass, and by op.
 
   --batch-size N    images of a step (${batchSize})
   --resize N        images are resized from 28×28 to N×N (${resize})
-  --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
+${modelHelp()}
   --eval            the forward pass in evaluation mode instead, up to the count of right answers
   --submits         time each dispatch in submits of its own, not by timestamps; takes minutes
   --top N           dispatches, and ops, to print, the slowest first (${TOP})

@@ -11,7 +11,7 @@ import { formatShape, type Shape, ShapeError, sizeOf } from "../lib/graph/shape.
 import { formatSummary, runLayers, summarize } from "../lib/nn/summary.ts";
 import { input, tensor } from "../lib/graph/tensor.ts";
 import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
-import { type Flags, runCommand, setting, UsageError } from "./cli.ts";
+import { type Flags, modelHelp, runCommand, setting, UsageError } from "./cli.ts";
 import { networkMermaid } from "./report/network.ts";
 
 const USAGE = `usage: deno task shapes [--size N] [--batch N] [--channels N] [--dry]
@@ -23,12 +23,12 @@ on stderr says so.
 
   --size N       height and width of the images (224)
   --batch N      images (1)
-  --channels N   channels of an image, and of the network's first layer (1)
+  --channels N   channels of an image, and of the network's first layer (1; torchvision's: 3)
   --dry          infer the shapes, use no device
   --summary      add a table of all layers: parameters, MACs, bytes of activations
   --json         print one JSON object with all of that instead
   --graph        draw the network instead, in Mermaid for Markdown; uses no device
-  --model NAME   ${[...MODELS.keys()].join(", ")} (${DEFAULT_CONFIG.model})
+${modelHelp(17)}
   -h, --help     this text
 
 MACs are the multiply-accumulates of convolutions and linear layers, those that meet padding
@@ -54,7 +54,7 @@ async function run(
 ): Promise<number> {
   const name = setting("model", values.model) ?? DEFAULT_CONFIG.model;
   const size = number("size", values.size, 224);
-  const channels = number("channels", values.channels, 1);
+  const channels = number("channels", values.channels, name.startsWith("torchvision-") ? 3 : 1);
   const shape: Shape = [number("batch", values.batch, 1), channels, size, size];
   input("input", shape); // Throws for sizes that cannot be.
   // In evaluation mode, as one image of 32×32 leaves the last block one pixel.

@@ -59,7 +59,7 @@ The data are fetched the first time. Results go to stdout, one line an epoch; al
   --data PATH       other images: a folder of classes, or IDX files (Fashion-MNIST)
   --net FILE        a net of your own: a module that exports a function, of { inChannels,
                     numClasses }, that returns a Module
-  --init WEIGHTS    begin with the weights of a .safetensors file or a checkpoint, as far as they fit
+  --init WEIGHTS    begin with the weights of a .safetensors file or a checkpoint, if they fit
 ${settingsHelp()}
   --out DIR         folder of the run (runs/TIME-${DEFAULT_CONFIG.model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the

@@ -13,7 +13,7 @@ import { DEFAULT_CONFIG, MODELS } from "../lib/train/config.ts";
 import { trainingGraph, tune, type Tuning } from "../lib/measure/tune.ts";
 import { cacheFolder, readTuned, writeTuned } from "../lib/files/tuned.ts";
 import { table } from "../lib/check/text.ts";
-import { type Flags, messageOf, runCommand, setting, UsageError } from "./cli.ts";
+import { type Flags, messageOf, modelHelp, runCommand, setting, UsageError } from "./cli.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
@@ -31,7 +31,7 @@ should run meanwhile.
   --budget SECONDS  time after which no other measurement is begun (${BUDGET})
   --batch-size N    images of a step (${batchSize})
   --resize N        size of the images (${resize})
-  --model NAME      ${[...MODELS.keys()].join(", ")} (${model})
+${modelHelp()}
   --json            print one JSON object instead of the table, with all times, and which kernels
                     were refused by compiler or device, or skipped as hopeless, and why
   -h, --help        this text

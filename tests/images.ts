@@ -17,6 +17,15 @@ export function png(
     const to = row * (1 + channels * width) + 1 + channels * column + Math.floor(i / plane);
     lines[to] = pixels[i]!;
   }
+  return pngOf(lines, [height, width], [8, channels === 1 ? 0 : 2, 0, 0, 0]);
+}
+
+/** A PNG file of filtered lines; bits, kind and so on as its header has them. */
+export function pngOf(
+  lines: Uint8Array,
+  [height, width]: readonly [number, number],
+  kind: readonly number[],
+): Bytes {
   const chunk = (type: string, data: Uint8Array) => {
     const bytes = new Uint8Array(12 + data.length), view = new DataView(bytes.buffer);
     view.setUint32(0, data.length);
@@ -25,7 +34,7 @@ export function png(
     view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
     return bytes;
   };
-  const header = new Uint8Array([0, 0, 0, 0, 0, 0, 0, 0, 8, channels === 1 ? 0 : 2, 0, 0, 0]);
+  const header = new Uint8Array([0, 0, 0, 0, 0, 0, 0, 0, ...kind]);
   new DataView(header.buffer).setUint32(0, width);
   new DataView(header.buffer).setUint32(4, height);
   return new Uint8Array([

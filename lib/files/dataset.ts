@@ -70,6 +70,23 @@ const MEMORY = 2 ** 30;
  * assertEquals([data.train.count, data.test.count], [100, 50]);
  * assertEquals(data.summary.classes[data.test.labels[0]!], "Ankle boot");
  * ```
+ *
+ * @example A folder of photographs, half of which are to test with
+ * ```ts
+ * import { loadDataset } from "@resnette/resnette/data";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const folder = await Deno.makeTempDir();
+ * for (const name of ["cat", "dog"]) {
+ *   await Deno.mkdir(`${folder}/${name}`);
+ *   await Deno.copyFile("tests/fixtures/images/boot_tint.webp", `${folder}/${name}/1.webp`);
+ *   await Deno.copyFile("tests/fixtures/images/boot_turned.jpg", `${folder}/${name}/2.jpg`);
+ * }
+ * using data = await loadDataset(folder, { resize: [24, 32], testShare: 0.5 });
+ * assertEquals([data.train.count, data.test.count, data.train.channels], [2, 2, 3]);
+ * assertEquals(data.summary.largest, [100, 130]);
+ * await Deno.remove(folder, { recursive: true });
+ * ```
  */
 export async function loadDataset(path: string, options: LoadOptions = {}): Promise<LoadedDataset> {
   checkLoad(path, options);

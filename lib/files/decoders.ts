@@ -8,7 +8,7 @@ import { decodeInto, type FormedImage, ImageError, type ImageForm } from "./imag
 import type { DecodeAnswer, DecodeRequest } from "./image_worker.ts";
 
 /** Images that make it worth to start a worker. */
-const IMAGES_OF_A_WORKER = 16;
+const IMAGES_OF_A_WORKER = 8;
 
 const MODULE = new URL("./image_worker.ts", import.meta.url);
 

@@ -10,6 +10,7 @@
  */
 
 import { recode } from "../data/png.ts";
+import { alphaOf } from "./png_alpha.ts";
 import { resizeBytes } from "../ops/resize.ts";
 
 /** A file that is no image that can be used; the message names it and says why. */
@@ -46,6 +47,8 @@ interface Header {
   readonly grey: boolean;
   /** Whether channels have 16 bits. */
   readonly deep?: boolean;
+  /** Whether the platform leaves its transparency out. */
+  readonly veiled?: boolean;
   /** What else is wrong, that a decoder would not survive or not notice. */
   readonly fault?: string | undefined;
   /** Where a PNG's note of how it is turned begins and ends: no decoder here heeds it. */
@@ -114,6 +117,7 @@ function readPngHeader(view: DataView<ArrayBuffer>): Header {
     height,
     grey,
     deep,
+    veiled: view.getUint8(25) === 4 || view.getUint8(25) === 6 && deep,
     exif,
     fault: fault ?? (ended ? undefined : CUT_OFF),
   };
@@ -287,7 +291,7 @@ export async function decodeImage(
     return fail("the file ends within its header", cause);
   }
   if (!header) return fail("is not a PNG, JPEG or WebP file");
-  const { width, height, type, deep = false, fault, exif } = header;
+  const { width, height, type, deep = false, veiled = false, fault, exif } = header;
   if (width === 0 || height === 0) fail("its header has no size");
   const most = deep ? MAX_DEEP_PIXELS : MAX_IMAGE_PIXELS, of = deep ? " of 16 bits" : "";
   if (width * height > most) {
@@ -302,6 +306,7 @@ export async function decodeImage(
     const shallow = deep ? await recode(blob, "image/jpeg") : blob;
     const bmp = await (await recode(shallow, "image/bmp")).arrayBuffer();
     let image = channels === 1 || header.grey ? greyOf(bmp) : coloursOf(bmp);
+    if (veiled) layOnWhite(image.pixels, await alphaOf(bytes));
     if (exif) {
       const note = new DataView(bytes.buffer, bytes.byteOffset + start + 8, end - start - 12);
       image = turned(image, orientationOf(note));
@@ -325,6 +330,15 @@ function readBmp(bmp: ArrayBuffer) {
 /** A value that lies on white. */
 const onWhite = (value: number, alpha: number) =>
   Math.round((value * alpha + 255 * (255 - alpha)) / 255);
+
+/** Lays planes of pixels on white. */
+function layOnWhite(pixels: Uint8Array, alpha: Uint8Array): void {
+  for (let start = 0; start < pixels.length; start += alpha.length) {
+    for (let i = 0; i < alpha.length; i++) {
+      if (alpha[i]! < 255) pixels[start + i] = onWhite(pixels[start + i]!, alpha[i]!);
+    }
+  }
+}
 
 /** The pixels of a BMP in grey. */
 function greyOf(bmp: ArrayBuffer): DecodedImage {

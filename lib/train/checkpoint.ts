@@ -37,12 +37,12 @@ export class CheckpointError extends Error {
 }
 
 /** Kinds of data sets. */
-const KINDS = ["fashion-mnist", "idx", "folder", "other"] as const;
+const KINDS: readonly DataSource["kind"][] = ["fashion-mnist", "idx", "folder", "other"];
 
 /** Where images are from. */
 export interface DataSource {
   /** Fashion-MNIST, other IDX files, a folder of image files, or something else. */
-  readonly kind: typeof KINDS[number];
+  readonly kind: "fashion-mnist" | "idx" | "folder" | "other";
   /** Where they lie; null where they do not lie at a path. */
   readonly path: string | null;
 }
@@ -59,17 +59,20 @@ export interface TrainedOn extends DataSource {
   readonly width: number;
 }
 
-/** Where images are from that nobody says more of. */
-const ELSEWHERE: DataSource = { kind: "other", path: null };
-
 /** Fashion-MNIST: what was trained on before there was anything else, or by a file that stands alone. */
 export const FASHION_MNIST: TrainedOn = {
   ...{ kind: "fashion-mnist", path: null, channels: 1, height: 28, width: 28 },
   classes: FASHION_MNIST_CLASSES,
 };
 
+/** Where images are from that nobody says more of: their classes may tell. */
+export const sourceOf = ({ classes }: Pick<TrainedOn, "classes">): DataSource => ({
+  kind: `${classes}` === `${FASHION_MNIST_CLASSES}` ? "fashion-mnist" : "other",
+  path: null,
+});
+
 /** An option `source` of `op`, checked. */
-export function checkedSource(op: string, source: DataSource = ELSEWHERE): DataSource {
+export function checkedSource(op: string, source: DataSource): DataSource {
   checkOptions(`${op}: source`, source, ["kind", "path"]);
   const { kind, path } = source;
   checkChoice(op, "source.kind", kind, KINDS);

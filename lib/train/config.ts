@@ -238,7 +238,7 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     "seed",
     0,
     [0, Number.MAX_SAFE_INTEGER],
-    "seeds the weights, the order of the images, and all that happens to them at random",
+    "seeds the weights, the order of the images and what else is random",
   ),
   limit: integer("limit", null, [1, 1e9], "train on the first N images only"),
   testLimit: integer("test limit", null, [1, 1e9], "test with the first N images only"),

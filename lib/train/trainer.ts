@@ -14,6 +14,7 @@ import {
   CheckpointError,
   type DataSource,
   type RunState,
+  sourceOf,
 } from "./checkpoint.ts";
 import { stopwatch } from "../measure/timing.ts";
 import { type ImageDataset, listed } from "../data/dataset.ts";
@@ -219,7 +220,7 @@ export class Trainer implements Disposable {
     checkPreprocessing("Trainer.create: config", config, trainSet.channels);
     checkTogether(trainSet, testSet);
     const net = options.net ?? buildModel(config, trainSet);
-    const source = checkedSource("Trainer.create", options.source);
+    const source = checkedSource("Trainer.create", options.source ?? sourceOf(train));
     return new Trainer(config, net, trainSet, testSet, device, source);
   }
 

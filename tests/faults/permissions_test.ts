@@ -192,6 +192,13 @@ Deno.test("tasks run with what deno.json lists, and each of it is needed", () =>
     await Deno.mkdir(`${project.folder}/tests/faults`);
     await Deno.writeTextFile(`${project.folder}/tests/faults/probe_test.ts`, PROBE);
     await Deno.mkdir(`${project.folder}/tests/bench/peers/npm/node_modules`);
+    for (const name of ["boots", "more boots"]) {
+      await Deno.mkdir(`${project.folder}/photos/${name}`, { recursive: true });
+      for (const image of ["boot_16.png", "boot_palette.png"]) {
+        const from = new URL(`../fixtures/images/${image}`, import.meta.url);
+        await Deno.copyFile(from, `${project.folder}/photos/${name}/${image}`);
+      }
+    }
     const tasks = Object.entries(TASKS).flatMap(([task, row]) =>
       row && (!row.long || rounds(0, 1)) ? [[task, row] as const] : []
     );

@@ -139,6 +139,7 @@ export async function inProject(use: (project: Project) => Promise<void>): Promi
       DENO_NO_PROMPT: "1",
       FORCE_COLOR: "",
       HOME: `${folder}/home`,
+      LOCALAPPDATA: `${folder}/local`,
       HTTPS_PROXY: proxy,
       HTTP_PROXY: proxy,
       MESA_SHADER_CACHE_DIR: caches.user,

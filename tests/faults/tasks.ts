@@ -34,16 +34,12 @@ const NO_ADAPTER = {
   VK_DRIVER_FILES: "/dev/null",
   VK_ICD_FILENAMES: "/dev/null",
 };
+/** A folder of images that the project has. */
+const PHOTOS = "photos";
 const TINY = "--model tiny --batch-size 32 --resize 28";
 
-/** Where data come from: a server, another one if that has none, or Debian's package. */
+/** Where data come from: a server, and another one if that has none. */
 const DOWNLOADS: Readonly<Record<string, Case>> = {
-  [`read ${DEBIAN}`]: {
-    lacksData: true,
-    debian: true,
-    proxy: "none",
-    without: /cannot be downloaded: .*apt-get install dataset-fashion-mnist/,
-  },
   [`net ${HOSTS[0]}:80`]: {
     lacksData: true,
     without: /http:\/\/fashion-mnist\S+: Requires net access to "fashion-mnist\.s3[^"]*:80"/,
@@ -62,16 +58,19 @@ const ELSEWHERE: Readonly<Record<string, Situation>> = {
   XDG_CACHE_HOME: {},
   HOME: { env: { XDG_CACHE_HOME: "" } },
   LOCALAPPDATA: {
-    env: { XDG_CACHE_HOME: "", LOCALAPPDATA: "local" },
+    env: { XDG_CACHE_HOME: "" },
     preload: 'Object.assign(Deno, { build: { ...Deno.build, os: "windows" } });',
   },
 };
 
-/** Each of these variables, for the script that prints the folder and for the one that uses it. */
-function cacheCases(seen: Pick<Case, "with" | "without" | "codes">): Record<string, Case> {
+/** Each of these variables, for the script that uses the folder, and for one that only prints it. */
+function cacheCases(
+  seen: Pick<Case, "with" | "without" | "codes">,
+  sets: readonly string[] = [""],
+): Record<string, Case> {
   return Object.fromEntries(
     Object.entries(ELSEWHERE).flatMap(([name, situation]) =>
-      ["cache: ", ""].map((set) => [`${set}env ${name}`, { ...situation, ...seen }])
+      sets.map((set) => [`${set}env ${name}`, { ...situation, ...seen }])
     ),
   );
 }
@@ -99,7 +98,10 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     cases: {
       "read $CACHE": {},
       "write $CACHE": {},
-      ...cacheCases({ without: /^error: (there is no folder|Requires write access to)/m }),
+      ...cacheCases({ without: /^error: (there is no folder|Requires write access to)/m }, [
+        "cache: ",
+        "",
+      ]),
     },
   },
   train: {
@@ -107,9 +109,11 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     says: /^saved runs\/new\/checkpoints\/epoch-1$/m,
     hint: /may not do that|cannot be downloaded/,
     cases: {
-      "read data/fashion-mnist": {},
-      "read runs": {},
-      "read $CACHE": { with: /^2 choices by/m, codes: [0, 0] },
+      "read everything": {},
+      "write data/cache": {
+        words: `${TINY} --epochs 1 --data ${PHOTOS} --out runs/new`,
+        without: /could not write data\/cache/,
+      },
       "write data/fashion-mnist": { lacksData: true },
       "write runs": {},
       ...DOWNLOADS,
@@ -126,6 +130,12 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     cases: {
       "read data/fashion-mnist": {},
       "write data/fashion-mnist": { lacksData: true },
+      [`read ${DEBIAN}`]: {
+        lacksData: true,
+        debian: true,
+        proxy: "none",
+        without: /cannot be downloaded: .*apt-get install dataset-fashion-mnist/,
+      },
       ...DOWNLOADS,
     },
   },
@@ -133,7 +143,15 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
   eval: {
     words: "runs/first --limit 64 --batch-size 32",
     says: /^test acc 0\.\d+ \(\d+ of 64\)$/m,
-    cases: { "read data/fashion-mnist": {}, "read runs": {} },
+    cases: {
+      "read everything": {},
+      "write data/cache": {
+        words: `runs/first --data ${PHOTOS}`,
+        codes: [2, 1],
+        with: /has the 2 classes boots, more boots/,
+        without: /could not write data\/cache/,
+      },
+    },
   },
   predict: {
     words: `runs/first ${new URL("../fixtures/images/boot_16.png", import.meta.url).pathname}`,
@@ -143,18 +161,19 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
   export: {
     words: "runs/first --to onnx --out runs/net.onnx",
     says: /^runs\/net\.onnx \(/m,
-    cases: { "read runs": {}, "write runs": {} },
+    cases: { "read everything": {}, "write runs": {} },
   },
   report: {
     words: "runs/first --out runs/new",
     says: /^runs\/new\/report\.html$/m,
     cases: {
-      "read data/fashion-mnist": {
-        codes: [0, 0],
-        with: /^runs[^]*html\n$/,
-        without: /^warning: no pictures of mistakes: .*Requires read access to "data/m,
+      "read everything": {},
+      "write data/cache": {
+        words: `runs/first --data ${PHOTOS} --out runs/new`,
+        codes: [0, 1],
+        with: /no pictures of mistakes: .* has the 2 classes boots, more boots/,
+        without: /could not write data\/cache/,
       },
-      "read runs": {},
       "write runs": {},
       ...colorCases({}),
     },

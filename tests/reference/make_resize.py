@@ -12,6 +12,7 @@ Keys, all U8 [count, height, width]:
     in_HxW             images: of the test set where 28x28, then random bytes, then a hard edge
     out_HxW_of_IxJ     the images in_IxJ (as many of the first as there are) resized to H rows, W columns
     png_MODE           a PNG file, [bytes], of 37 rows and 23 columns in Pillow's mode RGB, P (a palette) or L
+    white_MODE         [37, 23]: the grey file png_MODE, which has transparency, laid on white
     rgb_HxW_of_MODE    that file as Image.open().convert("RGB").resize() has it: [red green blue, H, W]
 """
 
@@ -61,6 +62,16 @@ def files(rng):
         yield mode, file
 
 
+def veiled(rng):
+    slope = np.add.outer(np.arange(37) * 5, np.arange(23) * 3).astype(np.uint8)
+    alpha = np.clip(rng.integers(-60, 320, (37, 23)), 0, 255).astype(np.uint8)
+    for mode, alpha in {"LA": alpha, "LA_slope": slope[::-1] // 2 + 40}.items():
+        file = io.BytesIO()
+        Image.fromarray(np.stack([slope, alpha], -1), "LA").save(file, "png")
+        whole = slope * (alpha / 255) + 255 * (1 - alpha / 255)
+        yield mode, file, np.round(whole).astype(np.uint8)
+
+
 def main():
     assert int(PIL.__version__.split(".")[0]) < 13, "Pillow 13 takes columns first for some shapes"
     rng = np.random.default_rng(20240607)
@@ -78,6 +89,10 @@ def main():
         for rows, columns in [(37, 23), (64, 96), (16, 12), (8, 40), (75, 9)]:
             image = Image.open(file).convert("RGB").resize((columns, rows), Image.BILINEAR)
             tensors[f"rgb_{rows}x{columns}_of_{mode}"] = np.asarray(image).transpose(2, 0, 1)
+
+    for mode, file, whole in veiled(np.random.default_rng(14)):
+        tensors[f"png_{mode}"] = np.frombuffer(file.getvalue(), np.uint8)
+        tensors[f"white_{mode}"] = whole
 
     header, offset = {"__metadata__": {"pillow": PIL.__version__}}, 0
     for name, array in tensors.items():

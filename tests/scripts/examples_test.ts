@@ -10,12 +10,14 @@ import {
   evaluate,
   manualSeed,
   mean,
+  Random,
   resnet18,
   softmax,
   tensor,
 } from "@resnette/resnette";
 import { loadFashionMnist } from "@resnette/resnette/data";
 import { DeviceDataset } from "@resnette/resnette/train";
+import { encodePng } from "../../lib/data/png.ts";
 import { deno } from "../call.ts";
 import { inFolder } from "../folder.ts";
 
@@ -27,7 +29,8 @@ async function run(name: string, ...args: string[]): Promise<string> {
   const [, words] = (await read(`${FOLDER}/${name}`)).match(/^ \* {5}deno (run .*)$/m)!;
   const script = `${FOLDER}/${name}`;
   assert(words!.includes(` ${script}`), `${name}: its header runs something else`);
-  const flags = words!.slice(0, words!.indexOf(script)).trim().split(" ");
+  const flags = words!.slice(0, words!.indexOf(script)).trim().split(" ")
+    .map((flag) => flag.replace("DIR", args[0] ?? ""));
   const { code, out, err } = await deno([...flags, "-q", "--no-prompt", script, ...args]);
   assertEquals({ code, err }, { code: 0, err: "" }, name);
   return out;
@@ -38,6 +41,25 @@ const numbers = (out: string, pattern: RegExp) =>
   [...out.matchAll(pattern)].map(([, word]) => Number(word));
 
 const EXAMPLES: Record<string, () => Promise<void>> = {
+  "photos.ts": () =>
+    inFolder(async (folder) => {
+      const random = new Random(4);
+      for (const [name, channel] of [["red", 0], ["blue", 2]] as const) {
+        await Deno.mkdir(`${folder}/photos/${name}`, { recursive: true });
+        for (let i = 0; i < 20; i++) {
+          const pixels = Uint8Array.from({ length: 300 }, (_, at) =>
+            random.below(90) + (Math.floor(at / 100) === channel ? 150 : 0));
+          await Deno.writeFile(
+            `${folder}/photos/${name}/${i}.png`,
+            await encodePng(pixels, 10, 10, 3),
+          );
+        }
+      }
+      const out = await run("photos.ts", `${folder}/photos`, "32", "3");
+      assertMatch(out, /^(epoch [123], loss .*\n){3}blue: (blue|red) [01]\.\d{3}\n$/);
+      assert(numbers(out, /train acc (\S+),/g).at(-1)! > 0.9, out);
+    }),
+
   "net.ts": async () => {
     const out = await run("net.ts", "256");
     assertMatch(out, /^(epoch [123], loss \d\.\d{4}, test acc 0\.\d{3}\n){3}$/);
