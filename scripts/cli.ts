@@ -6,6 +6,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
+import { plain } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
 import { DeviceError } from "../lib/device/device.ts";
@@ -238,6 +239,9 @@ export function messageOf(error: unknown): string {
   return advice === undefined ? message : `${message}; ${advice}`;
 }
 
+/** A message, without what a terminal would obey: names of files may have anything in them. */
+const printable = (message: string) => message.split("\n").map(plain).join("\n");
+
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
   const refused = causes(error).find((error) => error instanceof Deno.errors.NotCapable);
@@ -270,13 +274,15 @@ export async function runCommand<V extends string, S extends string>(
     if (error instanceof UsageError) {
       const [synopsis] = usage().split("\n\n");
       console.error(
-        `error: ${error.message}\n\n${synopsis}\n\nFor all options: deno task ${name} --help`,
+        `error: ${
+          printable(error.message)
+        }\n\n${synopsis}\n\nFor all options: deno task ${name} --help`,
       );
       return 2;
     }
     const message = explain(error, name, known);
     if (message === undefined) throw error;
-    console.error(`error: ${message}`);
+    console.error(`error: ${printable(message)}`);
     return 1;
   }
 }

@@ -3,6 +3,7 @@
  * in its `runs`, and they may do what their tasks may. Not a test.
  */
 
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import project from "../deno.json" with { type: "json" };
 import { deno, type Ended } from "./call.ts";
 import { inFolder } from "./folder.ts";
@@ -10,10 +11,10 @@ import { inFolder } from "./folder.ts";
 const ROOT = new URL("..", import.meta.url).pathname;
 
 /** A command that may run there. */
-type Task = "train" | "eval" | "export" | "predict" | "report";
+export type Task = "train" | "eval" | "export" | "predict" | "report";
 
 /** The words of a command: in a list, or one after the other. */
-type Words = string | readonly string[];
+export type Words = string | readonly string[];
 
 /** Such a folder. */
 export interface OwnProject {
@@ -21,6 +22,10 @@ export interface OwnProject {
   readonly folder: string;
   /** Runs a command, with `tiny` among the models. */
   run(task: Task, words: Words): Promise<Ended>;
+  /** The same for one that must go well. */
+  done(task: Task, words: Words): Promise<Ended>;
+  /** The same for one that must fail with a code and a message, and not with a stack trace. */
+  fails(task: Task, words: Words, code: number, message: string): Promise<void>;
   /** Starts it, and sends it a signal once it has said something. */
   stop(task: Task, words: Words, signal: Deno.Signal, said: string): Promise<Ended>;
   /** The files and folders in one of its folders. */
@@ -43,10 +48,21 @@ function wordsOf(task: Task, words: Words): string[] {
 
 /** Runs `use` with a new folder. */
 export async function inProject(use: (project: OwnProject) => Promise<void>): Promise<void> {
-  await inFolder((folder) =>
-    use({
+  await inFolder(async (folder) => {
+    const run = (task: Task, words: Words) => deno(wordsOf(task, words), { cwd: folder });
+    await use({
       folder,
-      run: (task, words) => deno(wordsOf(task, words), { cwd: folder }),
+      run,
+      async done(task, words) {
+        const ended = await run(task, words);
+        assertEquals(ended.code, 0, `${task} ${words}: ${ended.err}`);
+        return ended;
+      },
+      async fails(task, words, code, message) {
+        const ended = await run(task, words);
+        assertEquals([ended.code, ended.err.includes("Uncaught")], [code, false], ended.err);
+        assertStringIncludes(ended.err, message, `${task} ${words}`);
+      },
       async stop(task, words, signal, said) {
         const child = new Deno.Command("deno", {
           args: wordsOf(task, words),
@@ -66,6 +82,6 @@ export async function inProject(use: (project: OwnProject) => Promise<void>): Pr
         return { code: (await child.status).code, out: await out, err };
       },
       names: (path) => [...Deno.readDirSync(`${folder}/${path}`)].map(({ name }) => name).sort(),
-    })
-  );
+    });
+  });
 }

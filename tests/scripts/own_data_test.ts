@@ -44,30 +44,6 @@ function photographs(): Record<string, Bytes | string> {
   return tree;
 }
 
-/** What a command printed on stdout; it must have gone well. */
-async function printed(
-  project: OwnProject,
-  task: Parameters<OwnProject["run"]>[0],
-  words: string | readonly string[],
-): Promise<{ out: string; err: string }> {
-  const { code, out, err } = await project.run(task, words);
-  assertEquals(code, 0, `${task} ${words}: ${err}`);
-  return { out, err };
-}
-
-/** That a command fails so. */
-async function fails(
-  project: OwnProject,
-  task: Parameters<OwnProject["run"]>[0],
-  words: string | readonly string[],
-  code: number,
-  message: string,
-): Promise<void> {
-  const ended = await project.run(task, words);
-  assertEquals([ended.code, ended.err.includes("Uncaught")], [code, false], ended.err);
-  assertStringIncludes(ended.err, message, `${task} ${words}`);
-}
-
 /** The lines of epochs, without their times. */
 const epochs = (out: string) =>
   out.split("\n").filter((line) => line.startsWith("epoch ")).map((line) =>
@@ -144,20 +120,20 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
         "file",
         "",
       ].join("\n");
-    const first = await printed(project, "train", `${settings} --epochs 2 --out runs/a`);
+    const first = await project.done("train", `${settings} --epochs 2 --out runs/a`);
     await t.step("what was found is said first, and what was left out", () => {
       assertStringIncludes(first.err, `\n${lines(false)}runs/a: 29 training and 7 test images, 3 `);
       assertEquals(project.names("data/cache").length, 1);
       assertMatch(project.names("data/cache")[0]!, /^photos-[0-9a-f]{12}$/);
     });
     await t.step("a second run takes what was decoded, and ends with the same bits", async () => {
-      const second = await printed(project, "train", `${settings} --epochs 2 --out runs/b`);
+      const second = await project.done("train", `${settings} --epochs 2 --out runs/b`);
       assert(second.err.startsWith(lines(true)), second.err);
       assert(!second.err.includes("decoded "), second.err);
       assertEquals(epochs(second.out), epochs(first.out));
       await assertSameEnd(project, "a", "b", 2);
     });
-    const evaluated = await printed(project, "eval", "runs/a --json");
+    const evaluated = await project.done("eval", "runs/a --json");
     const { accuracy, classes, confusion, resize } = JSON.parse(evaluated.out);
     await t.step("eval is of the images that the run was tested with", async () => {
       assertStringIncludes(evaluated.err, lines(true));
@@ -168,7 +144,7 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       const rows = classes.map((row: { class: string; images: number }) => [row.class, row.images]);
       const counts = confusion.map((row: number[]) => row.reduce((a, b) => a + b));
       assertEquals(rows, CLASSES.map((name, label) => [name, counts[label]]));
-      const { out } = await printed(project, "eval", "runs/a");
+      const { out } = await project.done("eval", "runs/a");
       for (const name of CLASSES) assertEquals(out.split(` ${name} `).length, 3, out);
     });
     await t.step("predict has the library's probabilities for the same pixels", async () => {
@@ -180,7 +156,7 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       };
       writeTree(folder, tree);
       const words = ["runs/a", ...Object.keys(tree), "--json"];
-      const found = predicted((await printed(project, "predict", words)).out);
+      const found = predicted((await project.done("predict", words)).out);
       const pixels = [
         exact,
         resizeBytes(larger, 3, 20, 31, 8, 12),
@@ -188,11 +164,10 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       ];
       const expected = await likeliestOf(`${folder}/runs/a`, pixels, [8, 12]);
       assertEquals(found, Object.keys(tree).map((image, i) => ({ image, top: expected[i] })));
-      const { out } = await printed(project, "predict", ["runs/a", "large.png"]);
+      const { out } = await project.done("predict", ["runs/a", "large.png"]);
       const text = expected[1]!.map((x) => `${x.class} ${x.probability.toFixed(3)}`).join(", ");
       assertEquals(out, `large.png: ${text}\n`);
-      await fails(
-        project,
+      await project.fails(
         "predict",
         ["runs/a", "large.png", "--invert", "no"],
         2,
@@ -200,7 +175,7 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       );
     });
     await t.step("the report shows the photographs in their colours", async () => {
-      await printed(project, "report", "runs/a");
+      await project.done("report", "runs/a");
       const svg = await Deno.readTextFile(`${folder}/runs/a/report/mistakes.svg`);
       using data = await loadDataset(`${folder}/photos`, { resize: [8, 12] });
       const found = [...svg.matchAll(/base64,([^"]+)".*?>#(\d+): ([^<]+)</gs)];
@@ -223,7 +198,7 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       assert(isColoured, "all mistakes are grey");
     });
     await t.step("ONNX has three channels, both sides, and says how images are made", async () => {
-      const { out } = await printed(project, "export", "runs/a --to onnx --out runs/a.onnx");
+      const { out } = await project.done("export", "runs/a --to onnx --out runs/a.onnx");
       assertMatch(out, /^runs\/a\.onnx \(\d\.\d MB\)\n$/);
       const file = latin1(await Deno.readFile(`${folder}/runs/a.onnx`));
       assertStringIncludes(file, shape(3, 8, 12));
@@ -235,16 +210,15 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
     await t.step(
       "a file alone is tested on images that are given, which name its classes",
       async () => {
-        await printed(project, "export", "runs/a --to safetensors --out runs/a.safetensors");
+        await project.done("export", "runs/a --to safetensors --out runs/a.safetensors");
         const words = "runs/a.safetensors --resize 8x12";
-        await fails(
-          project,
+        await project.fails(
           "eval",
           words,
           2,
           "not known what images this was trained on; give --data",
         );
-        const { out } = await printed(project, "eval", `${words} --data photos --json`);
+        const { out } = await project.done("eval", `${words} --data photos --json`);
         assertEquals(JSON.parse(out).images, 7);
         assertEquals(JSON.parse(out).classes.map((row: { class: string }) => row.class), CLASSES);
       },
@@ -254,31 +228,30 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       const gone =
         "photos: there is no such file or folder, and no IDX files whose names begin so; " +
         "--data PATH says where the images lie";
-      await fails(project, "eval", "runs/a", 1, `error: ${gone}\n`);
-      await fails(project, "train", "--resume runs/a --epochs 3", 1, gone);
-      const again = await printed(project, "eval", "runs/a --data moved --json");
+      await project.fails("eval", "runs/a", 1, `error: ${gone}\n`);
+      await project.fails("train", "--resume runs/a --epochs 3", 1, gone);
+      const again = await project.done("eval", "runs/a --data moved --json");
       assertEquals(JSON.parse(again.out), JSON.parse(evaluated.out));
-      const { err } = await printed(project, "report", "runs/a");
+      const { err } = await project.done("report", "runs/a");
       assertStringIncludes(err, `warning: no pictures of mistakes: ${gone}\n`);
-      const there = await printed(project, "report", "runs/a --data moved");
+      const there = await project.done("report", "runs/a --data moved");
       assert(!there.err.includes("no pictures"), there.err);
       writeTree(`${folder}/other`, {
         "cats/1.png": colour(1, 2, 3),
         "cats/2.png": colour(1, 2, 3),
         "dogs/1.png": colour(1, 2, 3),
       });
-      await fails(
-        project,
+      await project.fails(
         "eval",
         "runs/a --data other",
         2,
         "other has the 2 classes cats, dogs, but the network was trained on the 3 classes " +
           `${CLASSES.join(", ")}; give its own data set as --data`,
       );
-      await fails(project, "train", "--resume runs/a --epochs 3 --data other", 1, "another run");
+      await project.fails("train", "--resume runs/a --epochs 3 --data other", 1, "another run");
       // What is there has changed: decoded anew.
       writeTree(`${folder}/moved`, { "Ωmega/new.png": colour(1, 2, 3) });
-      await fails(project, "train", "--resume runs/a --epochs 3 --data moved", 1, "another run");
+      await project.fails("train", "--resume runs/a --epochs 3 --data moved", 1, "another run");
     });
   }));
 
@@ -298,12 +271,11 @@ Deno.test("a run on photographs that is stopped and moved ends with the bits of 
     await Deno.rename(`${folder}/photos`, `${folder}/elsewhere`);
     const number = epochs(stopped.out).length + 2;
     const words = `--epochs ${number} --data elsewhere`;
-    const rest = await printed(project, "train", `--resume runs/stopped ${words}`);
-    const whole = await printed(project, "train", `${settings} ${words} --out runs/whole`);
+    const rest = await project.done("train", `--resume runs/stopped ${words}`);
+    const whole = await project.done("train", `${settings} ${words} --out runs/whole`);
     assertEquals([...epochs(stopped.out), ...epochs(rest.out)], epochs(whole.out));
     await assertSameEnd(project, "stopped", "whole", number);
-    await fails(
-      project,
+    await project.fails(
       "train",
       "--resume runs/whole --augment flip",
       2,
@@ -343,23 +315,23 @@ Deno.test("folders of train and test images are what is trained on and tested wi
     for (let i = 0; i < 3; i++) tree[`test/b/${i}.png`] = grey(7 * i, 5, 4);
     writeTree(`${project.folder}/set`, tree);
     const words = `${TINY} --data set --resize 4 --epochs 1`;
-    const { err } = await printed(project, "train", `${words} --out runs/a`);
+    const { err } = await project.done("train", `${words} --out runs/a`);
     assertStringIncludes(
       err,
       "set: 2 classes: a 10, b 13\n" +
         "set: 20 images to train on and 3 to test with, grey, of 5×4, resized to 4×4\n",
     );
-    const { out } = await printed(project, "eval", "runs/a --json");
+    const { out } = await project.done("eval", "runs/a --json");
     const { images, confusion } = JSON.parse(out);
     assertEquals([images, confusion[0]], [3, [0, 0]]);
     // Grey as three equal channels, by the same files: another cache.
-    const rgb = await printed(project, "train", `${words} --channels 3 --out runs/b`);
+    const rgb = await project.done("train", `${words} --channels 3 --out runs/b`);
     assertStringIncludes(rgb.err, "3 to test with, RGB, of 5×4, resized to 4×4\n");
     const file = await Deno.readFile(
       `${project.folder}/runs/b/checkpoints/epoch-1/model.safetensors`,
     );
     assertStringIncludes(latin1(file), '"shape":[16,3,5,5]');
-    await printed(project, "export", "runs/b --to onnx --out runs/b.onnx");
+    await project.done("export", "runs/b --to onnx --out runs/b.onnx");
     const onnx = latin1(await Deno.readFile(`${project.folder}/runs/b.onnx`));
     assertStringIncludes(onnx, shape(3, 4, 4));
   }));
@@ -370,7 +342,7 @@ Deno.test("a share of a folder is tested with: which, the seed says, in all comm
     writeTree(`${folder}/photos`, photographs());
     const path = `${folder}/runs/a/predictions.json`;
     const words = `${TINY} --data photos --resize 8 --epochs 1 --test-share 0.5 --seed 3`;
-    const { err } = await printed(project, "train", `${words} --out runs/a`);
+    const { err } = await project.done("train", `${words} --out runs/a`);
     assertStringIncludes(err, "photos: 18 images to train on and 18 to test with");
     const tested = JSON.parse(await Deno.readTextFile(path));
     const probabilities = async (seed: number) => {
@@ -383,19 +355,17 @@ Deno.test("a share of a folder is tested with: which, the seed says, in all comm
     assertEquals(found, await probabilities(3));
     assert(`${found}` !== `${await probabilities(4)}`, "every seed chooses the same");
     await Deno.remove(path);
-    await printed(project, "report", "runs/a --evaluate");
+    await project.done("report", "runs/a --evaluate");
     assertEquals(JSON.parse(await Deno.readTextFile(path)), tested);
-    await fails(
-      project,
+    await project.fails(
       "train",
       "--resume runs/a --test-share 0.2",
       2,
       "--test-share 0.2 contradicts the run in runs/a/checkpoints/epoch-1, which has 0.5",
     );
-    await fails(project, "train", "--test-share 0.5", 2, "--test-share is for --data only");
-    await fails(project, "train", `${words} --test-share 1`, 2, "--test-share is given twice");
-    await fails(
-      project,
+    await project.fails("train", "--test-share 0.5", 2, "--test-share is for --data only");
+    await project.fails("train", `${words} --test-share 1`, 2, "--test-share is given twice");
+    await project.fails(
       "train",
       "--data photos --test-share 1",
       2,
@@ -440,13 +410,13 @@ Deno.test("IDX files: trained on, evaluated, and photographs of such things pred
     const { folder } = project;
     writeTree(`${folder}/digits`, mnist());
     const words = `${TINY} --data digits --resize 12 --epochs 2`;
-    const { err, out } = await printed(project, "train", `${words} --out runs/a`);
+    const { err, out } = await project.done("train", `${words} --out runs/a`);
     assertStringIncludes(
       err,
       "digits: 3 classes: 0 13, 1 13, 2 13\n" +
         "digits: 30 images to train on and 9 to test with, grey, of 10×8\n",
     );
-    const { accuracy } = JSON.parse((await printed(project, "eval", "runs/a --json")).out);
+    const { accuracy } = JSON.parse((await project.done("eval", "runs/a --json")).out);
     assertStringIncludes(epochs(out)[1]!, `test acc ${accuracy.toFixed(3)}`);
 
     const [image] = digits(1).images, dark = image!.map((value) => 255 - value);
@@ -467,7 +437,7 @@ Deno.test("IDX files: trained on, evaluated, and photographs of such things pred
     const [others] = await likeliestOf(`${folder}/runs/a`, [dark], [10, 8]);
     assert(JSON.stringify(expected) !== JSON.stringify(others));
     const tops = async (run: string, words: string) => {
-      const { out } = await printed(project, "predict", `${run} ${words} --json`);
+      const { out } = await project.done("predict", `${run} ${words} --json`);
       return predicted(out).map(({ top }) => top);
     };
     await t.step("inverted by itself, when it is told to, or not", async () => {
@@ -480,23 +450,22 @@ Deno.test("IDX files: trained on, evaluated, and photographs of such things pred
       assertEquals(await tops("runs/a", "dark.png light.png --invert yes"), [expected, others]);
     });
     await t.step("a photograph is cut out and put in the middle of black", async () => {
-      const { out } = await printed(project, "predict", "runs/a photo.png --json");
+      const { out } = await project.done("predict", "runs/a photo.png --json");
       const [found] = JSON.parse(out).images;
       assertEquals([found.inverted, found.box], [true, { x: 20, y: 15, width: 6, height: 12 }]);
       assertEquals(found.top.length, 3);
     });
     await t.step("as three channels", async () => {
-      const rgb = await printed(
-        project,
+      const rgb = await project.done(
         "train",
         `${words} --channels 3 --mean 0.1,0.2,0.3 --out runs/b`,
       );
       assertStringIncludes(rgb.err, "9 to test with, RGB, of 10×8\n");
-      const { out } = await printed(project, "eval", "runs/b --json");
+      const { out } = await project.done("eval", "runs/b --json");
       assertStringIncludes(epochs(rgb.out)[1]!, `test acc ${JSON.parse(out).accuracy.toFixed(3)}`);
       const [same] = await likeliestOf(`${folder}/runs/b`, [image!], [10, 8]);
       assertEquals(await tops("runs/b", "light.png dark.png rgb.png"), [same, same, same]);
-      await printed(project, "export", "runs/b --to onnx --out runs/b.onnx");
+      await project.done("export", "runs/b --to onnx --out runs/b.onnx");
       const file = latin1(await Deno.readFile(`${folder}/runs/b.onnx`));
       assertStringIncludes(file, shape(3, 12, 12));
       assertStringIncludes(file, entry("mean", "[0.1,0.2,0.3]"));
@@ -509,7 +478,7 @@ Deno.test("IDX files: trained on, evaluated, and photographs of such things pred
       assertEquals([ended.code, ended.err.includes("Fashion")], [1, false], ended.err);
       assertStringIncludes(ended.err, "error: digits/t10k-images-idx3-ubyte: ");
       await Deno.remove(path);
-      await fails(project, "eval", "runs/a", 1, `error: digits/t10k-images-idx3-ubyte`);
+      await project.fails("eval", "runs/a", 1, `error: digits/t10k-images-idx3-ubyte`);
     });
   }));
 
@@ -520,33 +489,29 @@ Deno.test("settings that do not fit the images are refused in words", () =>
     writeTree(`${folder}/grey`, { "a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": grey(1) });
     const rgb = `${TINY} --resize 8 --data photos`, one = `${TINY} --resize 8 --data grey`;
     const three = "numbers, but the images have 3 channels; give one number, or 3";
-    await fails(project, "train", `${rgb} --mean 1,2`, 2, `--mean 1,2: has 2 ${three}`);
-    await fails(project, "train", `${one} --channels 3 --std 1,2`, 2, `--std 1,2: has 2 ${three}`);
-    await fails(
-      project,
+    await project.fails("train", `${rgb} --mean 1,2`, 2, `--mean 1,2: has 2 ${three}`);
+    await project.fails("train", `${one} --channels 3 --std 1,2`, 2, `--std 1,2: has 2 ${three}`);
+    await project.fails(
       "train",
       `${one} --mean 1,2,3`,
       2,
       "--mean 1,2,3: has 3 numbers, but the images have one channel; give one number",
     );
-    await fails(project, "train", `${rgb} --std 0.1,0`, 2, "--std must be a finite number above 0");
-    await fails(
-      project,
+    await project.fails("train", `${rgb} --std 0.1,0`, 2, "--std must be a finite number above 0");
+    await project.fails(
       "train",
       `${rgb} --channels 2`,
       2,
       "--channels must be 1 (grey) or 3 (RGB)",
     );
-    await fails(
-      project,
+    await project.fails(
       "train",
       `${TINY} --resize 8 --data photos/Ωmega`,
       1,
       "error: photos/Ωmega: has 12 images, but none in a folder that is a class; put .jpg, .jpeg, " +
         ".png or .webp files into a folder for each class\n",
     );
-    await fails(
-      project,
+    await project.fails(
       "train",
       "--data nowhere",
       1,
@@ -568,19 +533,53 @@ Deno.test("ten thousand classes are trained on, and what is printed of them stay
       }
     }
     const words = `${TINY} --data many --resize 2 --epochs 1 --limit 50 --out runs/a`;
-    const { err } = await printed(project, "train", words);
+    const { err } = await project.done("train", words);
     assertStringIncludes(err, "many: 10000 classes: class 0, class 1, class 10, class 100, ");
     assertStringIncludes(err, "many: 50 images to train on and 100 to test with, grey, of 1×1");
     assert(err.split("\n").every((line) => line.length < 300), err);
-    const { out } = await printed(project, "eval", "runs/a");
+    const { out } = await project.done("eval", "runs/a");
     assertStringIncludes(out, "the 100 worst of 10000 classes\n");
     assertStringIncludes(out, "the pairs that were confused most\n");
     const lines = out.split("\n");
     assert(lines.length < 130 && lines.every((line) => line.length < 100), out);
-    const json = JSON.parse((await printed(project, "eval", "runs/a --json")).out);
+    const json = JSON.parse((await project.done("eval", "runs/a --json")).out);
     assertEquals([json.classes.length, json.confusion], [10_000, undefined]);
-    await printed(project, "report", "runs/a");
+    await project.done("report", "runs/a");
     const report = await Deno.readTextFile(`${folder}/runs/a/report.md`);
     assertStringIncludes(report, "These are the 100 worst classes.");
     assert(report.length < 30_000, `${report.length}`);
+  }));
+
+Deno.test("names that a terminal would obey are printed as words", () =>
+  inProject(async (project) => {
+    const { folder } = project, hostile = "two\nlines\x1b[31m\u202e";
+    const tree: Record<string, Bytes | string> = { [`photos/${hostile}/bad\x1b.png`]: "none" };
+    for (let i = 0; i < 6; i++) {
+      tree[`photos/${hostile}/${i}.png`] = colour(10 * i, 0, 0);
+      tree[`photos/__proto__/${i}.png`] = colour(0, 0, 10 * i);
+    }
+    writeTree(folder, tree);
+    writeTree(`${folder}/none`, {
+      [`a/${hostile}.png`]: "none",
+      "a/z.png": "none",
+      "b/1.png": "none",
+    });
+    const words = `${TINY} --resize 4 --epochs 1 --data`;
+    const trained = await project.done("train", `${words} photos --out runs/a`);
+    assertStringIncludes(trained.err, "photos: 2 classes: __proto__ 6, two lines [31m  6\n");
+    assertStringIncludes(trained.err, "cannot be used: two lines [31m /bad .png: is not a PNG");
+    const evaluated = await project.done("eval", "runs/a");
+    assertStringIncludes(evaluated.out, "\n1 two lines [31m ");
+    const json = JSON.parse((await project.done("eval", "runs/a --json")).out);
+    assertEquals(json.classes.map((row: { class: string }) => row.class), ["__proto__", hostile]);
+    const found = await project.done("predict", "runs/a photos/__proto__/1.png");
+    assertEquals(found.out.split("\n").length, 2, found.out);
+    const refused = await project.run("train", `${words} none`);
+    assertStringIncludes(
+      refused.err,
+      "error: none: none of its 3 images can be read; a/two\nlines [31m ",
+    );
+    for (const { out, err } of [trained, evaluated, found, refused]) {
+      assertMatch(out + err, /^(?:[^\p{Cc}\p{Cf}]|\n)*$/u);
+    }
   }));

@@ -42,30 +42,6 @@ async function withPhotos(
   });
 }
 
-/** What a command printed; it must have gone well. */
-async function printed(
-  project: OwnProject,
-  task: Parameters<OwnProject["run"]>[0],
-  words: string,
-): Promise<{ out: string; err: string }> {
-  const { code, out, err } = await project.run(task, words);
-  assertEquals(code, 0, `${task} ${words}: ${err}`);
-  return { out, err };
-}
-
-/** That a command fails so, in words. */
-async function fails(
-  project: OwnProject,
-  task: Parameters<OwnProject["run"]>[0],
-  words: string,
-  code: number,
-  message: string,
-): Promise<void> {
-  const ended = await project.run(task, words);
-  assertEquals([ended.code, ended.err.includes("Uncaught")], [code, false], ended.err);
-  assertStringIncludes(ended.err, message, `${task} ${words}`);
-}
-
 /** The state dict of a run after an epoch. */
 const stateOf = async ({ folder }: OwnProject, run: string, epoch = 1): Promise<StateDict> => {
   const path = `${folder}/runs/${run}/checkpoints/epoch-${epoch}/model.safetensors`;
@@ -75,7 +51,7 @@ const stateOf = async ({ folder }: OwnProject, run: string, epoch = 1): Promise<
 Deno.test("a net of one's own is trained, goes on, and serves all commands that are told of it", () =>
   withPhotos({ "nets/mine.ts": DEFAULT }, async (project) => {
     const words = `${SETTINGS} --net nets/mine.ts`;
-    const { out } = await printed(project, "train", words);
+    const { out } = await project.done("train", words);
     assertMatch(out, /^epoch 1, loss/m);
     // Called by its file.
     const [name] = project.names("runs"), run = `runs/${name}`;
@@ -87,29 +63,29 @@ Deno.test("a net of one's own is trained, goes on, and serves all commands that 
     const unknown =
       `error: ${run}/checkpoints/epoch-1: was trained with the net nets/mine.ts, which ` +
       "is not known here; name the module that makes it: --net FILE\n";
-    await fails(project, "train", `--resume ${run} --epochs 2`, 1, unknown);
+    await project.fails("train", `--resume ${run} --epochs 2`, 1, unknown);
     for (const task of ["eval", "predict", "export"] as const) {
       const more = { eval: "", predict: "photos/red/1.png", export: "--to onnx" }[task];
-      await fails(project, task, `${run} ${more}`, 1, unknown);
+      await project.fails(task, `${run} ${more}`, 1, unknown);
     }
     const net = "--net nets/mine.ts";
-    const evaluated = await printed(project, "eval", `${run} ${net} --json`);
+    const evaluated = await project.done("eval", `${run} ${net} --json`);
     const { accuracy, model } = JSON.parse(evaluated.out);
     assertEquals(model, "nets/mine.ts");
     assertStringIncludes(out, `test acc ${accuracy.toFixed(3)}`);
-    const predicted = await printed(project, "predict", `${run} photos/red/1.png ${net}`);
+    const predicted = await project.done("predict", `${run} photos/red/1.png ${net}`);
     assertMatch(predicted.out, /^photos\/red\/1\.png: (red|blue) 0\.\d{3}, (red|blue) 0\.\d{3}\n$/);
-    await printed(project, "export", `${run} --to safetensors --out runs/mine.safetensors ${net}`);
-    await printed(project, "export", `runs/mine.safetensors --to onnx --resize 8 ${net}`);
+    await project.done("export", `${run} --to safetensors --out runs/mine.safetensors ${net}`);
+    await project.done("export", `runs/mine.safetensors --to onnx --resize 8 ${net}`);
     await Deno.remove(`${project.folder}/${run}/predictions.json`);
-    await fails(project, "report", `${run} --evaluate`, 1, unknown);
-    await printed(project, "report", `${run} --evaluate ${net}`);
+    await project.fails("report", `${run} --evaluate`, 1, unknown);
+    await project.done("report", `${run} --evaluate ${net}`);
 
     // The file may lie elsewhere by now; the run ends with the bits of one that was not resumed.
     await Deno.rename(`${project.folder}/nets/mine.ts`, `${project.folder}/moved.ts`);
-    await printed(project, "train", `--resume ${run} --epochs 2 --net moved.ts`);
+    await project.done("train", `--resume ${run} --epochs 2 --net moved.ts`);
     const whole = words.replace("nets/mine.ts", "moved.ts").replace("--epochs 1", "--epochs 2");
-    await printed(project, "train", `${whole} --out runs/whole`);
+    await project.done("train", `${whole} --out runs/whole`);
     assertEquals(await stateOf(project, name!, 2), await stateOf(project, "whole", 2));
   }));
 
@@ -134,7 +110,7 @@ Deno.test("a module's net: its default, or the only function; and what is wrong 
   };
   return withPhotos(nets, async (project) => {
     for (const name of ["default", "named", "function"]) {
-      await printed(project, "train", `${SETTINGS} --net ${name}.ts --out runs/${name}`);
+      await project.done("train", `${SETTINGS} --net ${name}.ts --out runs/${name}`);
     }
     const wanted = "export default a function of { inChannels, numClasses } that returns a Module";
     const wrong: [name: string, code: number, message: string][] = [
@@ -153,28 +129,25 @@ Deno.test("a module's net: its default, or the only function; and what is wrong 
     ];
     for (const [name, code, message] of wrong) {
       const about = name === "empty" ? message : `error: --net ${name}.ts: ${message}`;
-      await fails(project, "train", `${SETTINGS} --net ${name}.ts`, code, about);
+      await project.fails("train", `${SETTINGS} --net ${name}.ts`, code, about);
     }
     // These the data contradict.
-    await fails(project, "train", `${SETTINGS} --net few.ts`, 1, "but the net has 1 outputs");
-    await fails(
-      project,
+    await project.fails("train", `${SETTINGS} --net few.ts`, 1, "but the net has 1 outputs");
+    await project.fails(
       "train",
       `${SETTINGS} --net grey.ts`,
       1,
       "input has 3 channels, weight exp",
     );
-    await fails(
-      project,
+    await project.fails(
       "train",
       `${SETTINGS} --net named.ts --model resnet18`,
       2,
       "--net and --model are two nets; give one",
     );
-    await fails(project, "eval", "runs/named --net none.ts", 2, `exports size; ${wanted}`);
-    await fails(project, "eval", "runs/named --net few.ts", 1, "runs/named/checkpoints/epoch-1: ");
-    await fails(
-      project,
+    await project.fails("eval", "runs/named --net none.ts", 2, `exports size; ${wanted}`);
+    await project.fails("eval", "runs/named --net few.ts", 1, "runs/named/checkpoints/epoch-1: ");
+    await project.fails(
       "predict",
       "runs/named a.png --net throws.ts",
       2,
@@ -199,8 +172,7 @@ Deno.test("a net of another copy of the library is told from what is none", () =
     copy("lib");
     Deno.copyFileSync(`${root}mod.ts`, `${folder}/copy/mod.ts`);
     writeTree(folder, { "net.ts": netFile("export default build;", 'from "./copy/mod.ts";') });
-    await fails(
-      project,
+    await project.fails(
       "train",
       `${SETTINGS} --net net.ts`,
       2,
@@ -229,12 +201,12 @@ Deno.test("--init takes over the weights that fit, says which do not, and trains
     const renamed = (begin: string) =>
       new Map([...state].map(([key, value]) => [`${begin}${key}`, value]));
     const train = async (name: string, more = `--init ${name}.safetensors`) =>
-      await printed(project, "train", `${words} --out runs/${name} ${more}`);
+      await project.done("train", `${words} --out runs/${name} ${more}`);
     const same = async (name: string, keys: readonly string[], expected = state) => {
       const found = await stateOf(project, name);
       for (const key of keys) assertEquals(found.get(key), expected.get(key), `${name}: ${key}`);
     };
-    await printed(project, "train", `${words} --out runs/own`);
+    await project.done("train", `${words} --out runs/own`);
     const own = await stateOf(project, "own");
     await t.step("all of them", async () => {
       await write("all", state);
@@ -274,17 +246,16 @@ Deno.test("--init takes over the weights that fit, says which do not, and trains
       await same("some", ["0.bias", "fc.1.weight", "fc.1.bias"], own);
     });
     await t.step("those of a run, for a net of one's own", async () => {
-      await printed(project, "train", `${SETTINGS} --net net.ts --out runs/net`);
+      await project.done("train", `${SETTINGS} --net net.ts --out runs/net`);
       const again = `${SETTINGS} --net net.ts --lr 1e-60 --seed 5 --init runs/net --out runs/again`;
-      const { err } = await printed(project, "train", again);
+      const { err } = await project.done("train", again);
       assertMatch(err, /^runs\/net: 9 of the net's 9 tensors taken over$/m);
       const [before, after] = [await stateOf(project, "net"), await stateOf(project, "again")];
       for (const key of ["begin.weight", "fc.bias"]) assertEquals(after.get(key), before.get(key));
     });
     await t.step("none, or what is no such file, is refused", async () => {
       await write("none", renamed("other."));
-      await fails(
-        project,
+      await project.fails(
         "train",
         `${words} --init none.safetensors`,
         2,
@@ -301,15 +272,8 @@ Deno.test("--init takes over the weights that fit, says which do not, and trains
         pickle.err,
         "this is a PyTorch pickle (a zip); in Python: `safetensors.t",
       );
-      await fails(
-        project,
-        "train",
-        `${words} --init nowhere.safetensors`,
-        1,
-        "nowhere.safetensors",
-      );
-      await fails(
-        project,
+      await project.fails("train", `${words} --init nowhere.safetensors`, 1, "nowhere.safetensors");
+      await project.fails(
         "train",
         "--resume runs/own --epochs 2 --init all.safetensors",
         2,
@@ -322,11 +286,11 @@ Deno.test("--freeze keeps parts of the net bit by bit, also when the run goes on
   withPhotos({ "net.ts": DEFAULT }, async (project) => {
     const words = `${SETTINGS} --net net.ts --lr 0.1`;
     // The seed's weights: at this rate nothing moves but the statistics.
-    await printed(project, "train", `${words.replace("0.1", "1e-60")} --out runs/seed`);
+    await project.done("train", `${words.replace("0.1", "1e-60")} --out runs/seed`);
     const seed = await stateOf(project, "seed");
     await t.step("what is frozen is as it was, and all else is trained", async () => {
-      await printed(project, "train", `${words} --freeze begin,bn --out runs/a`);
-      await printed(project, "train", "--resume runs/a --epochs 3 --net net.ts");
+      await project.done("train", `${words} --freeze begin,bn --out runs/a`);
+      await project.done("train", "--resume runs/a --epochs 3 --net net.ts");
       const state = await stateOf(project, "a", 3);
       for (const [key, { data }] of state) {
         const isFrozen = !key.startsWith("fc");
@@ -343,7 +307,7 @@ Deno.test("--freeze keeps parts of the net bit by bit, also when the run goes on
       assertEquals(keys.filter((key) => !key.includes(".fc.")), []);
     });
     await t.step("a parameter alone", async () => {
-      await printed(project, "train", `${words} --freeze fc.bias --out runs/b`);
+      await project.done("train", `${words} --freeze fc.bias --out runs/b`);
       const state = await stateOf(project, "b");
       assertEquals(state.get("fc.bias"), seed.get("fc.bias"));
       assert(`${state.get("fc.weight")!.data}` !== `${seed.get("fc.weight")!.data}`);
@@ -352,24 +316,21 @@ Deno.test("--freeze keeps parts of the net bit by bit, also when the run goes on
       const keys = "there is no such layer; the net's keys begin with: begin, bn, fc";
       for (const key of ["bogus", "fc.bias.x", "beg", "fc."]) {
         const message = `error: --freeze ${key}: ${keys}\n`;
-        await fails(project, "train", `${words} --freeze bn,${key}`, 2, message);
+        await project.fails("train", `${words} --freeze bn,${key}`, 2, message);
       }
-      await fails(
-        project,
+      await project.fails(
         "train",
         `${words} --freeze fc,`,
         2,
         "--freeze must be beginnings of keys",
       );
-      await fails(
-        project,
+      await project.fails(
         "train",
         `${words} --freeze begin,bn,fc`,
         2,
         "error: --freeze begin,bn,fc: nothing is left to train\n",
       );
-      await fails(
-        project,
+      await project.fails(
         "train",
         "--resume runs/a --net net.ts --freeze bn",
         2,
