@@ -365,7 +365,7 @@ async function train(
     }
     if (checkpoint) {
       goOn.path = await run.save(checkpoint);
-      goOn.command = `deno task train --resume ${out}`;
+      goOn.command = `deno task train --resume ${out}${net === undefined ? "" : ` --net ${net}`}`;
       await reporter.say(`saved ${goOn.path}`);
       await recorder.report(checkpoint.run);
     }

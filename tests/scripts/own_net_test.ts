@@ -81,6 +81,14 @@ Deno.test("a net of one's own is trained, goes on, and serves all commands that 
     await project.fails("report", `${run} --evaluate`, 1, unknown);
     await project.done("report", `${run} --evaluate ${net}`);
 
+    const endless = words.replace("--epochs 1", "--epochs 9000 --out runs/stopped");
+    const stopped = await project.stop("train", endless, "SIGINT", "saved runs/stopped/");
+    assertEquals(stopped.code, 130, stopped.err);
+    assertStringIncludes(
+      stopped.err,
+      "to go on: deno task train --resume runs/stopped --net nets/mi",
+    );
+
     // The file may lie elsewhere by now; the run ends with the bits of one that was not resumed.
     await Deno.rename(`${project.folder}/nets/mine.ts`, `${project.folder}/moved.ts`);
     await project.done("train", `--resume ${run} --epochs 2 --net moved.ts`);
