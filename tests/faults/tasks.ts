@@ -226,7 +226,7 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     },
   },
   "test:browser": {
-    words: "graph",
+    words: "graph/tensor",
     says: /^\d+ passed, 0 failed$/m,
     hint: /./,
     long: true, // Only where Chromium is installed.
