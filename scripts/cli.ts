@@ -6,6 +6,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
+import { plain } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
 import { DeviceError } from "../lib/device/device.ts";
@@ -27,6 +28,14 @@ import {
 export class UsageError extends Error {
   /** `UsageError`. */
   override name = "UsageError";
+}
+
+/** What is wrong with images of one's own: what helps Fashion-MNIST's files does not help there. */
+export class OwnDataError extends DataError {
+  /** Of such an error, as the library throws it. */
+  constructor({ code, file, message, cause }: DataError) {
+    super(code, file, message.slice(`${file}: `.length), { cause });
+  }
 }
 
 /** A command line's words, by what they are. */
@@ -206,6 +215,9 @@ export function adviceOn(error: unknown): string | undefined {
   }
   if (error instanceof UnknownModelError) return "name the module that makes it: --net FILE";
   if (error instanceof TunedError) return "`deno task tune` writes a new one";
+  if (error instanceof OwnDataError) {
+    return error.code === "missing-file" ? "--data PATH says where the images lie" : undefined;
+  }
   if (!(error instanceof DataError)) return undefined;
   // The last of the servers' faults stands for all of them.
   switch (error.cause instanceof DataError ? "unreachable" : error.code) {
@@ -226,6 +238,9 @@ export function messageOf(error: unknown): string {
   const advice = adviceOn(error), { message } = error as Error;
   return advice === undefined ? message : `${message}; ${advice}`;
 }
+
+/** A message, without what a terminal would obey: names of files may have anything in them. */
+const printable = (message: string) => message.split("\n").map(plain).join("\n");
 
 /** What went wrong, in words; undefined for what should not happen. */
 function explain(error: unknown, name: string, known: readonly ErrorKind[]): string | undefined {
@@ -259,13 +274,15 @@ export async function runCommand<V extends string, S extends string>(
     if (error instanceof UsageError) {
       const [synopsis] = usage().split("\n\n");
       console.error(
-        `error: ${error.message}\n\n${synopsis}\n\nFor all options: deno task ${name} --help`,
+        `error: ${
+          printable(error.message)
+        }\n\n${synopsis}\n\nFor all options: deno task ${name} --help`,
       );
       return 2;
     }
     const message = explain(error, name, known);
     if (message === undefined) throw error;
-    console.error(`error: ${message}`);
+    console.error(`error: ${printable(message)}`);
     return 1;
   }
 }

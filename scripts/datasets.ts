@@ -6,14 +6,15 @@
  */
 
 import { type ImageDataset, readImages } from "../lib/data/dataset.ts";
+import { DataError } from "../lib/data/error.ts";
 import { loadDataset } from "../lib/files/dataset.ts";
-import type { DatasetSummary } from "../lib/files/loaded.ts";
+import type { DatasetSummary, LoadedDataset, LoadOptions } from "../lib/files/loaded.ts";
 import { ensureFashionMnist } from "../lib/files/download.ts";
 import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
 import { sizeText, type TrainConfig } from "../lib/train/config.ts";
 import { brief } from "../lib/check/text.ts";
-import { UsageError } from "./cli.ts";
+import { OwnDataError, UsageError } from "./cli.ts";
 import type { TrainReporter } from "./train_reporter.ts";
 
 const FASHION_MNIST = "data/fashion-mnist";
@@ -67,6 +68,14 @@ export async function openData(
   return { train, test, source, [Symbol.dispose]() {} };
 }
 
+/** How {@linkcode openTest} opens them. */
+export interface TestOptions {
+  /** The most images; as many as the run has if it is left out, null for all. */
+  readonly limit?: number | null | undefined;
+  /** Whether it is known how the classes are called, and not only how many there are. */
+  readonly named?: boolean;
+}
+
 /**
  * Opens the images that a run was tested with, or those at the path that is given: all that `config`
  * says, or the first `limit` of Fashion-MNIST, or as many of others, evenly from all classes.
@@ -76,13 +85,13 @@ export async function openTest(
   given: string | undefined,
   config: DataConfig,
   reporter: TrainReporter,
-  limit: number | null = config.testLimit,
+  { limit = config.testLimit, named = true }: TestOptions = {},
 ): Promise<Disposable & { readonly test: ImageDataset }> {
   const path = pathOf(data, given);
   if (path === undefined) return { test: await fashionMnistTest(limit), [Symbol.dispose]() {} };
   const opened = await openPath(path, config, reporter);
   const { test } = opened, { classes } = data;
-  const another = test.classes.findIndex((name, label) => name !== classes[label]);
+  const another = named ? test.classes.findIndex((name, label) => name !== classes[label]) : -1;
   if (test.classes.length !== classes.length || another >= 0) {
     opened[Symbol.dispose]();
     const [has, had] = [test.classes, classes].map((names) => brief(names.join(", "), 100));
@@ -112,7 +121,7 @@ async function openPath(
   reporter: TrainReporter,
   signal?: AbortSignal,
 ): Promise<OpenedData> {
-  const opened = await loadDataset(path, {
+  const opened = await loadOwn(path, {
     ...{ resize, testShare, seed, cache: CACHE },
     ...channels !== null && { channels: channels as 1 | 3 },
     ...limit !== null && { limit },
@@ -125,6 +134,14 @@ async function openPath(
   for (const line of described(path, summary, [train, test])) await reporter.say(line);
   const source = { kind: summary.kind, path } as const;
   return { train, test, source, [Symbol.dispose]: () => opened[Symbol.dispose]() };
+}
+
+async function loadOwn(path: string, options: LoadOptions): Promise<LoadedDataset> {
+  try {
+    return await loadDataset(path, options);
+  } catch (error) {
+    throw error instanceof DataError ? new OwnDataError(error) : error;
+  }
 }
 
 /** What a data set is, in lines: classes, counts, channels, sizes, and what was skipped. */

@@ -16,7 +16,7 @@ import {
 } from "../lib/train/metrics.ts";
 import { DEFAULT_CONFIG, sizeText } from "../lib/train/config.ts";
 import { loadTrained } from "../lib/files/trained.ts";
-import { brief, table } from "../lib/check/text.ts";
+import { brief, plain, table } from "../lib/check/text.ts";
 import { type Flags, runCommand, setting } from "./cli.ts";
 import { openTest } from "./datasets.ts";
 import { loadNet } from "./nets.ts";
@@ -41,7 +41,8 @@ stdout, all else to stderr.
   --net FILE        the module that made the net, if it is one of your own
   --resize N        size of the images (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
   --batch-size N    images of a pass (${DEFAULT_CONFIG.batchSize})
-  --limit N         the first N test images only (all)
+  --limit N         N of the test images only: Fashion-MNIST's first, of others evenly from all of
+                    them (all)
   --json            print one JSON object instead
   -h, --help        this text
 
@@ -64,7 +65,7 @@ async function run(
     values.data,
     { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: null },
     reporter,
-    limit,
+    { limit, named: run !== undefined },
   );
   const data = opened.test;
   const device = await defaultDevice();
@@ -97,7 +98,7 @@ async function run(
   }
   const right = Math.round(accuracy! * count);
   console.log(`test acc ${accuracy!.toFixed(3)} (${right} of ${count})\n`);
-  const names = classes.map((row) => `${row.label} ${brief(row.class, 40)}`);
+  const names = classes.map((row) => `${row.label} ${brief(plain(row.class), 40)}`);
   const tested = classes.filter(({ images }) => images > 0);
   const rows = classes.length > MOST_ROWS
     ? tested.sort((a, b) => a.f1 - b.f1 || a.label - b.label).slice(0, MOST_ROWS)

@@ -12,6 +12,7 @@ import {
   MAX_IMAGE_BYTES,
   MAX_IMAGE_PIXELS,
 } from "../lib/files/image.ts";
+import { plain } from "../lib/check/text.ts";
 import { type Pair, pair } from "../lib/graph/shape.ts";
 import { resizeBytes } from "../lib/ops/resize.ts";
 import type { TrainedOn } from "../lib/train/checkpoint.ts";
@@ -156,7 +157,7 @@ async function run(
     if ("error" in result) console.error(`error: ${result.error}`);
     else if (!on.json) {
       const likely = result.top.map((x) => `${x.class} ${x.probability.toFixed(3)}`);
-      console.log(`${result.image}: ${likely.join(", ")}`);
+      console.log(plain(`${result.image}: ${likely.join(", ")}`));
     }
   }
   if (on.json) {

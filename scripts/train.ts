@@ -6,6 +6,8 @@
  */
 
 import { basename } from "node:path";
+import { ArgumentError } from "../lib/check/arguments.ts";
+import { brief } from "../lib/check/text.ts";
 import type { Checkpoint } from "../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
@@ -197,32 +199,57 @@ async function netOf(
   return net;
 }
 
-/** Loads the data and compiles the plans; the seconds are those of the plans. */
+/** Throws unless the settings fit the images and the net that they are about. */
+function checkFit(config: TrainConfig, { channels: own }: ImageDataset, net: Module): void {
+  const channels = config.channels ?? own ?? 1;
+  for (const name of ["mean", "std"] as const) {
+    const { length = 1 } = config[name] ?? {};
+    if (length === 1 || length === channels) continue;
+    throw new UsageError(
+      `${flagOf(name)} ${settingText(name, config[name])}: has ${length} numbers, but the images ` +
+        `have ${
+          channels === 1 ? "one channel; give one number" : `${channels} channels; give ` +
+            `one number, or ${channels}`
+        }`,
+    );
+  }
+  for (const key of config.freeze) {
+    try {
+      net.freeze(key);
+    } catch (cause) {
+      if (!(cause instanceof ArgumentError)) throw cause;
+      const keys = new Set(net.namedVariables().map(([name]) => name.split(".")[0]!));
+      const begin = `the net's keys begin with: ${brief([...keys].join(", "), 200)}`;
+      throw new UsageError(`--freeze ${key}: there is no such layer; ${begin}`, { cause });
+    }
+  }
+  if (net.parameters().some(({ requiresGrad }) => requiresGrad)) return;
+  throw new UsageError(
+    config.freeze.length > 0
+      ? `--freeze ${settingText("freeze", config.freeze)}: nothing is left to train`
+      : "the net has no parameters to train",
+  );
+}
+
+/** Compiles the plans; the seconds are those of that. */
 async function prepare(
-  { config, checkpoint, path, init, device, reporter, signal }: {
+  { config, checkpoint, data, init, device, reporter }: {
     readonly config: TrainConfig;
     readonly checkpoint: Checkpoint | undefined;
-    /** Where the images lie; undefined for Fashion-MNIST. */
-    readonly path: string | undefined;
+    readonly data: OpenedData;
     readonly init: string | undefined;
     readonly device: Device;
     readonly reporter: TrainReporter;
-    readonly signal: AbortSignal;
   },
-): Promise<{ trainer: Trainer; data: OpenedData; seconds: number }> {
-  const data = await openData(path, config, reporter, signal);
-  try {
-    const { train, test, source } = data;
-    const net = await netOf(config, train, init, reporter);
-    const trainer = await Trainer.create({ config, train, test, device, net, source });
-    if (checkpoint) trainer.restore(checkpoint);
-    const elapsed = stopwatch();
-    await trainer.prepare();
-    return { trainer, data, seconds: elapsed() / 1000 };
-  } catch (error) {
-    data[Symbol.dispose]();
-    throw error;
-  }
+): Promise<{ trainer: Trainer; seconds: number }> {
+  const { train, test, source } = data;
+  const net = await netOf(config, train, init, reporter);
+  checkFit(config, train, net);
+  const trainer = await Trainer.create({ config, train, test, device, net, source });
+  if (checkpoint) trainer.restore(checkpoint);
+  const elapsed = stopwatch();
+  await trainer.prepare();
+  return { trainer, seconds: elapsed() / 1000 };
 }
 
 async function train(
@@ -230,7 +257,7 @@ async function train(
   reporter: TrainReporter,
   goOn: GoOn,
 ): Promise<number> {
-  const { resume, out: folder, data, net, init } = values;
+  const { resume, out: folder, data: images, net, init } = values;
   const build = net === undefined ? undefined : await loadNet(net);
   if (build && resume === undefined) MODELS.set(net!, build);
   const given = settingsOf(build && resume === undefined ? { model: net, ...values } : values);
@@ -245,7 +272,7 @@ async function train(
   if (loaded) useNet(loaded, build);
   const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
   checkUse(given, config);
-  const path = loaded ? pathOf(loaded.checkpoint.run.data, data) : data;
+  const path = loaded ? pathOf(loaded.checkpoint.run.data, images) : images;
   if (given.testShare !== undefined && path === undefined) {
     throw new UsageError("--test-share is for --data only: Fashion-MNIST has test images");
   }
@@ -289,16 +316,21 @@ async function train(
   const out = folder ?? loaded?.run ?? await newFolder(config.model);
   const fresh = out !== loaded?.run;
   using run = await RunDirectory.open(out, { fresh });
+  const opening = openData(path, config, reporter, stop.signal);
+  const opened = await stop.before(opening);
+  if (!opened) {
+    // Images that were half decoded are taken away; a download goes on from there, and has no signal.
+    if (path !== undefined) await opening.then((late) => late[Symbol.dispose](), () => {});
+    return await stopped();
+  }
+  using data = opened;
+  const { checkpoint } = loaded ?? {};
   const prepared = await stop.before(
-    prepare({
-      ...{ config, checkpoint: loaded?.checkpoint, path, init, device, reporter },
-      signal: stop.signal,
-    }),
+    prepare({ config, checkpoint, data, init, device, reporter }),
   );
   if (!prepared) return await stopped();
-  const { trainer, data: images, seconds } = prepared;
+  const { trainer, seconds } = prepared;
   using _ = trainer;
-  using __ = images;
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
@@ -309,7 +341,7 @@ async function train(
     folder: out,
     fresh,
     trainer,
-    test: images.test,
+    test: data.test,
     before: loaded && { path: loaded.path, state: loaded.checkpoint.run },
     say: (line) => reporter.say(line),
   });

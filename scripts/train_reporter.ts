@@ -5,6 +5,7 @@
  * @module
  */
 
+import { plain } from "../lib/check/text.ts";
 import { stopwatch } from "../lib/measure/timing.ts";
 import { ProgressBar } from "@std/cli/unstable-progress-bar";
 import type { DownloadProgress } from "../lib/files/download.ts";
@@ -45,10 +46,10 @@ export class TrainReporter implements AsyncDisposable {
   #text = "";
   #sinceLine: () => number = () => Infinity;
 
-  /** A line of its own. */
+  /** A line of its own; names of files and classes in it may have anything in them. */
   async say(line: string): Promise<void> {
     await this.clear();
-    console.error(line);
+    console.error(plain(line));
   }
 
   /** Takes the bar away. */
