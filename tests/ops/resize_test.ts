@@ -39,7 +39,7 @@ Deno.test("images are turned as Pillow turns them, but for roundings", async () 
     if (Number.isNaN(angle)) continue;
     cases++;
     const turns = Array.from({ length: count! }, () => [Math.cos(angle), Math.sin(angle)]);
-    const found = await evaluate(rotate(x, tensor(turns)));
+    const found = await evaluate(rotate(x, tensor(turns))) as Float32Array;
     const differ = found.filter((value, i) => value !== output.data[i]);
     const worst = found.reduce(
       (most, value, i) => Math.max(most, Math.abs(value - output.data[i]!)),
