@@ -133,7 +133,7 @@ export function jittered(x: Tensor, factors: Tensor): Tensor {
  *
  * For crops and flips, image k has the words 3k, 3k + 1 and 3k + 2 of stream 2³¹ + epoch:
  * ⌊word · (2 · padding + 1) / 2³²⌋ is the top of its crop, likewise the left, and the highest bit of the
- * last word flips it. The others are drawn from the words 4k to 4k + 3 of stream 2³⁰ + epoch, each
+ * last word flips it. The others are drawn from the words 4k to 4k + 3 of stream 3·2³⁰ + epoch, each
  * as u = word / 2³¹ - 1: 15° · u, and the factors 1 + u / 5 of brightness, contrast and saturation.
  */
 export function drawAugmentation(
@@ -155,7 +155,7 @@ export function drawAugmentation(
     });
   }
   if (has.has("rotate") || has.has("jitter")) {
-    const random = new Random(seed, 2 ** 30 + epoch);
+    const random = new Random(seed, 3 * 2 ** 30 + epoch);
     random.position = 4 * first;
     const draws = Array.from({ length: 4 * count }, () => random.nextUint32() / 2 ** 31 - 1);
     const drawsOf = (k: number) => draws.filter((_, i) => i % 4 === k);

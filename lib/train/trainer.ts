@@ -124,8 +124,8 @@ export function buildModel(
 
 /**
  * A training run: net, optimizer, data and how far it has come. The order of epoch `e`, counted from
- * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights, and stream 2³¹ + e the
- * crops and flips of epoch `e`.
+ * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights, and streams 2³¹ + e
+ * and 3·2³⁰ + e what happens to the images of epoch `e`.
  *
  * @example
  * ```ts

@@ -3,7 +3,8 @@
  * `tests/reference/make_resize.py`; nothing here is approximate.
  */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { evaluate, rotate, tensor } from "@resnette/resnette";
 import { PRECISION_BITS, resampleTable, resizeBytes } from "../../lib/ops/resize.ts";
 import { parseSafetensors } from "../../lib/formats/safetensors.ts";
 
@@ -26,6 +27,31 @@ Deno.test("resizing gives Pillow's bytes, enlarging and shrinking, square and no
     });
   }
   assertEquals(cases, 20);
+});
+
+Deno.test("images are turned as Pillow turns them, but for roundings", async () => {
+  const { tensors } = parseSafetensors(await Deno.readFile(FIXTURE), "resize_pil.safetensors");
+  const { data, shape: [count, height, width] } = tensors.get("unturned")!;
+  const x = tensor(Float32Array.from(data), [count!, 1, height!, width!]);
+  let cases = 0;
+  for (const [name, output] of tensors) {
+    const angle = Number(/^turned_(.*)$/.exec(name)?.[1]) * Math.PI / 180;
+    if (Number.isNaN(angle)) continue;
+    cases++;
+    const turns = Array.from({ length: count! }, () => [Math.cos(angle), Math.sin(angle)]);
+    const found = await evaluate(rotate(x, tensor(turns))) as Float32Array;
+    const differ = found.filter((value, i) => value !== output.data[i]);
+    const worst = found.reduce(
+      (most, value, i) => Math.max(most, Math.abs(value - output.data[i]!)),
+      0,
+    );
+    // A sum that is an integer may come out just below it.
+    assert(
+      worst <= 1 && differ.length < 0.02 * found.length,
+      `${name}: ${differ.length}, ${worst}`,
+    );
+  }
+  assertEquals(cases, 6);
 });
 
 Deno.test("a resample table's windows lie inside the input and its sums fit i32", () => {

@@ -53,6 +53,10 @@ def inputs(height, width, rng):
     return np.stack(images)
 
 
+# Degrees, counter-clockwise.
+TURNS = [-15, -4.25, 0.5, 11, 40, 90]
+
+
 def files(rng):
     noise = Image.fromarray(rng.integers(0, 256, (37, 23, 3), np.uint8))
     for mode, image in {"RGB": noise, "P": noise.quantize(16), "L": noise.convert("L")}.items():
@@ -93,6 +97,14 @@ def main():
     for mode, file, whole in veiled(np.random.default_rng(14)):
         tensors[f"png_{mode}"] = np.frombuffer(file.getvalue(), np.uint8)
         tensors[f"white_{mode}"] = whole
+
+    noise = np.random.default_rng(15).integers(0, 256, (37, 23), np.uint8)
+    smooth = np.add.outer(np.arange(37) * 3, np.arange(23) * 4).astype(np.uint8)
+    tensors["unturned"] = np.stack([noise, smooth])
+    for angle in TURNS:
+        tensors[f"turned_{angle}"] = np.stack([
+            np.asarray(Image.fromarray(image).rotate(angle, Image.BILINEAR)) for image in tensors["unturned"]
+        ])
 
     header, offset = {"__metadata__": {"pillow": PIL.__version__}}, 0
     for name, array in tensors.items():
