@@ -331,6 +331,7 @@ async function train(
   if (!prepared) return await stopped();
   const { trainer, seconds } = prepared;
   using _ = trainer;
+  if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
@@ -393,10 +394,7 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
     );
   }
   if (error instanceof PlanError && error.largest !== undefined) {
-    const what = error.largest < 1
-      ? "; try a smaller --resize"
-      : ` (--batch-size ${error.largest})`;
-    return advise(message + what);
+    return advise(`${message}; try a smaller --resize`);
   }
   if (error instanceof SingleImageError) {
     const { images, batchSize } = error;

@@ -98,6 +98,7 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     model: "resnet18",
     epochs: 5,
     batchSize: 128,
+    accumulate: 1,
     lr: 0.001,
     resize: 96,
     seed: 0,
@@ -122,6 +123,8 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     const wrong of [
       { batchSize: 0 },
       { batchSize: 1.5 },
+      { accumulate: 0 },
+      { batchSize: 2, accumulate: 3 },
       { lr: NaN },
       { lr: 0 },
       { lr: Infinity },
