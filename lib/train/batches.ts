@@ -104,6 +104,14 @@ export class BatchPlans implements Disposable {
     size: number,
     optionsOf: (size: number) => BatchOptions,
   ): void {
+    if (size > 1 && this.#least === 1) {
+      try {
+        optionsOf(1);
+      } catch (error) {
+        if (!(error instanceof ShapeError)) throw error;
+        this.#least = 2;
+      }
+    }
     const { largest, what } = largestFitting(cause, size, this.#least, optionsOf);
     const refusal = `a batch of ${size} does not fit this adapter: ${what}`;
     if (largest >= this.#least) {
