@@ -25,6 +25,7 @@ import {
   SGD,
 } from "@resnette/resnette";
 import {
+  type Checkpoint,
   CheckpointError,
   decodeCheckpoint,
   DeviceDataset,
@@ -415,6 +416,42 @@ Deno.test("images that are read batch by batch are cut as those on the device: t
   assertEquals(await trained(more, { data: fed }), await trained(more));
   // A batch is read at once.
   assertEquals(asked, [25, 25, 14, 25, 25, 14]);
+});
+
+Deno.test("checkpoints that are taken while a step of micro-batches runs are of whole steps, and dropout draws on", async () => {
+  const create = () => {
+    manualSeed(5);
+    const net = new Sequential(new Dropout(0.5), plainNet());
+    const config = trainConfig({ ...settings, accumulate: 3, augment: "flip", lr: 0.003 });
+    return Trainer.create({ config, net, train, test });
+  };
+  const outcome = async (trainer: Trainer) => {
+    while (!trainer.done) await trainer.epoch();
+    const { model, optimizer, run: { history } } = await trainer.checkpoint();
+    return { model, optimizer, history: history.map((result) => ({ ...result, seconds: 0 })) };
+  };
+  using whole = await create();
+  const expected = await outcome(whole);
+  // 3, 3 and 2 micro-batches an epoch.
+  assertEquals(expected.optimizer.get("buffer.0.draws")!.data[0], 16);
+  using trainer = await create();
+  await trainer.prepare();
+  const running = outcome(trainer), taken = new Map<number, Checkpoint>();
+  let ended = false;
+  void running.then(() => ended = true);
+  while (!ended) {
+    const checkpoint = await trainer.checkpoint(), { run: { step, steps } } = checkpoint;
+    const draws = checkpoint.optimizer.get("buffer.0.draws")!.data[0];
+    assertEquals(draws, 8 * Math.floor(steps / 3) + 3 * (steps % 3), `at step ${steps}`);
+    if (step > 0 && step < 3) taken.set(steps, checkpoint);
+  }
+  assertEquals(await running, expected);
+  assert(taken.size > 0, "none was taken within an epoch");
+  for (const [steps, checkpoint] of taken) {
+    using resumed = await create();
+    resumed.restore(checkpoint);
+    assertEquals(await outcome(resumed), expected, `from step ${steps}`);
+  }
 });
 
 Deno.test("a loss that is not finite, in whichever micro-batch, ends the run with the step", async () => {
