@@ -137,6 +137,7 @@ for (const [what, recipe] of Object.entries(RECIPES)) {
     for (const accumulate of [2, 3, 7]) {
       const cut = await trained({ ...recipe, accumulate });
       // A wrong weight of a micro-batch, 8/24 for 8/25, would be 4e-2.
+      // Adam's first steps are signs of gradients, so rounding tells of one that is nearly zero.
       const worst = Math.max(...cut.moved.map((moved, i) => off(moved, whole.moved[i]!)));
       assert(
         worst < (recipe.optimizer ? 1e-4 : 2e-2),
