@@ -508,6 +508,12 @@ export function storeIn<V extends Variable>(order: readonly number[], variable: 
   return Object.assign(variable, { initial: undefined, stored: { variable: stored, order } });
 }
 
+/** A variable of zeros, of the shape of another one and with its axes in the same order in memory. */
+export function zerosLike({ shape, stored }: Variable): Variable {
+  const zeros = new Variable(shape);
+  return stored ? storeIn(stored.order, zeros) : zeros;
+}
+
 /** `values`, which must be as many as a variable has elements. */
 function fillOf(
   variable: Variable,
