@@ -10,7 +10,7 @@ import { arrays, isNegativeOf, perThread } from "../kernels/kernel.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, div, mul, sqrt, sub } from "./elementwise.ts";
-import { reductionChunks, sum } from "./reduce.ts";
+import { noteSum, reductionChunks, sum } from "./reduce.ts";
 import { permute, reshape, select } from "./view.ts";
 
 /** `[C]` as `[1, …, C, …, 1]`, to meet `x` along `axis`. */
@@ -153,7 +153,11 @@ const BatchNorm: Op<{ eps: number }> = {
     const scale = mul(gamma!, rate);
     const slope = mul(mul(scale, rate), mul(scaled, -1 / n)), shift = mul(scale, mul(sums, -1 / n));
     const [a, b, c] = [scale, slope, shift].map((vector) => along(x!, 1, vector));
-    return [add(mul(g, a!), add(mul(centred, b!), c!)), scaled, sums];
+    const dx = add(mul(g, a!), add(mul(centred, b!), c!));
+    // Over the rows that is zero, whatever g is: the gradient of a bias before the batch norm, which
+    // so takes no read of dx. NaN stays NaN.
+    noteSum(dx, x!.shape.flatMap((dim, i) => i !== 1 && dim !== 1 ? [i] : []), mul(sums, 0));
+    return [dx, scaled, sums];
   },
 };
 
