@@ -74,6 +74,11 @@ function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   return { leaves, operations };
 }
 
+/** The tensors in memory that the kernel of a stored node reads. */
+export function readsOf(node: Tensor, inlined: InlinedNodes): ReadonlySet<Tensor> {
+  return inlining(node, inlined).leaves;
+}
+
 /** Whether a node's kernel can compute its inputs from expressions. */
 function takesExpressions(node: Tensor): boolean {
   return node.op.expression !== undefined || node.op.reduction !== undefined;
