@@ -104,6 +104,11 @@ class Cluster {
     return [types, ...this.functions].join("\n");
   }
 
+  /** The name of a node's value in those lines. */
+  nameOf(node: Tensor): string {
+    return this.#names.get(node)!;
+  }
+
   /** WGSL lines that compute `node` from operand values `x0`, `x1`, … and earlier lines, and its name. */
   write(node: Tensor, own = true): { lines: string[]; value: string } {
     const lines: string[] = [];
@@ -196,9 +201,9 @@ class Loads {
     return this.width === 4 && this.axes.at(-1)!.steps[i] === 1;
   }
 
-  /** WGSL line that loads operand `i` at the given WGSL index of each axis. */
-  load(i: number, index: readonly string[]): string {
-    const { base, offset } = this.operands[i]!;
+  /** WGSL of operand `i` in memory at the given WGSL index of each axis. */
+  at(i: number, index: readonly string[]): string {
+    const { offset } = this.operands[i]!;
     const unit = this.#vector(i) ? 4 : 1;
     const terms = this.axes.flatMap(({ steps }, axis) => {
       const step = steps[i]! / (axis === this.axes.length - 1 ? 1 : unit);
@@ -207,8 +212,13 @@ class Loads {
     });
     if (offset > 0) terms.push(this.numbers.take(offset / unit));
     if (terms.length === 0) terms.push("0u");
-    const value = `${this.#names[i]}[${terms.join(" + ")}]`;
-    const repeated = this.width === 4 && unit === 1;
+    return `${this.#names[i]}[${terms.join(" + ")}]`;
+  }
+
+  /** WGSL line that loads operand `i` there. */
+  load(i: number, index: readonly string[]): string {
+    const { base } = this.operands[i]!, value = this.at(i, index);
+    const repeated = this.width === 4 && !this.#vector(i);
     return `let x${i} = ${repeated ? `${elementType(base.dtype, true)}(${value})` : value};`;
   }
 }
@@ -300,28 +310,34 @@ export function operandsOf(node: Tensor, inlined: InlinedNodes): readonly Stride
   return cluster.operands;
 }
 
-/**
- * The kernel of a reduction node, its input computed from what is inlined into it; with `also`, of
- * further results too, and with `bare` only of those. Null where they do not fit.
- */
+/** What a reduction's kernel computes besides it. */
+export interface Company {
+  /** Further results, from those of the reduction. */
+  readonly also?: readonly Result[];
+  /** Whether only these read what is reduced to, so that it needs no memory. */
+  readonly bare?: boolean | undefined;
+  /** A node of the input's shape, inlined into the kernel, which is stored on the way. */
+  readonly along?: Tensor | undefined;
+}
+
+/** The kernel of a reduction node, its input computed from what is inlined into it. */
 export function reductionKernel(
   node: Tensor,
   inlined: InlinedNodes,
   target: Target,
 ): GeneratedKernel;
+/** … and of more; null where that does not fit. Results are first those of the reduction. */
 export function reductionKernel(
   node: Tensor,
   inlined: InlinedNodes,
   target: Target,
-  also: readonly Result[],
-  bare: boolean,
+  company: Company,
 ): GeneratedKernel | null;
 export function reductionKernel(
   node: Tensor,
   inlined: InlinedNodes,
   target: Target,
-  also: readonly Result[] = [],
-  bare = false,
+  { also = [], bare = false, along }: Company = {},
 ): GeneratedKernel | null {
   const input = node.inputs[0]!;
   const { axes: reduced, chunks, sums, init = "", step, results, sizes: given } = node.op
@@ -331,14 +347,15 @@ export function reductionKernel(
   const lines = written.flatMap(({ lines }) => lines);
   const values = written.map(({ value }, i) => `let ${"vw"[i]} = ${value};`);
   const first = reduced[0] ?? 0, end = (reduced.at(-1) ?? -1) + 1;
-  const { operands } = cluster;
+  const { operands } = cluster, loaded = operands.length;
+  if (along) operands.push({ base: along, offset: 0, strides: stridesOf(along.shape) });
   const all = collapse(input.shape, operands.map((x) => x.strides), [first, end]);
   const outer = all.filter(({ at }) => at < first);
   const middle = all.filter(({ at }) => at >= first && at < end);
   const inner = all.filter(({ at }) => at >= end);
   const width = inner.length > 0 && vectorizes(all, operands) ? 4 : 1;
   const numbers = new Sizes();
-  const loads = new Loads(all, operands, width, numbers);
+  const loads = new Loads(all, operands, width, numbers, along && { base: along, name: "e" });
   const sizes = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
   const kept = sizes([...outer, ...inner]);
   if (inner.length > 0) kept[kept.length - 1]! /= width;
@@ -351,7 +368,7 @@ export function reductionKernel(
   const type = elementType(node.dtype, width === 4);
   // Operands that are the same for all terms of a thread are loaded before the loop.
   const loadsWhere = (inLoop: boolean) =>
-    operands.flatMap((_, i) =>
+    operands.slice(0, loaded).flatMap((_, i) =>
       middle.some((axis) => axis.steps[i] !== 0) === inLoop ? [loads.load(i, index)] : []
     );
   const further = new Further(cluster, loads.bindings, loads.reads, width, numbers);
@@ -362,6 +379,7 @@ export function reductionKernel(
       ...loads.bindings,
       ...bare ? [] : [{ name: "y", type, write: true } as const],
       ...further.writes,
+      ...along ? [{ name: "e", type, write: true } as const] : [],
     ],
     threads * chunks,
     target,
@@ -378,6 +396,7 @@ ${
           ...split(sizes(middle), "r", (k) => `r${k}`, numbers),
           ...loadsWhere(true),
           ...lines,
+          ...along ? [`${loads.at(loaded, index)} = ${cluster.nameOf(along)};`] : [],
           values.join(" "),
           step,
         ], 8),

@@ -1,25 +1,29 @@
 /**
- * Joining: small kernels become one with several results, since a dispatch costs more than what they
- * do. The work of a batch norm on its channels is one kernel this way, behind the sums that it needs.
- * A kernel with one thread for each element of its results, a reduction or an elementwise one, takes
- * up those after it that are elementwise over as many elements and wait for nothing else.
+ * Joining: kernels that do little by themselves become one with several results. A reduction, or a
+ * small elementwise kernel, takes up those after it that are elementwise over as many elements as it
+ * has results and wait for nothing else: a dispatch costs more than what they do. The work of a batch
+ * norm on its channels is one kernel this way, behind the sums that it needs. And a reduction of a
+ * tensor that an elementwise kernel stores is taken on the way, which saves reading it.
  *
  * @module
  */
 
 import type { Target } from "../kernels/kernel.ts";
+import { sameShape } from "../graph/shape.ts";
 import { type Tensor, Variable } from "../graph/tensor.ts";
 import { type GeneratedKernel, jointKernel, reductionKernel, type Result } from "./codegen.ts";
-import { type InlinedNodes, readsOf } from "./fuse.ts";
+import { type InlinedNodes, MAX_OPERATIONS, reading, readsOf } from "./fuse.ts";
 
 /** Elements of a result, at most: larger ones cost more than a dispatch, and memory while they wait. */
 const MAX_SIZE = 2 ** 16;
 /** Buffers that a kernel binds at most, whatever the adapter allows: all have the same WGSL so. */
 const MAX_BUFFERS = 16;
+/** How many times smaller a reduction's results are than a tensor that is reduced on the way. */
+const LEAST_SHARE = 16;
 
 /** What is computed by one dispatch. */
 export interface Joint {
-  /** The first of its results is the one that takes up the others. */
+  /** Its results, in the order in which the kernel writes them. */
   readonly results: readonly Result[];
   /** The kernel, if there are several results. */
   readonly kernel?: GeneratedKernel;
@@ -28,81 +32,105 @@ export interface Joint {
 /** The variable whose memory a variable lies in. */
 export const wholeOf = (variable: Variable): Variable => variable.home?.whole ?? variable;
 
-/** Elements of one result of a node that can take up others, or 0. */
-function sizeOfResults({ op, size, attrs, dtype }: Tensor, node: Tensor): number {
-  if (dtype !== "f32") return 0;
-  if (op.expression) return size;
-  const spec = op.reduction?.(node, attrs);
-  return spec?.chunks === 1 ? size / spec.results.length : 0;
+/** Elements of each result of a node that can take up others, or 0. */
+function sizeOfResults(node: Tensor): number {
+  if (node.dtype !== "f32") return 0;
+  if (node.op.expression) return node.size;
+  const spec = node.op.reduction?.(node, node.attrs);
+  return spec?.chunks === 1 ? node.size / spec.results.length : 0;
 }
 
 /**
- * `jobs`, in an order that computes operands first, in fewer dispatches: each is where its first job
- * was. `needed` are the tensors that others read.
+ * `jobs`, in an order that computes operands first, in fewer dispatches: for each dispatch, the job at
+ * whose place it is. `needed` are the tensors that others read.
  */
 export function join(
   jobs: readonly Result[],
   needed: ReadonlySet<Tensor>,
   inlined: InlinedNodes,
   target: Target,
-): Joint[] {
+): Map<Tensor, Joint> {
   const most = Math.min(target.maxStorageBuffers, MAX_BUFFERS);
   const reads = jobs.map(({ node }) => [...readsOf(node, inlined)]);
   const place = new Map<Tensor, number>();
   const readers = new Map<Tensor, number[]>();
-  const count = new Map<Variable, number>();
-  const note = (x: Tensor) => {
-    if (x instanceof Variable) count.set(wholeOf(x), (count.get(wholeOf(x)) ?? 0) + 1);
-  };
+  /** Variables, as wholes, that others than their own updates read. */
+  const read = new Set<Variable>();
+  const note = (x: Tensor) => x instanceof Variable && read.add(wholeOf(x));
   jobs.forEach(({ node, own }, i) => {
     if (!own) place.set(node, i);
     for (const x of reads[i]!) {
-      readers.set(x, [...readers.get(x) ?? [], i]);
+      const known = readers.get(x);
+      if (known) known.push(i);
+      else readers.set(x, [i]);
       if (x !== own) note(x);
     }
   });
   needed.forEach(note);
+  const isFree = ({ own }: Result) => !own || !read.has(wholeOf(own as Variable));
+  const taken = new Set<number>();
+  /** Whether job `j` can run where job `i` is, behind what is `inside` the same kernel. */
+  const fitsAt = (j: number, i: number, inside: ReadonlySet<Tensor>) =>
+    !taken.has(j) && isFree(jobs[j]!) &&
+    reads[j]!.every((x) => inside.has(x) || (place.get(x) ?? -1) < i);
 
   /** The kernel of some jobs, of which what no one else reads is not stored; null where none fits. */
-  const kernelOf = (group: readonly number[], bareHead: boolean): Joint | null => {
+  function kernelOf(group: readonly number[], bareHead: boolean, along?: Tensor): Joint | null {
     const inside = new Set(group);
-    const results = group.map((i, k) => {
+    const results: Result[] = group.map((i, k) => {
       const { node, own } = jobs[i]!;
-      const bare = !own && !needed.has(node) &&
-        (k === 0 && bareHead || readers.get(node)?.every((reader) => inside.has(reader)));
-      return { node, own, bare: bare === true };
+      const isInner = readers.get(node)?.every((reader) => inside.has(reader)) === true;
+      return { node, own, bare: !own && !needed.has(node) && (k === 0 && bareHead || isInner) };
     });
-    const [head, ...also] = results as [Result, ...Result[]];
-    const kernel = head.node.op.reduction
-      ? reductionKernel(head.node, inlined, target, also, head.bare === true)
+    const [{ node, bare }, ...also] = results as [Result, ...Result[]];
+    const within = along ? new Map([...inlined, [along, undefined]]) : inlined;
+    const kernel = node.op.reduction
+      ? reductionKernel(node, within as InlinedNodes, target, { also, bare, along })
       : jointKernel(results, inlined, target);
-    return kernel && kernel.spec.bindings.length <= most ? { results, kernel } : null;
-  };
+    if (!kernel || kernel.spec.bindings.length > most) return null;
+    return { results: along ? [...results, { node: along }] : results, kernel };
+  }
 
-  const taken = new Set<number>();
-  return jobs.flatMap((head, i) => {
-    if (taken.has(i)) return [];
-    const size = sizeOfResults(head.node, head.node), group = [i];
-    const inside = new Set([head.node]);
-    const movable = (j: number) => !jobs[j]!.own || !count.has(wholeOf(jobs[j]!.own as Variable));
-    if (size > 0 && size <= MAX_SIZE && movable(i)) {
+  /** The first reduction of a stored elementwise node that can be made while that is stored. */
+  function reductionOf(i: number): number | undefined {
+    const { node, own } = jobs[i]!, inside = new Set([node]);
+    if (!node.op.expression || own || node.dtype !== "f32") return undefined;
+    return readers.get(node)?.find((j) => {
+      const reduction = jobs[j]!.node;
+      if (!reduction.op.reduction || LEAST_SHARE * reduction.size > node.size) return false;
+      if (!sameShape(reduction.inputs[0]!.shape, node.shape) || !fitsAt(j, i, inside)) return false;
+      const within = { has: (x: Tensor) => x === node || inlined.has(x) };
+      const { leaves, operations } = reading(reduction, within);
+      return !leaves.has(node) && operations <= MAX_OPERATIONS && kernelOf([j], false, node);
+    });
+  }
+
+  const joints = new Map<Tensor, Joint>();
+  jobs.forEach((job, i) => {
+    if (taken.has(i)) return;
+    const reduction = reductionOf(i), head = reduction ?? i;
+    const along = reduction === undefined ? undefined : job.node;
+    const group = [head], inside = new Set([jobs[head]!.node]);
+    taken.add(head);
+    const size = sizeOfResults(jobs[head]!.node);
+    if (size > 0 && size <= MAX_SIZE && isFree(jobs[head]!)) {
       for (let j = i + 1; j < jobs.length; j++) {
         const { node } = jobs[j]!;
         const fits = node.size === size && node.op.expression && node.dtype === "f32" &&
-          !taken.has(j) && movable(j) &&
-          reads[j]!.every((x) => inside.has(x) || (place.get(x) ?? -1) < i) &&
-          kernelOf([...group, j], true);
+          fitsAt(j, i, inside) && kernelOf([...group, j], true, along);
         if (!fits) continue;
         group.push(j);
         inside.add(node);
       }
     }
     let joint: Joint | null = null;
-    while (group.length > 1 && !(joint = kernelOf(group, false))) group.pop();
-    group.slice(1).forEach((j) => {
+    const least = along ? 0 : 1;
+    while (group.length > least && !(joint = kernelOf(group, false, along))) group.pop();
+    group.forEach((j) => {
       taken.add(j);
       if (!jobs[j]!.own) place.set(jobs[j]!.node, i);
     });
-    return [joint ?? { results: [head] }];
+    joints.set(job.node, joint ?? { results: [job] });
   });
+  return joints;
 }

@@ -20,7 +20,7 @@ import {
   Variable,
 } from "../graph/tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel, type Result } from "./codegen.ts";
-import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
+import { fuse, inlinedFor, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
 
@@ -154,10 +154,8 @@ export function stepsOf(
     values[i] ? [{ node: values[i], own }] : []
   );
   const needed = new Set([...pinned, ...reads.flat().map(inMemory)]);
-  const joints = new Map<Tensor, Joint>(
-    join([...computed.map((node) => ({ node })), ...assigns], needed, inlined, target)
-      .map((joint) => [joint.results[0]!.node, joint]),
-  );
+  const jobs = [...computed.map((node) => ({ node })), ...assigns];
+  const joints = join(jobs, needed, inlined, target);
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
   for (const node of computed) {
@@ -168,7 +166,7 @@ export function stepsOf(
         ? [jointStep(joint, inlined)]
         : offsets
         ? packSteps(node, offsets, { steps, pinned, parts, target })
-        : nodeSteps(node, inlined, target),
+        : nodeSteps(node, inlinedFor(node, fusion, target.maxStorageBuffers), target),
     );
   }
   updates.forEach((update, i) => {

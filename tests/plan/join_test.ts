@@ -144,3 +144,43 @@ Deno.test("channels that are no multiple of four, one channel, and one value", a
     }
   }
 });
+
+Deno.test("a reduction of what is stored is taken on the way, over any axes", async () => {
+  const shapes = [[40, 8], [33, 7], [2, 50, 4], [3, 5, 70], [6, 4, 3, 8], [128], [1, 96]];
+  for (const shape of shapes) {
+    const size = shape.reduce((a, b) => a * b);
+    const data = (k: number) => Float32Array.from({ length: size }, (_, i) => (i * k % 23) - 11);
+    const [a, b] = [data(7), data(5)], x = tensor(a, shape), y = tensor(b, shape);
+    const h = add(mul(x, y), mul(x, 2));
+    const at = (i: number) => a[i]! * b[i]! + 2 * a[i]!;
+    for (let axis = 0; axis < shape.length; axis++) {
+      if (shape[axis]! < 16) continue;
+      using plan = await Plan.compile({ outputs: [h, neg(sum(mul(h, y), [axis]))] });
+      const [step, ...more] = plan.steps;
+      assert(step!.writes.includes(plan.outputs[0]!.node), `${shape} over ${axis}: ${plan}`);
+      assert(step!.name.includes("um(mul)"), `${shape} over ${axis}: ${plan}`);
+      assert(!more.some(({ reads }) => reads.includes(plan.outputs[0]!.node)), `${plan}`);
+      plan.run();
+      const [stored, sums] = await plan.read();
+      assertEquals(stored, a.map((_, i) => at(i)));
+      const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+      const expected = new Float32Array(size / shape[axis]!);
+      for (let i = 0; i < size; i++) {
+        const row = Math.floor(i / (inner * shape[axis]!)) * inner + i % inner;
+        expected[row]! -= at(i) * b[i]!;
+      }
+      assertEquals(sums, expected);
+    }
+  }
+});
+
+Deno.test("a stored tensor is not read by the kernel that makes it", () => {
+  const x = input("x", [64, 8]), y = input("y", [64, 8]);
+  const h = add(mul(x, y), mul(x, 2)), sums = sum(h, [0]);
+  // The first row has as many elements as there are sums.
+  const steps = planned([h, sums, neg(select(h, 0))]);
+  for (const { reads, writes } of steps) {
+    assert(!writes.some((x) => reads.includes(x)), "read and written");
+  }
+  assertEquals(steps.map(({ name }) => name), ["sum + add(mul,mul)", "neg"]);
+});
