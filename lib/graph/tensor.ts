@@ -71,8 +71,10 @@ export interface ReductionSpec {
   readonly sums: readonly string[];
   /** WGSL declarations of what else a thread keeps. */
   readonly init?: string;
-  /** WGSL statement that takes up `v`, and `w` of a second input. */
+  /** WGSL statement that takes up `v`, and `w` of a second input; `r` is its number of the length. */
   readonly step: string;
+  /** Integers that the WGSL reads as `z.NAME`. */
+  readonly sizes?: Readonly<Record<string, number>>;
   /** WGSL expressions of the results, each written to its own plane of the output. */
   readonly results: readonly string[];
 }

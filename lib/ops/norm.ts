@@ -6,17 +6,20 @@
  */
 
 import { checkNumber } from "../check/arguments.ts";
-import { arrays, isNegativeOf, perThread } from "../kernels/kernel.ts";
+import { isNegativeOf } from "../kernels/kernel.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { add, div, mul, sqrt, sub } from "./elementwise.ts";
-import { reductionChunks, sum } from "./reduce.ts";
+import { noteSum, reductionChunks } from "./reduce.ts";
 import { permute, reshape, select } from "./view.ts";
 
 /** `[C]` as `[1, …, C, …, 1]`, to meet `x` along `axis`. */
 function along(x: Tensor, axis: number, vector: Tensor): Tensor {
   return reshape(vector, x.shape.map((dim, i) => i === axis ? dim : 1));
 }
+
+/** One over the standard deviation. */
+const rateOf = (variance: Tensor, eps: number) => div(1, sqrt(add(variance, eps)));
 
 const count = (x: Tensor, axis: number) => x.size / x.shape[axis]!;
 
@@ -36,7 +39,7 @@ const ChannelMoments: Op<{ axis: number }> = {
     }
     const n = count(x, axis);
     const partial = apply(PartialMoments, [x], { chunks: reductionChunks(x.shape[axis]!, n) });
-    return apply(MergeMoments, [partial], { n });
+    return mergedMoments(partial, Math.ceil(n / partial.shape[1]!), n);
   },
   vjp: (g, y, [x], { axis }) => {
     const n = count(x!, axis);
@@ -72,31 +75,33 @@ const PartialMoments: Op<{ chunks: number }> = {
   }),
 };
 
-/** From the partial moments to `[mean, biased variance]`, by Chan's formula. */
-const MergeMoments: Op<{ n: number }> = {
+/**
+ * From moments over `block` rows each, the last ones maybe over fewer of all `rows`, to those over
+ * `chunks` times as many, by Chan's formula; in the end, `[2, C]`, to mean and biased variance.
+ */
+const MergeMoments: Op<{ chunks: number; block: number; rows: number }> = {
   name: "mergeMoments",
-  shape: ([x]) => [2, x!.shape[2]!],
-  kernels: (node, target, { n }) => {
-    const [, chunks, c] = node.inputs[0]!.shape as [number, number, number];
-    return [perThread(
-      arrays({ x: "f32", y: "f32" }),
-      c,
-      target,
-      `  var mean = 0.0; var m2 = 0.0; var seen = 0.0;
-  for (var k = 0u; k < z.chunks; k++) {
-    let rows = f32(min(z.each, z.rows - k * z.each));
-    let total = seen + rows;
-    let d = x[k * z.count + i] - mean;
-    mean += d * (rows / total);
-    m2 += x[(z.chunks + k) * z.count + i] + d * d * (seen * rows / total);
-    seen = total;
-  }
-  y[i] = mean;
-  y[z.count + i] = m2 / f32(z.rows);`,
-      { sizes: { chunks, each: Math.ceil(n / chunks), rows: n } },
-    )];
-  },
+  shape: ([means], { chunks }) => [2, ...chunks > 1 ? [chunks] : [], means!.shape[1]!],
+  reduction: (_, { chunks, block, rows }) => ({
+    axes: [0],
+    chunks,
+    sizes: { block, rows },
+    sums: [],
+    init: "var mean = T(0.0); var m2 = T(0.0); var seen = 0.0;",
+    step: `let rows = f32(min(z.block, z.rows - r * z.block)); let total = seen + rows;
+      let d = v - mean; mean += d * (rows / total); m2 += w + d * d * (seen * rows / total);
+      seen = total;`,
+    results: ["mean", chunks > 1 ? "m2" : "m2 / f32(z.rows)"],
+  }),
 };
+
+/** {@link MergeMoments} in as many steps as it takes. */
+function mergedMoments(partial: Tensor, block: number, rows: number): Tensor {
+  const [, length, c] = partial.shape as [number, number, number];
+  const chunks = reductionChunks(c, length), attrs = { chunks, block, rows };
+  const merged = apply(MergeMoments, [select(partial, 0), select(partial, 1)], attrs);
+  return chunks === 1 ? merged : mergedMoments(merged, block * Math.ceil(length / chunks), rows);
+}
 
 /** `[2, C]`: of each channel the sums of g and of g · x, in one read of both. */
 const ChannelDots: Op<{ axis: number }> = {
@@ -109,8 +114,7 @@ const ChannelDots: Op<{ axis: number }> = {
       return apply(ChannelDots, node.inputs.map((x) => permute(x, order)), { axis: g.rank - 1 });
     }
     const chunks = reductionChunks(g.shape[axis]!, count(g, axis));
-    const partial = apply(PartialDots, node.inputs, { chunks });
-    return sum(partial, [1]);
+    return mergedDots(apply(PartialDots, node.inputs, { chunks }));
   },
   vjp: (u, _, [g, x], { axis }) => {
     const [direct, scaled] = [along(g!, axis, select(u, 0)), along(g!, axis, select(u, 1))];
@@ -131,6 +135,27 @@ const PartialDots: Op<{ chunks: number }> = {
   }),
 };
 
+/** The sums of two tensors `[length, C]` over their rows: `[2, C]`, or `[2, chunks, C]` in chunks. */
+const MergeDots: Op<{ chunks: number }> = {
+  name: "mergeDots",
+  shape: ([s], { chunks }) => [2, ...chunks > 1 ? [chunks] : [], s!.shape[1]!],
+  reduction: (_, { chunks }) => ({
+    axes: [0],
+    chunks,
+    sums: ["s", "t"],
+    step: "s += v; t += w;",
+    results: ["s", "t"],
+  }),
+};
+
+/** {@link MergeDots} in as many steps as it takes. */
+function mergedDots(partial: Tensor): Tensor {
+  const [, length, c] = partial.shape as [number, number, number];
+  const chunks = reductionChunks(c, length);
+  const merged = apply(MergeDots, [select(partial, 0), select(partial, 1)], { chunks });
+  return chunks === 1 ? merged : mergedDots(merged);
+}
+
 /**
  * The whole of batch normalisation over axis 1, for a gradient simpler than those of its parts
  * (Ioffe & Szegedy 2015, section 3).
@@ -146,14 +171,18 @@ const BatchNorm: Op<{ eps: number }> = {
   vjp: (g, _, [x, gamma], { eps }) => {
     const moments = channelMoments(x!), n = count(x!, 1);
     const centred = sub(x!, along(x!, 1, select(moments, 0)));
-    const rate = div(1, sqrt(add(select(moments, 1), eps)));
+    const rate = rateOf(select(moments, 1), eps);
     const dots = apply(ChannelDots, [g, centred], { axis: 1 });
     const [sums, scaled] = [select(dots, 0), mul(select(dots, 1), rate)];
     // g without its mean and without its part along x.
     const scale = mul(gamma!, rate);
     const slope = mul(mul(scale, rate), mul(scaled, -1 / n)), shift = mul(scale, mul(sums, -1 / n));
     const [a, b, c] = [scale, slope, shift].map((vector) => along(x!, 1, vector));
-    return [add(mul(g, a!), add(mul(centred, b!), c!)), scaled, sums];
+    const dx = add(mul(g, a!), add(mul(centred, b!), c!));
+    // Over the rows that is zero, whatever g is: the gradient of a bias before the batch norm, which
+    // so takes no read of dx. NaN stays NaN.
+    noteSum(dx, x!.shape.flatMap((dim, i) => i !== 1 && dim !== 1 ? [i] : []), mul(sums, 0));
+    return [dx, scaled, sums];
   },
 };
 
@@ -216,7 +245,7 @@ export function normalize(
 ): Tensor {
   checkChannels("normalize", x, { mean, variance, gamma, beta });
   checkNumber("normalize", "eps", eps, { min: 0 });
-  const scale = div(gamma, sqrt(add(variance, eps)));
+  const scale = mul(gamma, rateOf(variance, eps));
   return add(mul(sub(x, along(x, 1, mean)), along(x, 1, scale)), along(x, 1, beta));
 }
 

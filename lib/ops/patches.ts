@@ -78,8 +78,9 @@ const ZeroPad: Op<{ size: number }> = {
       arrays({ x: "f32", y: "f32" }),
       node.size,
       target,
-      `  let at = i % ${size}u;
-  y[i] = select(0.0, x[select(0u, i / ${size}u * ${length}u + at, at < ${length}u)], at < ${length}u);`,
+      `  let row = i / z.size; let at = i - row * z.size; let inside = at < z.length;
+  y[i] = select(0.0, x[select(0u, row * z.length + at, inside)], inside);`,
+      { sizes: { length, size } },
     )];
   },
 };

@@ -21,18 +21,24 @@ import { mul, neg } from "./elementwise.ts";
 import { Mul, Neg } from "./expression.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
 
-/** Threads that are worth having, when a reduction has fewer results than that. */
+/** Threads that are worth having, each with four results if it can, when a reduction has fewer. */
 const WANTED_THREADS = 16384;
 /** Elements that each of them should at least take up. */
 const LEAST_ELEMENTS = 16;
+/** Elements that one thread takes up sooner than waiting for another dispatch. */
+const MOST_ELEMENTS = 64;
 
 /**
  * How many partial results to take for each of `results` sums of `length` elements: chunks of
- * ⌈length / chunks⌉ neighbours, none of them empty.
+ * ⌈length / chunks⌉ neighbours, none of them empty. Of a length that is not too great, so few that the
+ * next step is the last.
  */
 export function reductionChunks(results: number, length: number): number {
-  const wanted = Math.ceil(WANTED_THREADS / results);
-  const chunks = Math.max(1, Math.min(wanted, 1024, Math.floor(length / LEAST_ELEMENTS)));
+  if (length <= MOST_ELEMENTS) return 1;
+  const wanted = Math.ceil(WANTED_THREADS / (results % 4 === 0 ? results / 4 : results));
+  const few = length <= 2 * MOST_ELEMENTS ** 2;
+  const most = few ? Math.min(MOST_ELEMENTS, Math.ceil(Math.sqrt(length))) : 1024;
+  const chunks = Math.max(1, Math.min(wanted, most, Math.floor(length / LEAST_ELEMENTS)));
   return Math.ceil(length / Math.ceil(length / chunks));
 }
 
@@ -114,6 +120,14 @@ function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
   if (sameShape(a.shape, x.shape) && constant(b)) return mul(over(a), b);
   if (sameShape(b.shape, x.shape) && constant(a)) return mul(over(b), a);
   return null;
+}
+
+/** Sums that are known without adding up, and over which axes. */
+const knownSums = new WeakMap<Tensor, { axes: readonly number[]; value: Tensor }>();
+
+/** Notes that the sum of `x` over `axes`, in rising order, is `value`: whoever asks gets that. */
+export function noteSum(x: Tensor, axes: readonly number[], value: Tensor): void {
+  knownSums.set(x, { axes, value });
 }
 
 /** Settings of reductions. */
@@ -211,5 +225,7 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
   const axes = x.shape.flatMap((dim, i) =>
     i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []
   );
+  const known = knownSums.get(x);
+  if (known && sameShape(known.axes, axes)) return reshape(known.value, shape);
   return reshape(sum(x, axes, { keepDims: true }), shape);
 }

@@ -15,6 +15,7 @@ import {
 } from "../kernels/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../graph/shape.ts";
 import type { DType, Tensor } from "../graph/tensor.ts";
+import { isContiguous } from "../ops/view.ts";
 import { type InlinedNodes, scalar, type Strided, strided } from "./fuse.ts";
 
 /** An axis of a collapsed iteration space, with the step of each operand along it. */
@@ -49,28 +50,36 @@ function collapse(shape: Shape, operands: readonly (readonly number[])[], cuts: 
 /** The operands of a cluster, found while its expression is written. */
 class Cluster {
   readonly operands: Strided[] = [];
-  /** Constants with one element, read from the uniform, so that another value compiles nothing. */
-  readonly constants: number[] = [];
-  readonly #functions = new Set<string>();
   readonly #ids = new Map<Tensor, number>();
   readonly #names = new Map<Tensor, string>();
 
-  constructor(readonly shape: Shape, readonly inlined: InlinedNodes) {}
+  constructor(
+    protected shape: Shape,
+    readonly inlined: InlinedNodes,
+    /** Constants with one element, read from the uniform, so that another value compiles nothing. */
+    readonly constants: number[] = [],
+    /** WGSL functions that are called. */
+    readonly functions = new Set<string>(),
+  ) {}
 
-  /** Registers `node`, broadcast to the cluster's shape, and names its value. */
-  #operand(node: Tensor): string {
+  /** `node`, broadcast to the cluster's shape. */
+  protected spread(node: Tensor): Strided {
+    const { base, offset, strides } = strided(node), lead = this.shape.length - node.rank;
+    return {
+      base,
+      offset,
+      strides: this.shape.map((_, i) =>
+        i < lead || node.shape[i - lead] === 1 ? 0 : strides[i - lead]!
+      ),
+    };
+  }
+
+  /** Registers `node`, and names its value. */
+  protected operand(node: Tensor): string {
     let id = this.#ids.get(node);
     if (id === undefined) {
       this.#ids.set(node, id = this.operands.length);
-      const { base, offset, strides } = strided(node);
-      const lead = this.shape.length - node.rank;
-      this.operands.push({
-        base,
-        offset,
-        strides: this.shape.map((_, i) =>
-          i < lead || node.shape[i - lead] === 1 ? 0 : strides[i - lead]!
-        ),
-      });
+      this.operands.push(this.spread(node));
     }
     return `x${id}`;
   }
@@ -92,7 +101,12 @@ class Cluster {
     const types = width === 4
       ? "alias T = vec4f; alias U = vec4u;"
       : "alias T = f32; alias U = u32;";
-    return [types, ...this.#functions].join("\n");
+    return [types, ...this.functions].join("\n");
+  }
+
+  /** The name of a node's value in those lines. */
+  nameOf(node: Tensor): string {
+    return this.#names.get(node)!;
   }
 
   /** WGSL lines that compute `node` from operand values `x0`, `x1`, … and earlier lines, and its name. */
@@ -100,7 +114,7 @@ class Cluster {
     const lines: string[] = [];
     const names = this.#names;
     const visit = (x: Tensor, inside: boolean): string => {
-      if (!inside) return this.#operand(x);
+      if (!inside) return this.operand(x);
       let name = names.get(x);
       if (name === undefined) {
         const args = x.inputs.map((input) => {
@@ -109,7 +123,7 @@ class Cluster {
             ? visit(input, this.inlined.has(input))
             : this.#constant(value);
         });
-        x.op.functions?.forEach((text) => this.#functions.add(text));
+        x.op.functions?.forEach((text) => this.functions.add(text));
         const expression = x.op.expression!(x.attrs)
           .replace(/\b[a-d]\b/g, (letter) => args["abcd".indexOf(letter)]!);
         names.set(x, name = `v${names.size}`);
@@ -187,9 +201,9 @@ class Loads {
     return this.width === 4 && this.axes.at(-1)!.steps[i] === 1;
   }
 
-  /** WGSL line that loads operand `i` at the given WGSL index of each axis. */
-  load(i: number, index: readonly string[]): string {
-    const { base, offset } = this.operands[i]!;
+  /** WGSL of operand `i` in memory at the given WGSL index of each axis. */
+  at(i: number, index: readonly string[]): string {
+    const { offset } = this.operands[i]!;
     const unit = this.#vector(i) ? 4 : 1;
     const terms = this.axes.flatMap(({ steps }, axis) => {
       const step = steps[i]! / (axis === this.axes.length - 1 ? 1 : unit);
@@ -198,8 +212,13 @@ class Loads {
     });
     if (offset > 0) terms.push(this.numbers.take(offset / unit));
     if (terms.length === 0) terms.push("0u");
-    const value = `${this.#names[i]}[${terms.join(" + ")}]`;
-    const repeated = this.width === 4 && unit === 1;
+    return `${this.#names[i]}[${terms.join(" + ")}]`;
+  }
+
+  /** WGSL line that loads operand `i` there. */
+  load(i: number, index: readonly string[]): string {
+    const { base } = this.operands[i]!, value = this.at(i, index);
+    const repeated = this.width === 4 && !this.#vector(i);
     return `let x${i} = ${repeated ? `${elementType(base.dtype, true)}(${value})` : value};`;
   }
 }
@@ -291,30 +310,52 @@ export function operandsOf(node: Tensor, inlined: InlinedNodes): readonly Stride
   return cluster.operands;
 }
 
+/** What a reduction's kernel computes besides it. */
+export interface Company {
+  /** Further results, from those of the reduction. */
+  readonly also?: readonly Result[];
+  /** Whether only these read what is reduced to, so that it needs no memory. */
+  readonly bare?: boolean | undefined;
+  /** A node of the input's shape, inlined into the kernel, which is stored on the way. */
+  readonly along?: Tensor | undefined;
+}
+
 /** The kernel of a reduction node, its input computed from what is inlined into it. */
 export function reductionKernel(
   node: Tensor,
   inlined: InlinedNodes,
   target: Target,
-): GeneratedKernel {
+): GeneratedKernel;
+/** … and of more; null where that does not fit. Results are first those of the reduction. */
+export function reductionKernel(
+  node: Tensor,
+  inlined: InlinedNodes,
+  target: Target,
+  company: Company,
+): GeneratedKernel | null;
+export function reductionKernel(
+  node: Tensor,
+  inlined: InlinedNodes,
+  target: Target,
+  { also = [], bare = false, along }: Company = {},
+): GeneratedKernel | null {
   const input = node.inputs[0]!;
-  const { axes: reduced, chunks, sums, init = "", step, results } = node.op.reduction!(
-    node,
-    node.attrs,
-  );
+  const { axes: reduced, chunks, sums, init = "", step, results, sizes: given } = node.op
+    .reduction!(node, node.attrs);
   const cluster = new Cluster(input.shape, inlined);
   const written = node.inputs.map((x) => cluster.write(x, inlined.has(x)));
   const lines = written.flatMap(({ lines }) => lines);
   const values = written.map(({ value }, i) => `let ${"vw"[i]} = ${value};`);
   const first = reduced[0] ?? 0, end = (reduced.at(-1) ?? -1) + 1;
-  const { operands } = cluster;
+  const { operands } = cluster, loaded = operands.length;
+  if (along) operands.push({ base: along, offset: 0, strides: stridesOf(along.shape) });
   const all = collapse(input.shape, operands.map((x) => x.strides), [first, end]);
   const outer = all.filter(({ at }) => at < first);
   const middle = all.filter(({ at }) => at >= first && at < end);
   const inner = all.filter(({ at }) => at >= end);
   const width = inner.length > 0 && vectorizes(all, operands) ? 4 : 1;
   const numbers = new Sizes();
-  const loads = new Loads(all, operands, width, numbers);
+  const loads = new Loads(all, operands, width, numbers, along && { base: along, name: "e" });
   const sizes = (axes: readonly Axis[]) => axes.map((axis) => axis.size);
   const kept = sizes([...outer, ...inner]);
   if (inner.length > 0) kept[kept.length - 1]! /= width;
@@ -327,11 +368,19 @@ export function reductionKernel(
   const type = elementType(node.dtype, width === 4);
   // Operands that are the same for all terms of a thread are loaded before the loop.
   const loadsWhere = (inLoop: boolean) =>
-    operands.flatMap((_, i) =>
+    operands.slice(0, loaded).flatMap((_, i) =>
       middle.some((axis) => axis.steps[i] !== 0) === inLoop ? [loads.load(i, index)] : []
     );
+  const further = new Further(cluster, loads.bindings, loads.reads, width, numbers);
+  further.give(node, results.map((_, k) => `p${k}`));
+  if (!further.take(also)) return null;
   const spec = perThread(
-    [...loads.bindings, { name: "y", type, write: true }],
+    [
+      ...loads.bindings,
+      ...bare ? [] : [{ name: "y", type, write: true } as const],
+      ...further.writes,
+      ...along ? [{ name: "e", type, write: true } as const] : [],
+    ],
     threads * chunks,
     target,
     `  let chunk = i / z.threads; let at = i % z.threads;
@@ -347,17 +396,151 @@ ${
           ...split(sizes(middle), "r", (k) => `r${k}`, numbers),
           ...loadsWhere(true),
           ...lines,
+          ...along ? [`${loads.at(loaded, index)} = ${cluster.nameOf(along)};`] : [],
           values.join(" "),
           step,
         ], 8),
       )
     }
-${indent(results.map((result, k) => `y[i + ${k}u * z.count] = ${result};`))}`,
+${
+      indent([
+        ...results.map((result, k) => `let p${k} = ${result};`),
+        ...bare ? [] : results.map((_, k) => `y[i + ${k}u * z.count] = p${k};`),
+        ...further.lines(),
+      ])
+    }`,
     {
       declarations: cluster.declarations(width),
-      sizes: { threads, each, length, ...numbers.fields },
+      sizes: { threads, each, length, ...given, ...numbers.fields },
       numbers: cluster.numbers,
     },
   );
-  return { spec: { ...spec, flops: input.size * (lines.length + 1) }, reads: loads.reads };
+  const flops = input.size * (lines.length + 1) + further.flops;
+  return { spec: { ...spec, flops }, reads: loads.reads };
+}
+
+/** One of the results of a kernel. */
+export interface Result {
+  readonly node: Tensor;
+  /** The variable that it goes to, if any: it is read and written through one binding. */
+  readonly own?: Tensor | undefined;
+  /** Whether only results of the same kernel read it, so that it needs no memory. */
+  readonly bare?: boolean;
+}
+
+/**
+ * Further results of a kernel, element `i` of each from element `i` of its operands: of tensors in
+ * memory, or of what the kernel has in `give`n names. They take over the kernel's constants, bindings
+ * and sizes.
+ */
+class Further extends Cluster {
+  /** Bindings of the results. */
+  readonly writes: Binding[] = [];
+  readonly #loads: string[] = [];
+  readonly #body: string[] = [];
+  readonly #stores: string[] = [];
+  readonly #values = new Map<Tensor, readonly string[]>();
+  readonly #loaded = new Map<string, string>();
+  #own: { readonly base: Tensor; readonly name: string } | undefined;
+  #fits = true;
+  /** Operations of all results. */
+  flops = 0;
+
+  constructor(
+    head: Cluster,
+    readonly bindings: Binding[],
+    readonly reads: Tensor[],
+    readonly width: 1 | 4,
+    readonly sizes: Sizes,
+  ) {
+    super([], head.inlined, head.constants, head.functions);
+  }
+
+  /** Names of the values of a tensor's planes. */
+  give(node: Tensor, names: readonly string[]): void {
+    this.#values.set(node, names);
+  }
+
+  /** Adds results; false if one cannot be had this way. */
+  take(results: readonly Result[]): boolean {
+    for (const { node, own, bare } of results) {
+      const name = `also${this.writes.length}`;
+      if (!bare) {
+        this.writes.push({ name, type: elementType(node.dtype, this.width === 4), write: true });
+      }
+      this.shape = node.shape;
+      this.#own = own && { base: own, name };
+      const { lines, value } = this.write(node);
+      this.#body.push(...lines);
+      if (!bare) this.#stores.push(`${name}[i] = ${value};`);
+      this.give(node, [value]);
+      this.flops += node.size * lines.length;
+    }
+    return this.#fits;
+  }
+
+  /** WGSL: all is read before anything is written. */
+  lines(): string[] {
+    return [...this.#loads, ...this.#body, ...this.#stores];
+  }
+
+  protected override operand(node: Tensor): string {
+    const { base, offset, strides } = this.spread(node), { shape, width } = this;
+    const size = sizeOf(shape), flat = isContiguous(shape, { offset, strides });
+    const planes = this.#values.get(base);
+    if (planes) {
+      const plane = flat && offset % size === 0 ? planes[offset / size] : undefined;
+      if (plane === undefined) this.#fits = false;
+      return plane ?? "T(0.0)";
+    }
+    const repeated = !flat && shape.every((dim, i) => dim === 1 || strides[i] === 0);
+    const step = flat ? width : 1;
+    if (!flat && !repeated || offset % step !== 0) this.#fits = false;
+    const key = `${base.id} ${offset} ${flat}`;
+    const known = this.#loaded.get(key) ?? `f${this.#loaded.size}`;
+    if (this.#loaded.has(key)) return known;
+    this.#loaded.set(key, known);
+    const from = this.#own?.base === base ? this.#own.name : this.#bound(base, flat);
+    const at = [...flat ? ["i"] : [], ...offset > 0 ? [this.sizes.take(offset / step)] : []];
+    const value = `${from}[${at.join(" + ") || "0u"}]`;
+    this.#loads.push(`let ${known} = ${flat ? value : `T(${value})`};`);
+    return known;
+  }
+
+  /** The binding of a tensor that is read by vectors or not, for which there can be only one. */
+  #bound(base: Tensor, flat: boolean): string {
+    const type = elementType(base.dtype, flat && this.width === 4);
+    let at = this.reads.indexOf(base);
+    if (at < 0) {
+      at = this.reads.push(base) - 1;
+      this.bindings.push({ name: `b${at}`, type });
+    }
+    const { name, type: bound } = this.bindings[at]!;
+    if (bound !== type || base.dtype !== "f32") this.#fits = false;
+    return name;
+  }
+}
+
+/** The kernel of elementwise nodes of one size, each thread an element of all; null where none fits. */
+export function jointKernel(
+  results: readonly Result[],
+  inlined: InlinedNodes,
+  target: Target,
+): GeneratedKernel | null {
+  const { size } = results[0]!.node, width = size % 4 === 0 ? 4 : 1;
+  const numbers = new Sizes(), head = new Cluster([], inlined);
+  const all = new Further(head, [], [], width, numbers);
+  if (!all.take(results)) return null;
+  const spec = perThread(
+    [...all.bindings, ...all.writes],
+    size / width,
+    target,
+    indent(all.lines()),
+    {
+      declarations: head.declarations(width),
+      sizes: numbers.fields,
+      numbers: head.numbers,
+    },
+  );
+  return { spec: { ...spec, flops: all.flops }, reads: all.reads };
 }

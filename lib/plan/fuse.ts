@@ -50,7 +50,10 @@ interface Inlined {
 export type InlinedNodes = ReadonlyMap<Tensor, Inlined>;
 
 /** Operations of one kernel, at most: a longer chain is cut, before its shader takes long to compile. */
-const MAX_OPERATIONS = 48;
+export const MAX_OPERATIONS = 48;
+
+/** A tensor that is so many times smaller than another counts for nothing beside it. */
+const VECTOR = 64;
 
 /** The tensors that a node's kernel reads, and the operations it makes for one result. */
 function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
@@ -74,6 +77,11 @@ function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   return { leaves, operations };
 }
 
+/** The tensors in memory that the kernel of a stored node reads. */
+export function readsOf(node: Tensor, inlined: InlinedNodes): ReadonlySet<Tensor> {
+  return inlining(node, inlined).leaves;
+}
+
 /** Whether a node's kernel can compute its inputs from expressions. */
 function takesExpressions(node: Tensor): boolean {
   return node.op.expression !== undefined || node.op.reduction !== undefined;
@@ -85,6 +93,8 @@ export interface Fusion {
   readonly stored: readonly Tensor[];
   /** Elementwise nodes that do not. */
   readonly inlined: InlinedNodes;
+  /** Nodes that are asked for, or read by kernels that take no expressions. */
+  readonly needed: ReadonlySet<Tensor>;
 }
 
 /** Decides for the graph below `roots`, which all get memory; at most `maxBuffers` per kernel. */
@@ -122,7 +132,51 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
     stored.add(node);
     pending.push(...inlining(node, inlined).leaves);
   }
-  return { stored: [...stored].sort((a, b) => a.id - b.id), inlined };
+  const whole = [...stored].filter((node) => !node.op.view && !takesExpressions(node));
+  const needed = new Set([...kept, ...whole.flatMap((node) => node.inputs.map(inMemory))]);
+  return { stored: [...stored].sort((a, b) => a.id - b.id), inlined, needed };
+}
+
+/** The tensors that a node's kernel reads if it computes those `within` itself, and how many it does. */
+export function reading(node: Tensor, within: { has(x: Tensor): boolean }) {
+  const leaves = new Set<Tensor>(), seen = new Set<Tensor>();
+  const visit = (user: Tensor) =>
+    user.inputs.forEach((x) => {
+      if (!within.has(x)) {
+        if (!user.op.expression || scalar(x) === undefined) leaves.add(strided(x).base);
+      } else if (!seen.has(x)) {
+        seen.add(x);
+        visit(x);
+      }
+    });
+  visit(node);
+  return { leaves, operations: seen.size + 1 };
+}
+
+/**
+ * What the kernel of a stored node computes by itself: what is `inlined` everywhere; and of the stored
+ * nodes that others need, those of its own shape that are made of what it reads anyway and of vectors.
+ * To read them would cost more. The ReLU after a batch norm is such a node for the batch norm's gradient.
+ */
+export function inlinedFor(
+  node: Tensor,
+  { inlined, needed }: Fusion,
+  maxBuffers: number,
+): InlinedNodes {
+  if (!takesExpressions(node)) return inlined;
+  const { shape, size } = node.op.expression ? node : node.inputs[0]!;
+  let all = inlined, { leaves } = reading(node, inlined);
+  for (const leaf of leaves) {
+    if (!leaf.op.expression || !needed.has(leaf) || !sameShape(leaf.shape, shape)) continue;
+    const cheap = [...readsOf(leaf, inlined)].every((x) =>
+      leaves.has(x) && x !== leaf || VECTOR * x.size <= size
+    );
+    const more = new Map([...all, [leaf, inlining(leaf, inlined)]]), next = reading(node, more);
+    const fits = !next.leaves.has(leaf) && next.leaves.size < maxBuffers &&
+      next.operations <= MAX_OPERATIONS;
+    if (cheap && fits) [all, leaves] = [more, next.leaves];
+  }
+  return all;
 }
 
 /** Whether a node is a leaf of the graph, given and not computed. */

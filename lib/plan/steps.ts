@@ -19,8 +19,9 @@ import {
   type Update,
   Variable,
 } from "../graph/tensor.ts";
-import { elementwiseKernel, operandsOf, reductionKernel } from "./codegen.ts";
-import { fuse, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
+import { elementwiseKernel, operandsOf, reductionKernel, type Result } from "./codegen.ts";
+import { fuse, inlinedFor, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
+import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
 
 /** A graph that this device cannot run; the message names the tensor, the limit and a way out. */
@@ -78,9 +79,6 @@ function storedUpdate({ value, ...update }: Update): Update {
   return { targets: [own.stored.variable], value: asStored(own, value) };
 }
 
-/** The variable whose memory a variable lies in. */
-const wholeOf = (variable: Variable) => variable.home?.whole ?? variable;
-
 /** The value of an assignment, so that its kernel writes to the variable. */
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
 const copyOf = (x: Tensor) => inScope(x.scope, () => apply(Assign, [x], {}));
@@ -121,7 +119,8 @@ export function stepsOf(
   );
   const results = roots.splice(0, outputs.length);
   const values = assigned.map((x) => x && roots.shift()!);
-  const reads = given.map((list) => list.map(() => roots.shift()!));
+  const pinned = new Set(results.map(inMemory));
+  const reads = given.map((list) => list.map(() => withCopies(roots.shift()!, pinned)));
 
   // The kernel of an assignment may read its own target, element by element, but no other memory
   // that an update changes. A value that needs more is computed before all updates instead.
@@ -149,26 +148,38 @@ export function stepsOf(
   });
   if (early.length > 0) fusion = fuseAll();
 
+  const { stored, inlined } = fusion, isValue = new Set(values);
+  const computed = stored.filter((node) => !isLeaf(node) && !isValue.has(node));
+  const assigns = updates.flatMap(({ targets: [own] }, i) =>
+    values[i] ? [{ node: values[i], own }] : []
+  );
+  const needed = new Set([...pinned, ...reads.flat().map(inMemory)]);
+  const jobs = [...computed.map((node) => ({ node })), ...assigns];
+  const joints = join(jobs, needed, inlined, target);
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
-  const isValue = new Set(values);
-  const pinned = new Set(results.map(inMemory));
-  for (const node of fusion.stored) {
-    if (isLeaf(node) || isValue.has(node)) continue;
-    const offsets = packOffsets(node);
+  for (const node of computed) {
+    const offsets = packOffsets(node), joint = joints.get(node);
+    if (!joint) continue;
     steps.push(
-      ...offsets
+      ...joint.kernel
+        ? [jointStep(joint, inlined)]
+        : offsets
         ? packSteps(node, offsets, { steps, pinned, parts, target })
-        : nodeSteps(node, fusion.inlined, target),
+        : nodeSteps(node, inlinedFor(node, fusion, target.maxStorageBuffers), target),
     );
   }
   updates.forEach((update, i) => {
     const [own] = update.targets as [Variable];
     const value = values[i];
     if (value) {
-      const { spec, reads } = elementwiseKernel(value, fusion.inlined, target, own);
-      const { scope } = value;
-      steps.push({ name: "assign", node: own, scope, spec, reads, writes: [own] });
+      const joint = joints.get(value);
+      if (joint?.kernel) steps.push(jointStep(joint, inlined));
+      else if (joint) {
+        const { spec, reads } = elementwiseKernel(value, inlined, target, own);
+        const { scope } = value;
+        steps.push({ name: "assign", node: own, scope, spec, reads, writes: [own] });
+      }
     } else {
       const { name = "update", targets: writes } = update;
       const { scope } = reads[i]![0] ?? own;
@@ -178,6 +189,33 @@ export function stepsOf(
     }
   });
   return { steps, outputs: results.map(inMemory), parts };
+}
+
+/** The step of several results: its names are those of all. */
+function jointStep({ results, kernel }: Joint, inlined: InlinedNodes): Step {
+  const [{ node, own }] = results as [Result];
+  const names = results.map(({ node, own }) => own ? "assign" : nameOf(node, inlined));
+  const stored = results.filter(({ bare }) => !bare);
+  return {
+    ...{ name: [...new Set(names)].join(" + "), node: own ?? node, scope: node.scope },
+    ...{ ...kernel!, writes: stored.map(({ node, own }) => own ?? node) },
+  };
+}
+
+/** Whether an input of a pack has memory of its own, which may as well be in the pack. */
+const isOwnMemory = (x: Tensor, pinned: ReadonlySet<Tensor>) => {
+  const base = inMemory(x);
+  return !isLeaf(base) && !pinned.has(base) && base.size === x.size;
+};
+
+/** A pack with copies of those inputs that cannot be computed in it; any other node as it is. */
+function withCopies(node: Tensor, pinned: ReadonlySet<Tensor>): Tensor {
+  if (!packOffsets(node)) return node;
+  const bases = node.inputs.map(inMemory);
+  const inputs = node.inputs.map((x, i) =>
+    isOwnMemory(x, pinned) && bases.indexOf(bases[i]!) === i ? x : copyOf(x)
+  );
+  return inScope(node.scope, () => apply(node.op, inputs, node.attrs));
 }
 
 /**
@@ -196,12 +234,8 @@ function packSteps(
   },
 ): Step[] {
   const bases = node.inputs.map(inMemory);
-  const times = (x: Tensor) => bases.filter((base) => base === x).length;
   const free = new Set(
-    bases.filter((x, i) =>
-      !isLeaf(x) && !pinned.has(x) && !parts.has(x) && times(x) === 1 &&
-      x.size === node.inputs[i]!.size
-    ),
+    bases.filter((x, i) => isOwnMemory(node.inputs[i]!, pinned) && !parts.has(x)),
   );
   for (const step of steps) {
     if (step.reads.some((x) => free.has(x))) step.writes.forEach((x) => free.delete(x));

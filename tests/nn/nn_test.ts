@@ -10,6 +10,7 @@ import {
 } from "@std/assert";
 import {
   Adam,
+  add,
   ArgumentError,
   BatchNorm1d,
   BatchNorm2d,
@@ -438,6 +439,27 @@ Deno.test("a batch norm that is called twice in a step follows both batches, as 
   );
   assert(Math.max(...off) < 1e-5, `${mean} ${variance}`);
   assertEquals([...count!], [2]);
+});
+
+Deno.test("a bias before a batch norm has the gradient 0, unless something else reads its sum", async () => {
+  const x = tensor(new Random(3).normal(new Float32Array(4 * 2 * 5 * 5)), [4, 2, 5, 5]);
+  const conv = new Conv2d(2, 3, { kernelSize: 3 }), norm = new BatchNorm2d(3);
+  const y = conv.call(x), [rows, line] = [new Linear(3, 2), new BatchNorm1d(2)];
+  const normal = norm.call(y), cubes = sum(mul(normal, mul(normal, normal)));
+  const z = rows.call(tensor([[1, 2, 3], [4, 6, 5], [9, 7, 8], [0, 1, 1]]));
+  const narrow = line.call(z), squares = sum(mul(narrow, relu(narrow)));
+  const of = async (loss: Tensor, wrt: Tensor) => [...await evaluate(grad(loss, [wrt])[0]!)];
+  assertEquals((await of(sum(relu(normal)), conv.bias!)).map(Math.abs), [0, 0, 0]);
+  assertEquals((await of(squares, rows.bias!)).map(Math.abs), [0, 0]);
+  // The same by another way, with the rounding of 36 terms for each channel.
+  const [dy] = grad(cubes, [y]);
+  for (const value of await evaluate(sum(dy!, [0, 2, 3]))) assertAlmostEquals(value, 0, 1e-4);
+  // What else there is counts.
+  const both = await of(add(sum(relu(normal)), sum(y)), conv.bias!);
+  both.forEach((value) => assertAlmostEquals(value, 36, 1e-4));
+  // NaN stays NaN.
+  const broken = await of(mul(sum(relu(normal)), NaN), conv.bias!);
+  assertEquals(broken.map(Number.isNaN), [true, true, true]);
 });
 
 Deno.test("training a batch norm with one value per channel is refused, evaluating is not", () => {

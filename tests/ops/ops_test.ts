@@ -65,6 +65,7 @@ const EXEMPT: Readonly<Record<string, string>> = {
   "resample.ts checkOutputSize": "checks an argument",
   "resample.ts checkUpsample": "checks options",
   "reduce.ts checkReduction": "checks arguments",
+  "reduce.ts noteSum": "notes what batch norm's gradient knows; nn/nn_test.ts looks at it",
   "reduce.ts reduced": "makes the nodes of others",
   "reduce.ts reducing": "makes the ops of others",
   "reduce.ts reductionChunks": "a number",
