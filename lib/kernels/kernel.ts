@@ -124,7 +124,7 @@ export function wgsl(spec: KernelSpec, target: Target): string {
 /** Terms that are added one after the other before their sum goes to the next level. */
 const RUN = 16;
 /** Sums that the last level may have to add one after the other, before there is another level. */
-const LAST_RUN = 80;
+export const LAST_RUN = 80;
 
 /**
  * WGSL of a loop over `index`, from `from` up to `end` (u32), which are at most `most` apart; its `body`
