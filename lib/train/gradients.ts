@@ -6,16 +6,16 @@
  */
 
 import { freeVariables } from "../device/buffers.ts";
+import { arrays, perThread } from "../kernels/kernel.ts";
 import {
-  assign,
   inScope,
   packVariables,
+  type Scope,
   type Tensor,
   type Update,
   type Variable,
   zerosLike,
 } from "../graph/tensor.ts";
-import { add, mul, where } from "../ops/elementwise.ts";
 import { asStored, pack } from "../ops/pack.ts";
 
 /** Sums of the gradients of some parameters, packed as an optimizer packs these. */
@@ -35,12 +35,25 @@ export class GradientSums implements Disposable {
    */
   updates(grads: readonly Tensor[], { share, first }: Record<"share" | "first", Tensor>): Update[] {
     const stored = grads.map((x, i) => asStored(this.sums[i]!, x));
+    const scope: Scope = { layer: "", pass: "optimizer" };
+    const bindings = arrays({ grads: "vec4f", share: "f32", first: "f32", sums: "vec4f" });
     let taken = 0;
-    return inScope({ layer: "", pass: "optimizer" }, () =>
-      this.#packs.map((whole) => {
-        const parts = stored.slice(taken, taken += whole.parts.length);
-        return assign(whole, add(where(first, 0, whole), mul(pack(parts, whole), share)));
-      }));
+    return this.#packs.map((whole) => {
+      const parts = stored.slice(taken, taken += whole.parts.length);
+      return {
+        name: "addGradients",
+        targets: [whole],
+        reads: [inScope(scope, () => pack(parts, whole)), share, first],
+        kernels: (target) => [perThread(
+          bindings,
+          whole.size / 4,
+          target,
+          `  let before = select(sums[i], vec4f(), first[0] != 0.0);
+  sums[i] = before + share[0] * grads[i];`,
+          { sizes: {} },
+        )],
+      };
+    });
   }
 
   [Symbol.dispose](): void {
