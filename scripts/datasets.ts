@@ -15,11 +15,14 @@ import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
 import { sizeText, type TrainConfig } from "../lib/train/config.ts";
 import { brief } from "../lib/check/text.ts";
 import { OwnDataError, UsageError } from "./cli.ts";
+import { boxOf } from "./predict/photo.ts";
 import type { TrainReporter } from "./train_reporter.ts";
 
 const FASHION_MNIST = "data/fashion-mnist";
 /** Where decoded images are kept. */
 const CACHE = "data/cache";
+/** Images of which it is measured how large the things on them are. */
+const MOST_MEASURED = 1000;
 /** Classes whose images are counted one by one. */
 const MOST_COUNTED = 20;
 
@@ -132,7 +135,9 @@ async function openPath(
   await reporter.clear();
   const { summary, train, test } = opened;
   for (const line of described(path, summary, [train, test])) await reporter.say(line);
-  const source = { kind: summary.kind, path } as const;
+  const isIdx = summary.kind === "idx";
+  const fill = isIdx ? await fillOf(train) : undefined;
+  const source = { kind: summary.kind, path, ...fill !== undefined && { fill } };
   return { train, test, source, [Symbol.dispose]: () => opened[Symbol.dispose]() };
 }
 
@@ -142,6 +147,19 @@ async function loadOwn(path: string, options: LoadOptions): Promise<LoadedDatase
   } catch (error) {
     throw error instanceof DataError ? new OwnDataError(error) : error;
   }
+}
+
+/** How much of an image's side the things on some images take, on average; they lie on black. */
+async function fillOf(data: ImageDataset): Promise<number> {
+  const { height, width } = data, count = Math.min(MOST_MEASURED, data.count);
+  const bytes = await readImages("images", data, Uint32Array.from({ length: count }, (_, i) => i));
+  let sum = 0;
+  for (let i = 0; i < count; i++) {
+    const pixels = bytes.subarray(i * height * width, (i + 1) * height * width);
+    const box = boxOf(pixels, width, height, 0);
+    sum += Math.max(box.width / width, box.height / height);
+  }
+  return Number((sum / count).toFixed(3));
 }
 
 /** What a data set is, in lines: classes, counts, channels, sizes, and what was skipped. */

@@ -53,10 +53,11 @@ as their EXIF says, transparency laid on white, resized.
 
 For what was trained on Fashion-MNIST or other IDX files, an image is prepared as that set was: made
 grey, and inverted where its background, the median of its outermost pixels, is light; what differs
-from that by less than 5% is cut off on all sides; the rest is resized so that it just fits the data
-set's size (28×28), and put in the middle of black pixels. An image of that size is taken to be one
-of the data set, and at most inverted. After that it is resized as in training. One garment on a
-plain background works; a person who wears it in a street does not, nor does a garment upside down.
+from that by less than 5% is cut off on all sides; the rest is resized to the size (28×28) of the
+data set's images, or as much of it as things take there, and put in the middle of black pixels. An
+image of that size is taken to be one of the data set, and at most inverted. After that it is
+resized as in training. One garment on a plain background works; a person who wears it in a street
+does not, nor does a garment upside down.
 
 Files may have ${MAX_IMAGE_BYTES / 2 ** 20} MiB and ${MAX_IMAGE_PIXELS / 2 ** 20} Mi pixels.
 
@@ -103,7 +104,7 @@ function preparing(
     return {
       size,
       prepare: async (bytes, name) => {
-        const options = { invert, size };
+        const options = { invert, size, ...data.fill !== undefined && { fill: data.fill } };
         const { pixels, ...about } = prepareGarment(await decodeGrey(bytes, name), options);
         return { pixels, about };
       },

@@ -10,7 +10,7 @@ import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice } from "../lib/device/device.ts";
 import { deviceDataset } from "../lib/train/device_dataset.ts";
 import { FASHION_MNIST } from "../lib/train/checkpoint.ts";
-import { DEFAULT_CONFIG } from "../lib/train/config.ts";
+import { DEFAULT_CONFIG, type ModelBuilder, MODELS } from "../lib/train/config.ts";
 import { openTest } from "./datasets.ts";
 import { loadNet } from "./nets.ts";
 import { Evaluator } from "../lib/train/evaluator.ts";
@@ -35,7 +35,8 @@ after each epoch. Several runs are compared.
   --evaluate     test the latest checkpoint, on the WebGPU adapter, where it is not known how it
                  does on each test image: after a stop, say, or where RUN is a checkpoint
   --data PATH    where the images lie now (where they were when it was trained)
-  --net FILE     for --evaluate: the module that made the net, if it is one of your own
+  --net FILE     the module that made the net, if it is one of your own; for its picture, and for
+                 --evaluate
   -h, --help     this text
 
 exit code: 0 written; 1 there is no such run, or it is damaged; 2 the command line is wrong`;
@@ -57,8 +58,7 @@ async function testImages(
 }
 
 /** Finds out how the latest checkpoint of a run does on each test image, and notes it there. */
-async function evaluate(folder: string, { data, net: file }: Given, reporter: TrainReporter) {
-  const build = file === undefined ? undefined : await loadNet(file);
+async function evaluate(folder: string, { data, build }: Given, reporter: TrainReporter) {
   const { net, run: state, path, config } = await loadTrained(folder, build);
   const run = state!;
   using opened = await openTest(run.data, data, run.config, reporter);
@@ -77,7 +77,7 @@ async function evaluate(folder: string, { data, net: file }: Given, reporter: Tr
 }
 
 /** What the command line says of images and nets. */
-type Given = { readonly data?: string; readonly net?: string };
+type Given = { readonly data: string | undefined; readonly build: ModelBuilder | undefined };
 
 async function read(
   folder: string,
@@ -108,8 +108,10 @@ export async function main(args: string[]): Promise<number> {
       switches: ["evaluate"],
       words: { min: 0, max: 8, what: "RUN" },
     },
-    async ({ values: { out, ...given }, on, words }) => {
+    async ({ values: { out, data, net }, on, words }) => {
       await using reporter = new TrainReporter();
+      const build = net === undefined ? undefined : await loadNet(net);
+      const given = { data, build };
       const latest = words.length > 0 ? words : [await latestRun(RUNS)];
       const runs: Reported[] = [];
       for (const folder of latest) {
@@ -117,6 +119,8 @@ export async function main(args: string[]): Promise<number> {
         runs.push(await read(folder.replace(/(?<=.)\/+$/, ""), on.evaluate, given, reporter));
       }
       const [run] = runs;
+      // For the picture of the network.
+      if (build && run!.state) MODELS.set(run!.state.config.model, build);
       // Loaded only now, so that packages that cannot be loaded are an error like any other.
       const { writeComparison, writeReport } = await import("./report/write.ts");
       if (runs.length > 1) await writeComparison(runs, out ?? COMPARISON);

@@ -129,6 +129,16 @@ function resumedConfig({ checkpoint, path }: LoadedCheckpoint, given: Partial<Tr
   return { ...config, epochs };
 }
 
+/** The settings of a new run. */
+function newConfig(given: Partial<TrainConfig>): TrainConfig {
+  try {
+    return trainConfig(given);
+  } catch (error) {
+    // Each by itself has been checked: two contradict each other.
+    throw error instanceof ConfigError ? new UsageError(error.message) : error;
+  }
+}
+
 /** Refuses flags that would do nothing. */
 function checkUse(given: Partial<TrainConfig>, config: TrainConfig): void {
   for (const name of CONFIG_NAMES) {
@@ -270,7 +280,7 @@ async function train(
   using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
   const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
   if (loaded) useNet(loaded, build);
-  const config = loaded ? resumedConfig(loaded, given) : trainConfig(given);
+  const config = loaded ? resumedConfig(loaded, given) : newConfig(given);
   checkUse(given, config);
   const path = loaded ? pathOf(loaded.checkpoint.run.data, images) : images;
   if (given.testShare !== undefined && path === undefined) {
@@ -331,6 +341,7 @@ async function train(
   if (!prepared) return await stopped();
   const { trainer, seconds } = prepared;
   using _ = trainer;
+  if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
@@ -365,7 +376,7 @@ async function train(
     }
     if (checkpoint) {
       goOn.path = await run.save(checkpoint);
-      goOn.command = `deno task train --resume ${out}`;
+      goOn.command = `deno task train --resume ${out}${net === undefined ? "" : ` --net ${net}`}`;
       await reporter.say(`saved ${goOn.path}`);
       await recorder.report(checkpoint.run);
     }
@@ -393,10 +404,7 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
     );
   }
   if (error instanceof PlanError && error.largest !== undefined) {
-    const what = error.largest < 1
-      ? "; try a smaller --resize"
-      : ` (--batch-size ${error.largest})`;
-    return advise(message + what);
+    return advise(`${message}; try a smaller --resize`);
   }
   if (error instanceof SingleImageError) {
     const { images, batchSize } = error;

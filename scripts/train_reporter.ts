@@ -73,6 +73,7 @@ export class TrainReporter implements AsyncDisposable {
   /** How many images of a folder have been decoded. */
   async decoding({ done, of }: { readonly done: number; readonly of: number }): Promise<void> {
     await this.#show("decoding", done, of, `decoded ${done} of ${of} images`);
+    if (done === of) this.#sinceLine = () => Infinity; // What comes next is news.
   }
 
   /** How far an epoch has come. */

@@ -20,7 +20,7 @@ import {
   toFloats,
 } from "../check/arguments.ts";
 import { htmlTable, shownAs } from "../check/display.ts";
-import type { KernelSpec, Target } from "../kernels/kernel.ts";
+import type { Finish, KernelSpec, Target } from "../kernels/kernel.ts";
 import { printed } from "./print.ts";
 import {
   checkList,
@@ -103,7 +103,9 @@ export interface Op<A extends Attrs = any> {
   /** A reduction, whose input may be fused into its kernel. */
   reduction?(node: Tensor, attrs: A): ReductionSpec;
   /** Dispatches that compute the output from the inputs. */
-  kernels?(node: Tensor, target: Target, attrs: A): KernelSpec[];
+  kernels?(node: Tensor, target: Target, attrs: A, finish: Finish): KernelSpec[];
+  /** Whether `kernels` store every element of the output by `finish`, and never read one back. */
+  readonly finishes?: boolean;
   /** The same value in terms of simpler ops, chosen when a plan is made. */
   lower?(node: Tensor, target: Target, attrs: A): Tensor;
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
@@ -508,6 +510,12 @@ export function storeIn<V extends Variable>(order: readonly number[], variable: 
     (() => reorder(typeof initial === "function" ? initial() : initial, shape, order));
   const stored = new Variable(order.map((axis) => shape[axis]!), values);
   return Object.assign(variable, { initial: undefined, stored: { variable: stored, order } });
+}
+
+/** A variable of zeros, of the shape of another one and with its axes in the same order in memory. */
+export function zerosLike({ shape, stored }: Variable): Variable {
+  const zeros = new Variable(shape);
+  return stored ? storeIn(stored.order, zeros) : zeros;
 }
 
 /** `values`, which must be as many as a variable has elements. */

@@ -26,10 +26,10 @@ import {
   inScope,
   packVariables,
   type Scope,
-  storeIn,
   type Tensor,
   type Update,
   Variable,
+  zerosLike,
 } from "../graph/tensor.ts";
 
 const SCOPE: Scope = { layer: "", pass: "optimizer" };
@@ -140,13 +140,7 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
     }
     // A tensor that one group needs, all have: so each parameter has its part.
     const names = [...new Set(this.paramGroups.flatMap((group) => this.states(group)))];
-    const state = names.map((name): [string, Variable[]] => [
-      name,
-      every.map(({ shape, stored }) => {
-        const zeros = new Variable(shape);
-        return stored ? storeIn(stored.order, zeros) : zeros;
-      }),
-    ]);
+    const state = names.map((name): [string, Variable[]] => [name, every.map(zerosLike)]);
     this.state = new Map(state);
     let end = 0;
     this.#packed = this.paramGroups.map((group) => {

@@ -6,7 +6,7 @@
  */
 
 import { ShapeError } from "../graph/shape.ts";
-import { apply, inScope, type Op, type Tensor, type Variable } from "../graph/tensor.ts";
+import { apply, inScope, type Op, type Tensor, Variable } from "../graph/tensor.ts";
 import { permute } from "./view.ts";
 
 const Pack: Op<{ size: number; offsets: readonly number[] }> = {
@@ -16,10 +16,16 @@ const Pack: Op<{ size: number; offsets: readonly number[] }> = {
 
 /** `value`, of the shape of `variable`, with its axes as that one's values are stored. */
 export function asStored({ stored }: Variable, value: Tensor): Tensor {
-  return stored ? inScope(value.scope, () => permute(value, stored.order)) : value;
+  if (!stored) return value;
+  const own = value instanceof Variable ? value.stored : undefined;
+  if (own && `${own.order}` === `${stored.order}`) return own.variable;
+  return inScope(value.scope, () => permute(value, stored.order));
 }
 
-/** `tensors`, one for each part of `whole` and of its size, at the offsets of those parts. */
+/**
+ * `tensors`, one for each part of `whole` and of its size, at the offsets of those parts. If they lie
+ * like that in a variable already, it is that.
+ */
 export function pack(tensors: readonly Tensor[], whole: Variable): Tensor {
   whole.parts.forEach((part, i) => {
     if (tensors[i]?.size !== part.size) {
@@ -27,6 +33,10 @@ export function pack(tensors: readonly Tensor[], whole: Variable): Tensor {
     }
   });
   const offsets = whole.parts.map((part) => part.home!.offset);
+  const [first] = tensors, home = first instanceof Variable ? first.home?.whole : undefined;
+  const lies = home?.size === whole.size && home.parts.length === tensors.length &&
+    home.parts.every((part, i) => part === tensors[i] && part.home!.offset === offsets[i]);
+  if (home && lies) return home;
   return apply(Pack, tensors, { size: whole.size, offsets });
 }
 

@@ -281,7 +281,8 @@ const WinogradOutputGrad: Op<{ m: number }> = {
 const WinogradOutput: Op<{ m: number; shape: Four }> = {
   name: "winogradOutput",
   shape: (_, { shape }) => shape,
-  kernels: (node, target, { m }) => {
+  finishes: true,
+  kernels: (node, target, { m }, finish) => {
     const products = node.inputs[0]!;
     const [, p, q, o] = four(node);
     const { at } = winogradMatrices(m);
@@ -294,13 +295,15 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
       target,
       `${PLACE}
   let first = (n * z.h + u32(p)) * z.w + u32(q);
+  ${finish.load("c")}
 ${
         sandwich(
-          `winogradOutput ${m} ${whole}`,
+          `winogradOutput ${m} ${whole} ${finish.store("", "")}`,
           at,
           (i, j) => `x[${i * n + j}u * z.count + i]`,
           (i, j, value) => {
-            const store = `y[(first + ${i}u * z.w + ${j}u) * z.channels + c] = ${value};`;
+            const at = `(first + ${i}u * z.w + ${j}u) * z.channels + c`;
+            const store = finish.store(at, value);
             const condition = `(u32(p) + ${i}u < z.h) & (u32(q) + ${j}u < z.w)`;
             return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
           },
@@ -319,6 +322,9 @@ interface KernelAttrs extends Attrs {
   readonly swap: boolean;
 }
 
+/** Rows and columns of a block that is read across its lines: as many numbers as a line of a cache. */
+const BLOCK = 16;
+
 /** G w Gᵀ: w `[3, 3, C, O]` → `[E, C, O]`. */
 const WinogradKernel: Op<KernelAttrs> = {
   name: "winogradKernel",
@@ -336,20 +342,26 @@ const WinogradKernel: Op<KernelAttrs> = {
     const each = node.size / (m + 2) ** 2;
     // A flipped kernel is read from its last tap backwards.
     const [, c, o] = node.shape as [number, number, number];
+    // Results that lie side by side are read from lines far apart: a block of them shares lines.
+    const block = swap && c % BLOCK === 0 && o % BLOCK === 0 ? [BLOCK, BLOCK] : [1, o];
     const sizes = {
       ...{ last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 },
       ...{ columns: o, down: swap ? 1 : o, across: swap ? c : 1 },
+      ...{ tall: block[0]!, wide: block[1]! },
     };
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       each,
       target,
-      `  let at = i / z.columns * z.down + i % z.columns * z.across;
+      `  let block = i / (z.tall * z.wide); let inside = i % (z.tall * z.wide);
+  let row = block / (z.columns / z.wide) * z.tall + inside / z.wide;
+  let column = block % (z.columns / z.wide) * z.wide + inside % z.wide;
+  let at = row * z.down + column * z.across; let to = row * z.columns + column;
 ` + sandwich(
         `winogradKernel ${m}`,
         winogradMatrices(m).g,
         (i, j) => `x[(z.last + ${i * R + j}u * z.step) * z.count + at]`,
-        (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + i] = ${value};`,
+        (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + to] = ${value};`,
       ),
       { sizes },
     )];

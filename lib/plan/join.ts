@@ -11,7 +11,13 @@
 import type { Target } from "../kernels/kernel.ts";
 import { sameShape } from "../graph/shape.ts";
 import { type Tensor, Variable } from "../graph/tensor.ts";
-import { type GeneratedKernel, jointKernel, reductionKernel, type Result } from "./codegen.ts";
+import {
+  type FinishedKernels,
+  type GeneratedKernel,
+  jointKernel,
+  reductionKernel,
+  type Result,
+} from "./codegen.ts";
 import { type InlinedNodes, MAX_OPERATIONS, reading, readsOf } from "./fuse.ts";
 
 /** Elements of a result, at most: larger ones cost more than a dispatch, and memory while they wait. */
@@ -42,16 +48,18 @@ function sizeOfResults(node: Tensor): number {
 
 /**
  * `jobs`, in an order that computes operands first, in fewer dispatches: for each dispatch, the job at
- * whose place it is. `needed` are the tensors that others read.
+ * whose place it is, but for those `finished` by kernels of others. `needed` are the tensors that
+ * others read.
  */
 export function join(
   jobs: readonly Result[],
   needed: ReadonlySet<Tensor>,
   inlined: InlinedNodes,
   target: Target,
+  finished: ReadonlyMap<Tensor, FinishedKernels>,
 ): Map<Tensor, Joint> {
   const most = Math.min(target.maxStorageBuffers, MAX_BUFFERS);
-  const reads = jobs.map(({ node }) => [...readsOf(node, inlined)]);
+  const reads = jobs.map(({ node }) => finished.get(node)?.reads ?? [...readsOf(node, inlined)]);
   const place = new Map<Tensor, number>();
   const readers = new Map<Tensor, number[]>();
   /** Variables, as wholes, that others than their own updates read. */
@@ -71,7 +79,7 @@ export function join(
   const taken = new Set<number>();
   /** Whether job `j` can run where job `i` is, behind what is `inside` the same kernel. */
   const fitsAt = (j: number, i: number, inside: ReadonlySet<Tensor>) =>
-    !taken.has(j) && isFree(jobs[j]!) &&
+    !taken.has(j) && !finished.has(jobs[j]!.node) && isFree(jobs[j]!) &&
     reads[j]!.every((x) => inside.has(x) || (place.get(x) ?? -1) < i);
 
   /** The kernel of some jobs, of which what no one else reads is not stored; null where none fits. */
@@ -107,7 +115,7 @@ export function join(
 
   const joints = new Map<Tensor, Joint>();
   jobs.forEach((job, i) => {
-    if (taken.has(i)) return;
+    if (taken.has(i) || finished.has(job.node)) return;
     const reduction = reductionOf(i), head = reduction ?? i;
     const along = reduction === undefined ? undefined : job.node;
     taken.add(head);

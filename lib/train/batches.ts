@@ -1,45 +1,129 @@
 /**
- * The batches of a data set, and a plan for each size of them.
+ * The batches of a data set, cut into micro-batches where they are too large, and a plan for each size.
  *
  * @module
  */
 
 import type { Device } from "../device/device.ts";
+import { ShapeError } from "../graph/shape.ts";
 import { type Feeds, Plan, PlanError, type PlanOptions } from "../plan/plan.ts";
 import { oversized, stepsOf } from "../plan/steps.ts";
 
 /** What the plan of a batch computes, and where. */
 type BatchOptions = PlanOptions & { readonly device: Device };
 
-/** What a batch is fed by: its indices, and its images where they do not stay on the device. */
+/** What a micro-batch of `size` images computes, if a full batch is cut into so many `parts`. */
+type OptionsOf = (size: number, parts: number) => BatchOptions;
+
+/** What a micro-batch is fed by: its indices, and its images where they do not stay on the device. */
 export type BatchFeeds = Feeds & { readonly indices: Uint32Array<ArrayBuffer> };
 
-/** Plans for the batches of `count` images, by their sizes: the full one, the last one, or both. */
+/**
+ * Plans for the batches of `count` images: the full one, the last one, or both. Each is cut into
+ * micro-batches, as even as can be, a full one into `parts`; into more if these do not fit the device.
+ */
 export class BatchPlans implements Disposable {
+  /** By the number of images. */
   readonly #plans = new Map<number, Plan>();
+  readonly #batches: readonly number[];
+  /** Images of the largest batch. */
+  readonly #full: number;
+  /** Images of a micro-batch, at least, if its batch has so many. */
+  #least = 1;
+  #refusal: string | undefined;
   #disposed = false;
+  #parts: number;
 
-  constructor(readonly count: number, readonly batchSize: number) {}
+  constructor(count: number, batchSize: number, parts = 1) {
+    this.#full = Math.min(count, batchSize);
+    this.#batches = [this.#full, count % batchSize].filter((size) => size > 0);
+    this.#parts = parts;
+  }
+
+  /** Micro-batches of a full batch. Plans of other ones are freed. */
+  get parts(): number {
+    return this.#parts;
+  }
+
+  set parts(parts: number) {
+    if (parts === this.#parts) return;
+    this.#parts = parts;
+    this.#refusal = undefined;
+    this.#plans.forEach((plan) => plan[Symbol.dispose]());
+    this.#plans.clear();
+  }
+
+  /** Why there are more parts than were asked for, if there are. */
+  get refusal(): string | undefined {
+    return this.#refusal;
+  }
+
+  /** The sizes of the micro-batches of a batch of `size` images, the larger ones first. */
+  sizes(size: number): number[] {
+    const most = Math.max(1, Math.floor(size / this.#least));
+    const parts = Math.min(most, Math.ceil(size * this.#parts / this.#full));
+    return Array.from({ length: parts }, (_, i) => Math.ceil((size - i) / parts));
+  }
 
   /**
-   * Compiles those that are not there yet.
+   * Compiles those that are not there yet. If a micro-batch does not fit, there are more of them, the
+   * smallest number that fits; and none has one image, if that cannot be computed.
    *
-   * @throws {PlanError} where a batch exceeds the adapter's limits; the message says what would fit.
+   * @throws {PlanError} where not even the smallest micro-batch fits.
    */
-  async prepare(optionsOf: (size: number) => BatchOptions): Promise<void> {
-    const { count, batchSize } = this;
-    for (const size of [count >= batchSize ? batchSize : 0, count % batchSize]) {
+  async prepare(optionsOf: OptionsOf): Promise<void> {
+    for (;;) {
       this.#check();
-      if (size === 0 || this.#plans.has(size)) continue;
-      const plan = await Plan.compile(optionsOf(size)).catch((error) => {
-        throw error instanceof PlanError && error.largest !== undefined
-          ? tooLarge(error, size, optionsOf)
-          : error;
-      });
-      // Somebody else may have been here meanwhile.
-      if (this.#disposed || this.#plans.has(size)) plan[Symbol.dispose]();
-      else this.#plans.set(size, plan);
+      const parts = this.#parts;
+      const batch = this.#batches.find((size) =>
+        this.sizes(size).some((part) => !this.#plans.has(part))
+      );
+      if (batch === undefined) return;
+      const size = this.sizes(batch).find((part) => !this.#plans.has(part))!;
+      try {
+        const plan = await Plan.compile(optionsOf(size, parts));
+        // Somebody else may have been here meanwhile.
+        const late = this.#disposed || this.#parts !== parts || this.#plans.has(size);
+        if (late) plan[Symbol.dispose]();
+        else this.#plans.set(size, plan);
+      } catch (error) {
+        if (this.#parts !== parts) continue;
+        if (error instanceof ShapeError && size === 1 && batch > 1 && this.#least === 1) {
+          this.#least = 2;
+        } else if (error instanceof PlanError && error.largest !== undefined) {
+          this.#cut(error, batch, size, (size) => optionsOf(size, parts));
+        } else throw error;
+      }
     }
+  }
+
+  /** Cuts batches into more parts, because a micro-batch of `size` images of a `batch` does not fit. */
+  #cut(
+    cause: PlanError,
+    batch: number,
+    size: number,
+    optionsOf: (size: number) => BatchOptions,
+  ): void {
+    if (size > 1 && this.#least === 1) {
+      try {
+        optionsOf(1);
+      } catch (error) {
+        if (!(error instanceof ShapeError)) throw error;
+        this.#least = 2;
+      }
+    }
+    const { largest, what } = largestFitting(cause, size, this.#least, optionsOf);
+    const refusal = `a batch of ${size} does not fit this adapter: ${what}`;
+    if (largest >= this.#least) {
+      const before = this.#refusal;
+      this.parts = Math.ceil(this.#full / largest);
+      this.#refusal = before ?? refusal;
+    }
+    if (this.sizes(batch)[0]! <= largest) return;
+    const few = this.#least === 1
+      ? "not even one image fits"
+      : "what fits is too few, as one image alone cannot be computed";
+    throw new PlanError(`${refusal}; ${few}: make them smaller`, largest);
   }
 
   /** Runs the plan that is for so many `indices`; the plan. */
@@ -62,39 +146,34 @@ export class BatchPlans implements Disposable {
   }
 }
 
-/** The refusal of a batch that some buffer cannot hold, in terms of batches. */
-function tooLarge(
+/** The most images, below `size`, that some device can hold; and what is too large at `size`. */
+function largestFitting(
   cause: PlanError,
   size: number,
+  least: number,
   optionsOf: (size: number) => BatchOptions,
-): PlanError {
+): { largest: number; what: string } {
   const overOf = (size: number) => {
     const { outputs = [], updates = [], device: { target } } = optionsOf(size);
     return oversized(stepsOf(outputs, updates, target), target);
   };
   const first = overOf(size);
-  if (!first) return cause;
-  // Nearly all tensors grow with the batch; the others show when the smaller one is tried.
+  if (!first) throw cause;
   let largest = size;
-  for (let over: ReturnType<typeof overOf> = first; over && largest > 0;) {
+  // Nearly all tensors grow with the batch; the others show when the smaller one is tried.
+  for (let over: typeof first | undefined = first; over; over = overOf(largest)) {
     largest = Math.min(largest - 1, Math.floor(largest / over.times));
-    over = overOf(Math.max(1, largest));
+    if (largest < least) break;
   }
-  return new PlanError(
-    `a batch of ${size} does not fit this adapter: ${first.what}; ` +
-      (largest > 0
-        ? `the largest batch that fits is ${largest}`
-        : `not even one image fits: make them smaller`),
-    largest,
-  );
+  return { largest, what: first.what };
 }
 
 /** Batches with what they are fed by, which is asked for while the device works on the one before. */
 export async function* fetchAhead(
   all: Iterable<Uint32Array<ArrayBuffer>>,
-  feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds | Promise<BatchFeeds>,
-): AsyncGenerator<[places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds]> {
-  let before: [Uint32Array<ArrayBuffer>, BatchFeeds | Promise<BatchFeeds>] | undefined;
+  feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds[] | Promise<BatchFeeds[]>,
+): AsyncGenerator<[places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds[]]> {
+  let before: [Uint32Array<ArrayBuffer>, BatchFeeds[] | Promise<BatchFeeds[]>] | undefined;
   for (const places of all) {
     const fetching = feeds(places);
     // Where the work is stopped before it is waited for, nobody is told.

@@ -13,6 +13,7 @@ import type { StateDict } from "../nn/module.ts";
 import {
   checkChoice,
   checkInstance,
+  checkNumber,
   checkObject,
   checkOptions,
   checkString,
@@ -45,6 +46,8 @@ export interface DataSource {
   readonly kind: "fashion-mnist" | "idx" | "folder" | "other";
   /** Where they lie; null where they do not lie at a path. */
   readonly path: string | null;
+  /** Of IDX files: how much of an image's side a thing on it takes; 1 if it is left out. */
+  readonly fill?: number;
 }
 
 /** The images that a run is trained and tested with. */
@@ -73,11 +76,13 @@ export const sourceOf = ({ classes }: Pick<TrainedOn, "classes">): DataSource =>
 
 /** An option `source` of `op`, checked. */
 export function checkedSource(op: string, source: DataSource): DataSource {
-  checkOptions(`${op}: source`, source, ["kind", "path"]);
-  const { kind, path } = source;
+  checkOptions(`${op}: source`, source, ["kind", "path", "fill"]);
+  const { kind, path, fill } = source;
   checkChoice(op, "source.kind", kind, KINDS);
   if (path !== null) checkString(op, "source.path", path);
-  return { kind, path };
+  if (fill === undefined) return { kind, path };
+  checkNumber(op, "source.fill", fill, { min: 0, max: 1 });
+  return { kind, path, fill };
 }
 
 /** Where a run stands, but for its tensors. */
@@ -296,7 +301,8 @@ const runKind = () =>
       })),
     ) as json.Kind<unknown> as json.Kind<TrainConfig>,
     data: json.optional(
-      json.record<TrainedOn>({
+      json.record<Omit<TrainedOn, "fill"> & { fill: number | undefined }>({
+        fill: json.optional(json.number(1), undefined),
         kind: json.value(`one of: ${KINDS.join(", ")}`, (x) => KINDS.includes(x as "other")),
         path: json.value("a path or null", (x) => x === null || typeof x === "string"),
         classes: json.list(json.string(), { min: 1, max: MOST_CLASSES }),
@@ -304,7 +310,7 @@ const runKind = () =>
         height: json.count(1, MOST_SIZE),
         width: json.count(1, MOST_SIZE),
       }),
-      FASHION_MNIST,
+      { ...FASHION_MNIST, fill: undefined },
     ),
     images: json.record({ train: json.count(1), test: json.count(1) }),
     history: json.list((i) =>
@@ -333,12 +339,11 @@ function decodeRun(
   bytes: Uint8Array<ArrayBuffer>,
   name: string,
 ): { run: RunState; sha256: Record<"model.safetensors" | "optimizer.safetensors", string> } {
-  const { format: _, schedules: tuned, sha256, version, adapter, ...rest } = json.parseJson(
-    bytes,
-    runKind(),
-    { name, error: CheckpointError },
-  );
-  const run: RunState = { version, adapter, ...tuned !== undefined && { tuned }, ...rest };
+  const { format: _, schedules: tuned, sha256, version, adapter, data: found, ...rest } = json
+    .parseJson(bytes, runKind(), { name, error: CheckpointError });
+  const { fill, ...images } = found;
+  const data: TrainedOn = { ...images, ...fill !== undefined && { fill } };
+  const run: RunState = { version, adapter, ...tuned !== undefined && { tuned }, ...rest, data };
   const perEpoch = Math.ceil(run.images.train / run.config.batchSize);
   if (run.step > perEpoch || run.steps !== run.history.length * perEpoch + run.step) {
     throw new CheckpointError(

@@ -44,6 +44,12 @@ export interface TrainConfig {
   readonly epochs: number;
   /** Images of a step; the last batch of an epoch has what is left. */
   readonly batchSize: number;
+  /**
+   * Micro-batches of a step, at least: where they do not fit the adapter, there are more. Their
+   * gradients are summed, weighted by their sizes, so that a step is that of the whole batch. But a
+   * batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
+   */
+  readonly accumulate: number;
   /** Learning rate, the highest of its schedule. */
   readonly lr: number;
   /** Images are resized to so many rows and columns, or to `[rows, columns]`. */
@@ -221,6 +227,15 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     [1, 65_536],
     "images of a step; the last step of an epoch has what is left",
   ),
+  accumulate: late(
+    integer(
+      "micro-batches",
+      1,
+      [1, 65_536],
+      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; more " +
+        "than N where so few do not fit the adapter",
+    ),
+  ),
   lr: {
     ...real("learning rate", 1e-3, Infinity, "learning rate, the highest of its schedule"),
     wanted: "a finite number above 0",
@@ -355,6 +370,12 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
       throw new ConfigError(`the ${words} must be ${wanted}, got ${shown(config[name])}`);
     }
     if (normal) config[name] = normal(config[name]);
+  }
+  const { accumulate, batchSize } = config as unknown as TrainConfig;
+  if (accumulate > batchSize) {
+    throw new ConfigError(
+      `the micro-batches must be no more than the batch has images, ${batchSize}, got ${accumulate}`,
+    );
   }
   return config as unknown as TrainConfig;
 }

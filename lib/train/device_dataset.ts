@@ -237,15 +237,26 @@ export class DeviceDataset {
   }
 }
 
-/** What a batch of these images is fed by. */
+/** What the micro-batches of a batch of these images are fed by, whose `sizes` make up the batch. */
 export function feedsOf(
   data: DeviceDataset,
   indices: Uint32Array<ArrayBuffer>,
-): BatchFeeds | Promise<BatchFeeds> {
-  const images = data.feeds(indices);
-  return images instanceof Promise
-    ? images.then((images) => ({ indices, ...images }))
-    : { indices, ...images };
+  sizes: readonly number[],
+): BatchFeeds[] | Promise<BatchFeeds[]> {
+  const cut = ({ images }: { images?: Uint8Array<ArrayBuffer> }) => {
+    const each = (images?.length ?? 0) / indices.length;
+    let end = 0;
+    return sizes.map((size) => {
+      const first = end;
+      end += size;
+      return {
+        indices: indices.subarray(first, end),
+        ...images && { images: images.subarray(first * each, end * each) },
+      };
+    });
+  };
+  const fed = data.feeds(indices);
+  return fed instanceof Promise ? fed.then(cut) : cut(fed);
 }
 
 /** A data set that stays on a device if it may: as a tensor, it has to fit into one binding. */

@@ -76,10 +76,10 @@ export async function overBatches(
   { onProgress, signal }: Watch,
   { about, feeds, submit, read }: {
     readonly about: Pick<Progress, "epoch" | "phase">;
-    /** What the images at some places of the order are fed by; asked for a batch ahead. */
-    readonly feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds | Promise<BatchFeeds>;
+    /** What micro-batches of the images at some places are fed by; asked for a batch ahead. */
+    readonly feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds[] | Promise<BatchFeeds[]>;
     /** Submits the work of the images at some places of the order. */
-    readonly submit: (places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds) => void;
+    readonly submit: (places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds[]) => void;
     /** Waits for the device; what has come of so many images. */
     readonly read: (images: number) => Promise<Pick<Progress, "loss" | "accuracy">>;
   },
@@ -192,8 +192,8 @@ export class Evaluator implements Disposable {
     let accuracy = 0;
     const complete = await overBatches({ count, batchSize }, watch, {
       about: { epoch, phase: "test" },
-      feeds: (indices) => feedsOf(this.data, indices),
-      submit: (_, feeds) => this.#plans.run(feeds),
+      feeds: (indices) => feedsOf(this.data, indices, this.#plans.sizes(indices.length)),
+      submit: (_, feeds) => feeds.forEach((part) => this.#plans.run(part)),
       read: async (images) => {
         const [correct] = await readVariables([this.#correct]);
         accuracy = correct![0]! / images;

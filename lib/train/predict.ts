@@ -87,11 +87,16 @@ export async function predict(
     return { outputs: [softmax(logits)], device };
   });
   const rows: Float32Array<ArrayBuffer>[] = [];
-  const ahead = fetchAhead(batches(set.count, BATCH), (indices) => feedsOf(set, indices));
-  for await (const [indices, feeds] of ahead) {
-    const [values] = await plans.run(feeds).read() as [Float32Array<ArrayBuffer>];
-    const classes = values.length / indices.length;
-    indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
+  const ahead = fetchAhead(
+    batches(set.count, BATCH),
+    (indices) => feedsOf(set, indices, plans.sizes(indices.length)),
+  );
+  for await (const [, parts] of ahead) {
+    for (const feeds of parts) {
+      const [values] = await plans.run(feeds).read() as [Float32Array<ArrayBuffer>];
+      const classes = values.length / feeds.indices.length;
+      feeds.indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
+    }
   }
   return rows;
 }

@@ -6,6 +6,7 @@
  */
 
 import { type BatchFeeds, BatchPlans } from "./batches.ts";
+import { GradientSums } from "./gradients.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import {
   checkedCheckpoint,
@@ -32,15 +33,16 @@ import { checkOutputs, checkWatch, Evaluator, overBatches, type Watch } from "./
 import { grad } from "../ops/grad.ts";
 import { manualSeed } from "../nn/init.ts";
 import { collectUpdates, Module, type Parameter, training } from "../nn/module.ts";
-import { add, isFinite } from "../ops/elementwise.ts";
+import { add, isFinite, mul } from "../ops/elementwise.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { correctCount } from "../ops/classification.ts";
 import type { Optimizer } from "../nn/optim.ts";
+import { Plan } from "../plan/plan.ts";
 import { Random } from "../graph/random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
 import { tunedDigest } from "../kernels/choice.ts";
 import { formatShape, sameShape, ShapeError } from "../graph/shape.ts";
-import { assign, input, type Update, Variable } from "../graph/tensor.ts";
+import { assign, input, type Tensor, type Update, Variable } from "../graph/tensor.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -156,10 +158,14 @@ export class Trainer implements Disposable {
     loss: new Variable([]),
     /** Right answers in this epoch. */
     correct: new Variable([]),
-    /** Batches of this epoch until the first whose loss was not finite. */
+    /** Batches of this epoch until the first whose loss was not finite: the sum stays so for good. */
     finite: new Variable([]),
   };
+  readonly #config: TrainConfig;
   readonly #plans: BatchPlans;
+  /** What ends a step of several micro-batches. */
+  #stepPlan: Plan | undefined;
+  #gradients: GradientSums | undefined;
   readonly #evaluator: Evaluator;
   /** The parameters that are not frozen, by their keys. */
   readonly #trained: [key: string, parameter: Parameter][];
@@ -173,8 +179,7 @@ export class Trainer implements Disposable {
   #disposed = false;
 
   private constructor(
-    /** The settings. */
-    readonly config: TrainConfig,
+    config: TrainConfig,
     /** The net; its values change with every step. */
     readonly net: Module,
     /** Images trained on. */
@@ -186,6 +191,7 @@ export class Trainer implements Disposable {
     /** Where the images are from. */
     readonly source: DataSource,
   ) {
+    this.#config = config;
     for (const prefix of config.freeze) net.freeze(prefix);
     this.#trained = net.namedParameters().filter(([, { requiresGrad }]) => requiresGrad);
     if (this.#trained.length === 0) {
@@ -193,7 +199,7 @@ export class Trainer implements Disposable {
     }
     this.optimizer = makeOptimizer(config, this.#trained.map(([, parameter]) => parameter));
     this.steps = Math.ceil(train.count / config.batchSize);
-    this.#plans = new BatchPlans(train.count, config.batchSize);
+    this.#plans = new BatchPlans(train.count, config.batchSize, config.accumulate);
     const { batchSize, resize, channels, mean, std } = config;
     this.#evaluator = new Evaluator(net, test, { batchSize, resize, channels, mean, std, device });
   }
@@ -224,35 +230,105 @@ export class Trainer implements Disposable {
     return new Trainer(config, net, trainSet, testSet, device, source);
   }
 
+  /**
+   * The settings. `accumulate` is the number of micro-batches that there are: after
+   * {@link Trainer.prepare}, as many as a step needs to fit the adapter.
+   */
+  get config(): TrainConfig {
+    return { ...this.#config, accumulate: this.#plans.parts };
+  }
+
+  /** Why there are more micro-batches than the settings wanted, in words, if there are. */
+  get notice(): string | undefined {
+    const { refusal, parts } = this.#plans;
+    if (refusal === undefined) return undefined;
+    const sizes = this.#plans.sizes(Math.min(this.train.count, this.#config.batchSize));
+    const [most, least] = [sizes[0]!, sizes.at(-1)!];
+    return `${refusal}; so a step has ${parts} micro-batches of ` +
+      `${most === least ? most : `${least} or ${most}`}, whose gradients are summed, and a batch ` +
+      "norm sees one at a time";
+  }
+
   /** Whether all epochs are complete. */
   get done(): boolean {
     return this.history.length >= this.config.epochs;
   }
 
   /**
-   * Compiles the plans for every batch size, so that nothing is refused later on.
+   * Compiles the plans for every batch size, so that nothing is refused later on. A batch that exceeds
+   * the adapter's limits is trained on in micro-batches, as few as fit: {@link Trainer.notice} says so.
    *
-   * @throws {PlanError} when a batch exceeds the adapter's limits; the message says what would fit.
+   * @throws {PlanError} when not even one image fits.
    * @throws {ShapeError} when the net has fewer outputs than there are classes.
    * @throws {SingleImageError} when a batch has one image, and the net cannot be trained on that.
    */
   async prepare(): Promise<void> {
     this.#check("prepare");
     const { device, train: { count }, config: { batchSize } } = this;
-    await this.#plans.prepare((size) => {
+    await this.#plans.prepare((size, parts) => {
       try {
-        return { updates: this.updates(size), device };
+        return { updates: parts > 1 ? this.#partUpdates(size) : this.updates(size), device };
       } catch (cause) {
         if (size > 1 || !(cause instanceof ShapeError)) throw cause;
         throw new SingleImageError(count, batchSize, cause);
       }
     });
+    if (this.#plans.parts > 1 && !this.#stepPlan) {
+      const plan = await Plan.compile({ updates: this.#stepUpdates(), device });
+      // Somebody else may have been here meanwhile.
+      if (this.#disposed || this.#stepPlan) plan[Symbol.dispose]();
+      else this.#stepPlan = plan;
+    }
     await this.#evaluator.prepare();
   }
 
-  /** A step with `size` images: inputs are their `indices`, `augment`, and the optimizer's numbers. */
+  /**
+   * A whole step with `size` images at once: inputs are their `indices`, `augment`, and the optimizer's
+   * numbers.
+   */
   updates(size: number): Update[] {
     checkNumber("Trainer.updates", "size", size, { integer: true, min: 1, max: 2 ** 31 });
+    const { loss, logits, labels, updates } = this.#pass(size);
+    const sums = this.#sums;
+    const total = add(sums.loss, loss);
+    const metrics = [
+      assign(sums.finite, add(sums.finite, isFinite(total))),
+      assign(sums.loss, total),
+      assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
+    ];
+    const optimizing = this.optimizer.updates(grad(loss, this.#parameters()));
+    return [...metrics, ...updates, ...optimizing];
+  }
+
+  /**
+   * A micro-batch of `size` images; further inputs are its `share` of the batch, and whether it is the
+   * `first` of it.
+   */
+  #partUpdates(size: number): Update[] {
+    const { loss, logits, labels, updates } = this.#pass(size);
+    const sums = this.#sums, share = input("share", []), first = input("first", []);
+    const metrics = [
+      assign(sums.loss, add(sums.loss, mul(loss, share))),
+      assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
+    ];
+    const gradients = this.#gradients ??= new GradientSums(this.#parameters());
+    const summing = gradients.updates(grad(loss, this.#parameters()), { share, first });
+    return [...metrics, ...updates, ...summing];
+  }
+
+  /** The end of a step of micro-batches; its inputs are the optimizer's numbers. */
+  #stepUpdates(): Update[] {
+    const { finite, loss } = this.#sums;
+    const counting = assign(finite, add(finite, isFinite(loss)));
+    return [counting, ...this.optimizer.updates(this.#gradients!.sums)];
+  }
+
+  #parameters(): Parameter[] {
+    return this.#trained.map(([, parameter]) => parameter);
+  }
+
+  /** The pass forward of `size` images in training; the updates are those of running statistics. */
+  #pass(size: number): Record<"loss" | "logits" | "labels", Tensor> & { updates: Update[] } {
     const { config, config: { resize, channels, mean, std }, train } = this;
     const indices = input("indices", [size], "u32");
     const augment = augmentation(config, size, train);
@@ -264,17 +340,7 @@ export class Trainer implements Disposable {
     const { result: logits, updates } = training(net, () => collectUpdates(() => net.call(x)));
     checkOutputs(train.name, logits, size, train.classes);
     const loss = crossEntropy(logits, labels, { labelSmoothing: config.labelSmoothing });
-    const sums = this.#sums;
-    const total = add(sums.loss, loss);
-    // One loss that is not finite leaves the sum so for good, and this count where it was.
-    const metrics = [
-      assign(sums.finite, add(sums.finite, isFinite(total))),
-      assign(sums.loss, total),
-      assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
-    ];
-    const trained = this.#trained.map(([, parameter]) => parameter);
-    const optimizing = this.optimizer.updates(grad(loss, trained));
-    return [...metrics, ...updates, ...optimizing];
+    return { loss, logits, labels, updates };
   }
 
   /**
@@ -314,7 +380,9 @@ export class Trainer implements Disposable {
     if (this.step === 0) this.#setSums([0, 0, 0]);
     await overBatches({ count, batchSize, first: this.step * batchSize }, watch, {
       about: { epoch, phase: "train" },
-      feeds: (places) => feedsOf(this.train, this.#indices(epoch, places)),
+      feeds: (places) => {
+        return feedsOf(this.train, this.#indices(epoch, places), this.#plans.sizes(places.length));
+      },
       submit: (places, feeds) => this.#submit(epoch, places, feeds),
       read: async (images) => {
         const { loss, correct } = await this.#read();
@@ -348,12 +416,20 @@ export class Trainer implements Disposable {
   }
 
   /** Submits the next step of an epoch: the images at these places of its order. */
-  #submit(epoch: number, places: Uint32Array, feeds: BatchFeeds): void {
+  #submit(epoch: number, places: Uint32Array, feeds: BatchFeeds[]): void {
     this.#check("epoch");
-    const { config, optimizer, train } = this;
-    const draws = drawAugmentation(config, epoch, places[0]!, places.length, train);
+    const { config, optimizer, train } = this, isCut = config.accumulate > 1;
     optimizer.lr = learningRate(config, optimizer.steps, this.steps);
-    this.#plans.run({ ...feeds, ...draws, ...optimizer.nextStep() });
+    let place = places[0]!;
+    for (const [i, part] of feeds.entries()) {
+      const { length } = part.indices;
+      const draws = drawAugmentation(config, epoch, place, length, train);
+      const share = Float32Array.of(length / places.length), first = Float32Array.of(+(i === 0));
+      const rest = isCut ? { share, first } : optimizer.nextStep();
+      this.#plans.run({ ...part, ...draws, ...rest });
+      place += length;
+    }
+    if (isCut) this.#stepPlan!.run(optimizer.nextStep());
     this.step++;
   }
 
@@ -434,6 +510,8 @@ export class Trainer implements Disposable {
     const { config, train, test, net } = this;
     const differs = CONFIG_NAMES
       .filter((name) => name !== "epochs" && !sameSetting(config[name], run.config[name]))
+      // There may be more micro-batches than were wanted.
+      .filter((name) => name !== "accumulate" || run.config[name] < this.#config[name])
       .map((name) => {
         const text = (value: unknown) => settingText(name, value);
         return `${CONFIG_FIELDS[name].words} ${text(run.config[name])}, not ${text(config[name])}`;
@@ -466,6 +544,7 @@ export class Trainer implements Disposable {
       throw new CheckpointError(`the checkpoint is of another run: it has ${differs.join("; ")}`);
     }
     net.loadStateDict(model);
+    this.#plans.parts = run.config.accumulate;
     for (const [key, variable] of slots) setVariable(variable, optimizer.get(key)!.data);
     this.optimizer.steps = run.steps;
     this.history.splice(0, Infinity, ...run.history);
@@ -495,6 +574,8 @@ export class Trainer implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#plans[Symbol.dispose]();
+    this.#stepPlan?.[Symbol.dispose]();
+    this.#gradients?.[Symbol.dispose]();
     this.#evaluator[Symbol.dispose]();
     freeVariables([...Object.values(this.#sums), ...[...this.optimizer.state.values()].flat()]);
   }

@@ -55,14 +55,14 @@ export interface Box {
  * 1. The background is the median of the picture's outermost pixels. If it is light (128 or more),
  *    the picture is inverted, unless `invert` says otherwise.
  * 2. What is within 5% of the background is cut off on all sides.
- * 3. The rest is resized so that it just fits 28×28, or another `size`, and put in the middle of a
- *    background.
+ * 3. The rest is resized so that it just fits 28×28, or another `size`, or a part of that (`fill`, of
+ *    the side: 20/28 for MNIST), and put in the middle of a background.
  * 4. A dark background becomes black.
  *
  * A picture of that size is taken to be one of the data set, and at most inverted.
  *
  * @param image grey pixels `[height, width]`
- * @param options whether it is inverted; `size`: rows and columns of the result
+ * @param options whether it is inverted; `size`: rows and columns of the result; `fill`
  * @returns the picture
  * @throws {ArgumentError} if the image is not as large as its sizes say, or an option cannot be
  *
@@ -84,7 +84,11 @@ export function prepareGarment(
     readonly width: number;
     readonly height: number;
   },
-  options: { invert?: Invert; size?: readonly [rows: number, columns: number] } = {},
+  options: {
+    invert?: Invert;
+    size?: readonly [rows: number, columns: number];
+    fill?: number;
+  } = {},
 ): Garment {
   checkObject("prepareGarment", "image", image);
   const { pixels, width, height } = image;
@@ -94,8 +98,9 @@ export function prepareGarment(
   if (pixels.length !== width * height) {
     refuse("prepareGarment", "image.pixels", `${height} × ${width} bytes`, pixels);
   }
-  checkOptions("prepareGarment", options, ["invert", "size"]);
-  const { invert = "auto", size = SIZE } = options;
+  checkOptions("prepareGarment", options, ["invert", "size", "fill"]);
+  const { invert = "auto", size = SIZE, fill = 1 } = options;
+  checkNumber("prepareGarment", "fill", fill, { min: 0, max: 1 });
   const [rows, columns] = pair("prepareGarment", "size", size, 1);
   checkChoice("prepareGarment", "invert", invert, ["auto", "yes", "no"]);
   const border = backgroundOf(pixels, width, height);
@@ -105,8 +110,9 @@ export function prepareGarment(
   const ready = width === columns && height === rows;
   const box = ready ? { x: 0, y: 0, width, height } : boxOf(pixels, width, height, border);
   // In this order, a side that fits is exact.
+  const share = ready ? 1 : fill;
   const fitted = (side: number) =>
-    Math.max(1, Math.round(Math.min(columns * side / box.width, rows * side / box.height)));
+    Math.max(1, Math.round(share * Math.min(columns * side / box.width, rows * side / box.height)));
   const [w, h] = [fitted(box.width), fitted(box.height)];
   const part = new Uint8Array(box.width * box.height);
   for (let row = 0; row < box.height; row++) {
@@ -143,7 +149,7 @@ function backgroundOf(pixels: Uint8Array, width: number, height: number): number
 }
 
 /** The box around everything that is not background; the whole image if there is only background. */
-function boxOf(pixels: Uint8Array, width: number, height: number, background: number): Box {
+export function boxOf(pixels: Uint8Array, width: number, height: number, background: number): Box {
   let [left, right, top, bottom] = [width, -1, height, -1];
   for (let y = 0, at = 0; y < height; y++) {
     for (let x = 0; x < width; x++, at++) {

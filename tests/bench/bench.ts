@@ -17,6 +17,7 @@ import {
   grad,
   input,
   matmul,
+  type Module,
   permute,
   Plan,
   type PlanOptions,
@@ -35,12 +36,14 @@ import {
   type ImageDataset,
   loadFashionMnist,
 } from "@resnette/resnette/data";
-import { DeviceDataset, trainConfig, Trainer } from "@resnette/resnette/train";
+import { DeviceDataset, type TrainConfig, trainConfig, Trainer } from "@resnette/resnette/train";
+import { bytesOf } from "../../lib/device/buffers.ts";
 import { formatShape, sizeOf } from "../../lib/graph/shape.ts";
 import { collectCalls, type ModuleCall } from "../../lib/nn/module.ts";
 import { CONV_WEIGHT_ORDER } from "../../lib/ops/conv.ts";
 import { type Ceiling, measureCeiling } from "../../lib/measure/ceiling.ts";
 import { storeIn } from "../../lib/graph/tensor.ts";
+import { wgsl } from "../../lib/kernels/kernel.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
 import {
   median,
@@ -50,6 +53,9 @@ import {
   waitFor,
 } from "../../lib/measure/timing.ts";
 import { runCommand } from "../../scripts/cli.ts";
+import { DenseNet121 } from "../../scripts/examples/nets/densenet.ts";
+import { MobileNetV2 } from "../../scripts/examples/nets/mobilenet.ts";
+import { VisionTransformer } from "../../scripts/examples/nets/vit.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 
 const DATA = "data/fashion-mnist";
@@ -57,9 +63,10 @@ const DATA = "data/fashion-mnist";
 const USAGE = `usage: deno task bench [--quick] [--filter TEXT] [--json]
 
 Times matrix products, the convolutions of ResNet-18 in their three passes, its forward pass and its
-training step, the host's part of that, planning, and reading the data set. Images are those in
+training step, those of DenseNet-121, MobileNetV2 and a vision transformer (scripts/examples/nets),
+the host's part of a step, planning, and reading the data set. Images are those in
 ${DATA}, or made-up ones. A line for each: milliseconds, rate, share of the adapter's
-ceiling.
+ceiling; for a network also its dispatches, how many kernels they are of, and what they move.
 
   --quick          batches of 16 at 32×32 instead of 128 at 96×96, and less time for each
   --filter TEXT    only those whose name contains TEXT
@@ -72,6 +79,12 @@ exit code: 0 done; 1 something failed, and what; 2 the command line is wrong`;
 interface Measured {
   /** Median milliseconds. */
   readonly ms: number;
+  /** Dispatches of a plan, the distinct kernels among them, and the bytes that they read and write. */
+  readonly counts?: {
+    readonly dispatches: number;
+    readonly kernels: number;
+    readonly moved: number;
+  };
   /** Floating-point operations of the direct method, also if the kernels use another one. */
   readonly flops?: number;
   readonly images?: number;
@@ -92,20 +105,26 @@ interface Setting {
   readonly timing: TimingOptions;
 }
 
-/** Median milliseconds of a run of a plan; the variables that it uses are freed. */
+/** Median milliseconds of a run of a plan, and what it consists of; the variables that it uses are freed. */
 async function timePlan(
   options: PlanOptions,
   { device, timing }: Setting,
   feeds: Feeds = {},
-): Promise<number> {
+): Promise<Pick<Measured, "ms" | "counts">> {
   using plan = await Plan.compile({ ...options, device });
-  const used = new Set(plan.steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
+  const bound = plan.steps.flatMap(({ reads, writes }) => [...reads, ...writes]);
+  const used = new Set(bound);
+  const counts = {
+    dispatches: plan.steps.length,
+    kernels: new Set(plan.steps.map(({ spec }) => wgsl(spec, device.target))).size,
+    moved: bound.reduce((sum, { dtype, size }) => sum + bytesOf(dtype, size), 0),
+  };
   using stack = new DisposableStack();
   stack.defer(() => freeVariables([...used].filter((x) => x instanceof Variable)));
   const submit = (times: number) => {
     for (let i = 0; i < times; i++) plan.run(feeds);
   };
-  return median(await timings(device, submit, timing));
+  return { ms: median(await timings(device, submit, timing)), counts };
 }
 
 /** Values in (-0.5, 0.5) that stay on the device, with the axes in memory in the given order. */
@@ -121,7 +140,7 @@ function product(lead: Shape, m: number, k: number, n: number, setting: Setting)
     name: `matmul ${shapes.map(formatShape).join(" @ ")}`,
     run: async () => {
       const y = matmul(resident(shapes[0]), resident(shapes[1]));
-      return { ms: await timePlan({ outputs: [y] }, setting), flops: 2 * y.size * k };
+      return { ...await timePlan({ outputs: [y] }, setting), flops: 2 * y.size * k };
     },
   };
 }
@@ -170,7 +189,7 @@ function convolutions(setting: Setting): Bench[] {
     };
     return Object.entries(passes).map(([pass, output]) => ({
       name: `conv2d ${name}, ${pass}`,
-      run: async () => ({ ms: await timePlan({ outputs: [output()] }, setting), flops }),
+      run: async () => ({ ...await timePlan({ outputs: [output()] }, setting), flops }),
     }));
   });
 }
@@ -186,22 +205,28 @@ function network(setting: Setting): Bench[] {
     ...[images / 8, images / 2, images].map((size) => [size, resize] as const),
     ...[images / 8, images / 2, images, 2 * images].map((size) => [size, small] as const),
   ];
-  const trainer = async (data: ImageDataset, batchSize: number, resize: number) =>
+  const trainer = async (data: ImageDataset, config: Partial<TrainConfig>, net?: Module) =>
     await Trainer.create({
-      config: trainConfig({ batchSize, resize }),
+      config: trainConfig(config),
       train: data,
       test: data,
       device,
+      ...net && { net },
     });
-  const trainingStep = ([size, resize]: readonly [number, number]) => ({
-    name: `resnet18 training step, ${size} images ${resize}×${resize}`,
+  const trainingStep = (
+    title: string,
+    make: () => Module,
+    [size, resize, channels = 1]: readonly [images: number, resize: number, channels?: number],
+  ): Bench => ({
+    name: `${title} training step, ${size} images ${resize}×${resize}`,
     run: async () => {
-      using run = await trainer(await someImages(size), size, resize);
+      const config = { batchSize: size, resize, channels };
+      using run = await trainer(await someImages(size), config, make());
       const indices = Uint32Array.from({ length: size }, (_, i) => i);
       const feeds = { indices, ...run.optimizer.nextStep() };
-      const ms = await timePlan({ updates: run.updates(size) }, setting, feeds);
-      const { macs } = summarize(resnet18(), [size, 1, resize, resize]);
-      return { ms, flops: 6 * macs, images: size };
+      const measured = await timePlan({ updates: run.updates(size) }, setting, feeds);
+      const { macs } = summarize(make(), [size, channels, resize, resize]);
+      return { ...measured, flops: 6 * macs, images: size };
     },
   });
   return [
@@ -211,14 +236,18 @@ function network(setting: Setting): Bench[] {
         const data = new DeviceDataset(await someImages(images));
         const { x } = data.batch(input("indices", [images], "u32"), { resize });
         const outputs = [resnet18().eval().call(x)];
-        return { ms: await timePlan({ outputs }, setting, { indices }), flops: 2 * macs, images };
+        return { ...await timePlan({ outputs }, setting, { indices }), flops: 2 * macs, images };
       },
     },
-    ...sizes.map(trainingStep),
+    ...sizes.map((size) => trainingStep("resnet18", () => resnet18(), size)),
+    trainingStep("densenet121", () => new DenseNet121(10), [images / 4, resize, 3]),
+    trainingStep("mobilenet_v2", () => new MobileNetV2(10), [images / 4, resize, 3]),
+    // This one is for images of 28×28.
+    trainingStep("vit", () => new VisionTransformer(), [images, 28]),
     {
       name: "resnet18 training step, the host's part of it",
       run: async () => {
-        using run = await trainer(madeUpImages(2), 2, 32);
+        using run = await trainer(madeUpImages(2), { batchSize: 2, resize: 32 });
         using plan = await Plan.compile({ updates: run.updates(2), device });
         const feeds = { indices: Uint32Array.of(0, 1), ...run.optimizer.nextStep() };
         const found: number[] = [];
@@ -354,9 +383,13 @@ async function bench(
     const measured = await run();
     const [rate, share] = rates(measured, ceiling);
     found.push({ name, ...measured });
+    const { counts, images } = measured;
+    const made = counts && images !== undefined
+      ? `  ${counts.dispatches} of ${counts.kernels} kernels, ${(counts.moved / 1e9).toFixed(2)} GB`
+      : "";
     say(
-      `${name.padEnd(width)}  ${measured.ms.toFixed(2).padStart(9)} ms  ` +
-        `${rate.padStart(15)}  ${share.padStart(4)}`.trimEnd(),
+      (`${name.padEnd(width)}  ${measured.ms.toFixed(2).padStart(9)} ms  ` +
+        `${rate.padStart(15)}  ${share.padStart(4)}${made}`).trimEnd(),
     );
   }
   if (json) {

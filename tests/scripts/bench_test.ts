@@ -16,6 +16,13 @@ Deno.test("deno task bench --quick measures every line, with the task's permissi
     assert(names.some((name) => name.includes(word)), `${word}: ${names}`);
   }
   for (const { name, ms } of found) assert(ms > 0, `${name} took ${ms} ms`);
+  for (const net of ["resnet18", "densenet121", "mobilenet_v2", "vit"]) {
+    const { counts } = found.find(({ name }: { name: string }) =>
+      name.startsWith(`${net} training`)
+    );
+    assert(counts.dispatches > counts.kernels && counts.kernels > 1, `${net}: ${counts.kernels}`);
+    assert(counts.moved > 1e7, `${net} moves ${counts.moved} bytes`);
+  }
 });
 
 Deno.test("deno task bench prints a line for each measurement, and explains itself", async () => {

@@ -239,13 +239,14 @@ Deno.test("a folder of photographs: trained on, kept, evaluated, predicted, repo
       writeTree(`${folder}/other`, {
         "cats/1.png": colour(1, 2, 3),
         "cats/2.png": colour(1, 2, 3),
-        "dogs/1.png": colour(1, 2, 3),
+        "naïve 猫/1.png": colour(1, 2, 3),
+        "Ωmega/1.png": colour(1, 2, 3),
       });
       await project.fails(
         "eval",
         "runs/a --data other",
         2,
-        "other has the 2 classes cats, dogs, but the network was trained on the 3 classes " +
+        "other has the 3 classes cats, naïve 猫, Ωmega, but the network was trained on the 3 classes " +
           `${CLASSES.join(", ")}; give its own data set as --data`,
       );
       await project.fails("train", "--resume runs/a --epochs 3 --data other", 1, "another run");
@@ -286,9 +287,10 @@ Deno.test("a run on photographs that is stopped and moved ends with the bits of 
 Deno.test("Ctrl-C while images are decoded leaves no half cache, and no run", () =>
   inProject(async (project) => {
     const { folder } = project;
-    // The same file by other names: long to decode, quick to make.
-    const large = noise(1, 3 * 1200 * 1200);
-    writeTree(`${folder}/photos`, { ".one.png": png(large, [1200, 1200], 3) });
+    // The same file by other names: long to read and decode, quick to make.
+    const image = png(noise(1, 3 * 1200 * 1200), [1200, 1200], 3), long = new Uint8Array(2e7);
+    long.set(image);
+    writeTree(`${folder}/photos`, { ".one.png": long });
     for (const name of ["a", "b"]) {
       Deno.mkdirSync(`${folder}/photos/${name}`);
       for (let i = 0; i < 150; i++) {
@@ -324,6 +326,10 @@ Deno.test("folders of train and test images are what is trained on and tested wi
     const { out } = await project.done("eval", "runs/a --json");
     const { images, confusion } = JSON.parse(out);
     assertEquals([images, confusion[0]], [3, [0, 0]]);
+    await project.done("export", "runs/a --to onnx --out runs/a.onnx");
+    const onnx = latin1(await Deno.readFile(`${project.folder}/runs/a.onnx`));
+    assertStringIncludes(onnx, shape(1, 4, 4));
+    assertStringIncludes(onnx, "grey from 0 (black) to 1, resized to 4");
     // Grey as three equal channels, by the same files: another cache.
     const rgb = await project.done("train", `${words} --channels 3 --out runs/b`);
     assertStringIncludes(rgb.err, "3 to test with, RGB, of 5×4, resized to 4×4\n");
@@ -332,8 +338,8 @@ Deno.test("folders of train and test images are what is trained on and tested wi
     );
     assertStringIncludes(latin1(file), '"shape":[16,3,5,5]');
     await project.done("export", "runs/b --to onnx --out runs/b.onnx");
-    const onnx = latin1(await Deno.readFile(`${project.folder}/runs/b.onnx`));
-    assertStringIncludes(onnx, shape(3, 4, 4));
+    const three = latin1(await Deno.readFile(`${project.folder}/runs/b.onnx`));
+    assertStringIncludes(three, shape(3, 4, 4));
   }));
 
 Deno.test("a share of a folder is tested with: which, the seed says, in all commands", () =>
@@ -341,7 +347,8 @@ Deno.test("a share of a folder is tested with: which, the seed says, in all comm
     const { folder } = project;
     writeTree(`${folder}/photos`, photographs());
     const path = `${folder}/runs/a/predictions.json`;
-    const words = `${TINY} --data photos --resize 8 --epochs 1 --test-share 0.5 --seed 3`;
+    const words =
+      `${TINY} --data photos --resize 8 --epochs 1 --test-share 0.5 --seed 3 --mean 0.4 --std 0.2,0.5,1`;
     const { err } = await project.done("train", `${words} --out runs/a`);
     assertStringIncludes(err, "photos: 18 images to train on and 18 to test with");
     const tested = JSON.parse(await Deno.readTextFile(path));

@@ -80,6 +80,18 @@ Deno.test("a net of one's own is trained, goes on, and serves all commands that 
     await Deno.remove(`${project.folder}/${run}/predictions.json`);
     await project.fails("report", `${run} --evaluate`, 1, unknown);
     await project.done("report", `${run} --evaluate ${net}`);
+    const report = () => Deno.readTextFile(`${project.folder}/${run}/report.md`);
+    assertStringIncludes(await report(), '"begin: Conv2d<br>[1, 16, 6, 6], 448 parameters"');
+    await project.done("report", run);
+    assert(!(await report()).includes("## Network"));
+
+    const endless = words.replace("--epochs 1", "--epochs 9000 --out runs/stopped");
+    const stopped = await project.stop("train", endless, "SIGINT", "saved runs/stopped/");
+    assertEquals(stopped.code, 130, stopped.err);
+    assertStringIncludes(
+      stopped.err,
+      "to go on: deno task train --resume runs/stopped --net nets/mi",
+    );
 
     // The file may lie elsewhere by now; the run ends with the bits of one that was not resumed.
     await Deno.rename(`${project.folder}/nets/mine.ts`, `${project.folder}/moved.ts`);

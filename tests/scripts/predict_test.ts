@@ -97,6 +97,19 @@ Deno.test("a garment is found, cut out, centred, and put on black", () => {
   assertEquals([thin.inverted, thin.pixels.length], [true, SIZE]);
 });
 
+Deno.test("a thing is made as large as things are in the data set, and of its images' size", () => {
+  const pixels = new Uint8Array(100 * 60).fill(255);
+  for (let y = 20; y < 60; y++) pixels.fill(0, y * 60 + 30, y * 60 + 40);
+  const picture = { pixels, width: 60, height: 100 };
+  const { pixels: out } = prepareGarment(picture, { fill: 20 / 28 });
+  const rows = Array.from({ length: 28 }, (_, y) => out.subarray(28 * y, 28 * y + 28));
+  const bright = rows.map((row) => row.reduce((n, value) => n + Number(value > 0), 0));
+  assertEquals(bright, [0, 0, 0, 0, ...new Array(20).fill(5), 0, 0, 0, 0]);
+  const wide = prepareGarment(picture, { size: [8, 30] });
+  assertEquals(wide.pixels.length, 240);
+  assertEquals(wide.pixels.reduce((n, value) => n + Number(value > 0), 0), 16);
+});
+
 Deno.test("PNG, JPEG and WebP are read: colour, EXIF, transparency, palettes, 16 bits", async () => {
   // Some differ a little for what their formats lose, the turned one for its lossy edges.
   const files = { tint: "webp", turned: "jpg", alpha: "png", palette: "png", "16": "png" };

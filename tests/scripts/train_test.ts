@@ -3,7 +3,7 @@
 import { call as callMain } from "../call.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import denoConfig from "../../deno.json" with { type: "json" };
-import { parseSafetensors } from "@resnette/resnette";
+import { defaultDevice, parseSafetensors } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import {
@@ -22,7 +22,7 @@ import { tinyNet } from "../tiny_train.ts";
 const TINY = "--model tiny --limit 64 --test-limit 32 --batch-size 24 --resize 32 --lr 0.03";
 /** All that changes how a run goes; the rate does not depend on the number of epochs. */
 const RECIPE =
-  "--optimizer sgd --momentum 0.8 --weight-decay 1e-3 --schedule step --step-size 1 --gamma 0.9 " +
+  "--accumulate 5 --optimizer sgd --momentum 0.8 --weight-decay 1e-3 --schedule step --step-size 1 --gamma 0.9 " +
   "--warmup 5 --label-smoothing 0.1 --augment flip,crop";
 const LINE =
   /^epoch (\d+), loss \d+\.\d{4}, train acc [01]\.\d{3}, test acc [01]\.\d{3}, time \d+ sec$/;
@@ -69,6 +69,7 @@ Deno.test("--help lists every flag with its default, and exits 0", async () => {
     const [flag, value] of Object.entries({
       "epochs": "5",
       "batch-size": "128",
+      "accumulate": "micro-batches of a step",
       "lr": "0.001",
       "optimizer": "adam, adamw, sgd \\(adam\\)",
       "momentum": "0.9",
@@ -223,6 +224,7 @@ Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
     ["--weight-decay=-1", "--weight-decay must be a finite number, at least 0"],
     ["--label-smoothing 1.5", "--label-smoothing must be a number from 0 to 1"],
     ["--warmup 0.5", "--warmup must be an integer from 0"],
+    ["--batch-size 4 --accumulate 5", "no more than the batch has images, 4, got 5"],
     ["--momentum 0.5", "--momentum is for --optimizer sgd only"],
     ["--schedule cosine --gamma 0.5", "--gamma is for --schedule step only"],
     ["--lr 1 --lr 2", "--lr is given twice"],
@@ -430,3 +432,36 @@ Deno.test("a batch of one image that cannot be trained on is refused first, with
     assertStringIncludes(every.err, "try --batch-size 2");
   });
 });
+
+Deno.test("a batch that does not fit is trained on in micro-batches, and said so; one image that does not, refused", () =>
+  inFolder(async (folder) => {
+    const device = await defaultDevice(), { target } = device;
+    const limit = (maxBindingBytes: number) =>
+      Object.defineProperty(device, "target", {
+        value: { ...target, maxBindingBytes },
+        configurable: true,
+      });
+    try {
+      // So much do 16 images of 16 channels of 8 × 8 values take.
+      limit(2 ** 16);
+      const { code, out, err } = await call(`${TINY} --epochs 1 --out ${folder}/run`);
+      assertEquals(code, 0, err);
+      assertMatch(out.trimEnd().split("\n").at(-1)!, LINE);
+      assertMatch(
+        err,
+        /^note: a batch of 24 does not fit this adapter: .*; so a step has \d micro-batches of .*batch norm/m,
+      );
+      const { config } = (await loadCheckpoint(`${folder}/run`)).checkpoint.run;
+      assert(config.accumulate > 1, `${config.accumulate} micro-batches`);
+      // One image has 16 channels of 8 × 8 values; all parameters take less.
+      limit(3840);
+      const none = await call(`${TINY} --epochs 1 --out ${folder}/none`);
+      assertEquals(none.code, 1);
+      assertStringIncludes(
+        none.err,
+        "not even one image fits: make them smaller; try a smaller --resize",
+      );
+    } finally {
+      Object.defineProperty(device, "target", { value: target, configurable: true });
+    }
+  }));

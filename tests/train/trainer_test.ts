@@ -7,11 +7,9 @@ import {
   Dropout,
   Dropout2d,
   Flatten,
-  GlobalAvgPool2d,
   Linear,
   manualSeed,
   type Module,
-  PlanError,
   Random,
   ReLU,
   Sequential,
@@ -98,6 +96,7 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     model: "resnet18",
     epochs: 5,
     batchSize: 128,
+    accumulate: 1,
     lr: 0.001,
     resize: 96,
     seed: 0,
@@ -122,6 +121,8 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     const wrong of [
       { batchSize: 0 },
       { batchSize: 1.5 },
+      { accumulate: 0 },
+      { batchSize: 2, accumulate: 3 },
       { lr: NaN },
       { lr: 0 },
       { lr: Infinity },
@@ -249,6 +250,7 @@ const RUNS: Record<string, Partial<TrainConfig>> = {
     labelSmoothing: 0.1,
     augment: "flip,crop",
   },
+  "micro-batches": { accumulate: 5, augment: "flip,crop" },
 };
 for (const [what, more] of Object.entries(RUNS)) {
   Deno.test(`a stopped run goes on, from wherever it was stopped, to the same bits: ${what}`, async (t) => {
@@ -510,39 +512,6 @@ Deno.test("while an epoch runs, another one and a restore are refused, and a che
       assertEquals(left, []);
     }
   });
-});
-
-Deno.test("a batch that the adapter cannot hold is refused, and the largest that is named fits", async () => {
-  using device = await Device.request();
-  // 16 MiB for a buffer, so that the largest batch is a small one on any machine.
-  const maxBindingBytes = 2 ** 24;
-  Object.defineProperty(device, "target", { value: { ...device.target, maxBindingBytes } });
-  const create = (batchSize: number) =>
-    Trainer.create({
-      config: trainConfig({ batchSize, resize: 96 }),
-      train,
-      test: {
-        ...test,
-        count: 1,
-        images: test.images.slice(0, 784),
-        labels: test.labels.slice(0, 1),
-      },
-      device,
-      net: new Sequential(
-        new Conv2d(1, 64, { kernelSize: 7, stride: 2, padding: 3 }),
-        new GlobalAvgPool2d(),
-        new Flatten(),
-        new Linear(64, 10),
-      ),
-    });
-  using large = await create(32);
-  const error = await assertRejects(() => large.prepare(), PlanError);
-  assert(error.message.includes("a batch of 32 does not fit this adapter"), error.message);
-  assert(error.message.includes("48, 48"), error.message);
-  assert(error.message.includes("maxStorageBufferBindingSize"), error.message);
-  assertEquals(error.largest, 28);
-  using fitting = await create(error.largest!);
-  await fitting.prepare();
 });
 
 Deno.test("a net that shares a layer trains, and goes on from its checkpoint to the same bits", async () => {
