@@ -118,22 +118,30 @@ export function join(
     if (taken.has(i) || finished.has(job.node)) return;
     const reduction = reductionOf(i), head = reduction ?? i;
     const along = reduction === undefined ? undefined : job.node;
-    const group = [head], inside = new Set([jobs[head]!.node]);
     taken.add(head);
-    const size = sizeOfResults(jobs[head]!.node);
-    if (size > 0 && size <= MAX_SIZE && isFree(jobs[head]!)) {
+    const size = isFree(jobs[head]!) ? sizeOfResults(jobs[head]!.node) : 0;
+    /** The head and the jobs that can join it, each of which makes a `good` group. */
+    const gathered = (good: (group: readonly number[]) => unknown) => {
+      const group = [head], inside = new Set([jobs[head]!.node]);
+      if (size === 0 || size > MAX_SIZE) return group;
       for (let j = i + 1; j < jobs.length; j++) {
         const { node } = jobs[j]!;
         const fits = node.size === size && node.op.expression && node.dtype === "f32" &&
-          fitsAt(j, i, inside) && kernelOf([...group, j], true, along);
+          fitsAt(j, i, inside) && good([...group, j]);
         if (!fits) continue;
         group.push(j);
         inside.add(node);
       }
+      return group;
+    };
+    // As a rule all fit; else one after the other is tried.
+    let group = gathered(() => true);
+    let joint = along || group.length > 1 ? kernelOf(group, false, along) : null;
+    if (!joint && group.length > 1) {
+      group = gathered((group) => kernelOf(group, true, along));
+      const least = along ? 0 : 1;
+      while (group.length > least && !(joint = kernelOf(group, false, along))) group.pop();
     }
-    let joint: Joint | null = null;
-    const least = along ? 0 : 1;
-    while (group.length > least && !(joint = kernelOf(group, false, along))) group.pop();
     group.forEach((j) => {
       taken.add(j);
       if (!jobs[j]!.own) place.set(jobs[j]!.node, i);
