@@ -208,6 +208,7 @@ export {
 export {
   arrays,
   type Binding,
+  type Finish,
   type KernelChoice,
   type KernelSpec,
   perThread,

@@ -19,7 +19,15 @@
  * @module
  */
 
-import { arrays, type KernelSpec, type Target, times, type Two } from "./kernel.ts";
+import {
+  arrays,
+  type Finish,
+  type KernelSpec,
+  PLAIN,
+  type Target,
+  times,
+  type Two,
+} from "./kernel.ts";
 import type { Tile } from "./choice.ts";
 import { WORKGROUP_SIZES, workgroupColumns, workgroupRows } from "./gemm_workgroup.ts";
 
@@ -111,20 +119,26 @@ function declareSums(tile: Tile): string {
   return times(rows, (i) => times(vectors, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""));
 }
 
-/** WGSL that stores the tile; `row` is the vector index of row `m` of the result. */
-function stores(tile: Tile, rows: number, row: string): string {
+/**
+ * WGSL that stores the tile; `row` is the vector index of row `m` of the result, and `shift` what is
+ * added to columns.
+ */
+function stores(tile: Tile, rows: number, row: string, shift: string, finish: Finish): string {
   const store = (m: string, value: (v: number) => string) =>
     `{ let m = ${m}; let row = ${row}; ${
-      times(tile.vectors, (v) => `y[row + n0 + ${v}u] = ${value(v)};`, " ")
+      times(tile.vectors, (v) => finish.store(`row + n0 + ${v}u`, value(v), `_${v}`), " ")
     } }`;
+  const load = times(tile.vectors, (v) => finish.load(`n0 + ${v}u${shift}`, `_${v}`), " ");
   if (inArray(tile)) {
-    return `  for (var i = 0u; i < min(${tile.rows}u, z.rows - m0); i++)
+    return `  ${load}
+  for (var i = 0u; i < min(${tile.rows}u, z.rows - m0); i++)
   ${store("m0 + i", (v) => `sums[i * ${tile.vectors}u + ${v}u]`)}`;
   }
-  return times(tile.rows, (i) => {
+  const all = times(tile.rows, (i) => {
     const guard = rows < tile.rows ? `if (m0 + ${i}u < z.rows) ` : "";
     return `  ${guard}${store(`m0 + ${i}u`, (v) => sum(tile, i, v))}`;
   });
+  return `  ${load}\n${all}`;
 }
 
 /** What {@link rowTile} needs besides the windows. */
@@ -166,7 +180,13 @@ const layoutSizes = (groups: number, c: number, o: number) =>
  * `[layers, pixels, O]`. With groups: `[N, H, W, groups × C]`, `[taps, C, groups × O]` and
  * `[pixels, groups × O]`.
  */
-export function rowTile(x: Windows, spec: RowTile, tile: Tile, target: Target): KernelSpec {
+export function rowTile(
+  x: Windows,
+  spec: RowTile,
+  tile: Tile,
+  target: Target,
+  finish: Finish = PLAIN,
+): KernelSpec {
   const { o, layers = 1, groups = 1, scatter } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
@@ -239,12 +259,12 @@ ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u 
   return {
     bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
     body: tile.workgroup
-      ? workgroupRows({ row, tap: place, kernel: kernelRow, result, image, columns, shift })
+      ? workgroupRows({ row, tap: place, kernel: kernelRow, result, image, columns, shift, finish })
       : `${main}
   let image = ${image};
 ${contexts}
 ${taps}
-${stores(tile, rows, result)}
+${stores(tile, rows, result, shift, finish)}
 }`,
     sizes: {
       ...sizes,
@@ -355,7 +375,7 @@ ${place(j, j)}
     body: tile.workgroup
       ? workgroupColumns({
         ...{ column: column("v"), load: (j) => place(j, "v") },
-        ...{ first, result, image, columns, shift },
+        ...{ first, result, image, columns, shift, finish: PLAIN },
       })
       : `${main}
   let split = group.z % z.splits; let layer = group.z / z.splits;
@@ -366,7 +386,7 @@ ${contexts}
 ${bLoads}
 ${steps}
   }
-${stores(tile, rows, result)}
+${stores(tile, rows, result, shift, PLAIN)}
 }`,
     sizes: {
       ...sizes,

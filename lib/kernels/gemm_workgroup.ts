@@ -7,7 +7,7 @@
  * @module
  */
 
-import { times } from "./kernel.ts";
+import { type Finish, times } from "./kernel.ts";
 
 /** Rows of a thread, and its vectors, which lie 8 apart so that neighbours read neighbours. */
 const ROWS = 8, VECTORS = 2;
@@ -36,13 +36,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 ${times(ROWS, (i) => times(VECTORS, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}
 ${contexts}`;
 
-/** WGSL that both kernels are given: of the results of row `m`, of the layer's source, and of rows. */
+/**
+ * WGSL that both kernels are given: the vector index of row `m` of the result, of the layer's source,
+ * and of rows.
+ */
 interface Given {
   readonly result: string;
   readonly image: string;
   /** Vectors of a row of B, and what is added to the place in it. */
   readonly columns: string;
   readonly shift: string;
+  /** What is done with the results. */
+  readonly finish: Finish;
 }
 
 /** WGSL that fills block B: row `row(k)` of the operand, where `inside(k)`. */
@@ -58,14 +63,18 @@ const loadB = (
       row("k")
     } * ${columns}${shift} + b_column, ok)], ok); }`);
 
-/** WGSL that stores a thread's results; `row` is the vector index of row `m`. */
-const stores = (row: string) =>
+/** WGSL that stores a thread's results. */
+const stores = ({ result, shift, finish }: Given) =>
+  times(VECTORS, (v) => finish.load(`min(n0 + column + ${8 * v}u, z.o4 - 1u)${shift}`, `_${v}`)) +
+  "\n" +
   times(ROWS, (i) =>
     `  if (m0 + first + ${i}u < z.rows) {
-    let m = m0 + first + ${i}u; let row = ${row} + n0 + column;
+    let m = m0 + first + ${i}u; let row = ${result} + n0 + column;
 ${
       times(VECTORS, (v) =>
-        `    if (n0 + column + ${8 * v}u < z.o4) { y[row + ${8 * v}u] = s${i}_${v}; }`)
+        `    if (n0 + column + ${8 * v}u < z.o4) { ${
+          finish.store(`row + ${8 * v}u`, `s${i}_${v}`, `_${v}`)
+        } }`)
     }
   }`);
 
@@ -119,7 +128,7 @@ ${
       workgroupBarrier();
     }
   }
-${stores(given.result)}
+${stores(given)}
 }`;
 }
 
@@ -158,6 +167,6 @@ ${times(4, (i) => times(VECTORS, (v) => `        s${4 * h + i}_${v} += a[${i}] *
     }
     workgroupBarrier();
   }
-${stores(given.result)}
+${stores(given)}
 }`;
 }

@@ -72,6 +72,24 @@ export function arrays(types: Readonly<Record<string, Binding["type"]>>): Bindin
   return entries.map(([name, type], i) => ({ name, type, write: i === entries.length - 1 }));
 }
 
+/**
+ * What a kernel does with its results, element by element, before they are stored in `y`: what
+ * follows in the graph, as a compiler found. Columns are those of the last axis; they and places in
+ * `y` are counted in elements of the binding `y`.
+ */
+export interface Finish {
+  /** WGSL that loads what belongs to a column into names that end on `suffix`. */
+  load(column: string, suffix?: string): string;
+  /** WGSL that stores the result `value` of that column at place `at`. */
+  store(at: string, value: string, suffix?: string): string;
+}
+
+/** Results are stored as they are. */
+export const PLAIN: Finish = {
+  load: () => "",
+  store: (at, value) => `y[${at}] = ${value};`,
+};
+
 /** One dispatch: bindings are the op's inputs in order, then its output. */
 export interface KernelSpec {
   /** Arrays the body uses: inputs, then outputs. */
@@ -124,7 +142,7 @@ export function wgsl(spec: KernelSpec, target: Target): string {
 /** Terms that are added one after the other before their sum goes to the next level. */
 const RUN = 16;
 /** Sums that the last level may have to add one after the other, before there is another level. */
-const LAST_RUN = 80;
+export const LAST_RUN = 80;
 
 /**
  * WGSL of a loop over `index`, from `from` up to `end` (u32), which are at most `most` apart; its `body`

@@ -14,7 +14,14 @@
  */
 
 import { ArgumentError, checkNumber, checkOptions, refuse } from "../check/arguments.ts";
-import { arrays, type KernelSpec, perThread, type Target, type Two } from "../kernels/kernel.ts";
+import {
+  arrays,
+  type Finish,
+  type KernelSpec,
+  perThread,
+  type Target,
+  type Two,
+} from "../kernels/kernel.ts";
 import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../kernels/choice.ts";
 import {
   ceil4,
@@ -147,14 +154,15 @@ const Conv: Op<ConvAttrs> = {
     if (c % 4 === 0 || !chooseTile(target, pass, groups)) return node;
     return apply(Conv, [padChannels(x, groups), zeroPad(w, 2, ceil4(c))], attrs);
   },
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _attrs, finish) => {
     const [x, w] = node.inputs as [Tensor, Tensor];
     const attrs = node.attrs as ConvAttrs;
     const [r, s, _, o] = four(w);
     const grid = windows(four(x), four(node), [r, s], attrs);
     const { h, w: width, c, p, q } = grid, { groups, dilation: [down, across] } = attrs;
     const tile = chooseTile(target, forwardOf(node), groups), each = o / groups;
-    if (tile && c % 4 === 0) return [rowTile(grid, { o: each, groups }, tile, target)];
+    if (tile && c % 4 === 0) return [rowTile(grid, { o: each, groups }, tile, target, finish)];
     return [
       {
         ...perThread(
@@ -180,7 +188,8 @@ const Conv: Op<ConvAttrs> = {
       sum += pixel;
     }
   }
-  y[i] = sum;`,
+  ${finish.load("o")}
+  ${finish.store("i", "sum")}`,
         ),
         flops: 2 * node.size * r * s * c,
       },
@@ -208,12 +217,13 @@ const ConvInputGrad: Op<SizedAttrs> = {
     const m = winogradOf(target, attrs, inputGradOf(node));
     return m ? winogradConv(g, w, { m, padding: [2 - y, 2 - x], flip: true }) : node;
   },
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _attrs, finish) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
     const { stride, padding, dilation, groups } = node.attrs as SizedAttrs;
     const [n, p, q] = four(g), [r, s, o, c] = four(w), [, h, width] = four(node);
     const tile = chooseTile(target, inputGradOf(node), groups);
-    if (!tile || o % 4 !== 0) return [naiveInputGrad(node, target)];
+    if (!tile || o % 4 !== 0) return [naiveInputGrad(node, target, finish)];
     // Pixels of one phase (h mod stride, w mod stride) meet the same taps, every stride-th one, or more
     // if taps are apart: for each phase this is a convolution of stride 1 with those taps.
     const phases = Array.from(
@@ -251,6 +261,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
         },
         tile,
         target,
+        finish,
       );
     });
   },
@@ -284,7 +295,7 @@ function tapsOf(at: number, taps: number, stride: number, dilation: number) {
 
 const inputGrad = (g: Tensor, w: Tensor, attrs: SizedAttrs) => apply(ConvInputGrad, [g, w], attrs);
 
-function naiveInputGrad(node: Tensor, target: Target): KernelSpec {
+function naiveInputGrad(node: Tensor, target: Target, finish: Finish): KernelSpec {
   const [g, w] = node.inputs as [Tensor, Tensor];
   const { stride, padding, dilation, groups } = node.attrs as SizedAttrs;
   const [, p, q] = four(g), [r, s, o, c] = four(w), [, h, width] = four(node);
@@ -312,7 +323,8 @@ function naiveInputGrad(node: Tensor, target: Target): KernelSpec {
       sum += pixel;
     }
   }
-  y[i] = sum;`,
+  ${finish.load("c")}
+  ${finish.store("i", "sum")}`,
     ),
     flops: 2 * g.size * r * s * c / groups,
   };

@@ -10,6 +10,7 @@
 
 import {
   arrays,
+  type Finish,
   type KernelSpec,
   perThread,
   type Target,
@@ -79,7 +80,7 @@ const divided = (axis: "down" | "across", name: string, back: boolean) =>
  * A kernel for `node`, from `x` and `w`: each result is a sum over the taps. `back` is the gradient's
  * direction, from a window's result to its pixels.
  */
-function rowsKernel(node: Tensor, target: Target, back: boolean): KernelSpec {
+function rowsKernel(node: Tensor, target: Target, back: boolean, finish: Finish): KernelSpec {
   const [x, w] = node.inputs as [Tensor, Tensor], attrs = node.attrs as DepthwiseAttrs;
   const [, rows, columns, c] = four(node), [, h, width] = four(x), [r, s] = three(w);
   const [type, each] = vectorOf(c), channels = c / each;
@@ -107,7 +108,8 @@ ${
       sum += x[(line + u32(t)) * z.channels + c] * w[(r * z.taps_across + s) * z.channels + c];
     }`)
     }
-  y[i] = sum;`;
+  ${finish.load("c")}
+  ${finish.store("i", "sum")}`;
     const threads = node.size / c * channels;
     return { ...perThread(bindings, threads, target, statements, { sizes }), flops };
   }
@@ -162,9 +164,12 @@ ${
     }`)
   }
   let result = (n * z.rows + row) * z.columns;
+  ${finish.load("c")}
 ${
     lines(products, (_, j) =>
-      `  if (u32(left + ${j}) < z.columns) { y[(result + u32(left + ${j})) * z.channels + c] = s${j}; }`)
+      `  if (u32(left + ${j}) < z.columns) { ${
+        finish.store(`(result + u32(left + ${j})) * z.channels + c`, `s${j}`)
+      } }`)
   }`;
   const threads = four(node)[0] * rows * blocks * channels;
   return {
@@ -179,7 +184,8 @@ const Depthwise: Op<DepthwiseAttrs> = {
     const [n, h, width, c] = four(x!), [r, s] = three(w!);
     return [n, ...windowCounts("conv2d", [h, width], [r, s], attrs), c];
   },
-  kernels: (node, target) => [rowsKernel(node, target, false)],
+  finishes: true,
+  kernels: (node, target, _, finish) => [rowsKernel(node, target, false, finish)],
   macs: (node) => node.size * three(node.inputs[1]!)[0] * three(node.inputs[1]!)[1],
   vjp: (g, _, [x, w], attrs) => [
     depthwiseInputGrad(g, w!, { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
@@ -191,7 +197,8 @@ const Depthwise: Op<DepthwiseAttrs> = {
 const DepthwiseInputGrad: Op<SizedAttrs> = {
   name: "depthwiseInputGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
-  kernels: (node, target) => [rowsKernel(node, target, true)],
+  finishes: true,
+  kernels: (node, target, _, finish) => [rowsKernel(node, target, true, finish)],
   macs: ({ inputs: [g, w] }) => g!.size * three(w!)[0] * three(w!)[1],
   vjp: (u, _, [g, w], { size: _size, ...attrs }) => [
     apply(Depthwise, [u, w!], attrs),

@@ -5,7 +5,15 @@
  */
 
 import { checkBoolean, checkOptions } from "../check/arguments.ts";
-import { arrays, type KernelSpec, perThread, summing, type Target } from "../kernels/kernel.ts";
+import {
+  arrays,
+  type Finish,
+  type KernelSpec,
+  perThread,
+  PLAIN,
+  summing,
+  type Target,
+} from "../kernels/kernel.ts";
 import { chooseTile, type Product } from "../kernels/choice.ts";
 import {
   broadcastShapes,
@@ -71,7 +79,12 @@ const matrix = (length: number, channels: number): Windows => ({
   steps: [1, 1],
 });
 
-function naive(node: Tensor, target: Target, transposeA: boolean): KernelSpec {
+function naive(
+  node: Tensor,
+  target: Target,
+  transposeA: boolean,
+  finish: Finish = PLAIN,
+): KernelSpec {
   const { m, k, n } = sizes(node);
   const a = transposeA ? `k * ${m}u + row` : `row * ${k}u + k`;
   return {
@@ -89,7 +102,8 @@ ${
           `        s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + k * ${n}u + column];`,
         )
       }
-  y[i] = s;`,
+  ${finish.load("column")}
+  ${finish.store("i", "s")}`,
     ),
     flops: 2 * node.size * k,
   };
@@ -115,11 +129,14 @@ const MatMul: Op = {
     if (k % 4 === 0 || !chooseTile(target, productOf(node, "product"), layers)) return node;
     return apply(MatMul, [zeroPad(a, a.rank - 1, ceil4(k)), zeroPad(b, b.rank - 2, ceil4(k))], {});
   },
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _, finish) => {
     const { layers, m, k, n } = sizes(node);
     const tile = chooseTile(target, productOf(node, "product"), layers);
     return [
-      tile ? rowTile(matrix(m, k), { o: n, layers }, tile, target) : naive(node, target, false),
+      tile
+        ? rowTile(matrix(m, k), { o: n, layers }, tile, target, finish)
+        : naive(node, target, false, finish),
     ];
   },
   macs: (node) => node.size * node.inputs[1]!.shape.at(-2)!,

@@ -8,6 +8,7 @@
 import { checkBoolean, checkOptions } from "../check/arguments.ts";
 import {
   type Binding,
+  type Finish,
   isNaNOf,
   type KernelSpec,
   perThread,
@@ -106,6 +107,7 @@ function windowsGrad(
   inputs: readonly string[],
   read: string,
   share: (tap: string) => string,
+  finish: Finish,
 ): KernelSpec {
   const { kernel, stride, padding } = node.attrs as PoolAttrs;
   const [n, h, w, c] = four(node), [, p, q] = four(node.inputs[0]!);
@@ -147,7 +149,8 @@ ${then}
     if (r >= ${kernel[0]} || s >= ${kernel[1]}) { continue; }
     ${window("p", "q", `row += ${share(`f32(r * ${kernel[1]} + s)`)};`)}
   } sum += row; }
-  y[i] = sum;`,
+  ${finish.load("c")}
+  ${finish.store("i", "sum")}`,
     );
   }
   // A thread makes a block of stride × stride pixels, which the same few windows cover: each of those
@@ -170,10 +173,11 @@ ${then}
         return `  ${window(`(a - ${u})`, `(b - ${v})`, shares.join("\n"))}`;
       }),
       `  let h0 = a * ${stride[0]} - ${padding[0]}; let w0 = b * ${stride[1]} - ${padding[1]};`,
+      `  ${finish.load("c")}`,
       ...pixels.map(([i, j]) =>
         `  { let h = h0 + ${i}; let w = w0 + ${j};
     if ((u32(h) < ${h}u) & (u32(w) < ${w}u)) {
-      y[u32((n * ${h} + h) * ${w} + w) * ${channels}u + c] = sum${i}_${j};
+      ${finish.store(`u32((n * ${h} + h) * ${w} + w) * ${channels}u + c`, `sum${i}_${j}`)}
     } }`
       ),
     ].join("\n"),
@@ -198,12 +202,14 @@ const TAKE_TAP = (type: "f32" | "vec4f", width: number) =>
 const MaxPool: Op<PoolAttrs> = {
   name: "maxPool2d",
   shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _, finish) => {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `${MINUS_INFINITY(type)}
 ${overWindow(x, attrs, channels, TAKE_LARGER(type))}
-  y[i] = best;`)];
+  ${finish.load("c")}
+  ${finish.store("i", "best")}`)];
   },
   vjp: (g, _, [x], attrs) => {
     const taps = apply(MaxPoolTaps, [x!], attrs);
@@ -229,7 +235,8 @@ ${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1]))}
 const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
   name: "maxPool2dGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _, finish) => {
     const [type] = vectorOf(four(node)[3]);
     return [
       windowsGrad(
@@ -238,6 +245,7 @@ const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
         ["g", "taps"],
         "let v = g[at]; let tap = taps[at];",
         (tap) => `select(${type}(0.0), v, tap == ${type}(${tap}))`,
+        finish,
       ),
     ];
   },
@@ -246,7 +254,8 @@ const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
 const AvgPool: Op<PoolAttrs> = {
   name: "avgPool2d",
   shape: ([x], attrs) => poolShape("avgPool2d", x!, attrs),
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _, finish) => {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `  var sum = ${type}(0.0);
@@ -256,7 +265,8 @@ ${
           after: "sum += row;",
         })
       }
-  y[i] = sum / ${attrs.kernel[0] * attrs.kernel[1]}.0;`)];
+  ${finish.load("c")}
+  ${finish.store("i", `sum / ${attrs.kernel[0] * attrs.kernel[1]}.0`)}`)];
   },
   vjp: (g, _, [x], attrs) => [
     apply(AvgPoolGrad, [g], { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
@@ -267,10 +277,11 @@ ${
 const AvgPoolGrad: Op<PoolAttrs & { size: Two }> = {
   name: "avgPool2dGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
-  kernels: (node, target) => {
+  finishes: true,
+  kernels: (node, target, _, finish) => {
     const { kernel } = node.attrs as PoolAttrs;
     const scale = `let v = g[at] / ${kernel[0] * kernel[1]}.0;`;
-    return [windowsGrad(node, target, ["g"], scale, () => "v")];
+    return [windowsGrad(node, target, ["g"], scale, () => "v", finish)];
   },
   vjp: (u, _, _g, { size: _size, ...attrs }) => [apply(AvgPool, [u], attrs)],
 };

@@ -7,6 +7,7 @@
  */
 
 import { checkBoolean, checkOptions } from "../check/arguments.ts";
+import { LAST_RUN } from "../kernels/kernel.ts";
 import {
   checkShape,
   formatShape,
@@ -25,6 +26,8 @@ import { broadcastTo, permute, reshape } from "./view.ts";
 const WANTED_THREADS = 16384;
 /** Elements that each of them should at least take up. */
 const LEAST_ELEMENTS = 16;
+/** Chunks of a long sum, at most: longer ones lose fewer digits. */
+const MOST_CHUNKS = 1024;
 /** Elements that one thread takes up sooner than waiting for another dispatch. */
 const MOST_ELEMENTS = 64;
 
@@ -35,9 +38,15 @@ const MOST_ELEMENTS = 64;
  */
 export function reductionChunks(results: number, length: number): number {
   if (length <= MOST_ELEMENTS) return 1;
-  const wanted = Math.ceil(WANTED_THREADS / (results % 4 === 0 ? results / 4 : results));
-  const few = length <= 2 * MOST_ELEMENTS ** 2;
-  const most = few ? Math.min(MOST_ELEMENTS, Math.ceil(Math.sqrt(length))) : 1024;
+  const threads = Math.ceil(WANTED_THREADS / (results % 4 === 0 ? results / 4 : results));
+  // Chunks of this length need no loops in each other: they have the same WGSL as shorter ones.
+  const short = Math.ceil(length / LAST_RUN), steps = MOST_ELEMENTS ** 2;
+  const wanted = threads > 1 && short <= steps ? Math.max(threads, short) : threads;
+  const most = length <= 2 * steps
+    ? Math.min(MOST_ELEMENTS, Math.ceil(Math.sqrt(length)))
+    : short <= steps
+    ? steps
+    : MOST_CHUNKS;
   const chunks = Math.max(1, Math.min(wanted, most, Math.floor(length / LEAST_ELEMENTS)));
   return Math.ceil(length / Math.ceil(length / chunks));
 }

@@ -17,7 +17,14 @@ import {
   ShapeError,
   sizeOf,
 } from "../graph/shape.ts";
-import { apply, type Attrs, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import {
+  apply,
+  type Attrs,
+  checkTensor,
+  inverseOrder,
+  type Op,
+  type Tensor,
+} from "../graph/tensor.ts";
 import { permute, permuteOrder, reshape, wordType } from "./view.ts";
 
 /** Which elements along each axis: a first one, and the step to the next. */
@@ -28,6 +35,12 @@ interface Lattice extends Attrs {
   readonly shape: Shape;
 }
 
+/** A lattice of `permute(x, order)` as one of x. */
+function stored({ starts, steps, shape }: Lattice, order: readonly number[]): Lattice {
+  const inverse = inverseOrder(order), of = <T>(list: readonly T[]) => inverse.map((i) => list[i]!);
+  return { starts: of(starts), steps: of(steps), shape: of(shape) };
+}
+
 const Slice: Op<Lattice> = {
   name: "slice",
   dtype: ([x]) => wordType("slice", x!),
@@ -36,6 +49,7 @@ const Slice: Op<Lattice> = {
     offset: starts.reduce((sum, start, axis) => sum + start * strides[axis]!, offset),
     strides: strides.map((stride, axis) => stride * steps[axis]!),
   }),
+  sink: (x, order, lattice) => permute(apply(Slice, [x], stored(lattice, order)), order),
   vjp: (g, _, [x], { starts, steps }) => {
     if (steps.every((step) => step > 0)) return [place(g, { starts, steps, shape: x!.shape }, 0)];
     return [flip(g, steps.flatMap((step, axis) => step < 0 ? [axis] : []))];
@@ -163,14 +177,6 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
 const Place: Op<Lattice & { fill: number }> = {
   name: "place",
   shape: (_, { shape }) => shape,
-  lower: (node, _, { starts, steps, shape, fill }) => {
-    // A permutation of what is placed is one of the result.
-    const x = node.inputs[0]!, order = permuteOrder(x);
-    if (!order) return node;
-    const inner = <T>(list: readonly T[]) => list.map((_, axis) => list[order.indexOf(axis)]!);
-    const attrs = { starts: inner(starts), steps: inner(steps), shape: inner(shape), fill };
-    return permute(apply(Place, [x.inputs[0]!], attrs), order);
-  },
   kernels: (node, target, { starts, steps, shape, fill }) => {
     const x = node.inputs[0]!;
     // Neighbouring axes that are taken whole are one.
@@ -213,6 +219,8 @@ ${lines.join("\n")}
       { sizes, numbers: { fill } },
     )];
   },
+  sink: (x, order, { fill, ...lattice }) =>
+    permute(apply(Place, [x], { ...stored(lattice, order), fill }), order),
   vjp: (g, _, [x], { starts, steps }) => [apply(Slice, [g], { starts, steps, shape: x!.shape })],
 };
 

@@ -281,7 +281,8 @@ const WinogradOutputGrad: Op<{ m: number }> = {
 const WinogradOutput: Op<{ m: number; shape: Four }> = {
   name: "winogradOutput",
   shape: (_, { shape }) => shape,
-  kernels: (node, target, { m }) => {
+  finishes: true,
+  kernels: (node, target, { m }, finish) => {
     const products = node.inputs[0]!;
     const [, p, q, o] = four(node);
     const { at } = winogradMatrices(m);
@@ -294,13 +295,15 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
       target,
       `${PLACE}
   let first = (n * z.h + u32(p)) * z.w + u32(q);
+  ${finish.load("c")}
 ${
         sandwich(
-          `winogradOutput ${m} ${whole}`,
+          `winogradOutput ${m} ${whole} ${finish.store("", "")}`,
           at,
           (i, j) => `x[${i * n + j}u * z.count + i]`,
           (i, j, value) => {
-            const store = `y[(first + ${i}u * z.w + ${j}u) * z.channels + c] = ${value};`;
+            const at = `(first + ${i}u * z.w + ${j}u) * z.channels + c`;
+            const store = finish.store(at, value);
             const condition = `(u32(p) + ${i}u < z.h) & (u32(q) + ${j}u < z.w)`;
             return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
           },

@@ -8,15 +8,17 @@
 
 import {
   type Binding,
+  type Finish,
   type KernelSpec,
   perThread,
+  PLAIN,
   summing,
   type Target,
 } from "../kernels/kernel.ts";
 import { type Shape, sizeOf, stridesOf } from "../graph/shape.ts";
 import type { DType, Tensor } from "../graph/tensor.ts";
 import { isContiguous } from "../ops/view.ts";
-import { type InlinedNodes, scalar, type Strided, strided } from "./fuse.ts";
+import { type InlinedNodes, inMemory, scalar, type Strided, strided } from "./fuse.ts";
 
 /** An axis of a collapsed iteration space, with the step of each operand along it. */
 interface Axis {
@@ -88,12 +90,12 @@ class Cluster {
   #constant(value: number): string {
     let at = this.constants.findIndex((known) => Object.is(known, value));
     if (at < 0) at = this.constants.push(value) - 1;
-    return `T(z.c${at})`;
+    return `T(z.k${at})`;
   }
 
   /** The constants as the numbers of a kernel. */
   get numbers(): Record<string, number> {
-    return Object.fromEntries(this.constants.map((value, i) => [`c${i}`, value]));
+    return Object.fromEntries(this.constants.map((value, i) => [`k${i}`, value]));
   }
 
   /** WGSL declarations of the kernel: the type of its elements, and the functions that are called. */
@@ -308,6 +310,95 @@ export function operandsOf(node: Tensor, inlined: InlinedNodes): readonly Stride
   const cluster = new Cluster(node.shape, inlined);
   cluster.write(node);
   return cluster.operands;
+}
+
+/** Fields of a kernel's uniform, under their key, if there are any. */
+const some = (fields: Readonly<Record<string, number>>, key: "sizes" | "numbers") =>
+  Object.keys(fields).length > 0 && { [key]: fields };
+
+/** The kernels of a node that finish with another one, and the tensors bound to their inputs. */
+export interface FinishedKernels {
+  readonly specs: readonly KernelSpec[];
+  readonly reads: readonly Tensor[];
+}
+
+/**
+ * The kernels of `inner`, which compute the elementwise `node`, with everything inlined into it, of each
+ * element before they store it; null where an operand has another shape than `inner`, and is
+ * no vector of its columns or a single number.
+ */
+export function finishedKernels(
+  node: Tensor,
+  inner: Tensor,
+  inlined: InlinedNodes,
+  target: Target,
+): FinishedKernels | null {
+  const kernels = (finish: Finish) => inner.op.kernels!(inner, target, inner.attrs, finish);
+  const width = kernels(PLAIN)[0]!.bindings.at(-1)!.type === "vec4f" ? 4 : 1;
+  const { shape } = node, axis = shape.length - 1;
+  if (shape[axis] !== inner.shape.at(-1) || node.size !== inner.size) return null;
+  const cluster = new Cluster(shape, inlined);
+  const { lines, value } = cluster.write(node);
+  const numbers = new Sizes(), bindings: Binding[] = [], reads: Tensor[] = [];
+  /** WGSL of operands: loads by place, loads by column, and the parameters of these. */
+  const byPlace: string[] = [], byColumn: ((column: string) => string)[] = [];
+  const columnTypes: string[] = [];
+  for (const [i, { base, offset, strides }] of cluster.operands.entries()) {
+    const flat = isContiguous(shape, { offset, strides });
+    if (base === inner) {
+      if (!flat || offset > 0) return null;
+      byPlace.push(`let x${i} = result;`);
+      continue;
+    }
+    const still = strides.every((step, k) => step === 0 || shape[k] === 1);
+    const row = !flat && !still &&
+      strides.every((step, k) => k === axis ? step === 1 : step === 0 || shape[k] === 1);
+    const vector = width === 4 && (flat || row);
+    if (!flat && !still && !row || vector && offset % 4 !== 0 || base.dtype === "u8") return null;
+    const type = elementType(base.dtype, vector);
+    let at = reads.indexOf(base);
+    if (at < 0) {
+      at = reads.push(base) - 1;
+      bindings.push({ name: `f${at}`, type });
+    } else if (bindings[at]!.type !== type) return null;
+    const start = offset > 0 ? ` + ${numbers.take(offset / (vector ? 4 : 1))}` : "";
+    if (flat) {
+      byPlace.push(`let x${i} = f${at}[at${start}];`);
+    } else {
+      const whole = elementType(base.dtype, width === 4);
+      byPlace.push(`let x${i} = own${columnTypes.length};`);
+      columnTypes.push(whole);
+      byColumn.push((column) => `${whole}(f${at}[${row ? column : "0u"}${start}])`);
+    }
+  }
+  const own = columnTypes.map((_, k) => `own${k}`);
+  const finish: Finish = {
+    load: (column, suffix = "") =>
+      byColumn.map((load, k) => `let ${own[k]}${suffix} = ${load(column)};`).join(" "),
+    store: (at, result, suffix = "") => {
+      const values = ["to", result, ...own.map((name) => name + suffix)].join(", ");
+      return `{ let to = ${at}; y[to] = finished(${values}); }`;
+    },
+  };
+  const parameters = [
+    "at: u32",
+    "result: T",
+    ...own.map((name, k) => `${name}: ${columnTypes[k]}`),
+  ];
+  const declarations = `${cluster.declarations(width)}
+fn finished(${parameters.join(", ")}) -> T {
+${indent([...byPlace, ...lines])}
+  return ${value};
+}`;
+  const specs = kernels(finish).map((spec): KernelSpec => ({
+    ...spec,
+    bindings: [...spec.bindings.slice(0, -1), ...bindings, spec.bindings.at(-1)!],
+    body: `${declarations}\n${spec.body}`,
+    ...some({ ...spec.sizes, ...numbers.fields }, "sizes"),
+    ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
+    flops: (spec.flops ?? 0) + node.size * lines.length,
+  }));
+  return { specs, reads: [...inner.inputs.map(inMemory), ...reads] };
 }
 
 /** What a reduction's kernel computes besides it. */

@@ -11,7 +11,13 @@
 import type { Target } from "../kernels/kernel.ts";
 import { sameShape } from "../graph/shape.ts";
 import { type Tensor, Variable } from "../graph/tensor.ts";
-import { type GeneratedKernel, jointKernel, reductionKernel, type Result } from "./codegen.ts";
+import {
+  type FinishedKernels,
+  type GeneratedKernel,
+  jointKernel,
+  reductionKernel,
+  type Result,
+} from "./codegen.ts";
 import { type InlinedNodes, MAX_OPERATIONS, reading, readsOf } from "./fuse.ts";
 
 /** Elements of a result, at most: larger ones cost more than a dispatch, and memory while they wait. */
@@ -42,16 +48,18 @@ function sizeOfResults(node: Tensor): number {
 
 /**
  * `jobs`, in an order that computes operands first, in fewer dispatches: for each dispatch, the job at
- * whose place it is. `needed` are the tensors that others read.
+ * whose place it is, but for those `finished` by kernels of others. `needed` are the tensors that
+ * others read.
  */
 export function join(
   jobs: readonly Result[],
   needed: ReadonlySet<Tensor>,
   inlined: InlinedNodes,
   target: Target,
+  finished: ReadonlyMap<Tensor, FinishedKernels>,
 ): Map<Tensor, Joint> {
   const most = Math.min(target.maxStorageBuffers, MAX_BUFFERS);
-  const reads = jobs.map(({ node }) => [...readsOf(node, inlined)]);
+  const reads = jobs.map(({ node }) => finished.get(node)?.reads ?? [...readsOf(node, inlined)]);
   const place = new Map<Tensor, number>();
   const readers = new Map<Tensor, number[]>();
   /** Variables, as wholes, that others than their own updates read. */
@@ -71,7 +79,7 @@ export function join(
   const taken = new Set<number>();
   /** Whether job `j` can run where job `i` is, behind what is `inside` the same kernel. */
   const fitsAt = (j: number, i: number, inside: ReadonlySet<Tensor>) =>
-    !taken.has(j) && isFree(jobs[j]!) &&
+    !taken.has(j) && !finished.has(jobs[j]!.node) && isFree(jobs[j]!) &&
     reads[j]!.every((x) => inside.has(x) || (place.get(x) ?? -1) < i);
 
   /** The kernel of some jobs, of which what no one else reads is not stored; null where none fits. */
@@ -107,25 +115,33 @@ export function join(
 
   const joints = new Map<Tensor, Joint>();
   jobs.forEach((job, i) => {
-    if (taken.has(i)) return;
+    if (taken.has(i) || finished.has(job.node)) return;
     const reduction = reductionOf(i), head = reduction ?? i;
     const along = reduction === undefined ? undefined : job.node;
-    const group = [head], inside = new Set([jobs[head]!.node]);
     taken.add(head);
-    const size = sizeOfResults(jobs[head]!.node);
-    if (size > 0 && size <= MAX_SIZE && isFree(jobs[head]!)) {
+    const size = isFree(jobs[head]!) ? sizeOfResults(jobs[head]!.node) : 0;
+    /** The head and the jobs that can join it, each of which makes a `good` group. */
+    const gathered = (good: (group: readonly number[]) => unknown) => {
+      const group = [head], inside = new Set([jobs[head]!.node]);
+      if (size === 0 || size > MAX_SIZE) return group;
       for (let j = i + 1; j < jobs.length; j++) {
         const { node } = jobs[j]!;
         const fits = node.size === size && node.op.expression && node.dtype === "f32" &&
-          fitsAt(j, i, inside) && kernelOf([...group, j], true, along);
+          fitsAt(j, i, inside) && good([...group, j]);
         if (!fits) continue;
         group.push(j);
         inside.add(node);
       }
+      return group;
+    };
+    // As a rule all fit; else one after the other is tried.
+    let group = gathered(() => true);
+    let joint = along || group.length > 1 ? kernelOf(group, false, along) : null;
+    if (!joint && group.length > 1) {
+      group = gathered((group) => kernelOf(group, true, along));
+      const least = along ? 0 : 1;
+      while (group.length > least && !(joint = kernelOf(group, false, along))) group.pop();
     }
-    let joint: Joint | null = null;
-    const least = along ? 0 : 1;
-    while (group.length > least && !(joint = kernelOf(group, false, along))) group.pop();
     group.forEach((j) => {
       taken.add(j);
       if (!jobs[j]!.own) place.set(jobs[j]!.node, i);

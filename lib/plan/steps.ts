@@ -6,7 +6,7 @@
 
 import { bytesOf } from "../device/buffers.ts";
 import { formatShape } from "../graph/shape.ts";
-import type { KernelSpec, Target } from "../kernels/kernel.ts";
+import { type KernelSpec, PLAIN, type Target } from "../kernels/kernel.ts";
 import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
 import {
@@ -21,6 +21,7 @@ import {
 } from "../graph/tensor.ts";
 import { elementwiseKernel, operandsOf, reductionKernel, type Result } from "./codegen.ts";
 import { fuse, inlinedFor, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
+import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
 
@@ -149,16 +150,20 @@ export function stepsOf(
   if (early.length > 0) fusion = fuseAll();
 
   const { stored, inlined } = fusion, isValue = new Set(values);
-  const computed = stored.filter((node) => !isLeaf(node) && !isValue.has(node));
+  const finished = finishes(fusion, isValue, target);
+  const inner = new Set([...finished.values()].map(({ inner }) => inner));
+  const computed = stored.filter((node) => !isLeaf(node) && !isValue.has(node) && !inner.has(node));
   const assigns = updates.flatMap(({ targets: [own] }, i) =>
     values[i] ? [{ node: values[i], own }] : []
   );
   const needed = new Set([...pinned, ...reads.flat().map(inMemory)]);
   const jobs = [...computed.map((node) => ({ node })), ...assigns];
-  const joints = join(jobs, needed, inlined, target);
+  const joints = join(jobs, needed, inlined, target, finished);
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
   for (const node of computed) {
+    const ends = finished.get(node);
+    if (ends) steps.push(...finishedSteps(node, ends, inlined));
     const offsets = packOffsets(node), joint = joints.get(node);
     if (!joint) continue;
     steps.push(
@@ -189,6 +194,12 @@ export function stepsOf(
     }
   });
   return { steps, outputs: results.map(inMemory), parts };
+}
+
+/** The steps of a node that kernels of another finish with, in that one's layer. */
+function finishedSteps(node: Tensor, { inner, specs, reads }: Finished, inlined: InlinedNodes) {
+  const name = `${inner.op.name} + ${nameOf(node, inlined)}`, { scope } = inner;
+  return specs.map((spec): Step => ({ name, node, scope, spec, reads, writes: [node] }));
 }
 
 /** The step of several results: its names are those of all. */
@@ -261,7 +272,7 @@ function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] 
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
   if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
-  return inScope(scope, () => node.op.kernels!(node, target, node.attrs)).map((spec) => ({
+  return inScope(scope, () => node.op.kernels!(node, target, node.attrs, PLAIN)).map((spec) => ({
     name: node.op.name,
     node,
     scope,

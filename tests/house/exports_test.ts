@@ -32,7 +32,7 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
     types: `
       AdamOptions Attrs AvgPoolOptions AxisOptions BatchNormOptions Binding BlockOptions
       ClampOptions Conv2dOptions ConvOptions ConvTranspose2dOptions ConvTransposeOptions
-      CrossEntropyOptions DeviceOptions DropoutOptions DType Feeds GeluOptions GroupSettings
+      CrossEntropyOptions DeviceOptions DropoutOptions DType Feeds Finish GeluOptions GroupSettings
       HuberLossOptions KernelChoice KernelSpec Layer LayerNormOptions LayerSummary
       LinearLROptions LinearOptions LogitsLossOptions LossOptions NestedNumbers NllLossOptions
       NormOptions OneCycleLROptions OnnxOptions Op Operand OptimizerOptions OutputSize

@@ -55,7 +55,8 @@ Deno.test("every step knows its layer and pass", () => {
   assertEquals(layers("optimizer"), new Set([""]));
   assertEquals(steps.at(-1)!.name, "Adam");
   for (const { name, scope: { pass, layer } } of steps) {
-    if (/Grad/.test(name)) assertEquals(pass, "backward", name);
+    // What a kernel finishes with, or does beside, may belong to another pass.
+    if (/Grad/.test(name.split(" + ")[0]!)) assertEquals(pass, "backward", name);
     if (/^conv2d/.test(name)) assert(/conv|0$/.test(layer), `${name} of ${layer}`);
   }
 });
