@@ -19,8 +19,8 @@ export interface Finished extends FinishedKernels {
 }
 
 /**
- * The elementwise nodes that kernels of others finish with, but for those that are `apart`; of several operands that could, it is the
- * one whose kernel is quickest to compile.
+ * The elementwise nodes that kernels of others finish with, but for those that are `apart`; of several
+ * operands that could, it is the one whose kernel is quickest to compile.
  */
 export function finishes(
   fusion: Fusion,
