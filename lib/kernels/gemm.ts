@@ -190,7 +190,9 @@ export function rowTile(
   const { o, layers = 1, groups = 1, scatter } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
-  const rows = x.n * x.p * x.q, simple = pointwise(x);
+  const rows = x.n * x.p * x.q;
+  // Scattered results share their WGSL, however many taps there are.
+  const simple = !scatter && pointwise(x);
   const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups, target);
   const { source, columns, shift } = sideBySide(groups, "group.z");
   const image = groups > 1 ? "group.z * z.c4" : "group.z * z.image";

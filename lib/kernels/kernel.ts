@@ -108,6 +108,63 @@ export interface KernelSpec {
   readonly flops?: number;
 }
 
+/** Kernels that become one dispatch, at most: what differs between them is chosen among so many. */
+const MOST_TOGETHER = 16;
+
+/**
+ * Kernels over the same tensors in fewer dispatches, in any order: neighbours of the same WGSL become
+ * one, each a part of the third axis of its grid, which has the sizes in which they differ.
+ */
+export function together(specs: readonly KernelSpec[], target: Target): KernelSpec[] {
+  const groups = Object.values(Object.groupBy(specs, ({ body }) => body)) as KernelSpec[][];
+  return groups.flatMap((all) => {
+    const layers = all[0]!.workgroups[2];
+    const most = Math.min(MOST_TOGETHER, Math.floor(target.maxWorkgroups / layers));
+    return Array.from(
+      { length: Math.ceil(all.length / most) },
+      (_, i) => joined(all.slice(i * most, (i + 1) * most)),
+    );
+  });
+}
+
+/** {@link together} of kernels that have the same WGSL. */
+function joined(specs: readonly KernelSpec[]): KernelSpec {
+  const [first] = specs as [KernelSpec], sizes = specs.map(({ sizes = {} }) => sizes);
+  if (specs.length === 1) return first;
+  const [all] = sizes as [Readonly<Record<string, number>>], layers = first.workgroups[2];
+  const own = Object.keys(all).filter((name) => sizes.some((of) => of[name] !== all[name]));
+  const common = Object.entries(all).filter(([name]) => !own.includes(name));
+  const phase = (i: number) => `Phase(${own.map((name) => `z.${name}_${i}`).join(", ")})`;
+  const choices = specs.map((_, i) => i === 0 ? "" : `if (i == ${i}u) { return ${phase(i)}; }`);
+  const body = first.body.replace(
+    /\bz\.(\w+)/g,
+    (whole, name) => own.includes(name) ? `phase.${name}` : whole,
+  ).replace(/\bgroup\.z\b/g, "(group.z % z.layers)")
+    .replace(/(fn main\([^{]*\{)/, "$1\n  let phase = phaseOf(group.z / z.layers);");
+  return {
+    ...first,
+    body: `struct Phase { ${own.map((name) => `${name}: u32`).join(", ")} }
+fn phaseOf(i: u32) -> Phase {
+  ${choices.join(" ")}
+  return ${phase(0)};
+}
+${body}`,
+    sizes: {
+      ...Object.fromEntries(common),
+      layers,
+      ...Object.fromEntries(
+        sizes.flatMap((of, i) => own.map((name) => [`${name}_${i}`, of[name]!] as const)),
+      ),
+    },
+    workgroups: [
+      Math.max(...specs.map(({ workgroups: [x] }) => x)),
+      Math.max(...specs.map(({ workgroups: [, y] }) => y)),
+      layers * specs.length,
+    ],
+    flops: specs.reduce((sum, { flops = 0 }) => sum + flops, 0),
+  };
+}
+
 /** Words of the uniform `z`: the sizes, then the bits of the numbers. */
 export function uniformOf({ sizes = {}, numbers = {} }: KernelSpec): Uint32Array<ArrayBuffer> {
   const floats = Object.values(numbers);

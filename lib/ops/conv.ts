@@ -20,6 +20,7 @@ import {
   type KernelSpec,
   perThread,
   type Target,
+  together,
   type Two,
 } from "../kernels/kernel.ts";
 import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../kernels/choice.ts";
@@ -231,7 +232,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
       (_, i) =>
         [Math.floor(i / Math.min(stride[1], width)), i % Math.min(stride[1], width)] as const,
     );
-    return phases.map(([y, x]) => {
+    const all = phases.map(([y, x]) => {
       const down = tapsOf(y + padding[0], r, stride[0], dilation[0]);
       const across = tapsOf(x + padding[1], s, stride[1], dilation[1]);
       const rows = Math.ceil((h - y) / stride[0]), columns = Math.ceil((width - x) / stride[1]);
@@ -264,6 +265,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
         finish,
       );
     });
+    return together(all, target);
   },
   macs: ({ inputs: [g, w] }) => g!.size * w!.size / four(g!)[3],
   vjp: (u, _, [g, w], { size: _size, ...attrs }) => [

@@ -98,11 +98,9 @@ for (const choice of CHOICES.slice(1)) {
       expected.forEach((v, i) =>
         assert(Math.abs(v - found![i]!) <= 1e-6 * scale, `${name}: ${found![i]} at ${i}, not ${v}`)
       );
-      // The phases of an input gradient with a stride are several kernels.
-      const isOne = choice === "naive" || name !== "gradient 5,8,6,7 20,8,3,3";
       assertEquals(
         names.filter((x) => x.includes(" + ")).length,
-        isOne ? 1 : 0,
+        1,
         `${name}: ${names}`,
       );
     }
