@@ -344,6 +344,11 @@ function decodeRun(
   const { fill, ...images } = found;
   const data: TrainedOn = { ...images, ...fill !== undefined && { fill } };
   const run: RunState = { version, adapter, ...tuned !== undefined && { tuned }, ...rest, data };
+  const { accumulate, batchSize } = run.config;
+  if (accumulate > batchSize) {
+    const what = `${accumulate} micro-batches of ${batchSize} images`;
+    throw new CheckpointError(`${name}: config: accumulate makes ${what}`);
+  }
   const perEpoch = Math.ceil(run.images.train / run.config.batchSize);
   if (run.step > perEpoch || run.steps !== run.history.length * perEpoch + run.step) {
     throw new CheckpointError(

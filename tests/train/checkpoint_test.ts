@@ -161,6 +161,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["config.resize", [96], "config: resize must be an integer from 1 to 4096, or ROWSxCOLUMNS"],
     ["config.mean", ["0"], "config: mean must be a finite number, or one for each channel"],
     ["config.freeze", "fc", "config: freeze must be beginnings of keys"],
+    ["config.accumulate", 25, "config: accumulate makes 25 micro-batches of 24 images"],
     ["data.kind", "ftp", "data: kind must be one of: fashion-mnist, idx, folder, other"],
     ["data.classes", [], "data: classes must be a list of 1 to 65536"],
     ["data.channels", 0, "data: channels must be an integer from 1"],
