@@ -59,7 +59,7 @@ export function write(device: Device, buffer: GPUBuffer, offset: number, data: T
   if (whole > 0) device.gpu.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, whole);
   if (whole < data.byteLength) {
     const last = new Uint8Array(4);
-    last.set(new Uint8Array(data.buffer, data.byteOffset + whole));
+    last.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
     device.gpu.queue.writeBuffer(buffer, offset + whole, last);
   }
 }

@@ -107,6 +107,22 @@ Deno.test("images that are larger than a binding stay in memory, and are fed", a
   assert((await trainer.epoch())!.trainAccuracy > 0.3);
 });
 
+Deno.test("images and labels may be parts of larger arrays, of any length", async () => {
+  const { images, labels, ...sizes } = madeUp(5, { channels: 1, height: 3, width: 3 });
+  const whole = {
+    images: images.subarray(9, 36),
+    labels: labels.subarray(1, 4),
+    ...sizes,
+    count: 3,
+  };
+  const net = small(1, 3);
+  const copy = { ...whole, images: whole.images.slice(), labels: whole.labels.slice() };
+  assertEquals(await predict(net, whole), await predict(net, copy));
+  const set = new DeviceDataset(whole);
+  const { labels: found } = set.batch(tensor(new Uint32Array([2, 0])));
+  assertEquals(await evaluate(found), Uint32Array.of(labels[3]!, labels[1]!));
+});
+
 Deno.test("what a function reads is checked, and its failure ends the work with its own error", async () => {
   const data = madeUp(25), config = trainConfig({ ...settings, epochs: 1 });
   const trainerOf = (images: ImageDataset["images"]) =>
