@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Target } from "../kernels/kernel.ts";
+import { PLAIN, type Target } from "../kernels/kernel.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { type FinishedKernels, finishedKernels } from "./codegen.ts";
 import { type Fusion, inlinedFor, type InlinedNodes, reading } from "./fuse.ts";
@@ -55,5 +55,22 @@ export function finishes(
     fitting.sort((a, b) => length(a) - length(b));
     if (fitting[0]) found.set(node, fitting[0]);
   }
-  return found;
+  return withoutTwins(found, stored, target);
+}
+
+/**
+ * Those whose kernel is not needed as it is elsewhere in the plan: a driver may take seconds to compile
+ * another one of these, which is more than a few of them spare.
+ */
+function withoutTwins(
+  found: ReadonlyMap<Tensor, Finished>,
+  stored: readonly Tensor[],
+  target: Target,
+): Map<Tensor, Finished> {
+  const plain = (node: Tensor) => node.op.kernels!(node, target, node.attrs, PLAIN)[0]!.body;
+  const inner = new Set([...found.values()].map(({ inner }) => inner));
+  const others = new Set(
+    stored.filter((node) => node.op.finishes && !inner.has(node)).map(plain),
+  );
+  return new Map([...found].filter(([, { inner }]) => !others.has(plain(inner))));
 }
