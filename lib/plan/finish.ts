@@ -67,6 +67,7 @@ function withoutTwins(
   stored: readonly Tensor[],
   target: Target,
 ): Map<Tensor, Finished> {
+  if (found.size === 0) return new Map();
   const plain = (node: Tensor) => node.op.kernels!(node, target, node.attrs, PLAIN)[0]!.body;
   const inner = new Set([...found.values()].map(({ inner }) => inner));
   const others = new Set(

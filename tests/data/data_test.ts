@@ -20,27 +20,13 @@ import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { type ByteStream, gunzip } from "../../lib/data/gzip.ts";
 import { readIdx } from "../../lib/data/idx.ts";
 import { readImageDataset, showDataset } from "../../lib/data/dataset.ts";
+import { gzip, idx } from "../idx.ts";
 import { encodePng } from "../../lib/data/png.ts";
 import { displayOf } from "../display.ts";
 import { inFolder } from "../folder.ts";
 
 const DIR = new URL("../../data/fashion-mnist", import.meta.url).pathname;
 const here = await Deno.stat(`${DIR}/train-images-idx3-ubyte.gz`).then(() => true, () => false);
-
-/** An IDX file of unsigned bytes, not yet packed. */
-function idx(shape: number[], payload: Uint8Array): Uint8Array<ArrayBuffer> {
-  const file = new Uint8Array(4 + 4 * shape.length + payload.length);
-  const view = new DataView(file.buffer);
-  view.setUint32(0, 0x0800 + shape.length);
-  shape.forEach((size, i) => view.setUint32(4 + 4 * i, size));
-  file.set(payload, 4 + 4 * shape.length);
-  return file;
-}
-
-async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
-  return await new Response(packed).bytes();
-}
 
 /** A pull-based stream of `bytes` in chunks of `size`, which counts what was pulled. */
 function counted(bytes: Uint8Array<ArrayBuffer>, size: number) {

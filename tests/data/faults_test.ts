@@ -15,14 +15,10 @@ import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { readImageDataset } from "../../lib/data/dataset.ts";
 import { openFile } from "../../lib/files/open.ts";
 import { type ByteStream, gunzip } from "../../lib/data/gzip.ts";
+import { gzip } from "../idx.ts";
 import { type IdxOptions, readIdx } from "../../lib/data/idx.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
-
-async function gzip(bytes: Bytes): Promise<Bytes> {
-  const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
-  return await new Response(packed).bytes();
-}
 
 /** Big-endian u32s, then bytes. */
 function words(header: number[], payload: ArrayLike<number> = []): Bytes {

@@ -14,6 +14,7 @@ import {
 } from "@resnette/resnette/data";
 import { deno } from "../call.ts";
 import { inFolder } from "../folder.ts";
+import { gzip, idx } from "../idx.ts";
 import { colour, grey, png, writeTree } from "../images.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -591,19 +592,6 @@ Deno.test("what a killed process left is removed, and what another is writing st
   }));
 
 // IDX files.
-
-/** An IDX file. */
-function idx(shape: number[], payload: ArrayLike<number>): Bytes {
-  const file = new Uint8Array(4 + 4 * shape.length + payload.length);
-  const view = new DataView(file.buffer);
-  view.setUint32(0, 0x0800 + shape.length);
-  shape.forEach((size, i) => view.setUint32(4 + 4 * i, size));
-  file.set(payload, 4 + 4 * shape.length);
-  return file;
-}
-
-const gzip = async (bytes: Bytes): Promise<Bytes> =>
-  await new Response(new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"))).bytes();
 
 /** Six images of 2×3 to train on and two to test with, whose pixels count up. */
 const PIXELS = Array.from({ length: 36 }, (_, i) => i);

@@ -29,17 +29,11 @@ import {
   problemKey,
 } from "../../lib/kernels/choice.ts";
 import { contest } from "../../lib/measure/timing.ts";
+import { TARGET as NAIVE } from "../plan/target.ts";
 import { formatRefused } from "../../scripts/tune.ts";
 import { gpuWith, small, withGpu } from "../faults/gpu.ts";
 
-const TARGET: Target = {
-  choice: "auto",
-  subgroupSize: 8,
-  subgroupsDirective: false,
-  maxStorageBuffers: 8,
-  maxWorkgroups: 65535,
-  maxBindingBytes: 2 ** 27,
-};
+const TARGET: Target = { ...NAIVE, choice: "auto", subgroupSize: 8 };
 const CONV: Problem = {
   kind: "forward",
   n: 2,

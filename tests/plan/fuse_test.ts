@@ -33,15 +33,7 @@ import {
 } from "@resnette/resnette";
 import type { Target } from "../../lib/kernels/kernel.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
-
-const TARGET: Target = {
-  choice: "naive",
-  subgroupSize: 1,
-  subgroupsDirective: false,
-  maxStorageBuffers: 8,
-  maxWorkgroups: 65535,
-  maxBindingBytes: 2 ** 27,
-};
+import { TARGET } from "./target.ts";
 
 const planned = (outputs: Tensor[], limits: Partial<Target> = {}) =>
   stepsOf(outputs, [], { ...TARGET, ...limits }).steps;

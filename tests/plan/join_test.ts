@@ -28,15 +28,8 @@ import {
 } from "@resnette/resnette";
 import type { Target } from "../../lib/kernels/kernel.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
+import { TARGET } from "./target.ts";
 
-const TARGET: Target = {
-  choice: "naive",
-  subgroupSize: 1,
-  subgroupsDirective: false,
-  maxStorageBuffers: 8,
-  maxWorkgroups: 65535,
-  maxBindingBytes: 2 ** 27,
-};
 const planned = (outputs: Tensor[], updates: Update[] = [], limits: Partial<Target> = {}) =>
   stepsOf(outputs, updates, { ...TARGET, ...limits }).steps;
 const names = (...of: Parameters<typeof planned>) => planned(...of).map(({ name }) => name);

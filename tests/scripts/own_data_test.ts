@@ -12,6 +12,7 @@ import { loadTrained } from "../../lib/files/trained.ts";
 import { resizeBytes } from "../../lib/ops/resize.ts";
 import { colour, grey, png, writeTree } from "../images.ts";
 import { inProject, type OwnProject } from "../own_project.ts";
+import { idx } from "../idx.ts";
 import { tinyNet } from "../tiny_train.ts";
 
 MODELS.set("tiny", tinyNet);
@@ -379,16 +380,6 @@ Deno.test("a share of a folder is tested with: which, the seed says, in all comm
       'must be a number above 0 and below 1, got "1"',
     );
   }));
-
-/** An IDX file of bytes. */
-function idx(shape: readonly number[], data: ArrayLike<number>): Bytes {
-  const bytes = new Uint8Array(4 + 4 * shape.length + data.length),
-    view = new DataView(bytes.buffer);
-  view.setUint32(0, 0x0800 + shape.length);
-  shape.forEach((side, i) => view.setUint32(4 + 4 * i, side));
-  bytes.set(data, 4 + 4 * shape.length);
-  return bytes;
-}
 
 /** Digits of 10×8, as bright bars on black: so many, of three classes. */
 function digits(count: number): { images: Uint8Array[]; labels: number[] } {
