@@ -127,7 +127,7 @@ export const CHOICES: readonly KernelChoice[] = [
 
 /** Tiles worth trying, `[rows, vectors]`: those of single threads, and those of subgroups. */
 const REGISTER_TILES: readonly Two[] = [[8, 2], [8, 1], [4, 2], [4, 1]];
-const SUBGROUP_TILES: readonly Two[] = [[64, 2], [16, 1], [32, 2], [8, 1]];
+const SUBGROUP_TILES: readonly Two[] = [[64, 2], [64, 1], [16, 1], [8, 1]];
 
 /** Columns of the result, and whether what a tile loads comes in whole vectors of four. */
 function tiling(x: Problem): { columns: number; whole: boolean } {
@@ -210,9 +210,10 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   const choice = tuned(target, problem);
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;
-  // A large tile, for products: fewer loads for each multiplication, but four times as long to compile.
-  const large = isPlain(problem) && rowsOf(problem) >= 64 && columns >= 8 * lanes && lanes >= 8;
-  const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: large ? 2 : 1 };
+  // More rows, for products: fewer loads for each multiplication. A second vector would save more of
+  // them, but a driver compiles it for two seconds, three times as long, and it is no faster.
+  const large = isPlain(problem) && rowsOf(problem) >= 64 && lanes >= 8;
+  const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: 1 };
   if (forced === "subgroup" && lanes > 1) return subgroup;
   const free = forced === "auto" || forced === "winograd";
   if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
