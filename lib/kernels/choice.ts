@@ -238,9 +238,13 @@ export function winogradCost(conv: Convolution, m: number): number {
   return Math.ceil(h / m) * Math.ceil(w / m) * (m + 2) ** 2;
 }
 
+/** As many tiles as take the time of a kernel's transform, and of reading what it makes. */
+const KERNEL_TILES = 3;
+
 /**
  * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null if it does not apply or pay.
- * Of the sizes, the one with the fewest multiplications.
+ * Of the sizes, the one with the fewest multiplications; a kernel's transform counts too, so that of
+ * few tiles each is small.
  */
 export function chooseWinograd(target: Target, conv: Convolution): number | null {
   const sizes = winogradSizes(conv);
@@ -254,7 +258,8 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
     if (target.choice !== "auto" || !pays) return null;
   }
   // Rounding errors of m = 6 are five times those of the others: it must save a third of the work.
-  const cost = (m: number) => winogradCost(conv, m) * (m === 6 ? 1.5 : 1);
+  const cost = (m: number) =>
+    (conv.n * winogradCost(conv, m) + KERNEL_TILES * (m + 2) ** 2) * (m === 6 ? 1.5 : 1);
   return sizes.reduce((best, m) => cost(m) <= cost(best) ? m : best);
 }
 
