@@ -234,7 +234,7 @@ function winogradSizes(x: Convolution): readonly number[] {
 
 /** Multiplications of F(m×m, 3×3) in each layer, partial tiles at the edges included. */
 export function winogradCost(conv: Convolution, m: number): number {
-  const [h, w] = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
+  const [h, w] = resultPixels(conv);
   return Math.ceil(h / m) * Math.ceil(w / m) * (m + 2) ** 2;
 }
 
@@ -253,8 +253,7 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
   if (choice) return sizes.find((m) => choice === `winograd ${m}`) ?? null;
   if (target.choice !== "winograd") {
     // With few channels the transforms cost too much, and small images use only a corner of a tile.
-    const pixels = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
-    const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...pixels) >= 3;
+    const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...resultPixels(conv)) >= 3;
     if (target.choice !== "auto" || !pays) return null;
   }
   // Rounding errors of m = 6 are five times those of the others: it must save a third of the work.
