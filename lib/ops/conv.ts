@@ -43,7 +43,7 @@ import { splitCount } from "./matmul.ts";
 import { patches, unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
-import { winogradConv, winogradWeightGrad } from "./winograd.ts";
+import { winogradConv, winogradInputGrad, winogradWeightGrad } from "./winograd.ts";
 
 interface ConvAttrs extends Attrs {
   readonly stride: Two;
@@ -214,9 +214,9 @@ const ConvInputGrad: Op<SizedAttrs> = {
   shape: ([g, w], { size }) => [four(g!)[0], ...size, four(w!)[3]],
   lower: (node, target) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
-    const attrs = node.attrs as SizedAttrs, { padding: [y, x] } = attrs;
+    const attrs = node.attrs as SizedAttrs, { padding, size } = attrs;
     const m = winogradOf(target, attrs, inputGradOf(node));
-    return m ? winogradConv(g, w, { m, padding: [2 - y, 2 - x], flip: true }) : node;
+    return m ? winogradInputGrad(g, w, { m, padding, size }) : node;
   },
   finishes: true,
   kernels: (node, target, _attrs, finish) => {
