@@ -4,6 +4,11 @@
  * vectors of the 64×64 result. Pieces outside the operands count as zero; results outside are not
  * stored. Bindings, sizes and dimension letters are those of `gemm.ts`.
  *
+ * What counts is how many instructions are multiply-adds. So both blocks lie by steps of the inner
+ * axis, four neighbouring rows or columns to a vector: a step reads four vectors for 64 of them. And they
+ * are arrays of arrays whose inner indices are constants, or are the same in all steps: a shader compiler
+ * bounds each index that it does not know, and adds the constant ones to the address for nothing.
+ *
  * @module
  */
 
@@ -11,28 +16,31 @@ import { type Finish, times } from "./kernel.ts";
 
 /** Rows of a thread, and its vectors, which lie 8 apart so that neighbours read neighbours. */
 const ROWS = 8, VECTORS = 2;
-/** Elements of the inner axis that are in memory at a time. */
-const INNER = 16;
+/** Elements of the inner axis that are in memory at a time, and how many a turn of the loop takes. */
+const INNER = 16, TURN = 4;
 
 /**
  * What the kernels need among their sizes. The inner loop's length is one of them so that no driver
  * unrolls it: that is large enough as it is.
  */
-export const WORKGROUP_SIZES: Readonly<Record<string, number>> = { inner: INNER };
+export const WORKGROUP_SIZES: Readonly<Record<string, number>> = { turns: INNER / TURN };
 
 /** WGSL of the entry point up to the loop: where this workgroup and this thread are. */
 const main = (contexts: string) =>
-  `var<workgroup> block_a: array<vec4f, 256>;
-var<workgroup> block_b: array<vec4f, 256>;
+  `// Four times four steps; four rows each in 8 pairs of vectors, four columns each in twice 8.
+var<workgroup> block_a: array<array<array<array<vec4f, 2>, 8>, 4>, 4>;
+var<workgroup> block_b: array<array<array<array<vec4f, 8>, 2>, 4>, 4>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32) {
   let tile = group.y * groups.x + group.x;
   if (tile >= z.tiles) { return; }
+  let split = group.z % z.splits; let layer = group.z / z.splits;
   let m0 = tile / z.across * 64u; let n0 = tile % z.across * 16u;
-  let first = local / 8u * 8u; let column = local % 8u;
+  let row_pair = local / 8u; let column = local % 8u;
   // Of B, a thread loads every fourth row.
-  let b_row = local / 16u; let b_column = n0 + local % 16u; let b_in = b_column < z.o4;
+  let b_row = local / 16u; let b_half = local / 8u % 2u;
+  let b_column = n0 + local % 16u; let b_in = b_column < z.o4;
 ${times(ROWS, (i) => times(VECTORS, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}
 ${contexts}`;
 
@@ -59,17 +67,41 @@ const loadB = (
 ) =>
   times(4, (j) =>
     `    { let k = b_row + ${4 * j}u; let ok = b_in & (${inside("k")});
-      block_b[local + ${64 * j}u] = select(vec4f(0.0), ${name}[select(0u, ${
+      block_b[${j}][b_row][b_half][column] = select(vec4f(0.0), ${name}[select(0u, ${
       row("k")
     } * ${columns}${shift} + b_column, ok)], ok); }`);
+
+/** WGSL that multiplies the blocks and adds the products to the sums, one after the other. */
+const PRODUCTS = `    workgroupBarrier();
+    for (var turn = 0u; turn < z.turns; turn++) {
+${
+  times(TURN, (k) =>
+    `      { let a_0 = block_a[turn][${k}][row_pair][0]; let a_1 = block_a[turn][${k}][row_pair][1];
+${
+      times(
+        VECTORS,
+        (v) =>
+          `        let b_${v} = block_b[turn][${k}][${v}][column];`,
+      )
+    }
+${
+      times(ROWS, (i) =>
+        times(VECTORS, (v) => {
+          const a = `a_${Math.floor(i / 4)}.${"xyzw"[i % 4]}`;
+          return `        s${i}_${v} = fma(vec4f(${a}), b_${v}, s${i}_${v});`;
+        }))
+    } }`)
+}
+    }
+    workgroupBarrier();`;
 
 /** WGSL that stores a thread's results. */
 const stores = ({ result, shift, finish }: Given) =>
   times(VECTORS, (v) => finish.load(`min(n0 + column + ${8 * v}u, z.o4 - 1u)${shift}`, `_${v}`)) +
   "\n" +
   times(ROWS, (i) =>
-    `  if (m0 + first + ${i}u < z.rows) {
-    let m = m0 + first + ${i}u; let row = ${result} + n0 + column;
+    `  if (m0 + 8u * row_pair + ${i}u < z.rows) {
+    let m = m0 + 8u * row_pair + ${i}u; let row = ${result} + n0 + column;
 ${
       times(VECTORS, (v) =>
         `    if (n0 + column + ${8 * v}u < z.o4) { ${
@@ -79,8 +111,9 @@ ${
   }`);
 
 /**
- * `out[m, n] = Σ_k A(m, k) B[k, n]`. The WGSL given: `contexts` defines `ok_j` and `p_j` of load j for
- * the row `m_j` of A once `tap` is known, `kernel` is the first row of B for a tap.
+ * `out[m, n] = Σ_k A(m, k) B[k, n]` over the channels of a part. The WGSL given: `contexts` defines
+ * `ok_j` and `p_j` of load j for the row `m_j` of A once `tap` is known, `kernel` is the first row of
+ * B for a tap.
  */
 export function workgroupRows(
   given: Given & {
@@ -90,42 +123,36 @@ export function workgroupRows(
   },
 ): string {
   const { row, tap, kernel } = given;
+  // A thread turns four rows of a vector each into four steps of four rows.
   const contexts = times(
     4,
-    (j) => `  let m_${j} = m0 + local / 4u + ${16 * j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
+    (j) => `  let m_${j} = m0 + local / 4u * 4u + ${j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
   return `${main(contexts)}
   let image = ${given.image}; let part = local % 4u;
+  let end = min((split + 1u) * z.each, z.c4);
   for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
 ${times(4, tap)}
     let kernel = ${kernel};
-    for (var c = 0u; c < z.c4; c += ${INNER / 4}u) {
+    for (var c = split * z.each; c < end; c += ${INNER / 4}u) {
+    { let inside = c + part < end;
 ${
     times(4, (j) =>
-      `    { let ok = ok_${j} & (c + part < z.c4);
-      block_a[local + ${
-        64 * j
-      }u] = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok)], ok); }`)
-  }
-${loadB("w", given, (k) => `(kernel + 4u * c + ${k})`, (k) => `4u * c + ${k} < z.c`)}
-      workgroupBarrier();
-      for (var q = 0u; q < z.inner / 4u; q++) {
-${
-    times(4, (k) =>
-      times(VECTORS, (v) =>
-        `        let b${k}_${v} = block_b[(4u * q + ${k}u) * 16u + column + ${8 * v}u];`))
+      `      let ok${j} = ok_${j} & inside;
+      let a${j} = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok${j})], ok${j});`)
   }
 ${
-    times(ROWS, (i) =>
-      `        { let a = block_a[(first + ${i}u) * 4u + q];
-${
-        times(VECTORS, (v) =>
-          `          s${i}_${v} += a.x * b0_${v} + a.y * b1_${v} + a.z * b2_${v} + a.w * b3_${v};`)
-      } }`)
-  }
-      }
-      workgroupBarrier();
+    times(
+      4,
+      (k) =>
+        `      block_a[part][${k}][row_pair][local / 4u % 2u] = vec4f(${
+          times(4, (j) => `a${j}.${"xyzw"[k]}`, ", ")
+        });`,
+    )
+  } }
+${loadB("w", given, (k) => `(kernel + 4u * c + ${k})`, (k) => `4u * c + ${k} < 4u * end`)}
+${PRODUCTS}
     }
   }
 ${stores(given)}
@@ -144,28 +171,19 @@ export function workgroupColumns(
   const contexts =
     `  let m_v = m0 / 4u + local % 16u; let column_in = m_v < z.rows / 4u;\n${column}`;
   return `${main(contexts)}
-  let split = group.z % z.splits; let layer = group.z / z.splits;
   let end = min((split + 1u) * z.each, z.pixels);
   let image = ${given.image};
   for (var start = split * z.each; start < end; start += ${INNER}u) {
 ${
     times(4, (j) =>
-      `    let at_${j} = start + local / 16u + ${4 * j}u;
+      `    let at_${j} = start + b_row + ${4 * j}u;
 ${load(j)}
     { let ok = ok_${j} & column_in;
-      block_a[local + ${64 * j}u] = select(vec4f(0.0), x[p_${j} + select(0u, c_v, ok)], ok); }`)
+      block_a[${j}][b_row][column / 2u + 4u * b_half][column % 2u] = select(
+        vec4f(0.0), x[p_${j} + select(0u, c_v, ok)], ok); }`)
   }
 ${loadB("g", given, (k) => `(${first}start + ${k})`, (k) => `start + ${k} < end`)}
-    workgroupBarrier();
-    for (var k = 0u; k < z.inner; k++) {
-${times(VECTORS, (v) => `      let b_${v} = block_b[k * 16u + column + ${8 * v}u];`)}
-${
-    times(ROWS / 4, (h) =>
-      `      { let a = block_a[k * 16u + first / 4u + ${h}u];
-${times(4, (i) => times(VECTORS, (v) => `        s${4 * h + i}_${v} += a[${i}] * b_${v};`))} }`)
-  }
-    }
-    workgroupBarrier();
+${PRODUCTS}
   }
 ${stores(given)}
 }`;
