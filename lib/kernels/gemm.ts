@@ -180,7 +180,7 @@ const layoutSizes = (groups: number, c: number, o: number) =>
 /**
  * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`; result
  * `[layers, splits, pixels, O]`, to be summed over splits. With groups: `[N, H, W, groups × C]`,
- * `[taps, C, groups × O]` and `[pixels, groups × O]`.
+ * `[taps, C, groups × O]` and `[splits, pixels, groups × O]`.
  */
 export function rowTile(
   x: Windows,
@@ -257,9 +257,11 @@ ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u 
   const pixel = scatter
     ? `((m / (z.p * z.q) * z.out_h + z.out_y + m / z.q % z.p * z.out_dy) * z.out_w
     + z.out_x + m % z.q * z.out_dx)`
-    : groups > 1
-    ? "m"
-    : "(group.z * z.rows + m)";
+    : groups === 1
+    ? "(group.z * z.rows + m)"
+    : tile.workgroup
+    ? "(split * z.rows + m)"
+    : "m";
   const result = `${pixel} * ${columns}${shift}`;
   return {
     bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
@@ -380,7 +382,7 @@ ${place(j, j)}
     bindings: arrays({ x: "vec4f", g: "vec4f", y: "vec4f" }),
     body: tile.workgroup
       ? workgroupColumns({
-        ...{ column: column("v"), load: (j) => place(j, "v") },
+        ...{ column: column("v"), simple, source },
         ...{ first, result, image, columns, shift, finish: PLAIN },
       })
       : `${main}

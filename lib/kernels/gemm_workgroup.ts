@@ -38,7 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let split = group.z % z.splits; let layer = group.z / z.splits;
   let m0 = tile / z.across * 64u; let n0 = tile % z.across * 16u;
   let row_pair = local / 8u; let column = local % 8u;
-  // Of B, a thread loads every fourth row.
+  // Of B, a thread loads every fourth row; of A by columns, four neighbours.
   let b_row = local / 16u; let b_half = local / 8u % 2u;
   let b_column = n0 + local % 16u; let b_in = b_column < z.o4;
 ${times(ROWS, (i) => times(VECTORS, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}
@@ -58,18 +58,15 @@ interface Given {
   readonly finish: Finish;
 }
 
-/** WGSL that fills block B: row `row(k)` of the operand, where `inside(k)`. */
-const loadB = (
-  name: string,
-  { columns, shift }: Given,
-  row: (k: string) => string,
-  inside: (k: string) => string,
-) =>
+/** WGSL that fills block B from row `row` of the operand on, of which `left` rows are inside. */
+const loadB = (name: string, { columns }: Given, row: string, left: string) =>
   times(4, (j) =>
-    `    { let k = b_row + ${4 * j}u; let ok = b_in & (${inside("k")});
-      block_b[${j}][b_row][b_half][column] = select(vec4f(0.0), ${name}[select(0u, ${
-      row("k")
-    } * ${columns}${shift} + b_column, ok)], ok); }`);
+    `    { let ok = b_in & (i32(b_row) < ${left} - ${4 * j});
+      block_b[${j}][b_row][b_half][column] = select(
+        vec4f(0.0), ${name}[select(0u, b_at + (${row} + ${4 * j}u) * ${columns}, ok)], ok); }`);
+
+/** WGSL of what {@link loadB} needs. */
+const startB = ({ columns, shift }: Given) => `  let b_at = b_row * ${columns}${shift} + b_column;`;
 
 /** WGSL that multiplies the blocks and adds the products to the sums, one after the other. */
 const PRODUCTS = `    workgroupBarrier();
@@ -129,7 +126,8 @@ export function workgroupRows(
     (j) => `  let m_${j} = m0 + local / 4u * 4u + ${j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
   return `${main(contexts)}
-  let image = ${given.image}; let part = local % 4u;
+  let image = ${given.image}; let part = local % 4u; let a_half = local / 4u % 2u;
+${startB(given)}
   let end = min((split + 1u) * z.each, z.c4);
   for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
@@ -146,12 +144,12 @@ ${
     times(
       4,
       (k) =>
-        `      block_a[part][${k}][row_pair][local / 4u % 2u] = vec4f(${
+        `      block_a[part][${k}][row_pair][a_half] = vec4f(${
           times(4, (j) => `a${j}.${"xyzw"[k]}`, ", ")
         });`,
     )
   } }
-${loadB("w", given, (k) => `(kernel + 4u * c + ${k})`, (k) => `4u * c + ${k} < 4u * end`)}
+${loadB("w", given, "kernel + 4u * c", "4 * i32(end - c)")}
 ${PRODUCTS}
     }
   }
@@ -160,30 +158,68 @@ ${stores(given)}
 }
 
 /**
- * `out[m, n] = Σ_k A(k, m) B[k, n]` over the pixels k of a part. The WGSL given: `column` is what load j
- * needs to know of the vector `m_v` of A's columns, `load` defines `ok_j` and `p_j` for pixel `at_j`,
- * `first` is added to the pixels of B.
+ * WGSL of the pixel of the source that is `right` and `down` of `at`, of which lines and images take
+ * places on `by` vectors: to the right within a line, then at the start of the next one, or of the next
+ * image. Pixels are those under the first tap, without padding; `at` has column, line and place.
+ */
+const onward = (source: string) =>
+  `fn onward(at: vec3i, right: u32, down: u32, by: u32) -> vec3i {
+  let wide = i32(z.q * z.sw); let tall = i32(z.p * z.sh);
+  let w = at.x + i32(right); let over = w >= wide;
+  let h = at.y + i32(down) + select(0, i32(z.sh), over); let past = h >= tall;
+  let line = (i32(z.sh * z.w) - wide) * i32(${source});
+  let image = (i32(z.h) - tall) * i32(z.w * ${source});
+  return vec3i(
+    select(w, w - wide, over),
+    select(h, h - tall, past),
+    at.z + i32(by) + select(0, line, over) + select(0, image, past));
+}
+`;
+
+/**
+ * `out[m, n] = Σ_k A(k, m) B[k, n]` over the pixels k of a part. The WGSL given: `column` is what is known
+ * of the vector `m_v` of A's columns, `source` the vectors of a pixel, `first` is added to the pixels of
+ * B. With windows, not `simple`, a thread divides once to find its pixel, and then goes {@link onward}.
  */
 export function workgroupColumns(
-  given: Given & { column: string; load: (j: number) => string; first: string },
+  given: Given & { column: string; simple: boolean; source: string; first: string },
 ): string {
-  const { column, load, first } = given;
+  const { column, simple, source, first } = given;
   const contexts =
     `  let m_v = m0 / 4u + local % 16u; let column_in = m_v < z.rows / 4u;\n${column}`;
-  return `${main(contexts)}
+  // Of A, a thread loads four neighbouring pixels.
+  const begin = simple
+    ? `  let a_at = image + c_v + 4u * b_row * ${source};`
+    : `  let pixel = split * z.each + 4u * b_row; let pixel_line = pixel / z.q;
+  let pixel_n = pixel_line / z.p; let pixel_h = (pixel_line - pixel_n * z.p) * z.sh;
+  let pixel_w = (pixel - pixel_line * z.q) * z.sw;
+  var at_0 = vec3i(i32(pixel_w), i32(pixel_h), i32(image + c_v) + i32(${source}) *
+    ((i32(pixel_n * z.h + pixel_h) + r_v) * i32(z.w) + i32(pixel_w) + t_v));
+  let right = ${INNER}u % z.q * z.sw; let down = ${INNER}u / z.q % z.p * z.sh;
+  let by = ((${INNER}u / z.q / z.p * z.h + down) * z.w + right) * ${source};`;
+  const load = (j: number) =>
+    simple
+      ? `    let ok_${j} = column_in & (i32(4u * b_row) < left - ${j});
+    let p_${j} = a_at + (start + ${j}u) * ${source};`
+      : `${
+        j === 0 ? "" : `    let at_${j} = onward(at_${j - 1}, z.sw, 0u, z.sw * ${source});\n`
+      }    let ok_${j} = column_in & (i32(4u * b_row) < left - ${j}) &
+      (u32(at_${j}.y + r_v) < z.h) & (u32(at_${j}.x + t_v) < z.w);
+    let p_${j} = u32(at_${j}.z);`;
+  return `${simple ? "" : onward(source)}${main(contexts)}
   let end = min((split + 1u) * z.each, z.pixels);
-  let image = ${given.image};
+  let image = ${given.image}; let a_pair = column / 2u + 4u * b_half; let a_half = column % 2u;
+${begin}
+${startB(given)}
   for (var start = split * z.each; start < end; start += ${INNER}u) {
+    let left = i32(end - start);
 ${
     times(4, (j) =>
-      `    let at_${j} = start + b_row + ${4 * j}u;
-${load(j)}
-    { let ok = ok_${j} & column_in;
-      block_a[${j}][b_row][column / 2u + 4u * b_half][column % 2u] = select(
-        vec4f(0.0), x[p_${j} + select(0u, c_v, ok)], ok); }`)
+      `${load(j)}
+    block_a[b_row][${j}][a_pair][a_half] = select(vec4f(0.0), x[select(0u, p_${j}, ok_${j})], ok_${j});`)
   }
-${loadB("g", given, (k) => `(${first}start + ${k})`, (k) => `start + ${k} < end`)}
-${PRODUCTS}
+${loadB("g", given, `${first}start`, "left")}
+${PRODUCTS}${simple ? "" : "\n    at_0 = onward(at_0, right, down, by);"}
   }
 ${stores(given)}
 }`;
