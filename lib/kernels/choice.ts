@@ -197,6 +197,12 @@ function isPlain(x: Problem): boolean {
   return isProduct(x) || area(x.kernel) * area(x.stride) === 1 && x.padding[0] + x.padding[1] === 0;
 }
 
+/** Whether a tile in workgroup memory is full, or nearly, so that few of its products are for nothing. */
+function fillsWorkgroup(x: Problem): boolean {
+  const { rows, vectors } = WORKGROUP_TILE;
+  return tiling(x).columns >= 4 * vectors && rowsOf(x) >= 3 / 4 * rows;
+}
+
 /**
  * The tile for a problem, or null for the naive kernel; `layers` counts its products, parts of a
  * split sum included.
@@ -217,9 +223,40 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   if (forced === "subgroup" && lanes > 1) return subgroup;
   const free = forced === "auto" || forced === "winograd";
   if (free && lanes > 1 && lanes <= 16 && columns >= 2 * lanes) return subgroup;
-  const fills = columns >= 4 * WORKGROUP_TILE.vectors && rowsOf(problem) >= WORKGROUP_TILE.rows;
-  if (forced === "workgroup" || free && fills) return WORKGROUP_TILE;
+  if (forced === "workgroup" || free && fillsWorkgroup(problem)) return WORKGROUP_TILE;
   return { rows: 8, lanes: 1, vectors: columns >= 8 ? 2 : 1 };
+}
+
+/** Tiles of 16 × 32 results that are worth having before a sum is split among more of them. */
+const WANTED_TILES = 1024;
+/**
+ * The same for tiles in workgroup memory, and how many there are after it is split: a GPU has some
+ * hundred places for them, and leaves some idle while the last ones are computed.
+ */
+const LEAST_GROUPS = 256, WANTED_GROUPS = 512;
+/** Length of a part of a sum, at least. */
+const LEAST_PART = 256;
+
+/**
+ * Parts to split sums over `length` into, for products of `rows × columns`; tiles in workgroup memory
+ * count those of all `layers`.
+ */
+export function chooseSplits(
+  tile: Tile,
+  rows: number,
+  columns: number,
+  length: number,
+  layers = 1,
+): number {
+  const tiles = (down: number, across: number) =>
+    Math.ceil(rows / down) * Math.ceil(columns / across);
+  const groups = layers * tiles(WORKGROUP_TILE.rows, 4 * WORKGROUP_TILE.vectors);
+  const wanted = !tile.workgroup
+    ? WANTED_TILES / tiles(16, 32)
+    : groups < LEAST_GROUPS
+    ? WANTED_GROUPS / groups
+    : 1;
+  return Math.max(1, Math.min(Math.ceil(wanted), Math.floor(length / LEAST_PART)));
 }
 
 /** Results per tile that Winograd's transforms are used with. */
@@ -280,7 +317,9 @@ function patchesFit(target: Target, conv: Convolution): boolean {
 export function choosePatches(target: Target, conv: Convolution): boolean {
   if (target.choice === "naive" || !patchesFit(target, conv)) return false;
   const choice = tuned(target, conv);
-  return choice === undefined || choice === "patches";
+  if (choice !== undefined) return choice === "patches";
+  // Where a workgroup shares its tile, finding the windows costs next to nothing, and writing them bytes.
+  return conv.c % 4 !== 0 || !chooseTile(target, conv)?.workgroup;
 }
 
 /** What computes a problem on a target: one of {@link candidates}, or `naive`. */

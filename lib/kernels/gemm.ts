@@ -153,6 +153,8 @@ export interface RowTile {
   readonly kernel?: { readonly width: number; readonly first: Two; readonly step: Two };
   /** Where result pixels go in an image of `size`: from `first` on, every `step`-th. */
   readonly scatter?: { readonly size: Two; readonly first: Two; readonly step: Two };
+  /** Parts the sum over channels is split into, of a tile in workgroup memory; layers of the result. */
+  readonly splits?: number;
 }
 
 /** WGSL of where layers, or groups, are in the operands and the result. */
@@ -177,8 +179,8 @@ const layoutSizes = (groups: number, c: number, o: number) =>
 
 /**
  * Bindings: source `[layers, N, H, W, C]`, weights `[layers, taps, C, O]`; result
- * `[layers, pixels, O]`. With groups: `[N, H, W, groups × C]`, `[taps, C, groups × O]` and
- * `[pixels, groups × O]`.
+ * `[layers, splits, pixels, O]`, to be summed over splits. With groups: `[N, H, W, groups × C]`,
+ * `[taps, C, groups × O]` and `[splits, pixels, groups × O]`.
  */
 export function rowTile(
   x: Windows,
@@ -187,15 +189,16 @@ export function rowTile(
   target: Target,
   finish: Finish = PLAIN,
 ): KernelSpec {
-  const { o, layers = 1, groups = 1, scatter } = spec;
+  const { o, layers = 1, groups = 1, scatter, splits = 1 } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
   const rows = x.n * x.p * x.q;
   // Scattered results share their WGSL, however many taps there are.
   const simple = !scatter && pointwise(x);
-  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups, target);
-  const { source, columns, shift } = sideBySide(groups, "group.z");
-  const image = groups > 1 ? "group.z * z.c4" : "group.z * z.image";
+  const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups * splits, target);
+  const layer = tile.workgroup ? "layer" : "group.z";
+  const { source, columns, shift } = sideBySide(groups, layer);
+  const image = groups > 1 ? `${layer} * z.c4` : `${layer} * z.image`;
   const across = x.steps[0] === x.steps[1] ? "direction" : "direction_across";
   const loads = Math.ceil(tile.rows / tile.lanes);
   // Per load: the row of A it is for. A row past the last reads pixel 0 and counts as zero.
@@ -216,7 +219,7 @@ export function rowTile(
   );
   /** First row of B for a tap. */
   const kernelRow = `${
-    groups > 1 ? "" : "group.z * z.taps * z.c\n      + "
+    groups > 1 ? "" : `${layer} * z.taps * z.c\n      + `
   }((z.r0 + r * z.dr) * z.kernel_width + z.s0 + s * z.ds) * z.c`;
   /** The products of the rows whose vectors of A are in load j. */
   const products = (j: number) =>
@@ -254,9 +257,11 @@ ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u 
   const pixel = scatter
     ? `((m / (z.p * z.q) * z.out_h + z.out_y + m / z.q % z.p * z.out_dy) * z.out_w
     + z.out_x + m % z.q * z.out_dx)`
-    : groups > 1
-    ? "m"
-    : "(group.z * z.rows + m)";
+    : groups === 1
+    ? "(group.z * z.rows + m)"
+    : tile.workgroup
+    ? "(split * z.rows + m)"
+    : "m";
   const result = `${pixel} * ${columns}${shift}`;
   return {
     bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
@@ -278,6 +283,7 @@ ${stores(tile, rows, result, shift, finish)}
       direction: x.steps[0],
       ...across !== "direction" && { [across]: x.steps[1] },
       image: x.n * x.h * x.w * x.c / 4,
+      ...tile.workgroup && { splits, each: Math.ceil(x.c / 4 / splits / 4) * 4 },
       ...scatter && {
         ...{ out_h: scatter.size[0], out_y: scatter.first[0], out_dy: scatter.step[0] },
         ...{ out_w: scatter.size[1], out_x: scatter.first[1], out_dx: scatter.step[1] },
@@ -376,7 +382,7 @@ ${place(j, j)}
     bindings: arrays({ x: "vec4f", g: "vec4f", y: "vec4f" }),
     body: tile.workgroup
       ? workgroupColumns({
-        ...{ column: column("v"), load: (j) => place(j, "v") },
+        ...{ column: column("v"), simple, source },
         ...{ first, result, image, columns, shift, finish: PLAIN },
       })
       : `${main}

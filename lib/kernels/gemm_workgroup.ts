@@ -4,6 +4,11 @@
  * vectors of the 64×64 result. Pieces outside the operands count as zero; results outside are not
  * stored. Bindings, sizes and dimension letters are those of `gemm.ts`.
  *
+ * What counts is how many instructions are multiply-adds. So both blocks lie by steps of the inner
+ * axis, four neighbouring rows or columns to a vector: a step reads four vectors for 64 of them. And they
+ * are arrays of arrays whose inner indices are constants, or are the same in all steps: a shader compiler
+ * bounds each index that it does not know, and adds the constant ones to the address for nothing.
+ *
  * @module
  */
 
@@ -11,28 +16,31 @@ import { type Finish, times } from "./kernel.ts";
 
 /** Rows of a thread, and its vectors, which lie 8 apart so that neighbours read neighbours. */
 const ROWS = 8, VECTORS = 2;
-/** Elements of the inner axis that are in memory at a time. */
-const INNER = 16;
+/** Elements of the inner axis that are in memory at a time, and how many a turn of the loop takes. */
+const INNER = 16, TURN = 4;
 
 /**
  * What the kernels need among their sizes. The inner loop's length is one of them so that no driver
  * unrolls it: that is large enough as it is.
  */
-export const WORKGROUP_SIZES: Readonly<Record<string, number>> = { inner: INNER };
+export const WORKGROUP_SIZES: Readonly<Record<string, number>> = { turns: INNER / TURN };
 
 /** WGSL of the entry point up to the loop: where this workgroup and this thread are. */
 const main = (contexts: string) =>
-  `var<workgroup> block_a: array<vec4f, 256>;
-var<workgroup> block_b: array<vec4f, 256>;
+  `// Four times four steps; four rows each in 8 pairs of vectors, four columns each in twice 8.
+var<workgroup> block_a: array<array<array<array<vec4f, 2>, 8>, 4>, 4>;
+var<workgroup> block_b: array<array<array<array<vec4f, 8>, 2>, 4>, 4>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32) {
   let tile = group.y * groups.x + group.x;
   if (tile >= z.tiles) { return; }
+  let split = group.z % z.splits; let layer = group.z / z.splits;
   let m0 = tile / z.across * 64u; let n0 = tile % z.across * 16u;
-  let first = local / 8u * 8u; let column = local % 8u;
-  // Of B, a thread loads every fourth row.
-  let b_row = local / 16u; let b_column = n0 + local % 16u; let b_in = b_column < z.o4;
+  let row_pair = local / 8u; let column = local % 8u;
+  // Of B, a thread loads every fourth row; of A by columns, four neighbours.
+  let b_row = local / 16u; let b_half = local / 8u % 2u;
+  let b_column = n0 + local % 16u; let b_in = b_column < z.o4;
 ${times(ROWS, (i) => times(VECTORS, (v) => `  var s${i}_${v} = vec4f(0.0);`, ""))}
 ${contexts}`;
 
@@ -50,26 +58,47 @@ interface Given {
   readonly finish: Finish;
 }
 
-/** WGSL that fills block B: row `row(k)` of the operand, where `inside(k)`. */
-const loadB = (
-  name: string,
-  { columns, shift }: Given,
-  row: (k: string) => string,
-  inside: (k: string) => string,
-) =>
+/** WGSL that fills block B from row `row` of the operand on, of which `left` rows are inside. */
+const loadB = (name: string, { columns }: Given, row: string, left: string) =>
   times(4, (j) =>
-    `    { let k = b_row + ${4 * j}u; let ok = b_in & (${inside("k")});
-      block_b[local + ${64 * j}u] = select(vec4f(0.0), ${name}[select(0u, ${
-      row("k")
-    } * ${columns}${shift} + b_column, ok)], ok); }`);
+    `    { let ok = b_in & (i32(b_row) < ${left} - ${4 * j});
+      block_b[${j}][b_row][b_half][column] = select(
+        vec4f(0.0), ${name}[select(0u, b_at + (${row} + ${4 * j}u) * ${columns}, ok)], ok); }`);
+
+/** WGSL of what {@link loadB} needs. */
+const startB = ({ columns, shift }: Given) => `  let b_at = b_row * ${columns}${shift} + b_column;`;
+
+/** WGSL that multiplies the blocks and adds the products to the sums, one after the other. */
+const PRODUCTS = `    workgroupBarrier();
+    for (var turn = 0u; turn < z.turns; turn++) {
+${
+  times(TURN, (k) =>
+    `      { let a_0 = block_a[turn][${k}][row_pair][0]; let a_1 = block_a[turn][${k}][row_pair][1];
+${
+      times(
+        VECTORS,
+        (v) =>
+          `        let b_${v} = block_b[turn][${k}][${v}][column];`,
+      )
+    }
+${
+      times(ROWS, (i) =>
+        times(VECTORS, (v) => {
+          const a = `a_${Math.floor(i / 4)}.${"xyzw"[i % 4]}`;
+          return `        s${i}_${v} = fma(vec4f(${a}), b_${v}, s${i}_${v});`;
+        }))
+    } }`)
+}
+    }
+    workgroupBarrier();`;
 
 /** WGSL that stores a thread's results. */
 const stores = ({ result, shift, finish }: Given) =>
   times(VECTORS, (v) => finish.load(`min(n0 + column + ${8 * v}u, z.o4 - 1u)${shift}`, `_${v}`)) +
   "\n" +
   times(ROWS, (i) =>
-    `  if (m0 + first + ${i}u < z.rows) {
-    let m = m0 + first + ${i}u; let row = ${result} + n0 + column;
+    `  if (m0 + 8u * row_pair + ${i}u < z.rows) {
+    let m = m0 + 8u * row_pair + ${i}u; let row = ${result} + n0 + column;
 ${
       times(VECTORS, (v) =>
         `    if (n0 + column + ${8 * v}u < z.o4) { ${
@@ -79,8 +108,9 @@ ${
   }`);
 
 /**
- * `out[m, n] = Σ_k A(m, k) B[k, n]`. The WGSL given: `contexts` defines `ok_j` and `p_j` of load j for
- * the row `m_j` of A once `tap` is known, `kernel` is the first row of B for a tap.
+ * `out[m, n] = Σ_k A(m, k) B[k, n]` over the channels of a part. The WGSL given: `contexts` defines
+ * `ok_j` and `p_j` of load j for the row `m_j` of A once `tap` is known, `kernel` is the first row of
+ * B for a tap.
  */
 export function workgroupRows(
   given: Given & {
@@ -90,42 +120,37 @@ export function workgroupRows(
   },
 ): string {
   const { row, tap, kernel } = given;
+  // A thread turns four rows of a vector each into four steps of four rows.
   const contexts = times(
     4,
-    (j) => `  let m_${j} = m0 + local / 4u + ${16 * j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
+    (j) => `  let m_${j} = m0 + local / 4u * 4u + ${j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
   return `${main(contexts)}
-  let image = ${given.image}; let part = local % 4u;
+  let image = ${given.image}; let part = local % 4u; let a_half = local / 4u % 2u;
+${startB(given)}
+  let end = min((split + 1u) * z.each, z.c4);
   for (var tap = 0u; tap < z.taps; tap++) {
     let r = tap / z.across_taps; let s = tap % z.across_taps;
 ${times(4, tap)}
     let kernel = ${kernel};
-    for (var c = 0u; c < z.c4; c += ${INNER / 4}u) {
+    for (var c = split * z.each; c < end; c += ${INNER / 4}u) {
+    { let inside = c + part < end;
 ${
     times(4, (j) =>
-      `    { let ok = ok_${j} & (c + part < z.c4);
-      block_a[local + ${
-        64 * j
-      }u] = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok)], ok); }`)
-  }
-${loadB("w", given, (k) => `(kernel + 4u * c + ${k})`, (k) => `4u * c + ${k} < z.c`)}
-      workgroupBarrier();
-      for (var q = 0u; q < z.inner / 4u; q++) {
-${
-    times(4, (k) =>
-      times(VECTORS, (v) =>
-        `        let b${k}_${v} = block_b[(4u * q + ${k}u) * 16u + column + ${8 * v}u];`))
+      `      let ok${j} = ok_${j} & inside;
+      let a${j} = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok${j})], ok${j});`)
   }
 ${
-    times(ROWS, (i) =>
-      `        { let a = block_a[(first + ${i}u) * 4u + q];
-${
-        times(VECTORS, (v) =>
-          `          s${i}_${v} += a.x * b0_${v} + a.y * b1_${v} + a.z * b2_${v} + a.w * b3_${v};`)
-      } }`)
-  }
-      }
-      workgroupBarrier();
+    times(
+      4,
+      (k) =>
+        `      block_a[part][${k}][row_pair][a_half] = vec4f(${
+          times(4, (j) => `a${j}.${"xyzw"[k]}`, ", ")
+        });`,
+    )
+  } }
+${loadB("w", given, "kernel + 4u * c", "4 * i32(end - c)")}
+${PRODUCTS}
     }
   }
 ${stores(given)}
@@ -133,39 +158,68 @@ ${stores(given)}
 }
 
 /**
- * `out[m, n] = Σ_k A(k, m) B[k, n]` over the pixels k of a part. The WGSL given: `column` is what load j
- * needs to know of the vector `m_v` of A's columns, `load` defines `ok_j` and `p_j` for pixel `at_j`,
- * `first` is added to the pixels of B.
+ * WGSL of the pixel of the source that is `right` and `down` of `at`, of which lines and images take
+ * places on `by` vectors: to the right within a line, then at the start of the next one, or of the next
+ * image. Pixels are those under the first tap, without padding; `at` has column, line and place.
+ */
+const onward = (source: string) =>
+  `fn onward(at: vec3i, right: u32, down: u32, by: u32) -> vec3i {
+  let wide = i32(z.q * z.sw); let tall = i32(z.p * z.sh);
+  let w = at.x + i32(right); let over = w >= wide;
+  let h = at.y + i32(down) + select(0, i32(z.sh), over); let past = h >= tall;
+  let line = (i32(z.sh * z.w) - wide) * i32(${source});
+  let image = (i32(z.h) - tall) * i32(z.w * ${source});
+  return vec3i(
+    select(w, w - wide, over),
+    select(h, h - tall, past),
+    at.z + i32(by) + select(0, line, over) + select(0, image, past));
+}
+`;
+
+/**
+ * `out[m, n] = Σ_k A(k, m) B[k, n]` over the pixels k of a part. The WGSL given: `column` is what is known
+ * of the vector `m_v` of A's columns, `source` the vectors of a pixel, `first` is added to the pixels of
+ * B. With windows, not `simple`, a thread divides once to find its pixel, and then goes {@link onward}.
  */
 export function workgroupColumns(
-  given: Given & { column: string; load: (j: number) => string; first: string },
+  given: Given & { column: string; simple: boolean; source: string; first: string },
 ): string {
-  const { column, load, first } = given;
+  const { column, simple, source, first } = given;
   const contexts =
     `  let m_v = m0 / 4u + local % 16u; let column_in = m_v < z.rows / 4u;\n${column}`;
-  return `${main(contexts)}
-  let split = group.z % z.splits; let layer = group.z / z.splits;
+  // Of A, a thread loads four neighbouring pixels.
+  const begin = simple
+    ? `  let a_at = image + c_v + 4u * b_row * ${source};`
+    : `  let pixel = split * z.each + 4u * b_row; let pixel_line = pixel / z.q;
+  let pixel_n = pixel_line / z.p; let pixel_h = (pixel_line - pixel_n * z.p) * z.sh;
+  let pixel_w = (pixel - pixel_line * z.q) * z.sw;
+  var at_0 = vec3i(i32(pixel_w), i32(pixel_h), i32(image + c_v) + i32(${source}) *
+    ((i32(pixel_n * z.h + pixel_h) + r_v) * i32(z.w) + i32(pixel_w) + t_v));
+  let right = ${INNER}u % z.q * z.sw; let down = ${INNER}u / z.q % z.p * z.sh;
+  let by = ((${INNER}u / z.q / z.p * z.h + down) * z.w + right) * ${source};`;
+  const load = (j: number) =>
+    simple
+      ? `    let ok_${j} = column_in & (i32(4u * b_row) < left - ${j});
+    let p_${j} = a_at + (start + ${j}u) * ${source};`
+      : `${
+        j === 0 ? "" : `    let at_${j} = onward(at_${j - 1}, z.sw, 0u, z.sw * ${source});\n`
+      }    let ok_${j} = column_in & (i32(4u * b_row) < left - ${j}) &
+      (u32(at_${j}.y + r_v) < z.h) & (u32(at_${j}.x + t_v) < z.w);
+    let p_${j} = u32(at_${j}.z);`;
+  return `${simple ? "" : onward(source)}${main(contexts)}
   let end = min((split + 1u) * z.each, z.pixels);
-  let image = ${given.image};
+  let image = ${given.image}; let a_pair = column / 2u + 4u * b_half; let a_half = column % 2u;
+${begin}
+${startB(given)}
   for (var start = split * z.each; start < end; start += ${INNER}u) {
+    let left = i32(end - start);
 ${
     times(4, (j) =>
-      `    let at_${j} = start + local / 16u + ${4 * j}u;
-${load(j)}
-    { let ok = ok_${j} & column_in;
-      block_a[local + ${64 * j}u] = select(vec4f(0.0), x[p_${j} + select(0u, c_v, ok)], ok); }`)
+      `${load(j)}
+    block_a[b_row][${j}][a_pair][a_half] = select(vec4f(0.0), x[select(0u, p_${j}, ok_${j})], ok_${j});`)
   }
-${loadB("g", given, (k) => `(${first}start + ${k})`, (k) => `start + ${k} < end`)}
-    workgroupBarrier();
-    for (var k = 0u; k < z.inner; k++) {
-${times(VECTORS, (v) => `      let b_${v} = block_b[k * 16u + column + ${8 * v}u];`)}
-${
-    times(ROWS / 4, (h) =>
-      `      { let a = block_a[k * 16u + first / 4u + ${h}u];
-${times(4, (i) => times(VECTORS, (v) => `        s${4 * h + i}_${v} += a[${i}] * b_${v};`))} }`)
-  }
-    }
-    workgroupBarrier();
+${loadB("g", given, `${first}start`, "left")}
+${PRODUCTS}${simple ? "" : "\n    at_0 = onward(at_0, right, down, by);"}
   }
 ${stores(given)}
 }`;

@@ -23,7 +23,13 @@ import {
   together,
   type Two,
 } from "../kernels/kernel.ts";
-import { choosePatches, chooseTile, chooseWinograd, type Convolution } from "../kernels/choice.ts";
+import {
+  choosePatches,
+  chooseSplits,
+  chooseTile,
+  chooseWinograd,
+  type Convolution,
+} from "../kernels/choice.ts";
 import {
   ceil4,
   formatShape,
@@ -39,7 +45,6 @@ import { add } from "./elementwise.ts";
 import { apart, columnTile, rowTile, type Windows } from "../kernels/gemm.ts";
 import { depthwise, depthwiseInputGrad } from "./depthwise.ts";
 import { pad } from "./slice.ts";
-import { splitCount } from "./matmul.ts";
 import { patches, unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
@@ -152,7 +157,14 @@ const Conv: Op<ConvAttrs> = {
       const matrix = zeroPad(reshape(w, [1, 1, r * s * c, o]), 2, k);
       return apply(Conv, [rows, matrix], POINTWISE);
     }
-    if (c % 4 === 0 || !chooseTile(target, pass, groups)) return node;
+    const tile = chooseTile(target, pass, groups);
+    if (!tile) return node;
+    if (c % 4 === 0) {
+      // Another tile has no parts of a pixel's channels.
+      const splits = tile.workgroup ? chooseSplits(tile, node.size / o, o, r * s * c) : 1;
+      if (splits === 1 || splits * groups > target.maxWorkgroups) return node;
+      return reshape(sum(apply(PartialConv, [x, w], { ...attrs, splits }), [0]), node.shape);
+    }
     return apply(Conv, [padChannels(x, groups), zeroPad(w, 2, ceil4(c))], attrs);
   },
   finishes: true,
@@ -202,6 +214,21 @@ const Conv: Op<ConvAttrs> = {
     inputGrad(g, swapped(w!, attrs.groups), { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
     apply(ConvWeightGrad, [x!, g], { ...attrs, size: [four(w!)[0], four(w!)[1]] }),
   ],
+};
+
+/** `[splits, N, P, Q, O]`: convolutions over parts of the channels, by tiles in workgroup memory. */
+const PartialConv: Op<ConvAttrs & { splits: number }> = {
+  name: "partialConv2d",
+  shape: (inputs, { splits, ...attrs }) => [splits, ...Conv.shape(inputs, attrs as ConvAttrs)],
+  kernels: (node, target) => {
+    const [x, w] = node.inputs as [Tensor, Tensor], [r, s, _, o] = four(w);
+    const { splits, ...rest } = node.attrs as ConvAttrs & { splits: number };
+    const attrs = rest as ConvAttrs, { groups } = attrs;
+    const [, ...y] = node.shape as [number, number, number, number, number];
+    const tile = chooseTile(target, passOf("forward", x, o, [r, s], attrs), groups)!;
+    const grid = windows(four(x), y, [r, s], attrs);
+    return [rowTile(grid, { o: o / groups, groups, splits }, tile, target)];
+  },
 };
 
 /** WGSL: the channels of a pixel times what it is at, and where those of `group` begin. */
@@ -346,12 +373,13 @@ const ConvWeightGrad: Op<SizedAttrs> = {
       const whole = apply(ConvWeightGrad, [rows, g], { ...POINTWISE, size: [1, 1] });
       return reshape(unpad(whole, 2, r * s * c), node.shape);
     }
-    if (!chooseTile(target, pass, groups)) return node;
+    const tile = chooseTile(target, pass, groups);
+    if (!tile) return node;
     if (c % 4 !== 0) {
       const whole = apply(ConvWeightGrad, [padChannels(x, groups), g], attrs);
       return reshape(unpad(whole, 2, c), node.shape);
     }
-    const splits = splitCount(r * s * c, o, g.size / o);
+    const splits = chooseSplits(tile, r * s * c, o, g.size / o);
     if (splits === 1 || splits * groups > target.maxWorkgroups) return node;
     const partial = apply(PartialWeightGrad, node.inputs, { ...attrs, splits });
     return reshape(sum(partial, [0]), node.shape);

@@ -14,7 +14,7 @@ import {
   summing,
   type Target,
 } from "../kernels/kernel.ts";
-import { chooseTile, type Product } from "../kernels/choice.ts";
+import { chooseSplits, chooseTile, type Product } from "../kernels/choice.ts";
 import {
   broadcastShapes,
   ceil4,
@@ -22,6 +22,7 @@ import {
   sameShape,
   type Shape,
   ShapeError,
+  sizeOf,
 } from "../graph/shape.ts";
 import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
 import { columnTile, rowTile, type Windows } from "../kernels/gemm.ts";
@@ -29,15 +30,6 @@ import { add, mul } from "./elementwise.ts";
 import { unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
-
-/** Groups of threads worth having before a sum is split among more of them. */
-const WANTED_TILES = 1024;
-
-/** Parts to split a sum over `length` into, when its result has `rows × columns` elements. */
-export function splitCount(rows: number, columns: number, length: number): number {
-  const tiles = Math.ceil(rows / 16) * Math.ceil(columns / 32);
-  return Math.max(1, Math.min(Math.ceil(WANTED_TILES / tiles), Math.floor(length / 256)));
-}
 
 function productShape([a, b]: readonly Tensor[], transposeA: boolean): Shape {
   const lead = a!.shape.slice(0, -2), [y, x] = a!.shape.slice(-2), [k, n] = b!.shape.slice(-2);
@@ -126,7 +118,14 @@ const MatMul: Op = {
         ? sum(mul(a, transpose(b)), [-1], { keepDims: true })
         : sum(mul(transpose(a), b), [-2], { keepDims: true });
     }
-    if (k % 4 === 0 || !chooseTile(target, productOf(node, "product"), layers)) return node;
+    const tile = chooseTile(target, productOf(node, "product"), layers);
+    if (!tile) return node;
+    if (k % 4 === 0) {
+      // Another tile has no parts of a row.
+      const splits = tile.workgroup ? chooseSplits(tile, m, n, k, layers) : 1;
+      if (splits === 1 || layers * splits > target.maxWorkgroups) return node;
+      return reshape(sum(apply(PartialMatMul, [a, b], { splits }), [1]), node.shape);
+    }
     return apply(MatMul, [zeroPad(a, a.rank - 1, ceil4(k)), zeroPad(b, b.rank - 2, ceil4(k))], {});
   },
   finishes: true,
@@ -157,8 +156,9 @@ const MatMulT: Op = {
     if (m % 4 !== 0 && chooseTile(target, product, layers)) {
       return unpad(apply(MatMulT, [zeroPad(a, a.rank - 1, ceil4(m)), b], {}), node.rank - 2, m);
     }
-    const splits = splitCount(m, n, k);
-    if (splits === 1 || !chooseTile(target, product, layers * splits)) return node;
+    const tile = chooseTile(target, product, layers);
+    const splits = tile ? chooseSplits(tile, m, n, k, layers) : 1;
+    if (splits === 1 || layers * splits > target.maxWorkgroups) return node;
     return reshape(sum(apply(PartialMatMulT, node.inputs, { splits }), [1]), node.shape);
   },
   kernels: (node, target) => {
@@ -174,14 +174,30 @@ const MatMulT: Op = {
   vjp: (g, _, [a, b]) => [apply(MatMul, [b!, transpose(g)], {}), apply(MatMul, [a!, g], {})],
 };
 
-/** `[layers, splits, M, N]`: the products over parts of the inner axis. */
+/** The shape `[layers, splits, M, N]`: products over parts of the inner axis. */
+function partialShape(inputs: readonly Tensor[], transposeA: boolean, splits: number): Shape {
+  const shape = productShape(inputs, transposeA);
+  const [m, n] = shape.slice(-2) as [number, number];
+  return [sizeOf(shape.slice(0, -2)), splits, m, n];
+}
+
+/** Parts of {@link MatMul}, by tiles in workgroup memory. */
+const PartialMatMul: Op<{ splits: number }> = {
+  name: "partialMatmul",
+  shape: (inputs, { splits }) => partialShape(inputs, false, splits),
+  kernels: (node, target) => {
+    const [layers, splits, m, n] = node.shape as [number, number, number, number];
+    const k = node.inputs[1]!.shape.at(-2)!;
+    const product: Product = { kind: "product", layers, rows: m, inner: k, columns: n };
+    const tile = chooseTile(target, product, layers)!;
+    return [rowTile(matrix(m, k), { o: n, splits, layers }, tile, target)];
+  },
+};
+
+/** Parts of {@link MatMulT}. */
 const PartialMatMulT: Op<{ splits: number }> = {
   name: "partialMatmulT",
-  shape: (inputs, { splits }) => {
-    const shape = productShape(inputs, true);
-    const [m, n] = shape.slice(-2) as [number, number];
-    return [shape.slice(0, -2).reduce((x, y) => x * y, 1), splits, m, n];
-  },
+  shape: (inputs, { splits }) => partialShape(inputs, true, splits),
   kernels: (node, target) => {
     const [layers, splits, m, n] = node.shape as [number, number, number, number];
     const k = node.inputs[1]!.shape.at(-2)!;

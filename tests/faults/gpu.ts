@@ -73,8 +73,10 @@ function strict(gpu: GPUDevice, limits: GPUSupportedLimits): GPUDevice {
   gpu.createShaderModule = (descriptor) => {
     const { code, label } = descriptor;
     const threads = Number(code.match(/@workgroup_size\((\d+)\)/)![1]);
-    const shared = [...code.matchAll(/var<workgroup> \w+: array<(\w+), (\d+)>/g)];
-    const bytes = shared.map(([, type, count]) => (type === "vec4f" ? 16 : 4) * Number(count));
+    const shared = [...code.matchAll(/var<workgroup> \w+: (?:array<)+(\w+)((?:, \d+>)+);/g)];
+    const bytes = shared.map(([, type, counts]) =>
+      counts!.match(/\d+/g)!.map(Number).reduce((a, b) => a * b, type === "vec4f" ? 16 : 4)
+    );
     assert(shared.length === code.split("var<workgroup>").length - 1, "all sizes are known");
     most(`threads of ${label}`, threads, limits.maxComputeInvocationsPerWorkgroup);
     most(`threads of ${label}`, threads, limits.maxComputeWorkgroupSizeX);

@@ -82,6 +82,8 @@ const CONVOLUTIONS: [number[], number[], Two, Two, Two?, number?][] = [
   [[1, 6, 6, 5], [8, 3, 3, 3], [1, 1], [1, 1], [2, 1], 2],
   [[3, 8, 14, 22], [16, 4, 3, 2], [1, 1], [1, 1], [1, 1], 2],
   [[1, 6, 5, 6], [9, 2, 3, 3], [1, 2], [1, 1], [1, 2], 3],
+  // So long sums that the forward pass is taken in parts too, of channels.
+  [[1, 120, 5, 4], [24, 60, 3, 3], [2, 1], [1, 0], [1, 1], 2],
   // Each channel by itself: by fours and not, in parts, twice, and with more taps than are written out.
   [[2, 8, 9, 10], [8, 1, 3, 3], [1, 1], [1, 1], [1, 1], 8],
   [[2, 12, 9, 11], [12, 1, 5, 3], [2, 2], [2, 1], [1, 2], 12],
@@ -105,6 +107,7 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   [[3, 5, 8], [3, 8, 12], false, false],
   [[6, 64], [10, 64], false, true],
   [[2, 520, 8], [2, 520, 20], true, false],
+  [[2, 5, 1044], [2, 1044, 12], false, false],
   // Large tiles, partly past the end.
   [[70, 12], [12, 68], false, false],
   [[2, 9, 72], [2, 9, 100], true, false],

@@ -55,7 +55,6 @@ const EXEMPT: Readonly<Record<string, string>> = {
   "depthwise.ts": "kernels of conv2d; kernels/choice_test.ts runs them",
   "classification.ts argmaxOf": "WGSL of argmax, which the evaluator uses too",
   "classification.ts labelHits": "oneHot, which crossEntropy uses too",
-  "matmul.ts splitCount": "a number",
   "pack.ts asStored": "a permutation; plan/updates_test.ts runs it",
   "pack.ts packOffsets": "reads an attribute",
   "patches.ts": "parts of lowered convolutions and products; kernels/choice_test.ts runs them",
