@@ -90,6 +90,20 @@ export const PLAIN: Finish = {
   store: (at, value) => `y[${at}] = ${value};`,
 };
 
+/**
+ * How a kernel gets the elements of its only input: what comes before in the graph, as a compiler
+ * found. Columns and places are counted as in {@link Finish}, in elements of that binding.
+ */
+export interface Start {
+  /** WGSL that loads what belongs to a column. */
+  load(column: string): string;
+  /** WGSL of the element at place `at`. */
+  value(at: string): string;
+}
+
+/** The input is bound as `x`, and read as it is. */
+export const READ: Start = { load: () => "", value: (at) => `x[${at}]` };
+
 /** One dispatch: bindings are the op's inputs in order, then its output. */
 export interface KernelSpec {
   /** Arrays the body uses: inputs, then outputs. */

@@ -12,6 +12,8 @@ import {
   isNaNOf,
   type KernelSpec,
   perThread,
+  READ,
+  type Start,
   type Target,
   type Two,
   vectorOf,
@@ -189,12 +191,12 @@ ${then}
 const MINUS_INFINITY = (type: string) =>
   `  var bits = 0xff800000u;
   var best = ${type}(bitcast<f32>(bits));`;
-const TAKE_LARGER = (type: "f32" | "vec4f") =>
-  `      let v = x[at];
+const TAKE_LARGER = (type: "f32" | "vec4f", start: Start) =>
+  `      let v = ${start.value("at")};
       let larger = (v > best) | ${isNaNOf("v", type)};
       best = select(best, v, larger);`;
-const TAKE_TAP = (type: "f32" | "vec4f", width: number) =>
-  `      let v = x[at];
+const TAKE_TAP = (type: "f32" | "vec4f", width: number, start: Start) =>
+  `      let v = ${start.value("at")};
       let larger = (v > best) | ${isNaNOf("v", type)} | (tap < ${type}(0.0));
       best = select(best, v, larger);
       tap = select(tap, ${type}(f32(r * ${width} + s)), larger);`;
@@ -203,11 +205,13 @@ const MaxPool: Op<PoolAttrs> = {
   name: "maxPool2d",
   shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
   finishes: true,
-  kernels: (node, target, _, finish) => {
+  starts: true,
+  kernels: (node, target, _, finish, start = READ) => {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `${MINUS_INFINITY(type)}
-${overWindow(x, attrs, channels, TAKE_LARGER(type))}
+  ${start.load("c")}
+${overWindow(x, attrs, channels, TAKE_LARGER(type, start))}
   ${finish.load("c")}
   ${finish.store("i", "best")}`)];
   },
@@ -221,12 +225,14 @@ ${overWindow(x, attrs, channels, TAKE_LARGER(type))}
 const MaxPoolTaps: Op<PoolAttrs> = {
   name: "maxPool2dTaps",
   shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
-  kernels: (node, target) => {
+  starts: true,
+  kernels: (node, target, _, _finish, start = READ) => {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `${MINUS_INFINITY(type)}
   var tap = ${type}(-1.0);
-${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1]))}
+  ${start.load("c")}
+${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1], start))}
   y[i] = tap;`)];
   },
 };

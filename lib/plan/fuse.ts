@@ -61,7 +61,7 @@ function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   let operations = 1;
   if (node.op.view) {
     leaves.add(strided(node).base);
-  } else if (!takesExpressions(node)) {
+  } else if (!takesExpressions(node) && !isStarted(node, inlined)) {
     node.inputs.forEach((x) => leaves.add(inMemory(x)));
   } else {
     node.inputs.forEach((x) => {
@@ -87,6 +87,69 @@ function takesExpressions(node: Tensor): boolean {
   return node.op.expression !== undefined || node.op.reduction !== undefined;
 }
 
+/** Whether the kernels of a stored node compute its only input as they load it. */
+export function isStarted(node: Tensor, inlined: InlinedNodes): boolean {
+  return node.op.starts === true && inlined.has(node.inputs[0]!);
+}
+
+/** Whether kernels that load elements by place and by column can load all operands of an expression. */
+function isByElement(node: Tensor, within: { has(x: Tensor): boolean }): boolean {
+  const { shape } = node, axis = shape.length - 1, seen = new Set<Tensor>([node]);
+  // One tensor must not be read in two ways: that would take two bindings.
+  const ways = new Map<Tensor, string>();
+  const agrees = (base: Tensor, way: string) =>
+    (ways.get(base) ?? ways.set(base, way).get(base)) === way;
+  const fits = (x: Tensor): boolean => {
+    if (seen.has(x) || scalar(x) !== undefined) return true;
+    if (within.has(x)) {
+      seen.add(x);
+      return x.inputs.every(fits);
+    }
+    const { base, offset, strides } = strided(x), lead = shape.length - x.rank;
+    if (base.dtype !== "f32" || offset % 4 !== 0) return false;
+    if (sameShape(x.shape, shape)) {
+      return offset === 0 && isContiguous(shape, { offset, strides }) && agrees(base, "place");
+    }
+    return x.shape.every((dim, i) => dim === 1 || i + lead === axis && strides[i] === 1) &&
+      agrees(base, x.size === 1 ? "number" : "column");
+  };
+  return node.inputs.every(fits);
+}
+
+/**
+ * The elementwise nodes that kernels may compute as they load them: f32, read only by such kernels and
+ * by expressions of the same shape, and not `apart`. Of kernels that are alike all must have such an input: a driver
+ * takes long to compile another one.
+ */
+function startable(
+  nodes: readonly Tensor[],
+  apart: ReadonlySet<Tensor>,
+  users: ReadonlyMap<Tensor, readonly Tensor[]>,
+): ReadonlySet<Tensor> {
+  /** Whether x, the only reader of which leads to `node`, is computed by a kernel that can finish. */
+  const ends = (node: Tensor): boolean =>
+    node.inputs.some((x) =>
+      users.get(x)!.length === 1 && !apart.has(x) &&
+      (x.op.finishes === true || x.op.expression !== undefined && ends(x))
+    );
+  const fits = (x: Tensor) =>
+    x.op.expression !== undefined && x.dtype === "f32" && !apart.has(x) && !ends(x) &&
+    users.get(x)!.every((user) =>
+      user.op.starts === true ||
+      takesExpressions(user) && sameShape(user.op.expression ? user.shape : x.shape, x.shape)
+    );
+  const kernels = Map.groupBy(
+    nodes.filter((node) => node.op.starts),
+    (node) => `${node.op.name} ${JSON.stringify(node.attrs)}`,
+  );
+  const found = new Set<Tensor>();
+  for (const alike of kernels.values()) {
+    const inputs = alike.map((node) => node.inputs[0]!);
+    if (inputs.every(fits)) inputs.forEach((x) => found.add(x));
+  }
+  return found;
+}
+
 /** The result of fusion. */
 export interface Fusion {
   /** Nodes that get memory, in an order that computes inputs first; leaves of the graph included. */
@@ -104,13 +167,52 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
   for (const node of nodes) new Set(node.inputs).forEach((x) => users.get(x)!.push(node));
   const kept = new Set(roots.map(inMemory));
 
+  // Where one of the inputs that kernels of a kind start with is stored after all, so are the others.
+  const apart = new Set(kept);
+  let inlined: InlinedNodes;
+  for (;;) {
+    const starts = startable(nodes, apart, users);
+    inlined = inlinedBelow(nodes, { kept, users, starts, maxBuffers });
+    const others = [...starts].filter((x) => !inlined.has(x));
+    if (others.length === 0) break;
+    others.forEach((x) => apart.add(x));
+  }
+
+  const stored = new Set<Tensor>();
+  const pending = [...kept];
+  while (pending.length > 0) {
+    const node = pending.pop()!;
+    if (stored.has(node)) continue;
+    stored.add(node);
+    pending.push(...inlining(node, inlined).leaves);
+  }
+  const whole = [...stored].filter((node) =>
+    !node.op.view && !takesExpressions(node) && !isStarted(node, inlined)
+  );
+  const needed = new Set([...kept, ...whole.flatMap((node) => node.inputs.map(inMemory))]);
+  return { stored: [...stored].sort((a, b) => a.id - b.id), inlined, needed };
+}
+
+/** Of `nodes`, in an order that computes inputs first, those that are inlined. */
+function inlinedBelow(
+  nodes: readonly Tensor[],
+  { kept, users, starts, maxBuffers }: {
+    kept: ReadonlySet<Tensor>;
+    users: ReadonlyMap<Tensor, readonly Tensor[]>;
+    starts: ReadonlySet<Tensor>;
+    maxBuffers: number;
+  },
+): InlinedNodes {
   const inlined = new Map<Tensor, Inlined>();
   for (const node of nodes) {
     const readers = users.get(node)!;
     if (!node.op.expression || kept.has(node) || readers.length === 0) continue;
-    const fits = readers.every((user) =>
-      takesExpressions(user) && sameShape(user.op.expression ? user.shape : node.shape, node.shape)
-    );
+    const fits = starts.has(node)
+      ? isByElement(node, inlined)
+      : readers.every((user) =>
+        takesExpressions(user) &&
+        sameShape(user.op.expression ? user.shape : node.shape, node.shape)
+      );
     if (!fits) continue;
     const own = inlining(node, inlined);
     const large = [...own.leaves].filter((leaf) => leaf.size >= node.size).length;
@@ -123,18 +225,7 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
     });
     if (tooMuch) inlined.delete(node);
   }
-
-  const stored = new Set<Tensor>();
-  const pending = [...kept];
-  while (pending.length > 0) {
-    const node = pending.pop()!;
-    if (stored.has(node)) continue;
-    stored.add(node);
-    pending.push(...inlining(node, inlined).leaves);
-  }
-  const whole = [...stored].filter((node) => !node.op.view && !takesExpressions(node));
-  const needed = new Set([...kept, ...whole.flatMap((node) => node.inputs.map(inMemory))]);
-  return { stored: [...stored].sort((a, b) => a.id - b.id), inlined, needed };
+  return inlined;
 }
 
 /** The tensors that a node's kernel reads if it computes those `within` itself, and how many it does. */
@@ -163,7 +254,8 @@ export function inlinedFor(
   { inlined, needed }: Fusion,
   maxBuffers: number,
 ): InlinedNodes {
-  if (!takesExpressions(node)) return inlined;
+  const started = isStarted(node, inlined);
+  if (!takesExpressions(node) && !started) return inlined;
   const { shape, size } = node.op.expression ? node : node.inputs[0]!;
   let all = inlined, { leaves } = reading(node, inlined);
   for (const leaf of leaves) {
@@ -173,7 +265,7 @@ export function inlinedFor(
     );
     const more = new Map([...all, [leaf, inlining(leaf, inlined)]]), next = reading(node, more);
     const fits = !next.leaves.has(leaf) && next.leaves.size < maxBuffers &&
-      next.operations <= MAX_OPERATIONS;
+      next.operations <= MAX_OPERATIONS && (!started || isByElement(node.inputs[0]!, more));
     if (cheap && fits) [all, leaves] = [more, next.leaves];
   }
   return all;

@@ -19,8 +19,22 @@ import {
   type Update,
   Variable,
 } from "../graph/tensor.ts";
-import { elementwiseKernel, operandsOf, reductionKernel, type Result } from "./codegen.ts";
-import { fuse, inlinedFor, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
+import {
+  elementwiseKernel,
+  operandsOf,
+  reductionKernel,
+  type Result,
+  startedKernels,
+} from "./codegen.ts";
+import {
+  fuse,
+  inlinedFor,
+  type InlinedNodes,
+  inMemory,
+  isLeaf,
+  isStarted,
+  strided,
+} from "./fuse.ts";
 import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
@@ -270,6 +284,11 @@ function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] 
     const generate = node.op.reduction ? reductionKernel : elementwiseKernel;
     const name = nameOf(node, inlined);
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
+  }
+  if (isStarted(node, inlined)) {
+    const { specs, reads } = inScope(scope, () => startedKernels(node, inlined, target)!);
+    const name = nameOf(node, inlined);
+    return specs.map((spec): Step => ({ name, node, scope, spec, reads, writes: [node] }));
   }
   if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
   return inScope(scope, () => node.op.kernels!(node, target, node.attrs, PLAIN)).map((spec) => ({
