@@ -11,6 +11,7 @@ import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
 import {
   apply,
+  constantData,
   inputName,
   inScope,
   type Op,
@@ -306,6 +307,62 @@ function nameOf(node: Tensor, inlined: InlinedNodes): string {
   const inner = [...new Set(node.inputs.filter((x) => inlined.has(x)))];
   const names = inner.map((x) => nameOf(x, inlined)).join(",");
   return names ? `${node.op.name}(${names})` : node.op.name;
+}
+
+/** What a plan computes only when a variable has changed. */
+export interface Fixed {
+  /** Numbers of the steps. */
+  readonly steps: ReadonlySet<number>;
+  /** Results of theirs that other steps read, which are kept from run to run. */
+  readonly kept: ReadonlySet<Tensor>;
+  /** The variables that they read. */
+  readonly variables: readonly Variable[];
+}
+
+/** Bytes that are kept, at most, for each byte of the variables: training has as many of each. */
+const KEPT = 4;
+/** How many times as much a plan may move as the steps that are spared, to be worth the memory. */
+const SHARE = 10;
+
+/**
+ * The steps that depend on constants and on variables which the plan does not update, such as the
+ * transforms of kernels in evaluation; none if they are all, if they are a small part of the work, as
+ * with large batches, or if their results take too much memory.
+ */
+export function fixedSteps({ steps, outputs, parts }: Steps): Fixed {
+  const changed = new Set<Tensor>();
+  for (const { writes } of steps) {
+    writes.forEach((x) => x instanceof Variable && changed.add(wholeOf(x)));
+  }
+  /** Whether all that has been written to a tensor is fixed. */
+  const known = new Map<Tensor, boolean>();
+  const isFixed = (x: Tensor) =>
+    x instanceof Variable
+      ? !changed.has(wholeOf(x))
+      : constantData(x) !== undefined || known.get(x) === true;
+  for (const { reads, writes } of steps) {
+    const all = reads.every(isFixed);
+    for (const x of writes) {
+      known.set(x, all && known.get(x) !== false && !(x instanceof Variable) && !parts.has(x));
+    }
+  }
+  const fixed = new Set(
+    [...steps.keys()].filter((i) => steps[i]!.writes.every((x) => known.get(x) === true)),
+  );
+  const results = new Set([...fixed].flatMap((i) => steps[i]!.writes));
+  const others = steps.filter((_, i) => !fixed.has(i)).flatMap(({ reads }) => reads);
+  const kept = new Set([...others, ...outputs].filter((x) => results.has(x)));
+  const read = new Set([...fixed].flatMap((i) => steps[i]!.reads));
+  const variables = [...read].filter((x) => x instanceof Variable);
+  const bytes = (all: Iterable<Tensor>) =>
+    [...all].reduce((sum, { dtype, size }) => sum + bytesOf(dtype, size), 0);
+  const moved = (all: readonly Step[]) =>
+    bytes(all.flatMap(({ reads, writes }) => [...reads, ...writes]));
+  const small = SHARE * moved(steps.filter((_, i) => fixed.has(i))) < moved(steps);
+  if (others.length === 0 || small || bytes(kept) > KEPT * bytes(variables)) {
+    return { steps: new Set(), kept: new Set(), variables: [] };
+  }
+  return { steps: fixed, kept, variables };
 }
 
 /** Inputs that the steps read, by name. */
