@@ -211,7 +211,8 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;
   // A large tile, for products: fewer loads for each multiplication, but four times as long to compile.
-  const large = isPlain(problem) && rowsOf(problem) >= 64 && columns >= 8 * lanes && lanes >= 8;
+  // Of 49 rows small tiles have as many past the end.
+  const large = isPlain(problem) && rowsOf(problem) > 48 && columns >= 8 * lanes && lanes >= 8;
   const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: large ? 2 : 1 };
   if (forced === "subgroup" && lanes > 1) return subgroup;
   const free = forced === "auto" || forced === "winograd";

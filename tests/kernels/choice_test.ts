@@ -111,6 +111,8 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   // Large tiles, partly past the end.
   [[70, 12], [12, 68], false, false],
   [[2, 9, 72], [2, 9, 100], true, false],
+  [[52, 12], [12, 64], false, false],
+  [[9, 52], [9, 64], true, false],
 ];
 
 function convolutions(): Result[] {
