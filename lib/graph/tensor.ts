@@ -114,6 +114,14 @@ export interface Op<A extends Attrs = any> {
   readonly finishes?: boolean;
   /** Whether `kernels` load every element of their only input, `x`, by `start`. */
   readonly starts?: boolean;
+  /**
+   * An op with the same inputs and attributes, and kernels that compute both: they bind its output, then
+   * this one's.
+   */
+  readonly beside?: {
+    readonly op: Op;
+    kernels(node: Tensor, target: Target, attrs: A, start?: Start): KernelSpec[];
+  };
   /** The same value in terms of simpler ops, chosen when a plan is made. */
   lower?(node: Tensor, target: Target, attrs: A): Tensor;
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */

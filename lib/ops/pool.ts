@@ -55,13 +55,14 @@ function poolKernel(
   target: Target,
   inputs: readonly string[],
   statements: (type: "f32" | "vec4f", channels: number) => string,
+  outputs: readonly string[] = ["y"],
 ): KernelSpec {
   const [, p, q, c] = four(node);
   const [type, width] = vectorOf(c);
   const channels = c / width;
   const bindings: Binding[] = inputs.map((name) => ({ name, type }));
   return perThread(
-    [...bindings, { name: "y", type, write: true }],
+    [...bindings, ...outputs.map((name) => ({ name, type, write: true }))],
     node.size / width,
     target,
     `  let c = i % ${channels}u; let q = i32(i / ${channels}u % ${q}u);
@@ -226,16 +227,24 @@ const MaxPoolTaps: Op<PoolAttrs> = {
   name: "maxPool2dTaps",
   shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
   starts: true,
-  kernels: (node, target, _, _finish, start = READ) => {
-    const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
-    return [poolKernel(node, target, ["x"], (type, channels) =>
-      `${MINUS_INFINITY(type)}
+  kernels: (node, target, _, _finish, start = READ) => [tapsKernel(node, target, start)],
+  beside: {
+    op: MaxPool,
+    kernels: (node, target, _, start = READ) => [tapsKernel(node, target, start, true)],
+  },
+};
+
+/** The kernel of {@link MaxPoolTaps}, and of {@link MaxPool} too if `both`. */
+function tapsKernel(node: Tensor, target: Target, start: Start, both = false): KernelSpec {
+  const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
+  const body = (type: "f32" | "vec4f", channels: number) =>
+    `${MINUS_INFINITY(type)}
   var tap = ${type}(-1.0);
   ${start.load("c")}
 ${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1], start))}
-  y[i] = tap;`)];
-  },
-};
+  ${both ? "y[i] = best; " : ""}taps[i] = tap;`;
+  return poolKernel(node, target, ["x"], body, [...both ? ["y"] : [], "taps"]);
+}
 
 /** From g `[N, P, Q, C]` and the taps of the same shape to `[N, H, W, C]`. */
 const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {

@@ -367,16 +367,15 @@ ${indent([...byPlace, ...lines])}
 }
 
 /**
- * The kernels of a node that compute its only input, which is inlined, of each element as they load it;
+ * The `kernels` of a node that compute its only input, which is inlined, of each element as they load it;
  * null where an operand has another shape than that, and is no vector of its columns or a single number.
  */
 export function startedKernels(
   node: Tensor,
   inlined: InlinedNodes,
-  target: Target,
+  kernels: (start?: Start) => KernelSpec[],
 ): FinishedKernels | null {
   const [x] = node.inputs as [Tensor];
-  const kernels = (start?: Start) => node.op.kernels!(node, target, node.attrs, PLAIN, start);
   const width = kernels()[0]!.bindings[0]!.type === "vec4f" ? 4 : 1;
   const cluster = new Cluster(x.shape, inlined);
   const { lines, value } = cluster.write(x);

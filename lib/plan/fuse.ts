@@ -92,6 +92,9 @@ export function isStarted(node: Tensor, inlined: InlinedNodes): boolean {
   return node.op.starts === true && inlined.has(node.inputs[0]!);
 }
 
+/** Bindings that a node's results may need: its own, and that of an op which is computed beside it. */
+const bindingsOfResults = (node: Tensor) => node.op.starts ? 2 : 1;
+
 /** Whether kernels that load elements by place and by column can load all operands of an expression. */
 function isByElement(node: Tensor, within: { has(x: Tensor): boolean }): boolean {
   const { shape } = node, axis = shape.length - 1, seen = new Set<Tensor>([node]);
@@ -220,8 +223,7 @@ function inlinedBelow(
     inlined.set(node, own);
     const tooMuch = readers.some((user) => {
       const { leaves, operations } = inlining(user, inlined);
-      // The result needs a binding too.
-      return leaves.size + 1 > maxBuffers || operations > MAX_OPERATIONS;
+      return leaves.size + bindingsOfResults(user) > maxBuffers || operations > MAX_OPERATIONS;
     });
     if (tooMuch) inlined.delete(node);
   }
@@ -257,6 +259,7 @@ export function inlinedFor(
   const started = isStarted(node, inlined);
   if (!takesExpressions(node) && !started) return inlined;
   const { shape, size } = node.op.expression ? node : node.inputs[0]!;
+  const results = bindingsOfResults(node);
   let all = inlined, { leaves } = reading(node, inlined);
   for (const leaf of leaves) {
     if (!leaf.op.expression || !needed.has(leaf) || !sameShape(leaf.shape, shape)) continue;
@@ -264,7 +267,7 @@ export function inlinedFor(
       leaves.has(x) && x !== leaf || VECTOR * x.size <= size
     );
     const more = new Map([...all, [leaf, inlining(leaf, inlined)]]), next = reading(node, more);
-    const fits = !next.leaves.has(leaf) && next.leaves.size < maxBuffers &&
+    const fits = !next.leaves.has(leaf) && next.leaves.size + results <= maxBuffers &&
       next.operations <= MAX_OPERATIONS && (!started || isByElement(node.inputs[0]!, more));
     if (cheap && fits) [all, leaves] = [more, next.leaves];
   }

@@ -6,7 +6,7 @@
 
 import { bytesOf } from "../device/buffers.ts";
 import { formatShape } from "../graph/shape.ts";
-import { type KernelSpec, PLAIN, type Target } from "../kernels/kernel.ts";
+import { type KernelSpec, PLAIN, type Start, type Target } from "../kernels/kernel.ts";
 import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
 import {
@@ -176,7 +176,9 @@ export function stepsOf(
   const joints = join(jobs, needed, inlined, target, finished);
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
+  const beside = pairsOf(computed), second = new Set(beside.values());
   for (const node of computed) {
+    if (second.has(node)) continue;
     const ends = finished.get(node);
     if (ends) steps.push(...finishedSteps(node, ends, inlined));
     const offsets = packOffsets(node), joint = joints.get(node);
@@ -186,7 +188,12 @@ export function stepsOf(
         ? [jointStep(joint, inlined)]
         : offsets
         ? packSteps(node, offsets, { steps, pinned, parts, target })
-        : nodeSteps(node, inlinedFor(node, fusion, target.maxStorageBuffers), target),
+        : nodeSteps(
+          node,
+          inlinedFor(node, fusion, target.maxStorageBuffers),
+          target,
+          beside.get(node),
+        ),
     );
   }
   updates.forEach((update, i) => {
@@ -279,27 +286,48 @@ function packSteps(
   });
 }
 
-function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
+/** For nodes of which kernels compute another one's result too, that one. */
+function pairsOf(nodes: readonly Tensor[]): Map<Tensor, Tensor> {
+  const pairs = new Map<Tensor, Tensor>();
+  for (const node of nodes) {
+    const first = node.op.beside &&
+      nodes.find(({ op, inputs, attrs }) =>
+        op === node.op.beside!.op && attrs === node.attrs &&
+        inputs.every((x, i) => x === node.inputs[i])
+      );
+    if (first) pairs.set(first, node);
+  }
+  return pairs;
+}
+
+/** The steps of a node, and of the one `beside` it. */
+function nodeSteps(
+  node: Tensor,
+  inlined: InlinedNodes,
+  target: Target,
+  beside?: Tensor,
+): Step[] {
   const { scope } = node;
   if (node.op.reduction || node.op.expression || node.op.view) {
     const generate = node.op.reduction ? reductionKernel : elementwiseKernel;
     const name = nameOf(node, inlined);
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
-  if (isStarted(node, inlined)) {
-    const { specs, reads } = inScope(scope, () => startedKernels(node, inlined, target)!);
-    const name = nameOf(node, inlined);
-    return specs.map((spec): Step => ({ name, node, scope, spec, reads, writes: [node] }));
-  }
   if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
-  return inScope(scope, () => node.op.kernels!(node, target, node.attrs, PLAIN)).map((spec) => ({
-    name: node.op.name,
-    node,
-    scope,
-    spec,
-    reads: node.inputs.map(inMemory),
-    writes: [node],
-  }));
+  const kernels = (start?: Start) =>
+    inScope(
+      scope,
+      () =>
+        beside
+          ? beside.op.beside!.kernels(beside, target, beside.attrs, start)
+          : node.op.kernels!(node, target, node.attrs, PLAIN, start),
+    );
+  const { specs, reads } = isStarted(node, inlined)
+    ? startedKernels(node, inlined, kernels)!
+    : { specs: kernels(), reads: node.inputs.map(inMemory) };
+  const name = nameOf(node, inlined) + (beside ? ` + ${beside.op.name}` : "");
+  const writes = [node, ...beside ? [beside] : []];
+  return specs.map((spec): Step => ({ name, node, scope, spec, reads, writes }));
 }
 
 /** The names of a node and of all that is fused into it: `relu(add(mul(sub)))`. */
