@@ -112,7 +112,7 @@ export interface Op<A extends Attrs = any> {
   ): KernelSpec[];
   /** Whether `kernels` store every element of the output by `finish`, and never read one back. */
   readonly finishes?: boolean;
-  /** Whether `kernels` load every element of their only input, `x`, by `start`. */
+  /** Whether `kernels` load every element of their first input by `start`. */
   readonly starts?: boolean;
   /**
    * An op with the same inputs and attributes, and kernels that compute both: they bind its output, then

@@ -91,7 +91,7 @@ export const PLAIN: Finish = {
 };
 
 /**
- * How a kernel gets the elements of its only input: what comes before in the graph, as a compiler
+ * How a kernel gets the elements of its first input: what comes before in the graph, as a compiler
  * found. Columns and places are counted as in {@link Finish}, in elements of that binding.
  */
 export interface Start {

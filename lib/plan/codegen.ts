@@ -367,7 +367,7 @@ ${indent([...byPlace, ...lines])}
 }
 
 /**
- * The `kernels` of a node that compute its only input, which is inlined, of each element as they load it;
+ * The `kernels` of a node that compute its first input, which is inlined, of each element as they load it;
  * null where an operand has another shape than that, and is no vector of its columns or a single number.
  */
 export function startedKernels(
@@ -396,7 +396,7 @@ ${indent([...byPlace, ...lines])}
     ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
     flops: (spec.flops ?? 0) + x.size * lines.length,
   }));
-  return { specs, reads };
+  return { specs, reads: [...reads, ...node.inputs.slice(1).map(inMemory)] };
 }
 
 /**

@@ -61,8 +61,11 @@ function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   let operations = 1;
   if (node.op.view) {
     leaves.add(strided(node).base);
-  } else if (!takesExpressions(node) && !isStarted(node, inlined)) {
-    node.inputs.forEach((x) => leaves.add(inMemory(x)));
+  } else if (!takesExpressions(node)) {
+    wholeInputs(node, inlined).forEach((x) => leaves.add(inMemory(x)));
+    const first = isStarted(node, inlined) ? inlined.get(node.inputs[0]!)! : undefined;
+    first?.leaves.forEach((leaf) => leaves.add(leaf));
+    operations += first?.operations ?? 0;
   } else {
     node.inputs.forEach((x) => {
       const inner = inlined.get(x);
@@ -87,10 +90,14 @@ function takesExpressions(node: Tensor): boolean {
   return node.op.expression !== undefined || node.op.reduction !== undefined;
 }
 
-/** Whether the kernels of a stored node compute its only input as they load it. */
-export function isStarted(node: Tensor, inlined: InlinedNodes): boolean {
+/** Whether the kernels of a stored node compute its first input as they load it. */
+export function isStarted(node: Tensor, inlined: { has(x: Tensor): boolean }): boolean {
   return node.op.starts === true && inlined.has(node.inputs[0]!);
 }
+
+/** The inputs of a node whose kernels take no expressions that these read from memory. */
+const wholeInputs = (node: Tensor, inlined: { has(x: Tensor): boolean }) =>
+  isStarted(node, inlined) ? node.inputs.slice(1) : node.inputs;
 
 /** Bindings that a node's results may need: its own, and that of an op which is computed beside it. */
 const bindingsOfResults = (node: Tensor) => node.op.starts ? 2 : 1;
@@ -138,7 +145,7 @@ function startable(
   const fits = (x: Tensor) =>
     x.op.expression !== undefined && x.dtype === "f32" && !apart.has(x) && !ends(x) &&
     users.get(x)!.every((user) =>
-      user.op.starts === true ||
+      user.op.starts === true && user.inputs.lastIndexOf(x) === 0 ||
       takesExpressions(user) && sameShape(user.op.expression ? user.shape : x.shape, x.shape)
     );
   const kernels = Map.groupBy(
@@ -189,10 +196,11 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
     stored.add(node);
     pending.push(...inlining(node, inlined).leaves);
   }
-  const whole = [...stored].filter((node) =>
-    !node.op.view && !takesExpressions(node) && !isStarted(node, inlined)
-  );
-  const needed = new Set([...kept, ...whole.flatMap((node) => node.inputs.map(inMemory))]);
+  const whole = [...stored].filter((node) => !node.op.view && !takesExpressions(node));
+  const needed = new Set([
+    ...kept,
+    ...whole.flatMap((node) => wholeInputs(node, inlined).map(inMemory)),
+  ]);
   return { stored: [...stored].sort((a, b) => a.id - b.id), inlined, needed };
 }
 
@@ -233,8 +241,11 @@ function inlinedBelow(
 /** The tensors that a node's kernel reads if it computes those `within` itself, and how many it does. */
 export function reading(node: Tensor, within: { has(x: Tensor): boolean }) {
   const leaves = new Set<Tensor>(), seen = new Set<Tensor>();
-  const visit = (user: Tensor) =>
+  const visit = (user: Tensor) => {
+    const whole = user.op.view || takesExpressions(user) ? [] : wholeInputs(user, within);
+    whole.forEach((x) => leaves.add(inMemory(x)));
     user.inputs.forEach((x) => {
+      if (whole.includes(x)) return;
       if (!within.has(x)) {
         if (!user.op.expression || scalar(x) === undefined) leaves.add(strided(x).base);
       } else if (!seen.has(x)) {
@@ -242,6 +253,7 @@ export function reading(node: Tensor, within: { has(x: Tensor): boolean }) {
         visit(x);
       }
     });
+  };
   visit(node);
   return { leaves, operations: seen.size + 1 };
 }
@@ -263,6 +275,7 @@ export function inlinedFor(
   let all = inlined, { leaves } = reading(node, inlined);
   for (const leaf of leaves) {
     if (!leaf.op.expression || !needed.has(leaf) || !sameShape(leaf.shape, shape)) continue;
+    if (started && node.inputs.some((x, i) => i > 0 && inMemory(x) === leaf)) continue;
     const cheap = [...readsOf(leaf, inlined)].every((x) =>
       leaves.has(x) && x !== leaf || VECTOR * x.size <= size
     );

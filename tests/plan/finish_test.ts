@@ -162,6 +162,21 @@ Deno.test("Winograd's transforms compute their input as they load it, in all pas
   }
 });
 
+Deno.test("depthwise convolutions and their gradients compute what they convolve", async () => {
+  for (const [choice, c] of [["auto", 8], ["naive", 5]] as const) {
+    using device = await Device.request({ choice });
+    const h = beginning([2, c, 9, 11]), w = some([c, 1, 3, 3]);
+    const y = conv2d(h, w, undefined, { groups: c, padding: 1, stride: [1, 2] });
+    const gradients = grad(y, [h, w], images(y.shape)) as Tensor[];
+    const [found, names] = await run([y, ...gradients], device);
+    const started = names.filter((x) => /^depthwise(WeightGrad)?\(add\(relu/.test(x));
+    assertEquals(started.length, 2, `${names}`);
+    const [[_, ...expected], others] = await run([h, y, ...gradients], device);
+    assert(others.includes("depthwise") && others.includes("depthwiseWeightGrad"), `${others}`);
+    assertClose(found, expected);
+  }
+});
+
 Deno.test("a kernel that is needed as it is elsewhere computes no input", () => {
   const pool = (x: Tensor) => maxPool2d(x, { kernelSize: 2 });
   const x = permute(input("x", [2, 8, 6, 4]), [0, 3, 1, 2]), h = relu(add(x, 1));
