@@ -217,8 +217,9 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;
   // More rows, for products: fewer loads for each multiplication. A second vector would save more of
-  // them, but a driver compiles it for two seconds, three times as long, and it is no faster.
-  const large = isPlain(problem) && rowsOf(problem) >= 64 && lanes >= 8;
+  // them, but a driver compiles it for two seconds, three times as long, and it is no faster. Of 49
+  // rows small tiles have as many past the end.
+  const large = isPlain(problem) && rowsOf(problem) > 48 && lanes >= 8;
   const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: 1 };
   if (forced === "subgroup" && lanes > 1) return subgroup;
   const free = forced === "auto" || forced === "winograd";

@@ -235,6 +235,9 @@ const PartialConv: Op<ConvAttrs & { splits: number }> = {
 const channel = (c: number, groups: number, group: string) =>
   groups === 1 ? `${c}u` : `${c * groups}u + ${group} * ${c}u`;
 
+/** The sizes in which phases of an input gradient differ, as a rule. */
+const PHASE = ["oh", "ow", "taps", "across_taps", "r0", "s0", "out_y", "out_x"];
+
 /** From `g [N,P,Q,O]` and `w [R,S,O,C]` to `[N,H,W,C]`; of groups, w is `[R, S, O / groups, C]`. */
 const ConvInputGrad: Op<SizedAttrs> = {
   name: "conv2dInputGrad",
@@ -292,7 +295,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
         finish,
       );
     });
-    return together(all, target);
+    return together(all, target, PHASE);
   },
   macs: ({ inputs: [g, w] }) => g!.size * w!.size / four(g!)[3],
   vjp: (u, _, [g, w], { size: _size, ...attrs }) => [

@@ -15,6 +15,8 @@ import {
   type Finish,
   type KernelSpec,
   perThread,
+  READ,
+  type Start,
   type Target,
   type Two,
 } from "../kernels/kernel.ts";
@@ -225,6 +227,7 @@ function gatherTiles(
   matrix: Matrix,
   tiles: Two,
   origin: Two,
+  start: Start,
 ): KernelSpec {
   const [, h, w, c] = four(node.inputs[0]!);
   const size = matrix[0]!.length, n = matrix.length;
@@ -243,11 +246,12 @@ function gatherTiles(
 ${axis("h", "p", "z.top", "z.h", "z.w * z.channels")}
 ${axis("w", "q", "z.left", "z.w", "z.channels")}
   let first = n * z.h * z.w * z.channels + c;
+  ${start.load("c")}
 ${
       sandwich(
-        `${node.op.name} ${m}`,
+        `${node.op.name} ${m} ${start.value("")}`,
         [matrix, matrix],
-        (i, j) => `select(0.0, x[first + hat${i} + wat${j}], hin${i} & win${j})`,
+        (i, j) => `select(0.0, ${start.value(`first + hat${i} + wat${j}`)}, hin${i} & win${j})`,
         (i, j, value) => `  y[${i * n + j}u * z.count + i] = ${value};`,
       )
     }`,
@@ -263,11 +267,12 @@ const WinogradInput: Op<TileAttrs> = {
     const [rows, columns] = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     return [(m + 2) ** 2, n * rows * columns, c];
   },
-  kernels: (node, target, { m, padding }) => {
+  starts: true,
+  kernels: (node, target, { m, padding }, _finish, start = READ) => {
     const [, h, w] = four(node.inputs[0]!);
     const tiles = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     const { bt } = winogradMatrices(m);
-    return [gatherTiles(node, target, m, bt, tiles, [-padding[0], -padding[1]])];
+    return [gatherTiles(node, target, m, bt, tiles, [-padding[0], -padding[1]], start)];
   },
 };
 
@@ -279,10 +284,11 @@ const WinogradOutputGrad: Op<{ m: number }> = {
     const [rows, columns] = tilesOf(p, q, m);
     return [(m + 2) ** 2, n * rows * columns, o];
   },
-  kernels: (node, target, { m }) => {
+  starts: true,
+  kernels: (node, target, { m }, _finish, start = READ) => {
     const [, p, q] = four(node.inputs[0]!);
     const a = transposed(winogradMatrices(m).at);
-    return [gatherTiles(node, target, m, a, tilesOf(p, q, m), [0, 0])];
+    return [gatherTiles(node, target, m, a, tilesOf(p, q, m), [0, 0], start)];
   },
 };
 

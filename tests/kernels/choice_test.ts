@@ -92,6 +92,9 @@ const CONVOLUTIONS: [number[], number[], Two, Two, Two?, number?][] = [
   [[1, 6, 6, 7], [12, 1, 3, 3], [2, 1], [0, 1], [1, 1], 6],
   [[1, 4, 5, 13], [4, 1, 2, 11], [1, 1], [0, 5], [1, 1], 4],
   [[1, 8, 6, 17], [8, 1, 3, 2], [1, 6], [1, 1], [1, 3], 8],
+  // Windows that are written out, four channels at a time.
+  [[2, 8, 8, 10], [4, 8, 3, 3], [2, 2], [1, 1]],
+  [[2, 4, 9, 12], [8, 4, 2, 3], [2, 2], [1, 0], [2, 1]],
 ];
 /** The same for tiles of 2 and 4 of Winograd's; the 64 channels above have tiles of 3. */
 const WINOGRAD: typeof CONVOLUTIONS = [
@@ -111,6 +114,8 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   // Large tiles, partly past the end.
   [[70, 12], [12, 68], false, false],
   [[2, 9, 72], [2, 9, 100], true, false],
+  [[52, 12], [12, 64], false, false],
+  [[9, 52], [9, 64], true, false],
 ];
 
 function convolutions(): Result[] {

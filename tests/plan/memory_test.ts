@@ -108,7 +108,7 @@ Deno.test("in a training step no tensor is overwritten before its last reader", 
   const { slotOf, slotSizes, parts } = plan.placed;
   simulate(plan.steps, slotOf, slotSizes, (x) => bytesOf(x.dtype, x.size));
   const used = slotSizes.reduce((a, b) => a + b, 0), least = peak(plan.steps, [...slotOf.keys()]);
-  assert(used < 1.1 * least, `${used} bytes of workspace, ${least} of them in use at once`);
+  assert(used < 1.25 * least, `${used} bytes of workspace, ${least} of them in use at once`);
 
   // Gradients lie side by side in the packed one, and no kernel binds that twice.
   assert(parts.size > 10, `${parts.size} parts`);
