@@ -492,6 +492,10 @@ export function reductionKernel(
     operands.slice(0, loaded).flatMap((_, i) =>
       middle.some((axis) => axis.steps[i] !== 0) === inLoop ? [loads.load(i, index)] : []
     );
+  const further = new Further(cluster, loads.bindings, loads.reads, width, numbers);
+  further.give(node, results.map((_, k) => `p${k}`));
+  if (!further.take(also)) return null;
+  const before = [...split(kept, "at", (k) => `o${k}`, numbers), ...loadsWhere(false)];
   const loading = [...split(sizes(middle), "r", (k) => `r${k}`, numbers), ...loadsWhere(true)];
   const taking = [
     ...lines,
@@ -500,9 +504,6 @@ export function reductionKernel(
     step,
   ];
   const several = isWide(target) ? inFlight(loading, taking) : undefined;
-  const further = new Further(cluster, loads.bindings, loads.reads, width, numbers);
-  further.give(node, results.map((_, k) => `p${k}`));
-  if (!further.take(also)) return null;
   const spec = perFewThreads(
     [
       ...loads.bindings,
@@ -513,7 +514,7 @@ export function reductionKernel(
     threads * chunks,
     target,
     `  let chunk = i / z.threads; let at = i % z.threads;
-${indent([...split(kept, "at", (k) => `o${k}`, numbers), ...loadsWhere(false)])}
+${indent(before)}
   ${sums.map((name) => `var ${name} = T(0.0);`).join(" ")} ${init}
   let end = min(chunk * z.each + z.each, z.length);
 ${
