@@ -230,10 +230,11 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
 /** Tiles of 16 × 32 results that are worth having before a sum is split among more of them. */
 const WANTED_TILES = 1024;
 /**
- * The same for tiles in workgroup memory, and how many there are after it is split: a GPU has some
- * hundred places for them, and leaves some idle while the last ones are computed.
+ * The same for tiles in workgroup memory: a GPU has places for some hundred. If a sum is split at all, it
+ * is so among twice as many, so that few places are idle while the last ones are computed; but not where
+ * reading takes longer than that, as of products with few results, which use nothing often.
  */
-const LEAST_GROUPS = 256, WANTED_GROUPS = 512;
+const LEAST_GROUPS = 256, MOST_READING = 64;
 /** Length of a part of a sum, at least. */
 const LEAST_PART = 256;
 
@@ -251,10 +252,12 @@ export function chooseSplits(
   const tiles = (down: number, across: number) =>
     Math.ceil(rows / down) * Math.ceil(columns / across);
   const groups = layers * tiles(WORKGROUP_TILE.rows, 4 * WORKGROUP_TILE.vectors);
+  // Multiplications for each number that is read.
+  const reads = rows * columns / (rows + columns) <= MOST_READING;
   const wanted = !tile.workgroup
     ? WANTED_TILES / tiles(16, 32)
     : groups < LEAST_GROUPS
-    ? WANTED_GROUPS / groups
+    ? LEAST_GROUPS * (reads ? 1 : 2) / groups
     : 1;
   return Math.max(1, Math.min(Math.ceil(wanted), Math.floor(length / LEAST_PART)));
 }
