@@ -155,6 +155,8 @@ export interface RowTile {
   readonly scatter?: { readonly size: Two; readonly first: Two; readonly step: Two };
   /** Parts the sum over channels is split into, of a tile in workgroup memory; layers of the result. */
   readonly splits?: number;
+  /** Whether the weights, of one tap, lie as `[layers, O, C]`. */
+  readonly turned?: boolean;
 }
 
 /** WGSL of where layers, or groups, are in the operands and the result. */
@@ -189,7 +191,7 @@ export function rowTile(
   target: Target,
   finish: Finish = PLAIN,
 ): KernelSpec {
-  const { o, layers = 1, groups = 1, scatter, splits = 1 } = spec;
+  const { o, layers = 1, groups = 1, scatter, splits = 1, turned = false } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
   const rows = x.n * x.p * x.q;
@@ -239,6 +241,20 @@ export function rowTile(
       4,
       (k) => times(tile.vectors, (v) => `      let b${k}_${v} = w[${row(k)} + n0 + ${v}u];`),
     );
+  /** Four columns of B, as they lie, become four rows. */
+  const turnedLoads = times(
+    tile.vectors,
+    (v) =>
+      times(
+        4,
+        (i) => `      let t${i}_${v} = w[(turned + 4u * (n0 + ${v}u) + ${i}u) * z.c4 + c];`,
+      ) +
+      "\n" +
+      times(
+        4,
+        (k) => `      let b${k}_${v} = vec4f(${times(4, (i) => `t${i}_${v}.${"xyzw"[k]}`, ", ")});`,
+      ),
+  );
 
   const aLoad = (j: number) => `      let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`;
   // What order is fastest was measured: a load takes long while many sums are kept in registers.
@@ -252,7 +268,12 @@ export function rowTile(
 ${times(loads, place)}
     var k = (${kernelRow}) * ${columns}${shift};
     for (var c = 0u; c < z.c4; c++) {
-${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u * ${columns}`))}
+${
+    interleave(
+      simple && !inArray(tile),
+      turned ? turnedLoads : bLoads((k) => k === 0 ? "k" : `k + ${k}u * ${columns}`),
+    )
+  }
       k += 4u * ${columns};
     }
   }`;
@@ -269,11 +290,11 @@ ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u 
     bindings: arrays({ x: narrow ? "f32" : "vec4f", w: "vec4f", y: "vec4f" }),
     body: tile.workgroup
       ? workgroupRows({
-        ...{ row, tap: place, kernel: kernelRow, result, image, columns, shift, finish },
+        ...{ row, tap: place, kernel: kernelRow, result, image, columns, shift, finish, turned },
         narrow: narrow ? { down: "i32(z.direction)", across: `i32(z.${across})` } : undefined,
       })
       : `${main}
-  let image = ${image};
+  let image = ${image};${turned ? " let turned = group.z * 4u * z.o4;" : ""}
 ${contexts}
 ${taps}
 ${stores(tile, rows, result, shift, finish)}

@@ -68,6 +68,24 @@ const loadB = (name: string, { columns }: Given, row: string, left: string) =>
 /** WGSL of what {@link loadB} needs. */
 const startB = ({ columns, shift }: Given) => `  let b_at = b_row * ${columns}${shift} + b_column;`;
 
+/** WGSL of the same where B lies turned: as of A, a thread turns a vector each of four columns. */
+const START_TURNED = `  let t_column = n0 + local / 4u; let t_in = t_column < z.o4;
+  let t_half = local / 32u; let t_at = local / 4u % 8u;
+  let b_at = 4u * (layer * z.o4 + t_column) * z.c4 + part;`;
+const LOAD_TURNED = `      let t_ok = t_in & inside;
+${
+  times(4, (j) =>
+    `      let b${j} = select(vec4f(0.0), w[select(0u, b_at + ${j}u * z.c4 + c, t_ok)], t_ok);`)
+}
+${
+  times(4, (k) =>
+    `      block_b[part][${k}][t_half][t_at] = vec4f(${
+      times(4, (j) =>
+        `b${j}.${"xyzw"[k]}`, ", ")
+    });`)
+}
+`;
+
 /** WGSL that multiplies the blocks and adds the products to the sums, one after the other. */
 const PRODUCTS = `    workgroupBarrier();
     for (var turn = 0u; turn < z.turns; turn++) {
@@ -143,9 +161,10 @@ export function workgroupRows(
     tap: (j: number) => string;
     kernel: string;
     narrow: Narrow | undefined;
+    turned: boolean;
   },
 ): string {
-  const { row, tap, kernel, narrow } = given;
+  const { row, tap, kernel, narrow, turned } = given;
   // A thread turns four rows of a vector each into four steps of four rows.
   const contexts = times(
     4,
@@ -156,14 +175,14 @@ export function workgroupRows(
   );
   const begin = `${main(contexts)}
   let image = ${given.image}; let part = local % 4u; let a_half = local / 4u % 2u;
-${startB(given)}
+${turned ? START_TURNED : startB(given)}
   let end = min((split + 1u) * z.each, z.c4);`;
   const loop = (fill: string, first: string, left: string) =>
     `    for (var c = split * z.each; c < end; c += ${INNER / 4}u) {
     { let inside = c + part < end;
 ${fill}
-    }
-${loadB("w", given, first, left)}
+${turned ? LOAD_TURNED : ""}    }
+${turned ? "" : loadB("w", given, first, left)}
 ${PRODUCTS}
     }`;
   if (narrow) {

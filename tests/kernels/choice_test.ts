@@ -114,6 +114,8 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   // Large tiles, partly past the end.
   [[70, 12], [12, 68], false, false],
   [[2, 9, 72], [2, 9, 100], true, false],
+  [[2, 70, 10], [2, 68, 10], false, true],
+  [[2, 3, 1044], [2, 72, 1044], false, true],
 ];
 
 function convolutions(): Result[] {
