@@ -25,8 +25,8 @@ const LIMITS = {
   maxStorageBuffersPerShaderStage: 5,
   /** Two blocks of 256 vectors (`kernels/gemm_workgroup.ts`). */
   maxComputeWorkgroupStorageSize: 8192,
-  maxComputeInvocationsPerWorkgroup: 64,
-  maxComputeWorkgroupSizeX: 64,
+  maxComputeInvocationsPerWorkgroup: 128,
+  maxComputeWorkgroupSizeX: 128,
   maxComputeWorkgroupsPerDimension: 0,
 } as const;
 const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];

@@ -154,15 +154,16 @@ const tileName = ({ rows, lanes, vectors, workgroup }: Tile) =>
 function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
   const { subgroupSize } = target, { columns, whole } = tiling(problem);
   const tiles = new Map<string, Tile>();
-  if (columns % 4 !== 0 || !whole) return tiles;
+  if (columns % 4 !== 0) return tiles;
+  const addWorkgroup = () => tiles.set(tileName(WORKGROUP_TILE), WORKGROUP_TILE);
+  if (!whole) return isProduct(problem) || problem.kind === "inputGrad" ? tiles : addWorkgroup();
   const add = (lanes: number) => ([rows, vectors]: Two) => {
     const tile = { rows, lanes, vectors }, even = rows <= lanes || rows % lanes === 0;
     if (even && 4 * vectors <= columns) tiles.set(tileName(tile), tile);
   };
   if (subgroupSize > 1) SUBGROUP_TILES.forEach(add(subgroupSize));
   REGISTER_TILES.forEach(add(1));
-  tiles.set(tileName(WORKGROUP_TILE), WORKGROUP_TILE);
-  return tiles;
+  return addWorkgroup();
 }
 
 /**
@@ -174,7 +175,7 @@ export function candidates(target: Target, problem: Problem): string[] {
   const tiles = [...tilesOf(target, problem).keys()];
   if (isProduct(problem)) return problem.layers > target.maxWorkgroups ? [] : tiles;
   const patches = patchesFit(target, problem) ? ["patches"] : [];
-  const padded = patches.length > 0 && tiles.length === 0 ? ["padded"] : [];
+  const padded = patches.length > 0 && !tiling(problem).whole ? ["padded"] : [];
   return [...winogradSizes(problem).map((m) => `winograd ${m}`), ...patches, ...padded, ...tiles];
 }
 
@@ -231,10 +232,11 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
 /** Tiles of 16 × 32 results that are worth having before a sum is split among more of them. */
 const WANTED_TILES = 1024;
 /**
- * The same for tiles in workgroup memory, and how many there are after it is split: a GPU has some
- * hundred places for them, and leaves some idle while the last ones are computed.
+ * The same for tiles in workgroup memory: a GPU has places for some hundred. If a sum is split at all, it
+ * is so among twice as many, so that few places are idle while the last ones are computed; but not where
+ * reading takes longer than that, as of products with few results, which use nothing often.
  */
-const LEAST_GROUPS = 256, WANTED_GROUPS = 512;
+const LEAST_GROUPS = 256, MOST_READING = 64;
 /** Length of a part of a sum, at least. */
 const LEAST_PART = 256;
 
@@ -252,10 +254,12 @@ export function chooseSplits(
   const tiles = (down: number, across: number) =>
     Math.ceil(rows / down) * Math.ceil(columns / across);
   const groups = layers * tiles(WORKGROUP_TILE.rows, 4 * WORKGROUP_TILE.vectors);
+  // Multiplications for each number that is read.
+  const reads = rows * columns / (rows + columns) <= MOST_READING;
   const wanted = !tile.workgroup
     ? WANTED_TILES / tiles(16, 32)
     : groups < LEAST_GROUPS
-    ? WANTED_GROUPS / groups
+    ? LEAST_GROUPS * (reads ? 1 : 2) / groups
     : 1;
   return Math.max(1, Math.min(Math.ceil(wanted), Math.floor(length / LEAST_PART)));
 }
@@ -320,7 +324,13 @@ export function choosePatches(target: Target, conv: Convolution): boolean {
   const choice = tuned(target, conv);
   if (choice !== undefined) return choice === "patches";
   // Where a workgroup shares its tile, finding the windows costs next to nothing, and writing them bytes.
-  return conv.c % 4 !== 0 || !chooseTile(target, conv)?.workgroup;
+  return !chooseTile(target, conv)?.workgroup;
+}
+
+/** Whether an odd number of channels is filled up with zeros to whole vectors. */
+export function choosePadded(target: Target, conv: Convolution): boolean {
+  return conv.c % 4 !== 0 &&
+    (tuned(target, conv) === "padded" || !chooseTile(target, conv)?.workgroup);
 }
 
 /** What computes a problem on a target: one of {@link candidates}, or `naive`. */
@@ -333,7 +343,8 @@ export function choiceFor(target: Target, problem: Problem): string {
   const tile = chooseTile(target, problem, isProduct(problem) ? problem.layers : 1);
   if (!tile) return "naive";
   if (tiling(problem).whole) return tileName(tile);
-  return problem.kind === "inputGrad" ? "naive" : "padded";
+  if (!isProduct(problem) && problem.kind === "inputGrad") return "naive";
+  return isProduct(problem) || choosePadded(target, problem) ? "padded" : tileName(tile);
 }
 
 /** A digest of measured choices, by which a run's checkpoints tell tables apart; undefined if empty. */

@@ -14,7 +14,7 @@
  * these takes a driver about half a second to compile.
  *
  * Dimension letters: N images, H×W source pixels, C source channels, P×Q result pixels, O columns;
- * C and O are multiples of 4.
+ * O is a multiple of 4, and C as well, except for tiles in workgroup memory without layers or groups.
  *
  * @module
  */
@@ -155,6 +155,8 @@ export interface RowTile {
   readonly scatter?: { readonly size: Two; readonly first: Two; readonly step: Two };
   /** Parts the sum over channels is split into, of a tile in workgroup memory; layers of the result. */
   readonly splits?: number;
+  /** Whether the weights, of one tap, lie as `[layers, O, C]`. */
+  readonly turned?: boolean;
 }
 
 /** WGSL of where layers, or groups, are in the operands and the result. */
@@ -189,12 +191,14 @@ export function rowTile(
   target: Target,
   finish: Finish = PLAIN,
 ): KernelSpec {
-  const { o, layers = 1, groups = 1, scatter, splits = 1 } = spec;
+  const { o, layers = 1, groups = 1, scatter, splits = 1, turned = false } = spec;
   const { width, first, step } = spec.kernel ??
     { width: x.taps[1], first: [0, 0], step: [1, 1] };
   const rows = x.n * x.p * x.q;
+  // Few channels come in no whole vectors: a tile in workgroup memory reads its windows number by number.
+  const narrow = x.c % 4 !== 0, length = x.c * x.taps[0] * x.taps[1];
   // Scattered results share their WGSL, however many taps there are.
-  const simple = !scatter && pointwise(x);
+  const simple = !scatter && !narrow && pointwise(x);
   const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups * splits, target);
   const layer = tile.workgroup ? "layer" : "group.z";
   const { source, columns, shift } = sideBySide(groups, layer);
@@ -237,6 +241,20 @@ export function rowTile(
       4,
       (k) => times(tile.vectors, (v) => `      let b${k}_${v} = w[${row(k)} + n0 + ${v}u];`),
     );
+  /** Four columns of B, as they lie, become four rows. */
+  const turnedLoads = times(
+    tile.vectors,
+    (v) =>
+      times(
+        4,
+        (i) => `      let t${i}_${v} = w[(turned + 4u * (n0 + ${v}u) + ${i}u) * z.c4 + c];`,
+      ) +
+      "\n" +
+      times(
+        4,
+        (k) => `      let b${k}_${v} = vec4f(${times(4, (i) => `t${i}_${v}.${"xyzw"[k]}`, ", ")});`,
+      ),
+  );
 
   const aLoad = (j: number) => `      let a_${j} = select(vec4f(0.0), x[p_${j} + c], ok_${j});`;
   // What order is fastest was measured: a load takes long while many sums are kept in registers.
@@ -250,7 +268,12 @@ export function rowTile(
 ${times(loads, place)}
     var k = (${kernelRow}) * ${columns}${shift};
     for (var c = 0u; c < z.c4; c++) {
-${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u * ${columns}`))}
+${
+    interleave(
+      simple && !inArray(tile),
+      turned ? turnedLoads : bLoads((k) => k === 0 ? "k" : `k + ${k}u * ${columns}`),
+    )
+  }
       k += 4u * ${columns};
     }
   }`;
@@ -264,26 +287,31 @@ ${interleave(simple && !inArray(tile), bLoads((k) => k === 0 ? "k" : `k + ${k}u 
     : "m";
   const result = `${pixel} * ${columns}${shift}`;
   return {
-    bindings: arrays({ x: "vec4f", w: "vec4f", y: "vec4f" }),
+    bindings: arrays({ x: narrow ? "f32" : "vec4f", w: "vec4f", y: "vec4f" }),
     body: tile.workgroup
-      ? workgroupRows({ row, tap: place, kernel: kernelRow, result, image, columns, shift, finish })
+      ? workgroupRows({
+        ...{ row, tap: place, kernel: kernelRow, result, image, columns, shift, finish, turned },
+        narrow: narrow ? { down: "i32(z.direction)", across: `i32(z.${across})` } : undefined,
+      })
       : `${main}
-  let image = ${image};
+  let image = ${image};${turned ? " let turned = group.z * 4u * z.o4;" : ""}
 ${contexts}
 ${taps}
 ${stores(tile, rows, result, shift, finish)}
 }`,
     sizes: {
       ...sizes,
-      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c: x.c, c4: x.c / 4 },
+      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c: x.c },
+      ...narrow ? { c4: Math.ceil(length / 4), length } : { c4: x.c / 4 },
       ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
       ...{ taps: x.taps[0] * x.taps[1], across_taps: x.taps[1] },
       ...{ r0: first[0], s0: first[1], dr: step[0], ds: step[1], kernel_width: width },
       ...layoutSizes(groups, x.c, o),
       direction: x.steps[0],
       ...across !== "direction" && { [across]: x.steps[1] },
-      image: x.n * x.h * x.w * x.c / 4,
-      ...tile.workgroup && { splits, each: Math.ceil(x.c / 4 / splits / 4) * 4 },
+      image: x.n * x.h * x.w * x.c / (narrow ? 1 : 4),
+      ...tile.workgroup &&
+        { splits, each: Math.ceil((narrow ? length : x.c) / 4 / splits / 4) * 4 },
       ...scatter && {
         ...{ out_h: scatter.size[0], out_y: scatter.first[0], out_dy: scatter.step[0] },
         ...{ out_w: scatter.size[1], out_x: scatter.first[1], out_dx: scatter.step[1] },
@@ -318,7 +346,8 @@ export function columnTile(x: Windows, spec: ColumnTile, tile: Tile, target: Tar
       groups,
       "layer",
     );
-  const rows = x.taps[0] * x.taps[1] * x.c, pixels = x.n * x.p * x.q, simple = pointwise(x);
+  const rows = x.taps[0] * x.taps[1] * x.c, pixels = x.n * x.p * x.q;
+  const narrow = x.c % 4 !== 0, simple = !narrow && pointwise(x);
   const { main, workgroups, sizes } = tileGrid(tile, rows, o, layers * groups * splits, target);
   // A step takes 4 pixels × the tile's rows, of which one load brings four.
   const perPixel = tile.rows / 4;
@@ -379,10 +408,16 @@ ${place(j, j)}
     ].join("\n");
   });
   return {
-    bindings: arrays({ x: "vec4f", g: "vec4f", y: "vec4f" }),
+    bindings: arrays({ x: narrow ? "f32" : "vec4f", g: "vec4f", y: "vec4f" }),
     body: tile.workgroup
       ? workgroupColumns({
-        ...{ column: column("v"), simple, source },
+        ...{ column: column("v"), simple, source: narrow ? "z.c" : source },
+        narrow: narrow
+          ? {
+            down: dilated ? "i32(z.step_down)" : "1",
+            across: dilated ? "i32(z.step_across)" : "1",
+          }
+          : undefined,
         ...{ first, result, image, columns, shift, finish: PLAIN },
       })
       : `${main}
@@ -398,13 +433,14 @@ ${stores(tile, rows, result, shift, PLAIN)}
 }`,
     sizes: {
       ...sizes,
-      ...{ p: x.p, q: x.q, h: x.h, w: x.w, c4: x.c / 4, pixels },
+      ...{ p: x.p, q: x.q, h: x.h, w: x.w, pixels },
+      ...narrow ? { c: x.c } : { c4: x.c / 4 },
       ...{ sh: x.stride[0], sw: x.stride[1], oh: x.origin[0], ow: x.origin[1] },
       across_taps: x.taps[1],
       ...layoutSizes(groups, x.c, o),
       ...dilated && { step_down: x.steps[0], step_across: x.steps[1] },
       ...{ splits, each: Math.ceil(pixels / splits / 4) * 4 },
-      image: x.n * x.h * x.w * x.c / 4,
+      image: x.n * x.h * x.w * x.c / (narrow ? 1 : 4),
     },
     workgroups,
     subgroups: tile.lanes > 1,

@@ -68,6 +68,24 @@ const loadB = (name: string, { columns }: Given, row: string, left: string) =>
 /** WGSL of what {@link loadB} needs. */
 const startB = ({ columns, shift }: Given) => `  let b_at = b_row * ${columns}${shift} + b_column;`;
 
+/** WGSL of the same where B lies turned: as of A, a thread turns a vector each of four columns. */
+const START_TURNED = `  let t_column = n0 + local / 4u; let t_in = t_column < z.o4;
+  let t_half = local / 32u; let t_at = local / 4u % 8u;
+  let b_at = 4u * (layer * z.o4 + t_column) * z.c4 + part;`;
+const LOAD_TURNED = `      let t_ok = t_in & inside;
+${
+  times(4, (j) =>
+    `      let b${j} = select(vec4f(0.0), w[select(0u, b_at + ${j}u * z.c4 + c, t_ok)], t_ok);`)
+}
+${
+  times(4, (k) =>
+    `      block_b[part][${k}][t_half][t_at] = vec4f(${
+      times(4, (j) =>
+        `b${j}.${"xyzw"[k]}`, ", ")
+    });`)
+}
+`;
+
 /** WGSL that multiplies the blocks and adds the products to the sums, one after the other. */
 const PRODUCTS = `    workgroupBarrier();
     for (var turn = 0u; turn < z.turns; turn++) {
@@ -108,50 +126,102 @@ ${
   }`);
 
 /**
- * `out[m, n] = Σ_k A(m, k) B[k, n]` over the channels of a part. The WGSL given: `contexts` defines
- * `ok_j` and `p_j` of load j for the row `m_j` of A once `tap` is known, `kernel` is the first row of
- * B for a tap.
+ * WGSL of where element `e` of a vector of A is in a window, for channels that come in no whole vectors:
+ * `in_e` whether it is there, `y_e` and `x_e` its pixel, `by_e` its place from that of the first one.
+ */
+const narrowTap = (e: number, k: string, inside: string, down: string, across: string) =>
+  `    let k_${e} = ${k} + ${e}u; let in_${e} = ${inside.replace("K", `k_${e}`)};
+    let tap_${e} = k_${e} / z.c; let r_${e} = tap_${e} / z.across_taps;
+    let y_${e} = i32(r_${e}) * ${down};
+    let x_${e} = i32(tap_${e} - r_${e} * z.across_taps) * ${across};
+    let by_${e} = (y_${e} * i32(z.w) + x_${e}) * i32(z.c) + i32(k_${e} - tap_${e} * z.c);`;
+
+/** WGSL of four numbers, of which each is 0 where it is not `ok`. */
+const four = (number: (i: number) => { at: string; ok: string }, name: string) =>
+  times(4, (i) => {
+    const { at, ok } = number(i);
+    return `      let ${name}ok${i} = ${ok};
+      let ${name}${i} = select(0.0, x[select(0u, u32(${at}), ${name}ok${i})], ${name}ok${i});`;
+  });
+
+/** How windows of few channels are read, element by element: WGSL of the steps between taps. */
+export interface Narrow {
+  readonly down: string;
+  readonly across: string;
+}
+
+/**
+ * `out[m, n] = Σ_k A(m, k) B[k, n]` over the channels of a part, or over the elements of windows of few
+ * channels. The WGSL given: `row` defines the window of row `m_j` of A for load j, `tap` then `ok_j` and
+ * `p_j` once the tap is known, `kernel` is the first row of B for a tap.
  */
 export function workgroupRows(
   given: Given & {
     row: (j: number) => string;
     tap: (j: number) => string;
     kernel: string;
+    narrow: Narrow | undefined;
+    turned: boolean;
   },
 ): string {
-  const { row, tap, kernel } = given;
+  const { row, tap, kernel, narrow, turned } = given;
   // A thread turns four rows of a vector each into four steps of four rows.
   const contexts = times(
     4,
-    (j) => `  let m_${j} = m0 + local / 4u * 4u + ${j}u; let in_${j} = m_${j} < z.rows;\n${row(j)}`,
+    (j) =>
+      `  let m_${j} = m0 + local / 4u * 4u + ${j}u; let ${
+        narrow ? "row_" : ""
+      }in_${j} = m_${j} < z.rows;\n${row(j)}`,
   );
-  return `${main(contexts)}
+  const begin = `${main(contexts)}
   let image = ${given.image}; let part = local % 4u; let a_half = local / 4u % 2u;
-${startB(given)}
-  let end = min((split + 1u) * z.each, z.c4);
-  for (var tap = 0u; tap < z.taps; tap++) {
-    let r = tap / z.across_taps; let s = tap % z.across_taps;
-${times(4, tap)}
-    let kernel = ${kernel};
-    for (var c = split * z.each; c < end; c += ${INNER / 4}u) {
+${turned ? START_TURNED : startB(given)}
+  let end = min((split + 1u) * z.each, z.c4);`;
+  const loop = (fill: string, first: string, left: string) =>
+    `    for (var c = split * z.each; c < end; c += ${INNER / 4}u) {
     { let inside = c + part < end;
+${fill}
+${turned ? LOAD_TURNED : ""}    }
+${turned ? "" : loadB("w", given, first, left)}
+${PRODUCTS}
+    }`;
+  if (narrow) {
+    const { down, across } = narrow;
+    const fill = times(4, (e) =>
+      narrowTap(e, "4u * (c + part)", "inside & (K < z.length)", down, across)) +
+      "\n" +
+      times(4, (e) =>
+        four((j) => ({
+          at: `base_${j} + by_${e}`,
+          ok: `in_${e} & row_in_${j} & (u32(h_${j} + y_${e}) < z.h) & (u32(w_${j} + x_${e}) < z.w)`,
+        }), `a${e}_`) + `
+      block_a[part][${e}][row_pair][a_half] = vec4f(${times(4, (j) => `a${e}_${j}`, ", ")});`);
+    return `${begin}
 ${
-    times(4, (j) =>
-      `      let ok${j} = ok_${j} & inside;
-      let a${j} = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok${j})], ok${j});`)
+      times(4, (j) =>
+        `  let base_${j} = i32(image) + ((i_${j} + h_${j}) * i32(z.w) + w_${j}) * i32(z.c);`)
+    }
+${loop(fill, "4u * c", "i32(min(4u * end, z.length)) - i32(4u * c)")}
+${stores(given)}
+}`;
   }
-${
+  const fill = times(4, (j) =>
+    `      let ok${j} = ok_${j} & inside;
+      let a${j} = select(vec4f(0.0), x[p_${j} + select(0u, c + part, ok${j})], ok${j});`) +
+    "\n" +
     times(
       4,
       (k) =>
         `      block_a[part][${k}][row_pair][a_half] = vec4f(${
           times(4, (j) => `a${j}.${"xyzw"[k]}`, ", ")
         });`,
-    )
-  } }
-${loadB("w", given, "kernel + 4u * c", "4 * i32(end - c)")}
-${PRODUCTS}
-    }
+    );
+  return `${begin}
+  for (var tap = 0u; tap < z.taps; tap++) {
+    let r = tap / z.across_taps; let s = tap % z.across_taps;
+${times(4, tap)}
+    let kernel = ${kernel};
+${loop(fill, "kernel + 4u * c", "4 * i32(end - c)")}
   }
 ${stores(given)}
 }`;
@@ -182,11 +252,20 @@ const onward = (source: string) =>
  * B. With windows, not `simple`, a thread divides once to find its pixel, and then goes {@link onward}.
  */
 export function workgroupColumns(
-  given: Given & { column: string; simple: boolean; source: string; first: string },
+  given: Given & {
+    column: string;
+    simple: boolean;
+    source: string;
+    first: string;
+    narrow: Narrow | undefined;
+  },
 ): string {
-  const { column, simple, source, first } = given;
-  const contexts =
-    `  let m_v = m0 / 4u + local % 16u; let column_in = m_v < z.rows / 4u;\n${column}`;
+  const { column, simple, source, first, narrow } = given;
+  const contexts = `  let m_v = m0 / 4u + local % 16u;\n` +
+    (narrow
+      ? `  let c_v = 0u; let r_v = i32(z.oh); let t_v = i32(z.ow);\n` +
+        times(4, (e) => narrowTap(e, "4u * m_v", "K < z.rows", narrow.down, narrow.across))
+      : `  let column_in = m_v < z.rows / 4u;\n${column}`);
   // Of A, a thread loads four neighbouring pixels.
   const begin = simple
     ? `  let a_at = image + c_v + 4u * b_row * ${source};`
@@ -197,15 +276,25 @@ export function workgroupColumns(
     ((i32(pixel_n * z.h + pixel_h) + r_v) * i32(z.w) + i32(pixel_w) + t_v));
   let right = ${INNER}u % z.q * z.sw; let down = ${INNER}u / z.q % z.p * z.sh;
   let by = ((${INNER}u / z.q / z.p * z.h + down) * z.w + right) * ${source};`;
-  const load = (j: number) =>
-    simple
-      ? `    let ok_${j} = column_in & (i32(4u * b_row) < left - ${j});
-    let p_${j} = a_at + (start + ${j}u) * ${source};`
-      : `${
-        j === 0 ? "" : `    let at_${j} = onward(at_${j - 1}, z.sw, 0u, z.sw * ${source});\n`
-      }    let ok_${j} = column_in & (i32(4u * b_row) < left - ${j}) &
-      (u32(at_${j}.y + r_v) < z.h) & (u32(at_${j}.x + t_v) < z.w);
-    let p_${j} = u32(at_${j}.z);`;
+  /** Loads vector j, the elements of which are at `at`, where `ok`. */
+  const fill = (j: number, value: string) => `    block_a[b_row][${j}][a_pair][a_half] = ${value};`;
+  const load = (j: number) => {
+    const inside = `(i32(4u * b_row) < left - ${j})`;
+    const next = `    let at_${j} = onward(at_${j - 1}, z.sw, 0u, z.sw * ${source});\n`;
+    const walk = simple || j === 0 ? "" : next;
+    const within = (axis: string, size: string) => `(u32(at_${j}.${axis}) < z.${size})`;
+    if (narrow) {
+      return walk + four((e) => ({
+        at: `at_${j}.z + by_${e}`,
+        ok: `${inside} & in_${e} & ${within(`y + r_v + y_${e}`, "h")} &
+        ${within(`x + t_v + x_${e}`, "w")}`,
+      }), `a${j}_`) + "\n" + fill(j, `vec4f(${times(4, (e) => `a${j}_${e}`, ", ")})`);
+    }
+    const windows = simple ? "" : ` & ${within("y + r_v", "h")} & ${within("x + t_v", "w")}`;
+    const place = simple ? `a_at + (start + ${j}u) * ${source}` : `u32(at_${j}.z)`;
+    return `${walk}    let ok_${j} = column_in & ${inside}${windows};
+${fill(j, `select(vec4f(0.0), x[select(0u, ${place}, ok_${j})], ok_${j})`)}`;
+  };
   return `${simple ? "" : onward(source)}${main(contexts)}
   let end = min((split + 1u) * z.each, z.pixels);
   let image = ${given.image}; let a_pair = column / 2u + 4u * b_half; let a_half = column % 2u;
@@ -213,11 +302,7 @@ ${begin}
 ${startB(given)}
   for (var start = split * z.each; start < end; start += ${INNER}u) {
     let left = i32(end - start);
-${
-    times(4, (j) =>
-      `${load(j)}
-    block_a[b_row][${j}][a_pair][a_half] = select(vec4f(0.0), x[select(0u, p_${j}, ok_${j})], ok_${j});`)
-  }
+${times(4, load)}
 ${loadB("g", given, `${first}start`, "left")}
 ${PRODUCTS}${simple ? "" : "\n    at_0 = onward(at_0, right, down, by);"}
   }

@@ -38,6 +38,13 @@ export interface Target {
   readonly maxBindingBytes: number;
 }
 
+/**
+ * Whether a target runs so many threads at once that they wait for each other's loads: a GPU. Software
+ * adapters have fixed subgroups of a few lanes. Tests see the kernels of GPUs by `"workgroup"`.
+ */
+export const isWide = ({ choice, subgroupSize }: Target): boolean =>
+  choice === "workgroup" || subgroupSize === 1 || subgroupSize > 16;
+
 /** One binding: a WGSL name and the element type of its runtime-sized array. */
 export interface Binding {
   /** Name in the WGSL body. */
@@ -222,17 +229,31 @@ const RUN = 16;
 /** Sums that the last level may have to add one after the other, before there is another level. */
 export const LAST_RUN = 80;
 
+/** Several terms of a sum, which a thread takes up at a time. */
+export interface Several {
+  /** How many; they divide {@link RUN}. */
+  readonly count: number;
+  /** WGSL that takes up those from the index on. */
+  readonly body: string;
+}
+
 /**
  * WGSL of a loop over `index`, from `from` up to `end` (u32), which are at most `most` apart; its `body`
  * adds to variables that are declared and 0, the `sums` of type `type`. Each {@link RUN} terms are
  * summed on their own, each {@link RUN} of these sums again, and so on: so rounding errors hardly grow
  * with the number of terms (pairwise summation; Higham 1993, "The accuracy of floating point
- * summation").
+ * summation"). With `several`, as many terms as can be are taken up at a time.
  */
 export function summing(
   sums: readonly string[],
   type: string,
-  { index, from, end, most }: { index: string; from: string; end: string; most: number },
+  { index, from, end, most, several }: {
+    index: string;
+    from: string;
+    end: string;
+    most: number;
+    several?: Several | undefined;
+  },
   body: string,
 ): string {
   let levels = 0;
@@ -240,15 +261,24 @@ export function summing(
   const each = (line: (sum: string) => string) => sums.map(line).join(" ");
   const name = (of: string, level: number) => level === 0 ? of : `${of}_${level}`;
   const loop = (level: number): string => {
-    if (level < 0) return body;
     const i = name(index, level), above = name(index, level + 1), step = RUN ** level;
     const [first, last] = level === levels
       ? [from, end]
       : [above, `min(${above} + ${RUN * step}u, ${end})`];
+    if (level === 0) {
+      const start = `var ${i} = ${first};`;
+      const rest = (start: string) => `  for (${start} ${i} < ${last}; ${i} += 1u) {\n${body}\n  }`;
+      return several
+        ? `  { ${start} for (; ${i} + ${several.count}u <= ${last}; ${i} += ${several.count}u) {
+${several.body}
+  }
+${rest(";")} }`
+        : rest(start);
+    }
     return `  for (var ${i} = ${first}; ${i} < ${last}; ${i} += ${step}u) {
 ${loop(level - 1)}
 ${
-      level === 0 ? "" : each((s) => {
+      each((s) => {
         const below = name(s, level - 1);
         return `${name(s, level)} += ${below}; ${below} = ${type}(0.0);`;
       })
@@ -282,25 +312,19 @@ export function isNegativeOf(v: string, type: keyof typeof BITS = "f32"): string
 /** A word, as an unsigned integer or a signed one. */
 const WORD = { integer: true, min: -(2 ** 31), below: 2 ** 32 } as const;
 
-/** Threads of a workgroup in kernels with one thread per result. */
-const WORKGROUP = 64;
-
 /**
- * A grid for `threads` threads in workgroups of {@link WORKGROUP}, folded into two dimensions where
- * one is too short. The body gets its number from {@link THREAD_INDEX}.
+ * Threads of a workgroup in kernels with one thread per result. Some GPUs have places for no more than 16
+ * workgroups on a core, which take so many threads to fill it.
  */
-function grid(threads: number, target: Target): [number, number, number] {
-  const groups = Math.ceil(threads / WORKGROUP);
+const workgroupSize = (target: Target) => isWide(target) ? 128 : FEW;
+/** The same on software adapters, and where there are so few threads that each core should get some. */
+const FEW = 64;
+
+/** A grid for so many workgroups, folded into two dimensions where one is too short. */
+function grid(groups: number, target: Target): [number, number, number] {
   const x = Math.min(groups, target.maxWorkgroups);
   return [x, Math.ceil(groups / x), 1];
 }
-
-/** WGSL parameters of `main` for {@link THREAD_INDEX}. */
-const THREAD_PARAMS = `@builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) local: u32`;
-
-/** WGSL expression: number of this thread in a {@link grid}. */
-const THREAD_INDEX = `(group.y * groups.x + group.x) * ${WORKGROUP}u + local`;
 
 /**
  * A kernel with one thread for each of `threads` results; `i` is the thread's number. With `sizes`,
@@ -346,21 +370,34 @@ export function perThread(
   checkNumber("perThread", "target.maxWorkgroups", maxWorkgroups, { integer: true, min: 1 });
   checkString("perThread", "statements", statements);
   checkOptions("perThread", options, ["declarations", "sizes", "numbers"]);
-  const { declarations = "", sizes, numbers } = options;
-  checkString("perThread", "declarations", declarations);
+  const { declarations, sizes, numbers } = options;
+  if (declarations !== undefined) checkString("perThread", "declarations", declarations);
   if (sizes !== undefined) checkValues("perThread", "sizes", sizes, WORD);
   if (numbers !== undefined) checkValues("perThread", "numbers", numbers);
+  return inGroups(workgroupSize(target), bindings, threads, target, statements, options);
+}
+
+/** {@link perThread}, for few threads, whose arguments are right. */
+export const perFewThreads: typeof perThread = (...args) => inGroups(FEW, ...args);
+
+/** {@link perThread} in workgroups of `size` threads. */
+function inGroups(
+  size: number,
+  ...[bindings, threads, target, statements, options = {}]: Parameters<typeof perThread>
+): KernelSpec {
+  const { declarations = "", sizes, numbers } = options;
   const body = `${declarations}
-@compute @workgroup_size(${WORKGROUP})
-fn main(${THREAD_PARAMS}) {
-  let i = ${THREAD_INDEX};
+@compute @workgroup_size(${size})
+fn main(@builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = (group.y * groups.x + group.x) * ${size}u + local;
   if (i >= ${sizes ? "z.count" : `${threads}u`}) { return; }
 ${statements}
 }`;
   return {
     bindings,
     body,
-    workgroups: grid(threads, target),
+    workgroups: grid(Math.ceil(threads / size), target),
     ...sizes && { sizes: { count: threads, ...sizes } },
     ...numbers && { numbers },
   };

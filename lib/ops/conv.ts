@@ -24,6 +24,7 @@ import {
   type Two,
 } from "../kernels/kernel.ts";
 import {
+  choosePadded,
   choosePatches,
   chooseSplits,
   chooseTile,
@@ -123,6 +124,10 @@ const POINTWISE: ConvAttrs = { stride: [1, 1], padding: [0, 0], dilation: [1, 1]
 const winogradOf = (target: Target, { groups }: ConvAttrs, pass: Convolution) =>
   groups === 1 ? chooseWinograd(target, pass) : null;
 
+/** Whether channels are filled up with zeros to whole vectors: those of groups must be. */
+const isPadded = (target: Target, { groups }: ConvAttrs, pass: Convolution) =>
+  groups > 1 ? pass.c % 4 !== 0 : choosePadded(target, pass);
+
 /**
  * The windows of x `[N, H, W, C]` as rows, where a pass to or from y `[N, P, Q, O]` is best taken as
  * a product with them: with a stride they are few, and few channels leave most of a vector empty.
@@ -159,7 +164,7 @@ const Conv: Op<ConvAttrs> = {
     }
     const tile = chooseTile(target, pass, groups);
     if (!tile) return node;
-    if (c % 4 === 0) {
+    if (!isPadded(target, attrs, pass)) {
       // Another tile has no parts of a pixel's channels.
       const splits = tile.workgroup ? chooseSplits(tile, node.size / o, o, r * s * c) : 1;
       if (splits === 1 || splits * groups > target.maxWorkgroups) return node;
@@ -175,7 +180,9 @@ const Conv: Op<ConvAttrs> = {
     const grid = windows(four(x), four(node), [r, s], attrs);
     const { h, w: width, c, p, q } = grid, { groups, dilation: [down, across] } = attrs;
     const tile = chooseTile(target, forwardOf(node), groups), each = o / groups;
-    if (tile && c % 4 === 0) return [rowTile(grid, { o: each, groups }, tile, target, finish)];
+    if (tile && !isPadded(target, attrs, forwardOf(node))) {
+      return [rowTile(grid, { o: each, groups }, tile, target, finish)];
+    }
     return [
       {
         ...perThread(
@@ -378,7 +385,7 @@ const ConvWeightGrad: Op<SizedAttrs> = {
     }
     const tile = chooseTile(target, pass, groups);
     if (!tile) return node;
-    if (c % 4 !== 0) {
+    if (isPadded(target, attrs, pass)) {
       const whole = apply(ConvWeightGrad, [padChannels(x, groups), g], attrs);
       return reshape(unpad(whole, 2, c), node.shape);
     }
@@ -394,7 +401,7 @@ const ConvWeightGrad: Op<SizedAttrs> = {
     const { stride, padding, dilation, groups } = attrs, each = o / groups;
     const grid = windows(four(x), four(g), [r, s], attrs);
     const tile = chooseTile(target, weightGradOf(node), groups);
-    if (tile && c % 4 === 0) {
+    if (tile && !isPadded(target, attrs, weightGradOf(node))) {
       return [columnTile(grid, { o: each, splits: 1, groups }, tile, target)];
     }
     const { n, h, w, p, q } = grid;

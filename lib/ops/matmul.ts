@@ -29,7 +29,7 @@ import { columnTile, rowTile, type Windows } from "../kernels/gemm.ts";
 import { add, mul } from "./elementwise.ts";
 import { unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
-import { broadcastTo, permute, reshape } from "./view.ts";
+import { broadcastTo, permute, permuteOrder, reshape } from "./view.ts";
 
 function productShape([a, b]: readonly Tensor[], transposeA: boolean): Shape {
   const lead = a!.shape.slice(0, -2), [y, x] = a!.shape.slice(-2), [k, n] = b!.shape.slice(-2);
@@ -44,16 +44,32 @@ function productShape([a, b]: readonly Tensor[], transposeA: boolean): Shape {
   return [...lead, m!, n!];
 }
 
+/** The shape of a product with a transposed matrix. */
+const turnedShape = ([a, b]: readonly Tensor[]): Shape => [
+  ...a!.shape.slice(0, -1),
+  b!.shape.at(-2)!,
+];
+
+/** The order of axes that swaps the last two. */
+const swappedOrder = (rank: number): number[] => [
+  ...Array.from({ length: rank - 2 }, (_, i) => i),
+  rank - 1,
+  rank - 2,
+];
+
 /** Layers, rows, inner length and columns of a product node. */
-function sizes(node: Tensor): { layers: number; m: number; k: number; n: number } {
+function sizes(
+  node: Tensor,
+  turned = false,
+): { layers: number; m: number; k: number; n: number } {
   const [m, n] = node.shape.slice(-2) as [number, number];
-  const k = node.inputs[1]!.shape.at(-2)!;
+  const k = node.inputs[1]!.shape.at(turned ? -1 : -2)!;
   return { layers: node.size / (m * n), m, k, n };
 }
 
 /** A product node as tiles are chosen for it. */
-function productOf(node: Tensor, kind: Product["kind"]): Product {
-  const { layers, m, k, n } = sizes(node);
+function productOf(node: Tensor, kind: Product["kind"], turned = false): Product {
+  const { layers, m, k, n } = sizes(node, turned);
   return { kind, layers, rows: m, inner: k, columns: n };
 }
 
@@ -74,11 +90,12 @@ const matrix = (length: number, channels: number): Windows => ({
 function naive(
   node: Tensor,
   target: Target,
-  transposeA: boolean,
+  { transposeA = false, transposeB = false }: { transposeA?: boolean; transposeB?: boolean },
   finish: Finish = PLAIN,
 ): KernelSpec {
-  const { m, k, n } = sizes(node);
+  const { layers, m, n } = sizes(node), k = node.inputs[1]!.size / layers / n;
   const a = transposeA ? `k * ${m}u + row` : `row * ${k}u + k`;
+  const b = transposeB ? `column * ${k}u + k` : `k * ${n}u + column`;
   return {
     ...perThread(
       arrays({ a: "f32", b: "f32", y: "f32" }),
@@ -91,7 +108,7 @@ ${
           ["s"],
           "f32",
           { index: "k", from: "0u", end: `${k}u`, most: k },
-          `        s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + k * ${n}u + column];`,
+          `        s += a[layer * ${m * k}u + ${a}] * b[layer * ${k * n}u + ${b}];`,
         )
       }
   ${finish.load("column")}
@@ -112,21 +129,16 @@ const MatMul: Op = {
   name: "matmul",
   shape: (inputs) => productShape(inputs, false),
   lower: (node, target) => {
-    const { layers, m, k, n } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
+    const { m, k, n } = sizes(node), [a, b] = node.inputs as [Tensor, Tensor];
     if (isLongSum(m, k, n)) {
       return n === 1
         ? sum(mul(a, transpose(b)), [-1], { keepDims: true })
         : sum(mul(transpose(a), b), [-2], { keepDims: true });
     }
-    const tile = chooseTile(target, productOf(node, "product"), layers);
-    if (!tile) return node;
-    if (k % 4 === 0) {
-      // Another tile has no parts of a row.
-      const splits = tile.workgroup ? chooseSplits(tile, m, n, k, layers) : 1;
-      if (splits === 1 || layers * splits > target.maxWorkgroups) return node;
-      return reshape(sum(apply(PartialMatMul, [a, b], { splits }), [1]), node.shape);
-    }
-    return apply(MatMul, [zeroPad(a, a.rank - 1, ceil4(k)), zeroPad(b, b.rank - 2, ceil4(k))], {});
+    const order = permuteOrder(b);
+    const turned = order !== undefined && sameShape(order, swappedOrder(b.rank));
+    if (turned) return apply(MatMulBT, [a, b.inputs[0]!], {});
+    return lowered(node, target, MatMul, false);
   },
   finishes: true,
   kernels: (node, target, _, finish) => {
@@ -135,11 +147,44 @@ const MatMul: Op = {
     return [
       tile
         ? rowTile(matrix(m, k), { o: n, layers }, tile, target, finish)
-        : naive(node, target, false, finish),
+        : naive(node, target, {}, finish),
     ];
   },
   macs: (node) => node.size * node.inputs[1]!.shape.at(-2)!,
   vjp: (g, _, [a, b]) => [apply(MatMul, [g, transpose(b!)], {}), apply(MatMulT, [a!, g], {})],
+};
+
+/** A product whose sums are padded to whole vectors or taken in parts, where it must or should be. */
+function lowered(node: Tensor, target: Target, op: Op, turned: boolean): Tensor {
+  const [a, b] = node.inputs as [Tensor, Tensor];
+  const { layers, m, k, n } = sizes(node, turned);
+  const tile = chooseTile(target, productOf(node, "product", turned), layers);
+  if (!tile) return node;
+  if (k % 4 !== 0) {
+    const axis = b.rank - (turned ? 1 : 2);
+    return apply(op, [zeroPad(a, a.rank - 1, ceil4(k)), zeroPad(b, axis, ceil4(k))], {});
+  }
+  // Another tile has no parts of a row.
+  const splits = tile.workgroup ? chooseSplits(tile, m, n, k, layers) : 1;
+  if (splits === 1 || layers * splits > target.maxWorkgroups) return node;
+  return reshape(sum(apply(PartialMatMul, [a, b], { splits, turned }), [1]), node.shape);
+}
+
+/** `a @ bᵀ`, which takes no copy of b: what lowered graphs have for a product with a transposed matrix. */
+const MatMulBT: Op = {
+  name: "matmulBT",
+  shape: (inputs) => turnedShape(inputs),
+  lower: (node, target) => lowered(node, target, MatMulBT, true),
+  finishes: true,
+  kernels: (node, target, _, finish) => {
+    const { layers, m, k, n } = sizes(node, true);
+    const tile = chooseTile(target, productOf(node, "product", true), layers);
+    return [
+      tile
+        ? rowTile(matrix(m, k), { o: n, layers, turned: true }, tile, target, finish)
+        : naive(node, target, { transposeB: true }, finish),
+    ];
+  },
 };
 
 /** `aᵀ @ b` over the last two axes. */
@@ -167,7 +212,7 @@ const MatMulT: Op = {
     return [
       tile
         ? columnTile(matrix(k, m), { o: n, splits: 1, layers }, tile, target)
-        : naive(node, target, true),
+        : naive(node, target, { transposeA: true }),
     ];
   },
   macs: (node) => node.size * node.inputs[1]!.shape.at(-2)!,
@@ -175,29 +220,29 @@ const MatMulT: Op = {
 };
 
 /** The shape `[layers, splits, M, N]`: products over parts of the inner axis. */
-function partialShape(inputs: readonly Tensor[], transposeA: boolean, splits: number): Shape {
-  const shape = productShape(inputs, transposeA);
+function partialShape(shape: Shape, splits: number): Shape {
   const [m, n] = shape.slice(-2) as [number, number];
   return [sizeOf(shape.slice(0, -2)), splits, m, n];
 }
 
 /** Parts of {@link MatMul}, by tiles in workgroup memory. */
-const PartialMatMul: Op<{ splits: number }> = {
+const PartialMatMul: Op<{ splits: number; turned: boolean }> = {
   name: "partialMatmul",
-  shape: (inputs, { splits }) => partialShape(inputs, false, splits),
-  kernels: (node, target) => {
+  shape: (inputs, { splits, turned }) =>
+    partialShape(turned ? turnedShape(inputs) : productShape(inputs, false), splits),
+  kernels: (node, target, { turned }) => {
     const [layers, splits, m, n] = node.shape as [number, number, number, number];
-    const k = node.inputs[1]!.shape.at(-2)!;
+    const k = node.inputs[0]!.shape.at(-1)!;
     const product: Product = { kind: "product", layers, rows: m, inner: k, columns: n };
     const tile = chooseTile(target, product, layers)!;
-    return [rowTile(matrix(m, k), { o: n, splits, layers }, tile, target)];
+    return [rowTile(matrix(m, k), { o: n, splits, layers, turned }, tile, target)];
   },
 };
 
 /** Parts of {@link MatMulT}. */
 const PartialMatMulT: Op<{ splits: number }> = {
   name: "partialMatmulT",
-  shape: (inputs, { splits }) => partialShape(inputs, true, splits),
+  shape: (inputs, { splits }) => partialShape(productShape(inputs, true), splits),
   kernels: (node, target) => {
     const [layers, splits, m, n] = node.shape as [number, number, number, number];
     const k = node.inputs[1]!.shape.at(-2)!;
@@ -208,10 +253,7 @@ const PartialMatMulT: Op<{ splits: number }> = {
 };
 
 /** The last two axes swapped. */
-function transpose(x: Tensor): Tensor {
-  const order = x.shape.map((_, i) => i);
-  return permute(x, [...order.slice(0, -2), x.rank - 1, x.rank - 2]);
-}
+const transpose = (x: Tensor): Tensor => permute(x, swappedOrder(x.rank));
 
 /**
  * Matrix product over the last two axes, `[…, M, K] @ […, K, N]` → `[…, M, N]`; leading axes

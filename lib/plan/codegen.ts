@@ -9,9 +9,12 @@
 import {
   type Binding,
   type Finish,
+  isWide,
   type KernelSpec,
+  perFewThreads,
   perThread,
   PLAIN,
+  type Several,
   type Start,
   summing,
   type Target,
@@ -448,6 +451,33 @@ function elementsOf(cluster: Cluster, shape: Shape, width: 1 | 4, result?: Tenso
   };
 }
 
+/** Loads that a thread of a GPU has on the way at a time, and terms that these are for, at most. */
+const IN_FLIGHT = 8, MOST_TERMS = 4;
+
+/**
+ * So many terms of a reduction at a time that their loads, lines of which `loading` consists, are on the
+ * way together; then they are taken up one after the other. Undefined where one term has too many.
+ */
+function inFlight(loading: readonly string[], taking: readonly string[]): Several | undefined {
+  const loads = loading.filter((line) => line.startsWith("let x")).length;
+  const count = [MOST_TERMS, 2].find((count) => count * loads <= IN_FLIGHT);
+  if (count === undefined) return undefined;
+  const terms = Array.from({ length: count }, (_, k) => k), names = /\b(?:r\d*|x\d+)\b/g;
+  const loaded = loading.map((line) => line.match(/^let (\w+)/)![1]!);
+  const body = [
+    ...terms.flatMap((k) => [
+      `let rk${k} = r + ${k}u;`,
+      ...loading.map((line) => line.replace(names, `$&k${k}`)),
+    ]),
+    ...terms.map((k) =>
+      ["{", ...["r", ...loaded].map((name) => `let ${name} = ${name}k${k};`), ...taking, "}"].join(
+        " ",
+      )
+    ),
+  ];
+  return { count, body: indent(body, 8) };
+}
+
 /** What a reduction's kernel computes besides it. */
 export interface Company {
   /** Further results, from those of the reduction. */
@@ -512,7 +542,16 @@ export function reductionKernel(
   const further = new Further(cluster, loads.bindings, loads.reads, width, numbers);
   further.give(node, results.map((_, k) => `p${k}`));
   if (!further.take(also)) return null;
-  const spec = perThread(
+  const before = [...split(kept, "at", (k) => `o${k}`, numbers), ...loadsWhere(false)];
+  const loading = [...split(sizes(middle), "r", (k) => `r${k}`, numbers), ...loadsWhere(true)];
+  const taking = [
+    ...lines,
+    ...along ? [`${loads.at(loaded, index)} = ${cluster.nameOf(along)};`] : [],
+    values.join(" "),
+    step,
+  ];
+  const several = isWide(target) ? inFlight(loading, taking) : undefined;
+  const spec = perFewThreads(
     [
       ...loads.bindings,
       ...bare ? [] : [{ name: "y", type, write: true } as const],
@@ -522,22 +561,15 @@ export function reductionKernel(
     threads * chunks,
     target,
     `  let chunk = i / z.threads; let at = i % z.threads;
-${indent([...split(kept, "at", (k) => `o${k}`, numbers), ...loadsWhere(false)])}
+${indent(before)}
   ${sums.map((name) => `var ${name} = T(0.0);`).join(" ")} ${init}
   let end = min(chunk * z.each + z.each, z.length);
 ${
       summing(
         sums,
         "T",
-        { index: "r", from: "chunk * z.each", end: "end", most: each },
-        indent([
-          ...split(sizes(middle), "r", (k) => `r${k}`, numbers),
-          ...loadsWhere(true),
-          ...lines,
-          ...along ? [`${loads.at(loaded, index)} = ${cluster.nameOf(along)};`] : [],
-          values.join(" "),
-          step,
-        ], 8),
+        { index: "r", from: "chunk * z.each", end: "end", most: each, several },
+        indent([...loading, ...taking], 8),
       )
     }
 ${

@@ -82,6 +82,9 @@ const CONVOLUTIONS: [number[], number[], Two, Two, Two?, number?][] = [
   [[1, 6, 6, 5], [8, 3, 3, 3], [1, 1], [1, 1], [2, 1], 2],
   [[3, 8, 14, 22], [16, 4, 3, 2], [1, 1], [1, 1], [1, 1], 2],
   [[1, 6, 5, 6], [9, 2, 3, 3], [1, 2], [1, 1], [1, 2], 3],
+  // The same with odd channels, forward too.
+  [[3, 3, 14, 22], [8, 3, 3, 2], [1, 1], [1, 1]],
+  [[1, 61, 4, 5], [8, 61, 3, 3], [1, 2], [1, 0]],
   // So long sums that the forward pass is taken in parts too, of channels.
   [[1, 120, 5, 4], [24, 60, 3, 3], [2, 1], [1, 0], [1, 1], 2],
   // Each channel by itself: by fours and not, in parts, twice, and with more taps than are written out.
@@ -116,6 +119,8 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   [[2, 9, 72], [2, 9, 100], true, false],
   [[52, 12], [12, 64], false, false],
   [[9, 52], [9, 64], true, false],
+  [[2, 70, 10], [2, 68, 10], false, true],
+  [[2, 3, 1044], [2, 72, 1044], false, true],
 ];
 
 function convolutions(): Result[] {

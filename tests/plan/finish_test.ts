@@ -102,9 +102,10 @@ for (const choice of CHOICES.slice(1)) {
       expected.forEach((v, i) =>
         assert(Math.abs(v - found![i]!) <= 1e-6 * scale, `${name}: ${found![i]} at ${i}, not ${v}`)
       );
+      // Of a sum that is taken in parts, none is a result yet.
       assertEquals(
         names.filter((x) => x.includes(" + ")).length,
-        1,
+        names.includes("partialConv2d") ? 0 : 1,
         `${name}: ${names}`,
       );
     }
