@@ -17,6 +17,7 @@
 // Settings.
 export {
   AUGMENTATIONS,
+  COMPRESSIONS,
   ConfigError,
   DEFAULT_CONFIG,
   type ModelBuilder,
@@ -39,6 +40,8 @@ export {
 } from "../train/trainer.ts";
 export { DeviceDataset, type Preprocessing } from "../train/device_dataset.ts";
 export { evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
+
+export type { Collective } from "../train/collective.ts";
 
 // Predictions and metrics.
 export { type Images, likeliest, type Likely, predict } from "../train/predict.ts";

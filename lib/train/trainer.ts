@@ -6,6 +6,7 @@
  */
 
 import { type BatchFeeds, BatchPlans } from "./batches.ts";
+import { checkCollective, type Collective } from "./collective.ts";
 import { GradientSums } from "./gradients.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import {
@@ -91,7 +92,14 @@ export interface TrainerOptions {
   readonly net?: Module;
   /** Where the images are from, for its checkpoints to say. */
   readonly source?: DataSource;
+  /** The other processes that train the net together with this one, if there are any. */
+  readonly collective?: Collective;
 }
+
+/** The names of these. */
+const OPTIONS: readonly (keyof TrainerOptions)[] = [
+  ...["config", "train", "test", "device", "net", "source", "collective"] as const,
+];
 
 /** What a checkpoint says of a data set. */
 const dataOf = ({ classes, channels, height, width }: DeviceDataset) => ({
@@ -211,8 +219,9 @@ export class Trainer implements Disposable {
    * message names array, index, label and classes.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net", "source"]);
-    const { train, test, device = await defaultDevice() } = options;
+    checkOptions("Trainer.create", options, OPTIONS);
+    const { train, test, device = await defaultDevice(), collective } = options;
+    if (collective !== undefined) checkCollective("Trainer.create", "collective", collective);
     checkInstance("Trainer.create", "device", device, Device);
     if (options.net !== undefined) {
       checkInstance("Trainer.create", "net", options.net, Module);

@@ -7,6 +7,7 @@ import { defaultDevice, parseSafetensors } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import {
+  COMPRESSIONS,
   CONFIG_FIELDS,
   CONFIG_NAMES,
   DEFAULT_CONFIG,
@@ -113,6 +114,7 @@ Deno.test("what the README lists as flags, their words and defaults is what work
   const choices = {
     optimizer: OPTIMIZERS,
     schedule: SCHEDULES,
+    compress: COMPRESSIONS,
   };
   for (const [, flag, meaning, standard] of rows) {
     assertStringIncludes(out, `  --${flag}`);
