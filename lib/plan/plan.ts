@@ -90,6 +90,8 @@ export class Plan {
   readonly #stride: number;
   readonly #constants: ReadonlyMap<Tensor, GPUBuffer>;
   readonly #variables: readonly Variable[];
+  /** Where intermediate values live: the device's, but for plans that run in parts. */
+  readonly #workspace: Device["workspace"];
   #groups: GPUBindGroup[] = [];
   #bound: (GPUBuffer | VariableStorage | undefined)[] = [];
   #disposed = false;
@@ -112,7 +114,9 @@ export class Plan {
       readonly parts: ReadonlyMap<Tensor, Part>;
     },
     inputs: ReadonlyMap<string, Tensor>,
+    workspace: Device["workspace"],
   ) {
+    this.#workspace = workspace;
     this.#inputs = new Map([...inputs].map(([name, node]) => [name, {
       node,
       buffer: placed.pinned.get(node)!,
@@ -142,7 +146,8 @@ export class Plan {
   }
 
   /**
-   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups.
+   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups. Plans share the
+   * device's `workspace`; one that is to run in parts takes another, lest others run in between.
    *
    * @throws {PlanError} when a tensor exceeds what one buffer of the device holds.
    * @throws {DeviceError} when the device refuses a kernel or is out of memory.
@@ -157,7 +162,7 @@ export class Plan {
    * assertEquals(await plan.read(), [new Float32Array([2, 4, 6])]);
    * ```
    */
-  static async compile(options: PlanOptions): Promise<Plan> {
+  static async compile(options: PlanOptions, workspace?: Device["workspace"]): Promise<Plan> {
     checkOptions("plan", options, ["outputs", "updates", "device"]);
     const { outputs = [], updates = [], device = await defaultDevice() } = options;
     checkInstance("plan", "device", device, Device);
@@ -200,6 +205,7 @@ export class Plan {
         results,
         { pinned, slotOf, slotSizes: sizes, parts },
         inputs,
+        workspace ?? device.workspace,
       );
       plan.#bind();
       return plan;
@@ -213,6 +219,34 @@ export class Plan {
    * @throws {ArgumentError} if an index is out of range.
    */
   run(feeds: Feeds = {}): void {
+    this.#feed(feeds);
+    const encoder = this.device.gpu.createCommandEncoder();
+    this.encode(encoder);
+    this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * A run in parts, which the caller submits in their order, with nothing between that uses the
+   * workspace: part `k` ends before the step `ends[k]`, and with what `after` encodes behind it.
+   * @internal
+   */
+  runParts(
+    feeds: Feeds,
+    ends: readonly number[],
+    after: (encoder: GPUCommandEncoder, part: number) => void,
+  ): GPUCommandBuffer[] {
+    this.#feed(feeds);
+    return ends.map((end, k) => {
+      const encoder = this.device.gpu.createCommandEncoder(), first = ends[k - 1] ?? 0;
+      const steps = Array.from({ length: end - first }, (_, i) => first + i);
+      this.#encode(encoder, steps);
+      after(encoder, k);
+      return encoder.finish();
+    });
+  }
+
+  /** Writes the values of the inputs. */
+  #feed(feeds: Feeds): void {
     this.#use();
     if (typeof feeds !== "object" || !feeds) refuse("run", "feeds", "an object", feeds);
     for (const name of Object.keys(feeds)) {
@@ -233,9 +267,6 @@ export class Plan {
       if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
       write(this.device, buffer, 0, data);
     }
-    const encoder = this.device.gpu.createCommandEncoder();
-    this.encode(encoder);
-    this.device.gpu.queue.submit([encoder.finish()]);
   }
 
   /**
@@ -249,13 +280,23 @@ export class Plan {
       times?: number;
     } = {},
   ): void {
+    const indices = step === undefined ? [...this.steps.keys()] : [step];
+    this.#encode(encoder, indices, descriptor, times);
+  }
+
+  /** Encodes a pass of some steps. */
+  #encode(
+    encoder: GPUCommandEncoder,
+    steps: readonly number[],
+    descriptor?: GPUComputePassDescriptor,
+    times = 1,
+  ): void {
     this.#use();
     if (this.#moved()) this.#bind();
-    const indices = step === undefined ? [...this.steps.keys()] : [step];
     const pass = encoder.beginComputePass(descriptor);
     let set: GPUComputePipeline | undefined;
     for (let k = 0; k < times; k++) {
-      for (const i of indices) {
+      for (const i of steps) {
         const pipeline = this.#pipelines[i]!;
         if (pipeline !== set) pass.setPipeline(set = pipeline);
         pass.setBindGroup(0, this.#groups[i]!);
@@ -380,13 +421,13 @@ export class Plan {
     const part = parts.get(node);
     if (part) return { buffer: pinned.get(part.whole)!, offset: part.offset * 4, bytes };
     const buffer = this.#constants.get(node) ?? pinned.get(node) ??
-      this.device.workspace[slotOf.get(node)!]!.buffer;
+      this.#workspace[slotOf.get(node)!]!.buffer;
     return { buffer, offset: 0, bytes };
   }
 
   /** What may have moved since the bind groups were made: workspace buffers and variables. */
   #places(): (GPUBuffer | VariableStorage | undefined)[] {
-    const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]?.buffer);
+    const used = this.placed.slotSizes.map((_, slot) => this.#workspace[slot]?.buffer);
     return [...used, ...this.#variables.map((x) => variableStorage(this.device, x))];
   }
 
@@ -395,7 +436,7 @@ export class Plan {
   }
 
   #bind(): void {
-    growWorkspace(this.device, this.placed.slotSizes);
+    growWorkspace(this.device, this.placed.slotSizes, this.#workspace);
     this.#bound = this.#places();
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
       const ranges = [...reads, ...writes].map((node) => this.#range(node));
