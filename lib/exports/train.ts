@@ -41,7 +41,15 @@ export {
 export { DeviceDataset, type Preprocessing } from "../train/device_dataset.ts";
 export { evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
 
-export type { Collective } from "../train/collective.ts";
+// Several processes.
+export type { Collective, Traffic } from "../train/collective.ts";
+export {
+  broadcastBytes,
+  broadcastCheckpoint,
+  broadcastDataset,
+  gatherTexts,
+  RankError,
+} from "../train/ranks.ts";
 
 // Predictions and metrics.
 export { type Images, likeliest, type Likely, predict } from "../train/predict.ts";

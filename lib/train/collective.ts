@@ -5,6 +5,7 @@
  * @module
  */
 
+import { stopwatch } from "../measure/timing.ts";
 import { checkFunction, checkNumber, checkObject } from "../check/arguments.ts";
 
 /**
@@ -41,3 +42,76 @@ export function checkCollective(op: string, name: string, collective: Collective
 
 /** The most ranks that there may be. */
 const MOST_RANKS = 65_536;
+
+/** What ranks had to say to each other until now, as one of them saw it. */
+export interface Traffic {
+  /** Steps that they made together. */
+  readonly steps: number;
+  /** Calls of the collective. */
+  readonly messages: number;
+  /** Bytes that this rank had to send in these, at least: in a ring, for a sum, twice what it sums. */
+  readonly bytes: number;
+  /** Calls that the training had to wait for, as they had not ended when it needed them. */
+  readonly waits: number;
+  /** Milliseconds that it waited so. */
+  readonly waited: number;
+}
+
+/** A collective that counts. */
+export class CountingCollective implements Collective {
+  readonly rank: number;
+  readonly size: number;
+  readonly traffic: { -readonly [K in keyof Traffic]: Traffic[K] } = {
+    ...{ steps: 0, messages: 0, bytes: 0, waits: 0, waited: 0 },
+  };
+  readonly #calls: Collective;
+
+  constructor(calls: Collective) {
+    this.#calls = calls;
+    this.rank = calls.rank;
+    this.size = calls.size;
+  }
+
+  allReduce(values: Float32Array<ArrayBuffer>): Promise<void> {
+    this.#count(2 * this.#others(values.byteLength));
+    return this.#calls.allReduce(values);
+  }
+
+  broadcast(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.#count(this.rank === 0 ? bytes.length : 0);
+    return this.#calls.broadcast(bytes);
+  }
+
+  allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.#count((this.size - 1) * send.length);
+    return this.#calls.allGather(send, receive);
+  }
+
+  allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.#count(this.#others(send.length));
+    return this.#calls.allToAll(send, receive);
+  }
+
+  /** Waits for a call, and notes how long. */
+  async wait(call: Promise<void>): Promise<void> {
+    const since = stopwatch(), { traffic } = this;
+    let ended = false;
+    call.then(() => ended = true, () => {});
+    // A call that has ended says so at once.
+    await Promise.resolve();
+    if (ended) return;
+    await call;
+    traffic.waits++;
+    traffic.waited += since();
+  }
+
+  /** What is for the other ranks of so many bytes for all. */
+  #others(bytes: number): number {
+    return bytes * (this.size - 1) / this.size;
+  }
+
+  #count(bytes: number): void {
+    this.traffic.messages++;
+    this.traffic.bytes += Math.ceil(bytes);
+  }
+}
