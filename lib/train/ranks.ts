@@ -136,6 +136,13 @@ export async function broadcastCheckpoint(
   return await decodeCheckpoint(given as CheckpointFiles, "the checkpoint of rank 0");
 }
 
+/** Whether some rank wants it: so all do the same. */
+export async function anyOf(collective: Collective, wish: boolean): Promise<boolean> {
+  const wishes = new Uint8Array(collective.size);
+  await collective.allGather(Uint8Array.of(Number(wish)), wishes);
+  return wishes.includes(1);
+}
+
 /** The arrays that labels may lie in. */
 const LABELS = { Uint8Array, Uint16Array, Uint32Array };
 
