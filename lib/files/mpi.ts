@@ -241,7 +241,6 @@ function textOf(write: (text: Uint8Array<ArrayBuffer>, length: Int32Array<ArrayB
 /** What {@linkcode Mpi} is made of where there are several processes. */
 interface Connection extends Library {
   readonly launched: Launched;
-  readonly timeout: number;
   /** The process that started this one. */
   readonly parent: number;
 }
@@ -284,6 +283,8 @@ export class Mpi implements Collective {
   readonly library: string = "";
   /** How the library calls this machine; empty for a process alone. */
   readonly host: string = "";
+  /** Seconds that a call waits for the other ranks before it fails. */
+  timeout: number;
   readonly #connection: Connection | undefined;
   /** The call that was made last, once it is done. */
   #last: Promise<unknown> = Promise.resolve();
@@ -292,7 +293,8 @@ export class Mpi implements Collective {
   /** Why no more calls can be made. */
   #broken: Error | undefined;
 
-  private constructor(connection: Connection | undefined, path = "") {
+  private constructor(timeout: number, connection?: Connection, path = "") {
+    this.timeout = timeout;
     this.#connection = connection;
     if (!connection) return;
     const { symbols, constants: { world }, launched: { by, size: launched } } = connection;
@@ -344,7 +346,7 @@ export class Mpi implements Collective {
 
   static async #init(library: string | undefined, timeout: number): Promise<Mpi> {
     const started = launched();
-    if (!started) return new Mpi(undefined);
+    if (!started) return new Mpi(timeout);
     const named = library ?? (Deno.env.get("RESNETTE_MPI") || undefined);
     if (named !== undefined && !isAbsolute(named)) {
       const what = `RESNETTE_MPI must be the whole path of a library, got ${JSON.stringify(named)}`;
@@ -363,7 +365,7 @@ export class Mpi implements Collective {
     }
     // Else it ends the process, without a word of ours.
     symbols.MPI_Comm_set_errhandler(world, errorsReturn);
-    const mpi = new Mpi({ symbols, constants, launched: started, timeout, parent }, path);
+    const mpi = new Mpi(timeout, { symbols, constants, launched: started, parent }, path);
     // Deno unloads the library at its end, and Open MPI, whose threads still run, dies of that.
     addEventListener("unload", () => Deno.exit());
     const fail = (event: Event, error: unknown) => {
@@ -481,7 +483,8 @@ export class Mpi implements Collective {
       const { symbols } = connection;
       this.#held = arrays;
       try {
-        const code = await watched(this.#words(name), connection, make(connection));
+        const bounds = { timeout: this.timeout, parent: connection.parent };
+        const code = await watched(this.#words(name), bounds, make(connection));
         this.#held = [];
         if (code === 0) return;
         const words = textOf((text, length) => symbols.MPI_Error_string(code, text, length));
