@@ -5,6 +5,7 @@
  * @module
  */
 
+import * as json from "../check/json.ts";
 import { checkInstance, checkString, refuse } from "../check/arguments.ts";
 import { checkDataset, type ImageDataset, readImages } from "../data/dataset.ts";
 import { sizeOf } from "../graph/shape.ts";
@@ -146,6 +147,19 @@ export async function anyOf(collective: Collective, wish: boolean): Promise<bool
 /** The arrays that labels may lie in. */
 const LABELS = { Uint8Array, Uint16Array, Uint32Array };
 
+/** What is told of a data set before its bytes. */
+const ABOUT = json.record({
+  kind: json.value<keyof typeof LABELS>("an array of labels", (x) => Object.hasOwn(LABELS, `${x}`)),
+  count: json.count(1),
+  height: json.count(1),
+  width: json.count(1),
+  channels: json.count(1),
+  classes: json.list(json.string(Infinity), { min: 1, max: 2 ** 32 }),
+});
+
+/** Names, and what a rank has under them. */
+const FACTS = json.entries(json.string(Infinity));
+
 /**
  * The data set that rank 0 gives, on every rank, in memory there: the others need not have its files.
  *
@@ -177,17 +191,15 @@ export async function broadcastDataset(
   const { labels, count, height, width, channels = 1, classes } = data ?? {} as ImageDataset;
   const about = { kind: labels?.constructor.name, count, height, width, channels, classes };
   const head = await broadcastBytes(collective, toBytes(JSON.stringify(about)));
-  const { kind, ...sizes } = JSON.parse(toText(head)) as Omit<ImageDataset, "images" | "labels"> & {
-    kind: keyof typeof LABELS;
-  };
+  const { kind, ...sizes } = json.parseJson(head, ABOUT, { name: "broadcastDataset: rank 0" });
   const own = data ?? {
     ...sizes,
     labels: new LABELS[kind](sizes.count),
-    images: new Uint8Array(sizeOf([sizes.count, sizes.channels!, sizes.height, sizes.width])),
+    images: new Uint8Array(sizeOf([sizes.count, sizes.channels, sizes.height, sizes.width])),
   };
   const { buffer, byteOffset, byteLength } = own.labels;
   await broadcast(collective, new Uint8Array(buffer, byteOffset, byteLength));
-  const { images } = own, each = sizeOf([sizes.channels!, sizes.height, sizes.width]);
+  const { images } = own, each = sizeOf([sizes.channels, sizes.height, sizes.width]);
   const most = Math.max(1, Math.floor(PIECE / each));
   for (let from = 0; from < sizes.count; from += most) {
     const length = Math.min(most, sizes.count - from);
@@ -236,13 +248,13 @@ export async function checkSame(
   facts: Readonly<Record<string, string>>,
 ): Promise<void> {
   const texts = await gatherTexts(collective, JSON.stringify(facts));
-  const all = texts.map((text) => JSON.parse(text) as Record<string, string>);
-  const names = [...new Set(all.flatMap(Object.keys))];
-  const usual = new Map(names.map((name) => [name, mostCommon(all.map((own) => own[name]))]));
+  const all = texts.map((text) => new Map(json.parseJson(text, FACTS, { name: op })));
+  const names = new Set(all.flatMap((own) => [...own.keys()]));
+  const usual = new Map([...names].map((name) => [name, mostCommon(all.map((x) => x.get(name)))]));
   const differing = all.flatMap((own, rank) => {
-    const others = names.filter((name) => own[name] !== usual.get(name));
+    const others = [...names].filter((name) => own.get(name) !== usual.get(name));
     const what = others.map((name) => {
-      const values = [own[name], usual.get(name)] as const;
+      const values = [own.get(name), usual.get(name)] as const;
       return values.some((value) => /^[0-9a-f]{64}$/.test(value ?? ""))
         ? `other ${name}`
         : `${name} ${values[0] ?? "none"}, not ${values[1] ?? "none"}`;
