@@ -351,6 +351,11 @@ async function train(
   const device = await defaultDevice();
   const hosts = await eachOf(mpi, mpi.host);
   reporter.result(`training on ${placeOf(device, mpi, hosts)}`);
+  if (mpi.size > 1 && navigator.hardwareConcurrency === 1) {
+    await reporter.say(
+      "warning: a rank may use only one core; if there are more: mpirun --bind-to none",
+    );
+  }
   if (!on["no-tuned"]) await useTuned(device, reporter, mpi);
   const before = loaded?.checkpoint.run;
   if (before && before.adapter !== device.description) {
