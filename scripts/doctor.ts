@@ -13,7 +13,7 @@ import {
   type Finding,
 } from "./doctor/look.ts";
 import { VERSION } from "../lib/train/config.ts";
-import { eachOf, runOnRanks } from "./ranks.ts";
+import { allDone, eachOf, runOnRanks } from "./ranks.ts";
 
 const usage = () =>
   `usage: deno task doctor [--json]
@@ -55,9 +55,12 @@ export async function main(args: string[], where: DoctorOptions = {}): Promise<n
         if (!on.json) console.log(formatFinding(finding));
       };
       const isFirst = mpi.rank === 0;
-      if (isFirst) { for await (const finding of examine(where)) note(finding); }
+      const looking = async () => {
+        for await (const finding of examine(where)) note(finding);
+      };
+      // The others wait, and take no time of what is measured.
+      await allDone(mpi, isFirst ? looking() : Promise.resolve());
       if (mpi.size > 1) {
-        // Meanwhile nothing else ran on the first one's machine.
         const ranks = compareRanks(await eachOf(mpi, await examineRank(mpi)));
         if (!isFirst) return 0;
         ranks.forEach(note);

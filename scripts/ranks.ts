@@ -52,7 +52,8 @@ export async function runOnRanks<V extends string, S extends string>(
         // What is wrong with the words is wrong with those of all.
         if (!failed) return;
         await new Promise((resume) => setTimeout(resume, GRACE));
-        console.error(`rank ${rank} on ${host}: ${text}`);
+        const who = `rank ${rank} on ${host}: `;
+        console.error(text.includes(who) ? text : who + text);
       },
     },
   );

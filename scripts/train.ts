@@ -31,11 +31,11 @@ import {
   type TrainConfig,
   trainConfig,
 } from "../lib/train/config.ts";
-import type { Mpi } from "../lib/files/mpi.ts";
+import { type Mpi, MpiError } from "../lib/files/mpi.ts";
 import { UnknownModelError } from "../lib/files/trained.ts";
 import { readTuned } from "../lib/files/tuned.ts";
 import type { Traffic } from "../lib/train/collective.ts";
-import { broadcastBytes, broadcastCheckpoint } from "../lib/train/ranks.ts";
+import { broadcastBytes, broadcastCheckpoint, RankError } from "../lib/train/ranks.ts";
 import { decodeStateDict, encodeStateDict } from "../lib/formats/state_dict.ts";
 import {
   type Command,
@@ -495,7 +495,9 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
         `${path ? `go on from ${path}` : "try again"}: ${command}`,
     );
   }
-  return path && isKnown(error) ? advise(`${message}; to go on from ${path}: ${command}`) : error;
+  return path && isKnown(error, [MpiError, RankError])
+    ? advise(`${message}; to go on from ${path}: ${command}`)
+    : error;
 }
 
 /**

@@ -291,7 +291,12 @@ export function compareRanks(ranks: readonly Rank[]): Finding[] {
     const differs = names.filter((name) => same[name] !== first.same[name])
       .map((name) => `${name} ${same[name]}, not ${first.same[name]}`);
     const memory = `${gib(available)} of ${gib(total)} free`;
-    const found = [`on ${host}: ${same.adapter}`, memory, `${cores} cores`, same.MPI].join(", ");
+    const found = [
+      `on ${host}: ${same.adapter}`,
+      memory,
+      `${cores} core${cores > 1 ? "s" : ""}`,
+      same.MPI,
+    ].join(", ");
     const finding = { check: `rank ${number}`, found, facts: { ...rank } };
     if (!computes) {
       return { ...finding, state: "error", advice: "each rank needs an adapter on its machine" };
