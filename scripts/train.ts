@@ -47,9 +47,9 @@ import {
   settingsHelp,
   UsageError,
 } from "./cli.ts";
-import { openData, type OpenedData, openTogether, pathOf } from "./datasets.ts";
+import { type OpenedData, openTogether, pathOf } from "./datasets.ts";
 import { loadNet, takeWeights } from "./nets.ts";
-import { allDone, eachOf, endAll, runOnRanks, shared } from "./ranks.ts";
+import { eachOf, endAll, runOnRanks, shared } from "./ranks.ts";
 import { RunRecorder } from "./report/recorder.ts";
 import { perStep, ranksText } from "./report/text.ts";
 import { Stop } from "./stop.ts";

@@ -333,7 +333,7 @@ export class Mpi implements Collective {
    * assert(rank < size);
    * ```
    */
-  static init(options: MpiOptions = {}): Promise<Mpi> {
+  static async init(options: MpiOptions = {}): Promise<Mpi> {
     checkOptions("Mpi.init", options, ["library", "timeout"]);
     const { library, timeout = 300 } = options;
     if (library !== undefined) {
@@ -341,7 +341,7 @@ export class Mpi implements Collective {
       if (!isAbsolute(library)) refuse("Mpi.init", "library", "a whole path", library);
     }
     checkNumber("Mpi.init", "timeout", timeout, { min: 0.1, max: LONGEST });
-    return Mpi.#started ??= Mpi.#init(library, timeout);
+    return await (Mpi.#started ??= Mpi.#init(library, timeout));
   }
 
   static async #init(library: string | undefined, timeout: number): Promise<Mpi> {
@@ -383,9 +383,9 @@ export class Mpi implements Collective {
    *
    * @throws {MpiError} where a rank is lost, or does not come in time.
    */
-  allReduce(values: Float32Array<ArrayBuffer>): Promise<void> {
+  async allReduce(values: Float32Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.allReduce", "values", values, Float32Array);
-    return this.#call("allReduce", [values], ({ symbols, constants }) => {
+    return await this.#call("allReduce", [values], ({ symbols, constants }) => {
       const { world, float, sum, inPlace } = constants;
       return symbols.MPI_Allreduce(inPlace, values, values.length, float, sum, world);
     });
@@ -396,9 +396,9 @@ export class Mpi implements Collective {
    *
    * @throws {MpiError} where a rank is lost, or does not come in time.
    */
-  broadcast(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async broadcast(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.broadcast", "bytes", bytes, Uint8Array);
-    return this.#call("broadcast", [bytes], ({ symbols, constants: { world, byte } }) => {
+    return await this.#call("broadcast", [bytes], ({ symbols, constants: { world, byte } }) => {
       return symbols.MPI_Bcast(bytes, bytes.length, byte, 0, world);
     });
   }
@@ -408,15 +408,19 @@ export class Mpi implements Collective {
    *
    * @throws {MpiError} where a rank is lost, or does not come in time.
    */
-  allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
+  async allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.allGather", "send", send, Uint8Array);
     checkInstance("Mpi.allGather", "receive", receive, Uint8Array);
     const { length } = send, all = this.size * length;
     if (receive.length !== all) refuse("Mpi.allGather", "receive", `of ${all} bytes`, receive);
     if (!this.#connection) receive.set(send);
-    return this.#call("allGather", [send, receive], ({ symbols, constants: { world, byte } }) => {
-      return symbols.MPI_Allgather(send, length, byte, receive, length, byte, world);
-    });
+    return await this.#call(
+      "allGather",
+      [send, receive],
+      ({ symbols, constants: { world, byte } }) => {
+        return symbols.MPI_Allgather(send, length, byte, receive, length, byte, world);
+      },
+    );
   }
 
   /**
@@ -424,7 +428,7 @@ export class Mpi implements Collective {
    *
    * @throws {MpiError} where a rank is lost, or does not come in time.
    */
-  allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
+  async allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.allToAll", "send", send, Uint8Array);
     checkInstance("Mpi.allToAll", "receive", receive, Uint8Array);
     const { length } = send, part = length / this.size;
@@ -433,9 +437,13 @@ export class Mpi implements Collective {
       refuse("Mpi.allToAll", "send", `of as many bytes for each of ${this.size} ranks`, send);
     }
     if (!this.#connection) receive.set(send);
-    return this.#call("allToAll", [send, receive], ({ symbols, constants: { world, byte } }) => {
-      return symbols.MPI_Alltoall(send, part, byte, receive, part, byte, world);
-    });
+    return await this.#call(
+      "allToAll",
+      [send, receive],
+      ({ symbols, constants: { world, byte } }) => {
+        return symbols.MPI_Alltoall(send, part, byte, receive, part, byte, world);
+      },
+    );
   }
 
   /**
