@@ -5,7 +5,6 @@
  * @module
  */
 
-import { isAbsolute } from "node:path";
 import {
   checkInstance,
   checkNumber,
@@ -84,6 +83,9 @@ export const MPI_VARIABLES: readonly string[] = [
   ...LAUNCHERS.map(([variable]) => variable),
   "RESNETTE_MPI",
 ];
+
+/** Whether a path is whole; there is no MPI here but on systems whose paths begin so. */
+const isWhole = (path: string) => path.startsWith("/");
 
 /** What started this process as one of several, if anything did. */
 interface Launched {
@@ -338,7 +340,7 @@ export class Mpi implements Collective {
     const { library, timeout = 300 } = options;
     if (library !== undefined) {
       checkString("Mpi.init", "library", library);
-      if (!isAbsolute(library)) refuse("Mpi.init", "library", "a whole path", library);
+      if (!isWhole(library)) refuse("Mpi.init", "library", "a whole path", library);
     }
     checkNumber("Mpi.init", "timeout", timeout, { min: 0.1, max: LONGEST });
     return await (Mpi.#started ??= Mpi.#init(library, timeout));
@@ -348,7 +350,7 @@ export class Mpi implements Collective {
     const started = launched();
     if (!started) return new Mpi(timeout);
     const named = library ?? (Deno.env.get("RESNETTE_MPI") || undefined);
-    if (named !== undefined && !isAbsolute(named)) {
+    if (named !== undefined && !isWhole(named)) {
       const what = `RESNETTE_MPI must be the whole path of a library, got ${JSON.stringify(named)}`;
       throw new MpiError("library", what, named);
     }

@@ -40,8 +40,11 @@ export async function findLibraries(): Promise<Library[]> {
   return found;
 }
 
-/** What Open MPI is told: it would keep a rank to one core, and refuses root, and more ranks than cores. */
-const OPEN_MPI = "--bind-to none --oversubscribe --allow-run-as-root";
+/**
+ * What Open MPI is told. It would keep each rank to a core of its own, which waits by asking all the
+ * time; and it refuses root, and more ranks than cores.
+ */
+const OPEN_MPI = "--bind-to none --oversubscribe --allow-run-as-root --mca mpi_yield_when_idle 1";
 
 /** A command for a shell that starts a script as so many ranks, with what `deno task train` may do. */
 export function commandOf(

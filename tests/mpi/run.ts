@@ -182,7 +182,7 @@ for (const library of LIBRARIES) {
       // A shell in between, as `deno task` is.
       await using job = start(library, run, "", "", "sh -c '\"$@\"; exit' sh");
       await isOn(job, before);
-      await shell('kill -9 "$(ps -o ppid= -p "$1" | tr -d " ")"', `${job.ranks[1]}`);
+      await shell('kill -9 "$(sed -n "s/^PPid:[^0-9]*//p" "/proc/$1/status")"', `${job.ranks[1]}`);
       const { code, err } = await endOf(job);
       assert(code !== 0, err);
     });
