@@ -53,7 +53,11 @@ export class HalfSums {
 }
 
 /** Writes a chunk: the exponent of the factor, then the values times that. */
-function encode(values: Float32Array<ArrayBuffer>, bytes: Uint8Array<ArrayBuffer>, at: number): void {
+function encode(
+  values: Float32Array<ArrayBuffer>,
+  bytes: Uint8Array<ArrayBuffer>,
+  at: number,
+): void {
   const { buffer, byteOffset, length } = values;
   const bits = new Uint32Array(buffer, byteOffset, length);
   // Absolute values are in the order of their bits. (An iterator would take ten times as long.)
