@@ -53,17 +53,24 @@ export class HalfSums {
 }
 
 /** Writes a chunk: the exponent of the factor, then the values times that. */
-function encode(values: Float32Array, bytes: Uint8Array<ArrayBuffer>, at: number): void {
+function encode(
+  values: Float32Array<ArrayBuffer>,
+  bytes: Uint8Array<ArrayBuffer>,
+  at: number,
+): void {
+  const { buffer, byteOffset, length } = values;
+  const bits = new Uint32Array(buffer, byteOffset, length);
+  // Absolute values are in the order of their bits. (An iterator would take ten times as long.)
   let largest = 0;
-  for (const value of values) {
-    const size = Math.abs(value);
+  for (let i = 0; i < length; i++) {
+    const size = bits[i]! & 0x7fff_ffff;
     if (size > largest) largest = size;
   }
-  // What is not finite stays so.
-  const exponent = largest > 0 && largest < Infinity ? TOP - 1 - Math.floor(Math.log2(largest)) : 0;
+  // Of numbers below 2¹²⁸; what is not finite stays so.
+  const exponent = largest > 0 && largest < 0x7f80_0000 ? TOP + 126 - (largest >> 23) : 0;
   new Int32Array(bytes.buffer, at, 1)[0] = exponent;
-  const half = new Float16Array(bytes.buffer, at + HEAD, values.length), factor = 2 ** exponent;
-  for (let i = 0; i < values.length; i++) half[i] = values[i]! * factor;
+  const half = new Float16Array(bytes.buffer, at + HEAD, length), factor = 2 ** exponent;
+  for (let i = 0; i < length; i++) half[i] = values[i]! * factor;
 }
 
 /** Reads a chunk, as far as there are `values` for it, which it becomes or is added to. */

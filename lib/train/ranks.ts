@@ -6,10 +6,11 @@
  */
 
 import * as json from "../check/json.ts";
-import { checkInstance, checkString, refuse } from "../check/arguments.ts";
+import { checkInstance, checkString } from "../check/arguments.ts";
 import { checkDataset, type ImageDataset, readImages } from "../data/dataset.ts";
 import { sizeOf } from "../graph/shape.ts";
 import {
+  checkedCheckpoint,
   type Checkpoint,
   CHECKPOINT_FILES,
   type CheckpointFiles,
@@ -41,7 +42,7 @@ async function broadcast(collective: Collective, bytes: Bytes): Promise<void> {
 }
 
 /**
- * What rank 0 gives, on every rank; the others give nothing.
+ * What rank 0 gives, on every rank; what others give does not count.
  *
  * @throws {ArgumentError} where rank 0 gives no bytes.
  *
@@ -103,7 +104,8 @@ export async function gatherTexts(collective: Collective, text: string): Promise
 }
 
 /**
- * The checkpoint that rank 0 gives, if it gives one, on every rank: the others need not read a file.
+ * The checkpoint that rank 0 gives, if it gives one, on every rank: the others need not read a file, and
+ * what they give does not count.
  *
  * @throws {CheckpointError} where it is none that can be read.
  *
@@ -125,6 +127,7 @@ export async function broadcastCheckpoint(
 ): Promise<Checkpoint | undefined> {
   checkCollective("broadcastCheckpoint", "collective", collective);
   const { rank, size } = collective;
+  if (rank === 0 && checkpoint !== undefined) checkedCheckpoint("broadcastCheckpoint", checkpoint);
   if (size === 1) return checkpoint;
   const files = rank === 0 && checkpoint && await encodeCheckpoint(checkpoint);
   const received: Bytes[] = [];
@@ -161,7 +164,8 @@ const ABOUT = json.record({
 const FACTS = json.entries(json.string(Infinity));
 
 /**
- * The data set that rank 0 gives, on every rank, in memory there: the others need not have its files.
+ * The data set that rank 0 gives, on every rank, in memory there: the others need not have its files, and
+ * what they give does not count.
  *
  * @throws {DataError} where rank 0 gives no data set, or its images cannot be read.
  *
@@ -186,13 +190,13 @@ export async function broadcastDataset(
   checkCollective("broadcastDataset", "collective", collective);
   const { rank, size } = collective;
   if (rank === 0) checkDataset("broadcastDataset: data", data!);
-  else if (data !== undefined) refuse("broadcastDataset", "data", "nothing on other ranks", data);
   if (size === 1) return data!;
-  const { labels, count, height, width, channels = 1, classes } = data ?? {} as ImageDataset;
+  const given = rank === 0 ? data : undefined;
+  const { labels, count, height, width, channels = 1, classes } = given ?? {} as ImageDataset;
   const about = { kind: labels?.constructor.name, count, height, width, channels, classes };
   const head = await broadcastBytes(collective, toBytes(JSON.stringify(about)));
   const { kind, ...sizes } = json.parseJson(head, ABOUT, { name: "broadcastDataset: rank 0" });
-  const own = data ?? {
+  const own = given ?? {
     ...sizes,
     labels: new LABELS[kind](sizes.count),
     images: new Uint8Array(sizeOf([sizes.count, sizes.channels, sizes.height, sizes.width])),

@@ -58,6 +58,12 @@ export interface Entry {
 
 const range = (length: number) => Array.from({ length }, (_, i) => i);
 const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
+/** A collective of one rank, which does nothing; and the names of what it has. */
+const alone = (): Any => {
+  const done = () => Promise.resolve();
+  return { rank: 0, size: 1, allReduce: done, broadcast: done, allGather: done, allToAll: done };
+};
+const COLLECTIVE = Object.keys(alone());
 /** A size. */
 const some = (random: Draw, most = 4) => 1 + random.below(most);
 const shapeOf = (random: Draw, least = 0, most = 4) =>
@@ -1841,6 +1847,8 @@ const REST: Table = {
       "height",
       "width",
       "classes",
+      "collective",
+      ...COLLECTIVE,
       ...Object.keys(T.DEFAULT_CONFIG),
     ],
     args: (
@@ -1850,6 +1858,7 @@ const REST: Table = {
       train: dataset(random),
       test: dataset(random),
       net: net(),
+      ...partOf(random, { collective: alone() }),
     }],
     call: async (...args) => {
       using trainer = await (T.Trainer.create as Any)(...args);
@@ -1929,6 +1938,33 @@ const REST: Table = {
     args: () => [{ ...FILES }, "a folder"],
     says: ["decodeCheckpoint", "a folder"],
     check: ({ model }) => must(model instanceof Map, "a model"),
+  },
+  broadcastBytes: {
+    names: ["collective", "bytes", ...COLLECTIVE],
+    args: (random) => [alone(), new Uint8Array(random.below(5))],
+    says: ["broadcastBytes"],
+    check: isA(Uint8Array),
+  },
+  broadcastCheckpoint: {
+    names: ["collective", "checkpoint", "run", "model", "optimizer", "state", ...COLLECTIVE],
+    args: (random) => [alone(), checkpoint(random)],
+    says: ["broadcastCheckpoint", "encodeCheckpoint"],
+    check: (result) => must(result === undefined || typeof result === "object", "a checkpoint"),
+  },
+  broadcastDataset: {
+    names: [
+      ...["collective", "data", "images", "labels", "count", "height", "width", "classes"],
+      ...COLLECTIVE,
+    ],
+    args: (random) => [alone(), dataset(random)],
+    says: ["broadcastDataset"],
+    check: ({ count }) => must(count > 0, "images"),
+  },
+  gatherTexts: {
+    names: ["collective", "text", ...COLLECTIVE],
+    args: () => [alone(), "a text"],
+    says: ["gatherTexts"],
+    check: (texts) => must(texts.length > 0, "texts"),
   },
   gunzip: {
     names: ["source", "name", "size"],
@@ -2154,7 +2190,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   ...because("takes any reason", ["IdxStream.cancel"]),
   ...because("takes WebGPU's own objects, and what is done with them, from plans and profiles", [
     ...["Device.pipeline", "Device.createBuffer", "Device.made", "Device.checked"],
-    ...["Device.settled", "Plan.encode"],
+    ...["Device.settled", "Plan.encode", "Plan.runParts"],
   ]),
   ...because("is protected", [
     ...["Adam", "RMSprop", "SGD"].flatMap((name) =>

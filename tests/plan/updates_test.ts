@@ -1,6 +1,6 @@
 /** In-place updates: each sees the values from before the run, and everyone else sees them too. */
 
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
   arrays,
