@@ -58,7 +58,13 @@ export async function runOnRanks<V extends string, S extends string>(
     },
   );
   if (failed) await mpi.abort(code);
-  await mpi.finalize();
+  try {
+    await mpi.finalize();
+  } catch (error) {
+    if (!(error instanceof MpiError)) throw error;
+    console.error(`error: ${error.message}`);
+    await mpi.abort(code || 1);
+  }
   return code;
 }
 

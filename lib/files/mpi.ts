@@ -294,6 +294,8 @@ export class Mpi implements Collective {
   #held: readonly ArrayBufferView[] = [];
   /** Why no more calls can be made. */
   #broken: Error | undefined;
+  /** Whether the library has been left, or is about to be. */
+  #leaves = false;
 
   private constructor(timeout: number, connection?: Connection, path = "") {
     this.timeout = timeout;
@@ -454,7 +456,10 @@ export class Mpi implements Collective {
    * @throws {MpiError} where a rank does not come in time.
    */
   async finalize(): Promise<void> {
-    await this.#call("finalize", [], ({ symbols }) => symbols.MPI_Finalize());
+    await this.#call("finalize", [], ({ symbols }) => {
+      this.#leaves = true;
+      return symbols.MPI_Finalize();
+    });
     this.#broken ??= new MpiError("failed", "MPI: this process has left the others already");
   }
 
@@ -466,7 +471,7 @@ export class Mpi implements Collective {
    */
   async abort(code: number): Promise<never> {
     checkNumber("Mpi.abort", "code", code, { integer: true, min: 1, max: 255 });
-    const { symbols, constants } = this.#connection ?? {};
+    const { symbols, constants } = this.#leaves ? {} : this.#connection ?? {};
     // A library may wait for a call that waits for others. Where the process ends so, its launcher sees it.
     setTimeout(() => Deno.exit(code), symbols ? 3000 : 0);
     await symbols?.MPI_Abort(constants!.world, code);
