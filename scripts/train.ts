@@ -96,9 +96,9 @@ shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
   deno task train --resume runs/a --epochs 10           train a run of 5 epochs for 5 more
 
 mpirun -n N, mpiexec -n N or srun before the command trains on N processes, of one machine or
-several: --batch-size is that of all together. Only rank 0 needs the checkpoint, writes and speaks;
-where another has no images, rank 0 sends them. If one fails, all end; --resume goes on, on any number
-of ranks.
+several; --batch-size is that of all together. Only rank 0 needs the checkpoint, writes and speaks;
+where another has no images, rank 0 sends them. If one fails, all end; --resume goes on, on any
+number of ranks.
 
 exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130 stopped by Ctrl-C; 143 by
 SIGTERM`;
