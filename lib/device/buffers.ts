@@ -324,15 +324,19 @@ export async function readBuffers(
 }
 
 /**
- * Makes the device's shared workspace hold buffers of at least these sizes. Plans run one after the
- * other and keep nothing in it between runs, so all of them use the same.
+ * Makes a workspace hold buffers of at least these sizes. Plans run one after the other and keep nothing
+ * in it between runs, so all of them use the same, the device's; but for those that run in parts.
  */
-export function growWorkspace(device: Device, sizes: readonly number[]): void {
+export function growWorkspace(
+  device: Device,
+  sizes: readonly number[],
+  workspace: Device["workspace"] = device.workspace,
+): void {
   sizes.forEach((size, i) => {
-    const old = device.workspace[i];
+    const old = workspace[i];
     if (old && old.size >= size) return;
     old?.buffer.destroy();
-    device.made({ refused: () => delete device.workspace[i] });
-    device.workspace[i] = { buffer: createBuffer(device, size, `workspace ${i}`), size };
+    device.made({ refused: () => delete workspace[i] });
+    workspace[i] = { buffer: createBuffer(device, size, `workspace ${i}`), size };
   });
 }

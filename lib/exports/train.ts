@@ -17,6 +17,7 @@
 // Settings.
 export {
   AUGMENTATIONS,
+  COMPRESSIONS,
   ConfigError,
   DEFAULT_CONFIG,
   type ModelBuilder,
@@ -39,6 +40,16 @@ export {
 } from "../train/trainer.ts";
 export { DeviceDataset, type Preprocessing } from "../train/device_dataset.ts";
 export { evaluateAccuracy, type Progress, type Watch } from "../train/evaluator.ts";
+
+// Several processes.
+export type { Collective, Traffic } from "../train/collective.ts";
+export {
+  broadcastBytes,
+  broadcastCheckpoint,
+  broadcastDataset,
+  gatherTexts,
+  RankError,
+} from "../train/ranks.ts";
 
 // Predictions and metrics.
 export { type Images, likeliest, type Likely, predict } from "../train/predict.ts";

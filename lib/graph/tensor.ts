@@ -9,6 +9,7 @@
 
 import {
   ArgumentError,
+  checkBoolean,
   checkChoice,
   checkFunction,
   checkInstance,
@@ -621,17 +622,23 @@ export interface Update {
   readonly name?: string;
   /** The kernel of such an update. */
   readonly kernels?: (target: Target) => KernelSpec[];
+  /**
+   * Whether such an update is made as soon as what it reads is there, and not after all else; nothing
+   * else may read its targets then.
+   */
+  readonly early?: boolean;
 }
 
 /** Throws unless argument `name` of `op` is an update of variables. */
 export function checkUpdate(op: string, name: string, update: Update): void {
   checkObject(op, name, update);
-  const { targets, value, reads = [], kernels } = update;
+  const { targets, value, reads = [], kernels, early } = update;
   checkVariables(op, `${name}.targets`, targets);
   checkList(op, `${name}.reads`, reads);
   reads.forEach((x) => checkTensor(op, `${name}.reads`, x));
   if (value !== undefined) checkTensor(op, `${name}.value`, value);
   else checkFunction(op, `${name}.kernels`, kernels);
+  if (early !== undefined) checkBoolean(op, `${name}.early`, early);
   if (targets.length === 0) refuse(op, `${name}.targets`, "one variable or more", targets);
 }
 

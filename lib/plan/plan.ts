@@ -105,6 +105,8 @@ export class Plan {
   readonly #written: readonly Variable[];
   /** The variables' buffers when the fixed steps ran last, and how often these had changed. */
   #fixedFor: readonly (GPUBuffer | number)[] | undefined;
+  /** Where intermediate values live: the device's, but for plans that run in parts. */
+  readonly #workspace: Device["workspace"];
   #groups: GPUBindGroup[] = [];
   #bound: (GPUBuffer | VariableStorage | undefined)[] = [];
   #disposed = false;
@@ -132,7 +134,9 @@ export class Plan {
      * @internal
      */
     readonly fixed: Fixed,
+    workspace: Device["workspace"],
   ) {
+    this.#workspace = workspace;
     this.#inputs = new Map([...inputs].map(([name, node]) => [name, {
       node,
       buffer: placed.pinned.get(node)!,
@@ -165,7 +169,8 @@ export class Plan {
   }
 
   /**
-   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups.
+   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups. Plans share the
+   * device's `workspace`; one that is to run in parts takes another, lest others run in between.
    *
    * @throws {PlanError} when a tensor exceeds what one buffer of the device holds.
    * @throws {DeviceError} when the device refuses a kernel or is out of memory.
@@ -180,7 +185,7 @@ export class Plan {
    * assertEquals(await plan.read(), [new Float32Array([2, 4, 6])]);
    * ```
    */
-  static async compile(options: PlanOptions): Promise<Plan> {
+  static async compile(options: PlanOptions, workspace?: Device["workspace"]): Promise<Plan> {
     checkOptions("plan", options, ["outputs", "updates", "device"]);
     const { outputs = [], updates = [], device = await defaultDevice() } = options;
     checkInstance("plan", "device", device, Device);
@@ -226,6 +231,7 @@ export class Plan {
         { pinned, slotOf, slotSizes: sizes, parts },
         inputs,
         fixed,
+        workspace ?? device.workspace,
       );
       plan.#bind();
       return plan;
@@ -239,6 +245,43 @@ export class Plan {
    * @throws {ArgumentError} if an index is out of range.
    */
   run(feeds: Feeds = {}): void {
+    this.#feed(feeds);
+    const encoder = this.device.gpu.createCommandEncoder();
+    if (this.#moved()) this.#bind();
+    const fixedFor = this.#fixedNow(), known = this.#fixedFor;
+    const isFixed = known !== undefined && fixedFor.every((x, i) => x === known[i]);
+    this.#encode(
+      encoder,
+      [...this.steps.keys()].filter((i) => !isFixed || !this.fixed.steps.has(i)),
+    );
+    this.device.gpu.queue.submit([encoder.finish()]);
+    this.#fixedFor = fixedFor;
+    this.#noteChanges(true);
+  }
+
+  /**
+   * A run in parts, which the caller submits in their order, with nothing between that uses the
+   * workspace: part `k` ends before the step `ends[k]`, and with what `after` encodes behind it.
+   * @internal
+   */
+  runParts(
+    feeds: Feeds,
+    ends: readonly number[],
+    after: (encoder: GPUCommandEncoder, part: number) => void,
+  ): GPUCommandBuffer[] {
+    this.#feed(feeds);
+    this.#noteChanges(true);
+    return ends.map((end, k) => {
+      const encoder = this.device.gpu.createCommandEncoder(), first = ends[k - 1] ?? 0;
+      const steps = Array.from({ length: end - first }, (_, i) => first + i);
+      this.#encode(encoder, steps);
+      after(encoder, k);
+      return encoder.finish();
+    });
+  }
+
+  /** Writes the values of the inputs. */
+  #feed(feeds: Feeds): void {
     this.#use();
     if (typeof feeds !== "object" || !feeds) refuse("run", "feeds", "an object", feeds);
     for (const name of Object.keys(feeds)) {
@@ -259,18 +302,6 @@ export class Plan {
       if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
       write(this.device, buffer, 0, data);
     }
-    const encoder = this.device.gpu.createCommandEncoder();
-    if (this.#moved()) this.#bind();
-    const fixedFor = this.#fixedNow();
-    const known = this.#fixedFor;
-    const isFixed = known !== undefined && fixedFor.every((x, i) => x === known[i]);
-    this.#encode(
-      encoder,
-      [...this.steps.keys()].filter((i) => !isFixed || !this.fixed.steps.has(i)),
-    );
-    this.device.gpu.queue.submit([encoder.finish()]);
-    this.#fixedFor = fixedFor;
-    this.#noteChanges(true);
   }
 
   /** The buffers of the variables that fixed steps read, and how often they have changed. */
@@ -299,24 +330,24 @@ export class Plan {
       times?: number;
     } = {},
   ): void {
-    this.#use();
-    if (this.#moved()) this.#bind();
     const indices = step === undefined ? [...this.steps.keys()] : [step];
     this.#noteChanges(false);
-    this.#encode(encoder, indices, times, descriptor);
+    this.#encode(encoder, indices, descriptor, times);
   }
 
-  /** Encodes some of the steps, `times` over, as one pass. */
+  /** Encodes a pass of some steps. */
   #encode(
     encoder: GPUCommandEncoder,
-    indices: readonly number[],
+    steps: readonly number[],
+    descriptor?: GPUComputePassDescriptor,
     times = 1,
-    descriptor: GPUComputePassDescriptor = {},
   ): void {
+    this.#use();
+    if (this.#moved()) this.#bind();
     const pass = encoder.beginComputePass(descriptor);
     let set: GPUComputePipeline | undefined;
     for (let k = 0; k < times; k++) {
-      for (const i of indices) {
+      for (const i of steps) {
         const pipeline = this.#pipelines[i]!;
         if (pipeline !== set) pass.setPipeline(set = pipeline);
         pass.setBindGroup(0, this.#groups[i]!);
@@ -441,13 +472,13 @@ export class Plan {
     const part = parts.get(node);
     if (part) return { buffer: pinned.get(part.whole)!, offset: part.offset * 4, bytes };
     const buffer = this.#constants.get(node) ?? pinned.get(node) ??
-      this.device.workspace[slotOf.get(node)!]!.buffer;
+      this.#workspace[slotOf.get(node)!]!.buffer;
     return { buffer, offset: 0, bytes };
   }
 
   /** What may have moved since the bind groups were made: workspace buffers and variables. */
   #places(): (GPUBuffer | VariableStorage | undefined)[] {
-    const used = this.placed.slotSizes.map((_, slot) => this.device.workspace[slot]?.buffer);
+    const used = this.placed.slotSizes.map((_, slot) => this.#workspace[slot]?.buffer);
     return [...used, ...this.#variables.map((x) => variableStorage(this.device, x))];
   }
 
@@ -456,7 +487,7 @@ export class Plan {
   }
 
   #bind(): void {
-    growWorkspace(this.device, this.placed.slotSizes);
+    growWorkspace(this.device, this.placed.slotSizes, this.#workspace);
     this.#bound = this.#places();
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
       const ranges = [...reads, ...writes].map((node) => this.#range(node));

@@ -34,6 +34,7 @@ import {
   inMemory,
   isLeaf,
   isStarted,
+  readsOf,
   strided,
 } from "./fuse.ts";
 import { type Finished, finishes } from "./finish.ts";
@@ -114,6 +115,19 @@ function checkTargets(updates: readonly Update[]): void {
   }
 }
 
+/** Throws if what updates changed early is read by others, who might see the value from before or after. */
+function checkEarly(early: ReadonlySet<Update>, steps: readonly Step[]): void {
+  const changed = new Set([...early].flatMap(({ targets }) => targets.map(wholeOf)));
+  const read = changed.size === 0
+    ? undefined
+    : steps.flatMap(({ reads }) => reads).find((x) =>
+      x instanceof Variable && changed.has(wholeOf(x))
+    );
+  if (read) {
+    throw new PlanError(`plan: ${read} is updated early, and read; update it after all else`);
+  }
+}
+
 /** Orders the computation of `outputs` and `updates`. */
 export function stepsOf(
   outputs: readonly Tensor[],
@@ -167,7 +181,11 @@ export function stepsOf(
   const { stored, inlined } = fusion, isValue = new Set(values);
   const finished = finishes(fusion, isValue, target);
   const inner = new Set([...finished.values()].map(({ inner }) => inner));
-  const computed = stored.filter((node) => !isLeaf(node) && !isValue.has(node) && !inner.has(node));
+  const computed = packedEarly(
+    stored.filter((node) => !isLeaf(node) && !isValue.has(node) && !inner.has(node)),
+    new Set(updates.flatMap(({ early }, i) => early ? reads[i]! : [])),
+    inlined,
+  );
   const assigns = updates.flatMap(({ targets: [own] }, i) =>
     values[i] ? [{ node: values[i], own }] : []
   );
@@ -177,24 +195,41 @@ export function stepsOf(
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
   const beside = pairsOf(computed), second = new Set(beside.values());
+  const updateSteps = ({ name = "update", targets: writes, kernels }: Update, i: number) => {
+    const given = reads[i]!, [own] = writes as [Variable];
+    const { scope } = given[0] ?? own;
+    return kernels!(target).map((spec): Step => (
+      { name, node: own, scope, spec, reads: given.map(inMemory), writes }
+    ));
+  };
+  const there = new Set<Tensor>(), made = new Set<Update>();
+  const makeEarly = () =>
+    updates.forEach((update, i) => {
+      if (!update.early || update.value || made.has(update)) return;
+      if (!reads[i]!.map(inMemory).every((x) => isLeaf(x) || there.has(x))) return;
+      steps.push(...updateSteps(update, i));
+      made.add(update);
+    });
   for (const node of computed) {
-    if (second.has(node)) continue;
     const ends = finished.get(node);
     if (ends) steps.push(...finishedSteps(node, ends, inlined));
     const offsets = packOffsets(node), joint = joints.get(node);
-    if (!joint) continue;
-    steps.push(
-      ...joint.kernel
-        ? [jointStep(joint, inlined)]
-        : offsets
-        ? packSteps(node, offsets, { steps, pinned, parts, target })
-        : nodeSteps(
-          node,
-          inlinedFor(node, fusion, target.maxStorageBuffers),
-          target,
-          beside.get(node),
-        ),
-    );
+    if (joint && !second.has(node)) {
+      steps.push(
+        ...joint.kernel
+          ? [jointStep(joint, inlined)]
+          : offsets
+          ? packSteps(node, offsets, { steps, pinned, parts, target })
+          : nodeSteps(
+            node,
+            inlinedFor(node, fusion, target.maxStorageBuffers),
+            target,
+            beside.get(node),
+          ),
+      );
+    }
+    there.add(node);
+    makeEarly();
   }
   updates.forEach((update, i) => {
     const [own] = update.targets as [Variable];
@@ -207,14 +242,9 @@ export function stepsOf(
         const { scope } = value;
         steps.push({ name: "assign", node: own, scope, spec, reads, writes: [own] });
       }
-    } else {
-      const { name = "update", targets: writes } = update;
-      const { scope } = reads[i]![0] ?? own;
-      for (const spec of update.kernels!(target)) {
-        steps.push({ name, node: own, scope, spec, reads: reads[i]!.map(inMemory), writes });
-      }
-    }
+    } else if (!made.has(update)) steps.push(...updateSteps(update, i));
   });
+  checkEarly(made, steps);
   return { steps, outputs: results.map(inMemory), parts };
 }
 
@@ -240,6 +270,26 @@ const isOwnMemory = (x: Tensor, pinned: ReadonlySet<Tensor>) => {
   const base = inMemory(x);
   return !isLeaf(base) && !pinned.has(base) && base.size === x.size;
 };
+
+/** `nodes` in their order, but the packs `wanted` early, and copies in them, right behind what they read. */
+function packedEarly(
+  nodes: readonly Tensor[],
+  wanted: ReadonlySet<Tensor>,
+  inlined: InlinedNodes,
+): readonly Tensor[] {
+  const packs = nodes.filter((node) => wanted.has(node) && packOffsets(node));
+  if (packs.length === 0) return nodes;
+  const place = new Map(nodes.map((node, i) => [node, i]));
+  const move = (node: Tensor) => {
+    const before = [...readsOf(node, inlined)].map((x) => place.get(x) ?? -1);
+    place.set(node, Math.max(...before) + 0.25);
+  };
+  for (const pack of packs) {
+    pack.inputs.filter((x) => x.op === Assign && place.has(x)).forEach(move);
+    move(pack);
+  }
+  return nodes.toSorted((a, b) => place.get(a)! - place.get(b)!);
+}
 
 /** A pack with copies of those inputs that cannot be computed in it; any other node as it is. */
 function withCopies(node: Tensor, pinned: ReadonlySet<Tensor>): Tensor {

@@ -18,15 +18,36 @@ type OptionsOf = (size: number, parts: number) => BatchOptions;
 /** What a micro-batch is fed by: its indices, and its images where they do not stay on the device. */
 export type BatchFeeds = Feeds & { readonly indices: Uint32Array<ArrayBuffer> };
 
+/** Which of how many ranks; a process alone is the only one. */
+export interface Rank {
+  /** The number of the rank. */
+  readonly rank: number;
+  /** How many ranks there are. */
+  readonly size: number;
+}
+
+/** A process alone. */
+export const ALONE: Rank = { rank: 0, size: 1 };
+
+/** How many of so many images a rank has: every `size`-th. */
+export const shareOf = (images: number, { rank, size }: Rank): number =>
+  Math.max(0, Math.ceil((images - rank) / size));
+
+/** Those of the places of a batch that are a rank's. */
+export const placesOf = (
+  places: Uint32Array<ArrayBuffer>,
+  { rank, size }: Rank,
+): Uint32Array<ArrayBuffer> => size === 1 ? places : places.filter((_, i) => i % size === rank);
+
 /**
- * Plans for the batches of `count` images: the full one, the last one, or both. Each is cut into
+ * Plans for the batches of `count` images, as far as they are a rank's: the full one, the last one, or
+ * both. Each is cut into
  * micro-batches, as even as can be, a full one into `parts`; into more if these do not fit the device.
  */
 export class BatchPlans implements Disposable {
   /** By the number of images. */
   readonly #plans = new Map<number, Plan>();
   readonly #batches: readonly number[];
-  /** Images of the largest batch. */
   readonly #full: number;
   /** Images of a micro-batch, at least, if its batch has so many. */
   #least = 1;
@@ -34,10 +55,21 @@ export class BatchPlans implements Disposable {
   #disposed = false;
   #parts: number;
 
-  constructor(count: number, batchSize: number, parts = 1) {
-    this.#full = Math.min(count, batchSize);
-    this.#batches = [this.#full, count % batchSize].filter((size) => size > 0);
+  constructor(
+    count: number,
+    batchSize: number,
+    parts = 1,
+    rank: Rank = ALONE,
+    readonly workspace?: Device["workspace"],
+  ) {
+    this.#full = shareOf(Math.min(count, batchSize), rank);
+    this.#batches = [this.#full, shareOf(count % batchSize, rank)].filter((size) => size > 0);
     this.#parts = parts;
+  }
+
+  /** Images of the largest batch. */
+  get full(): number {
+    return this.#full;
   }
 
   /** Micro-batches of a full batch. Plans of other ones are freed. */
@@ -81,7 +113,7 @@ export class BatchPlans implements Disposable {
       if (batch === undefined) return;
       const size = this.sizes(batch).find((part) => !this.#plans.has(part))!;
       try {
-        const plan = await Plan.compile(optionsOf(size, parts));
+        const plan = await Plan.compile(optionsOf(size, parts), this.workspace);
         // Somebody else may have been here meanwhile.
         const late = this.#disposed || this.#parts !== parts || this.#plans.has(size);
         if (late) plan[Symbol.dispose]();
@@ -126,10 +158,15 @@ export class BatchPlans implements Disposable {
     throw new PlanError(`${refusal}; ${few}: make them smaller`, largest);
   }
 
-  /** Runs the plan that is for so many `indices`; the plan. */
-  run(feeds: BatchFeeds): Plan {
+  /** The plan that is for so many `indices`. */
+  planOf({ indices }: BatchFeeds): Plan {
     this.#check();
-    const plan = this.#plans.get(feeds.indices.length)!;
+    return this.#plans.get(indices.length)!;
+  }
+
+  /** Runs that plan; the plan. */
+  run(feeds: BatchFeeds): Plan {
+    const plan = this.planOf(feeds);
     plan.run(feeds);
     return plan;
   }

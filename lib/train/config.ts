@@ -33,6 +33,9 @@ export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
 /** Courses of the learning rate by name; see {@link TrainConfig.schedule}. */
 export const SCHEDULES = ["constant", "cosine", "step"] as const;
 
+/** How gradients travel between ranks, by name; see {@link TrainConfig.compress}. */
+export const COMPRESSIONS = ["none", "f16"] as const;
+
 /** What may happen to training images at random, by name; see {@link TrainConfig.augment}. */
 export const AUGMENTATIONS = ["flip", "crop", "rotate", "jitter"] as const;
 
@@ -99,6 +102,11 @@ export interface TrainConfig {
   readonly testShare: number;
   /** What of the net keeps its values: the keys that begin with one of these, up to a dot. */
   readonly freeze: readonly string[];
+  /**
+   * How gradients travel between the ranks of a run on several processes: as they are, or in half as
+   * many bytes, as 16-bit floats scaled by the largest; their sums are made of 32-bit floats.
+   */
+  readonly compress: typeof COMPRESSIONS[number];
 }
 
 /** A setting that cannot be; the message names it and says what it may be. */
@@ -320,6 +328,14 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     parse: (text) => text.split(","),
     late: true,
   },
+  compress: late(
+    word(
+      "compression",
+      "none",
+      COMPRESSIONS,
+      "how gradients travel between several processes; f16 halves their bytes",
+    ),
+  ),
 };
 
 /** The names of all settings, in order. */

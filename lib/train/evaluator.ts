@@ -4,7 +4,9 @@
  * @module
  */
 
-import { batches, type BatchFeeds, BatchPlans, fetchAhead } from "./batches.ts";
+import { ALONE, batches, type BatchFeeds, BatchPlans, fetchAhead, placesOf } from "./batches.ts";
+import type { Collective } from "./collective.ts";
+import { anyOf } from "./ranks.ts";
 import { stopwatch } from "../measure/timing.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import { type ImageDataset, listed } from "../data/dataset.ts";
@@ -38,7 +40,7 @@ export interface Progress {
   readonly steps: number;
   /** Mean loss; absent in tests. */
   readonly loss?: number;
-  /** Share classified right. */
+  /** Share classified right; in tests on several ranks, of this rank's images. */
   readonly accuracy: number;
   /** Images done. */
   readonly images: number;
@@ -74,14 +76,19 @@ export function checkWatch(op: string, watch: Watch): void {
 export async function overBatches(
   { count, batchSize, first = 0 }: { count: number; batchSize: number; first?: number },
   { onProgress, signal }: Watch,
-  { about, feeds, submit, read }: {
+  { about, feeds, submit, read, stopped = () => signal?.aborted === true }: {
     readonly about: Pick<Progress, "epoch" | "phase">;
     /** What micro-batches of the images at some places are fed by; asked for a batch ahead. */
     readonly feeds: (places: Uint32Array<ArrayBuffer>) => BatchFeeds[] | Promise<BatchFeeds[]>;
     /** Submits the work of the images at some places of the order. */
-    readonly submit: (places: Uint32Array<ArrayBuffer>, feeds: BatchFeeds[]) => void;
+    readonly submit: (
+      places: Uint32Array<ArrayBuffer>,
+      feeds: BatchFeeds[],
+    ) => void | Promise<void>;
     /** Waits for the device; what has come of so many images. */
     readonly read: (images: number) => Promise<Pick<Progress, "loss" | "accuracy">>;
+    /** Whether to go no further; by default where the signal says so. */
+    readonly stopped?: () => boolean | Promise<boolean>;
   },
 ): Promise<boolean> {
   const steps = Math.ceil(count / batchSize);
@@ -89,8 +96,8 @@ export async function overBatches(
   let counted = first, sinceCounted = stopwatch(), isFirst = true;
   const ahead = fetchAhead(batches(count, batchSize, first), feeds);
   for await (const [places, fed] of ahead) {
-    if (signal?.aborted) return false;
-    submit(places, fed);
+    if (await stopped()) return false;
+    await submit(places, fed);
     const images = places.at(-1)! + 1, step = Math.ceil(images / batchSize);
     if (++queued < allowed && images < count) continue;
     const means = await read(images);
@@ -153,6 +160,13 @@ ${argmaxOf("row", k)}
   };
 }
 
+/** What was noted of each image. */
+function predictionsOf(results: Float32Array): Predictions {
+  const column = (k: number) =>
+    Float32Array.from({ length: results.length / 2 }, (_, i) => results[2 * i + k]!);
+  return { predicted: Uint32Array.from(column(0)), probability: column(1) };
+}
+
 /** Counts right answers in evaluation mode; its plans last as long as it does. */
 export class Evaluator implements Disposable {
   readonly #correct = new Variable([]);
@@ -163,14 +177,23 @@ export class Evaluator implements Disposable {
   constructor(
     readonly net: Module,
     readonly data: DeviceDataset,
-    readonly options: Preprocessing & { readonly batchSize: number; readonly device: Device },
+    readonly options: Preprocessing & {
+      readonly batchSize: number;
+      readonly device: Device;
+      /** Ranks that test a part of each batch, with plans in a workspace of their own. */
+      readonly together?: {
+        readonly collective: Collective;
+        readonly workspace: Device["workspace"];
+      };
+    },
   ) {
+    const { collective, workspace } = options.together ?? {};
     this.#results = new Variable([data.count, 2]);
-    this.#plans = new BatchPlans(data.count, options.batchSize);
+    this.#plans = new BatchPlans(data.count, options.batchSize, 1, collective, workspace);
   }
 
   async prepare(): Promise<void> {
-    const { net, data, options: { batchSize: _, device, ...preprocessing } } = this;
+    const { net, data, options: { batchSize: _, together: __, device, ...preprocessing } } = this;
     await this.#plans.prepare((size) => {
       const indices = input("indices", [size], "u32");
       const { x, labels } = data.batch(indices, preprocessing);
@@ -184,32 +207,49 @@ export class Evaluator implements Disposable {
     });
   }
 
-  /** Share classified right; undefined where the signal stopped it. */
+  /** Share classified right; undefined where the signal, of any rank, stopped it. */
   async run(watch: Watch, epoch: number): Promise<number | undefined> {
     await this.prepare();
-    const { data: { count }, options: { batchSize } } = this;
+    const { data: { count }, options: { batchSize, together } } = this;
+    const collective = together?.collective, { signal } = watch;
     setVariable(this.#correct, new Float32Array(1));
-    let accuracy = 0;
+    let accuracy = 0, tested = 0;
     const complete = await overBatches({ count, batchSize }, watch, {
       about: { epoch, phase: "test" },
-      feeds: (indices) => feedsOf(this.data, indices, this.#plans.sizes(indices.length)),
-      submit: (_, feeds) => feeds.forEach((part) => this.#plans.run(part)),
-      read: async (images) => {
+      feeds: (batch) => {
+        const indices = placesOf(batch, collective ?? ALONE);
+        return feedsOf(this.data, indices, this.#plans.sizes(indices.length));
+      },
+      submit: (_, feeds) =>
+        feeds.forEach((part) => {
+          this.#plans.run(part);
+          tested += part.indices.length;
+        }),
+      read: async () => {
         const [correct] = await readVariables([this.#correct]);
-        accuracy = correct![0]! / images;
+        accuracy = correct![0]! / Math.max(1, tested);
         return { accuracy };
       },
+      ...collective && { stopped: () => anyOf(collective, signal?.aborted === true) },
     });
     if (!complete) return undefined;
-    await watch.onTested?.(await this.#predictions());
-    return accuracy;
+    if (!collective) {
+      await watch.onTested?.(await this.#predictions());
+      return accuracy;
+    }
+    // What another rank tests is zero here. A sum of counts is exact.
+    const [correct, results] = await readVariables([this.#correct, this.#results]);
+    const sums = new Float32Array(1 + results!.length);
+    sums.set(correct!);
+    sums.set(results!, 1);
+    await collective.allReduce(sums);
+    await watch.onTested?.(predictionsOf(sums.subarray(1)));
+    return sums[0]! / count;
   }
 
   async #predictions(): Promise<Predictions> {
     const [results] = await readVariables([this.#results]);
-    const column = (k: number) =>
-      Float32Array.from({ length: this.data.count }, (_, i) => results![2 * i + k]!);
-    return { predicted: Uint32Array.from(column(0)), probability: column(1) };
+    return predictionsOf(results!);
   }
 
   [Symbol.dispose](): void {

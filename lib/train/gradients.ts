@@ -1,6 +1,6 @@
 /**
- * Gradients of a batch that is trained on in several micro-batches: they are summed up on the device,
- * and the optimizer steps once.
+ * Gradients of a batch that is trained on in several micro-batches, or by several ranks: they are summed
+ * up on the device, and the optimizer steps once.
  *
  * @module
  */
@@ -22,27 +22,34 @@ import { asStored, pack } from "../ops/pack.ts";
 export class GradientSums implements Disposable {
   /** A sum for each parameter, of its shape. */
   readonly sums: readonly Variable[];
-  readonly #packs: readonly Variable[];
+  /** What they are packed into. */
+  readonly packs: readonly Variable[];
 
   constructor(parameters: readonly Variable[]) {
     this.sums = parameters.map(zerosLike);
-    this.#packs = packVariables(this.sums);
+    this.packs = packVariables(this.sums);
   }
 
   /**
    * Adds the gradients of the mean loss of a micro-batch, times `share`: which share of the batch it is.
-   * Where `first` is not 0, what there was counts for nothing.
+   * Where `first` is not 0, what there was counts for nothing. It is done `early` where the sums are sent
+   * away before the rest of the step is done.
    */
-  updates(grads: readonly Tensor[], { share, first }: Record<"share" | "first", Tensor>): Update[] {
+  updates(
+    grads: readonly Tensor[],
+    { share, first }: Record<"share" | "first", Tensor>,
+    { early = false } = {},
+  ): Update[] {
     const stored = grads.map((x, i) => asStored(this.sums[i]!, x));
     const scope: Scope = { layer: "", pass: "optimizer" };
     const bindings = arrays({ grads: "vec4f", share: "f32", first: "f32", sums: "vec4f" });
     let taken = 0;
-    return this.#packs.map((whole) => {
+    return this.packs.map((whole) => {
       const parts = stored.slice(taken, taken += whole.parts.length);
       return {
         name: "addGradients",
         targets: [whole],
+        early,
         reads: [inScope(scope, () => pack(parts, whole)), share, first],
         kernels: (target) => [perThread(
           bindings,

@@ -129,7 +129,7 @@ export function jittered(x: Tensor, factors: Tensor): Tensor {
 }
 
 /**
- * What happens to the images `first`, `first + 1`, … in the order of an epoch, for `count` of them.
+ * What happens to the images `first`, `first + stride`, … in the order of an epoch, for `count` of them.
  *
  * For crops and flips, image k has the words 3k, 3k + 1 and 3k + 2 of stream 2³¹ + epoch:
  * ⌊word · (2 · padding + 1) / 2³²⌋ is the top of its crop, likewise the left, and the highest bit of the
@@ -142,22 +142,25 @@ export function drawAugmentation(
   first: number,
   count: number,
   sides: Sides,
+  stride = 1,
 ): Feeds {
   const has = new Set(augment.split(",")), padding = paddingOf(sides);
   const feeds: Record<string, TensorData> = {};
   if (has.has("flip") || has.has("crop")) {
     const random = new Random(seed, 2 ** 31 + epoch);
-    random.position = 3 * first;
     const below = (bound: number) => Math.floor(random.nextUint32() * bound / 2 ** 32);
     feeds["augment"] = Uint32Array.from({ length: 3 * count }, (_, i) => {
+      if (i % 3 === 0) random.position = 3 * first + i * stride;
       const drawn = below(i % 3 === 2 ? 2 : 2 * padding + 1);
       return i % 3 === 2 ? Number(has.has("flip") && drawn) : has.has("crop") ? drawn : padding;
     });
   }
   if (has.has("rotate") || has.has("jitter")) {
     const random = new Random(seed, 3 * 2 ** 30 + epoch);
-    random.position = 4 * first;
-    const draws = Array.from({ length: 4 * count }, () => random.nextUint32() / 2 ** 31 - 1);
+    const draws = Array.from({ length: 4 * count }, (_, i) => {
+      if (i % 4 === 0) random.position = 4 * first + i * stride;
+      return random.nextUint32() / 2 ** 31 - 1;
+    });
     const drawsOf = (k: number) => draws.filter((_, i) => i % 4 === k);
     if (has.has("rotate")) {
       const angles = drawsOf(0).map((u) => u * MOST_DEGREES * Math.PI / 180);

@@ -5,7 +5,16 @@
  * @module
  */
 
-import { type BatchFeeds, BatchPlans } from "./batches.ts";
+import { ALONE, type BatchFeeds, BatchPlans, placesOf } from "./batches.ts";
+import {
+  checkCollective,
+  type Collective,
+  CountingCollective,
+  type Traffic,
+} from "./collective.ts";
+import { Exchange } from "./exchange.ts";
+import { anyOf, checkSame, digestOfData } from "./ranks.ts";
+import { bytesOfState } from "../formats/state_dict.ts";
 import { GradientSums } from "./gradients.ts";
 import { freeVariables, readVariables, setVariable } from "../device/buffers.ts";
 import {
@@ -15,6 +24,7 @@ import {
   CheckpointError,
   type DataSource,
   type RunState,
+  sha256Of,
   sourceOf,
 } from "./checkpoint.ts";
 import { stopwatch } from "../measure/timing.ts";
@@ -33,11 +43,11 @@ import { checkOutputs, checkWatch, Evaluator, overBatches, type Watch } from "./
 import { grad } from "../ops/grad.ts";
 import { manualSeed } from "../nn/init.ts";
 import { collectUpdates, Module, type Parameter, training } from "../nn/module.ts";
-import { add, isFinite, mul } from "../ops/elementwise.ts";
+import { add, isFinite, mul, where } from "../ops/elementwise.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { correctCount } from "../ops/classification.ts";
 import type { Optimizer } from "../nn/optim.ts";
-import { Plan } from "../plan/plan.ts";
+import { type Feeds, Plan } from "../plan/plan.ts";
 import { Random } from "../graph/random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
 import { tunedDigest } from "../kernels/choice.ts";
@@ -46,6 +56,7 @@ import { assign, input, type Tensor, type Update, Variable } from "../graph/tens
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
+  ConfigError,
   type EpochResult,
   MODELS,
   sameSetting,
@@ -67,11 +78,20 @@ export class SingleImageError extends ShapeError {
   /** `SingleImageError`. */
   override name = "SingleImageError";
 
-  /** For so many images in batches of so many. */
-  constructor(readonly images: number, readonly batchSize: number, cause: Error) {
+  /** For so many images in batches of so many, each of which so many ranks share. */
+  constructor(
+    readonly images: number,
+    readonly batchSize: number,
+    cause: Error,
+    readonly ranks = 1,
+  ) {
+    const where = batchSize < 2 * ranks ? "every batch" : "the last batch";
     super(
       `of ${images} images in batches of ${batchSize}, ` +
-        `${batchSize === 1 ? "every batch" : "the last batch"} has one image: ${cause.message}`,
+        (ranks > 1
+          ? `shared by ${ranks} ranks, one has one image of ${where}`
+          : `${where} has one image`) +
+        `: ${cause.message}`,
       { cause },
     );
   }
@@ -91,7 +111,14 @@ export interface TrainerOptions {
   readonly net?: Module;
   /** Where the images are from, for its checkpoints to say. */
   readonly source?: DataSource;
+  /** The other processes that train the net together with this one, which share each batch. */
+  readonly collective?: Collective;
 }
+
+/** The names of these. */
+const OPTIONS: readonly (keyof TrainerOptions)[] = [
+  ...["config", "train", "test", "device", "net", "source", "collective"] as const,
+];
 
 /** What a checkpoint says of a data set. */
 const dataOf = ({ classes, channels, height, width }: DeviceDataset) => ({
@@ -163,9 +190,20 @@ export class Trainer implements Disposable {
   };
   readonly #config: TrainConfig;
   readonly #plans: BatchPlans;
-  /** What ends a step of several micro-batches. */
+  /** What ends a step of several micro-batches, or ranks. */
   #stepPlan: Plan | undefined;
   #gradients: GradientSums | undefined;
+  /** The other ranks, if there are any, and what is exchanged with them. */
+  readonly #ranks: {
+    readonly collective: CountingCollective;
+    readonly exchange: Exchange;
+    /** Plans that run in parts share it, and no others. */
+    readonly workspace: Device["workspace"];
+  } | undefined;
+  /** The step that ranks make now. */
+  #together: Promise<void> | undefined;
+  /** Whether it was compared what ranks begin with. */
+  #compared = false;
   readonly #evaluator: Evaluator;
   /** The parameters that are not frozen, by their keys. */
   readonly #trained: [key: string, parameter: Parameter][];
@@ -190,6 +228,7 @@ export class Trainer implements Disposable {
     readonly device: Device,
     /** Where the images are from. */
     readonly source: DataSource,
+    collective: Collective | undefined,
   ) {
     this.#config = config;
     for (const prefix of config.freeze) net.freeze(prefix);
@@ -199,20 +238,33 @@ export class Trainer implements Disposable {
     }
     this.optimizer = makeOptimizer(config, this.#trained.map(([, parameter]) => parameter));
     this.steps = Math.ceil(train.count / config.batchSize);
-    this.#plans = new BatchPlans(train.count, config.batchSize, config.accumulate);
-    const { batchSize, resize, channels, mean, std } = config;
-    this.#evaluator = new Evaluator(net, test, { batchSize, resize, channels, mean, std, device });
+    const { batchSize, resize, channels, mean, std, accumulate, compress } = config;
+    // A process alone trains as if there were no ranks.
+    if (collective && collective.size > 1) {
+      const counting = new CountingCollective(collective);
+      const exchange = new Exchange(this.#parameters(), { device, collective: counting, compress });
+      this.#ranks = { collective: counting, exchange, workspace: [] };
+    }
+    const { workspace } = this.#ranks ?? {};
+    this.#plans = new BatchPlans(train.count, batchSize, accumulate, collective, workspace);
+    this.#evaluator = new Evaluator(net, test, {
+      ...{ batchSize, resize, channels, mean, std, device },
+      ...this.#ranks && { together: this.#ranks },
+    });
   }
 
   /**
-   * A run at its start.
+   * A run at its start. With a `collective`, all ranks do the same: they create a trainer, restore the
+   * same checkpoint if any, and run its epochs; what they begin with is compared.
    *
+   * @throws {RankError} where ranks have other data, weights, settings or adapters.
    * @throws {DataError} where `train` or `test` is no data set, or a label is none of its classes; the
    * message names array, index, label and classes.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    checkOptions("Trainer.create", options, ["config", "train", "test", "device", "net", "source"]);
-    const { train, test, device = await defaultDevice() } = options;
+    checkOptions("Trainer.create", options, OPTIONS);
+    const { train, test, device = await defaultDevice(), collective } = options;
+    if (collective !== undefined) checkCollective("Trainer.create", "collective", collective);
     checkInstance("Trainer.create", "device", device, Device);
     if (options.net !== undefined) {
       checkInstance("Trainer.create", "net", options.net, Module);
@@ -227,7 +279,32 @@ export class Trainer implements Disposable {
     checkTogether(trainSet, testSet);
     const net = options.net ?? buildModel(config, trainSet);
     const source = checkedSource("Trainer.create", options.source ?? sourceOf(train));
-    return new Trainer(config, net, trainSet, testSet, device, source);
+    if (collective && collective.size > 1) {
+      if (config.batchSize < collective.size) {
+        throw new ConfigError(
+          `the batch size must be at least ${collective.size}, as there are as many ranks, got ` +
+            `${config.batchSize}`,
+        );
+      }
+      await checkSame("Trainer.create", collective, {
+        version: VERSION,
+        adapter: device.description,
+        "measured kernels": await tunedDigest(device.tuned) ?? "none",
+        ...Object.fromEntries(CONFIG_NAMES.map((name) => [
+          CONFIG_FIELDS[name].words,
+          settingText(name, config[name]),
+        ])),
+        "images to train on": await digestOfData("Trainer.create: train", train),
+        "images to test with": await digestOfData("Trainer.create: test", test),
+        weights: await sha256Of(bytesOfState(await net.stateDict())),
+      });
+    }
+    return new Trainer(config, net, trainSet, testSet, device, source, collective);
+  }
+
+  /** What this rank had to say to others until now, if there are any. */
+  get traffic(): Traffic | undefined {
+    return this.#ranks && { ...this.#ranks.collective.traffic };
   }
 
   /**
@@ -242,7 +319,7 @@ export class Trainer implements Disposable {
   get notice(): string | undefined {
     const { refusal, parts } = this.#plans;
     if (refusal === undefined) return undefined;
-    const sizes = this.#plans.sizes(Math.min(this.train.count, this.#config.batchSize));
+    const sizes = this.#plans.sizes(this.#plans.full);
     const [most, least] = [sizes[0]!, sizes.at(-1)!];
     return `${refusal}; so a step has ${parts} micro-batches of ` +
       `${most === least ? most : `${least} or ${most}`}, whose gradients are summed, and a batch ` +
@@ -264,21 +341,24 @@ export class Trainer implements Disposable {
    */
   async prepare(): Promise<void> {
     this.#check("prepare");
-    const { device, train: { count }, config: { batchSize } } = this;
+    const { device, train: { count }, config: { batchSize } } = this, ranks = this.#ranks;
     await this.#plans.prepare((size, parts) => {
       try {
-        return { updates: parts > 1 ? this.#partUpdates(size) : this.updates(size), device };
+        const isPart = parts > 1 || ranks !== undefined;
+        return { updates: isPart ? this.#partUpdates(size) : this.updates(size), device };
       } catch (cause) {
         if (size > 1 || !(cause instanceof ShapeError)) throw cause;
-        throw new SingleImageError(count, batchSize, cause);
+        throw new SingleImageError(count, batchSize, cause, ranks?.collective.size);
       }
     });
-    if (this.#plans.parts > 1 && !this.#stepPlan) {
-      const plan = await Plan.compile({ updates: this.#stepUpdates(), device });
+    if ((this.#plans.parts > 1 || ranks) && !this.#stepPlan) {
+      const updates = this.#stepUpdates();
+      const plan = await Plan.compile({ updates, device }, ranks?.workspace);
       // Somebody else may have been here meanwhile.
       if (this.#disposed || this.#stepPlan) plan[Symbol.dispose]();
       else this.#stepPlan = plan;
     }
+    await ranks?.exchange.prepare();
     await this.#evaluator.prepare();
   }
 
@@ -306,21 +386,42 @@ export class Trainer implements Disposable {
    */
   #partUpdates(size: number): Update[] {
     const { loss, logits, labels, updates } = this.#pass(size);
-    const sums = this.#sums, share = input("share", []), first = input("first", []);
+    const exchange = this.#ranks?.exchange, grads = grad(loss, this.#parameters());
+    const share = input("share", []), first = input("first", []);
+    const part = mul(loss, share), right = correctCount(logits, labels);
+    if (exchange) {
+      exchange.track(updates);
+      const adding = ({ sum, x }: { sum: Variable; x: Tensor }) =>
+        assign(sum, add(where(first, 0, sum), x));
+      const metrics = [{ sum: exchange.loss, x: part }, { sum: exchange.correct, x: right }];
+      return [...metrics.map(adding), ...updates, ...exchange.updates(grads, { share, first })];
+    }
+    const sums = this.#sums;
     const metrics = [
-      assign(sums.loss, add(sums.loss, mul(loss, share))),
-      assign(sums.correct, add(sums.correct, correctCount(logits, labels))),
+      assign(sums.loss, add(sums.loss, part)),
+      assign(sums.correct, add(sums.correct, right)),
     ];
     const gradients = this.#gradients ??= new GradientSums(this.#parameters());
-    const summing = gradients.updates(grad(loss, this.#parameters()), { share, first });
-    return [...metrics, ...updates, ...summing];
+    return [...metrics, ...updates, ...gradients.updates(grads, { share, first })];
   }
 
-  /** The end of a step of micro-batches; its inputs are the optimizer's numbers. */
+  /**
+   * The end of a step of micro-batches, or ranks; its inputs are the optimizer's numbers and, for ranks,
+   * the batch's `loss` and how many answers are right.
+   */
   #stepUpdates(): Update[] {
-    const { finite, loss } = this.#sums;
-    const counting = assign(finite, add(finite, isFinite(loss)));
-    return [counting, ...this.optimizer.updates(this.#gradients!.sums)];
+    const { finite, loss, correct } = this.#sums;
+    if (!this.#ranks) {
+      const counting = assign(finite, add(finite, isFinite(loss)));
+      return [counting, ...this.optimizer.updates(this.#gradients!.sums)];
+    }
+    const total = add(loss, input("loss", []));
+    return [
+      assign(finite, add(finite, isFinite(total))),
+      assign(loss, total),
+      assign(correct, add(correct, input("correct", []))),
+      ...this.optimizer.updates(this.#ranks.exchange.gradients),
+    ];
   }
 
   #parameters(): Parameter[] {
@@ -376,14 +477,21 @@ export class Trainer implements Disposable {
 
   async #epoch(watch: Watch): Promise<EpochResult | undefined> {
     const { config: { batchSize }, train: { count }, steps } = this;
-    const epoch = this.history.length + 1;
+    const epoch = this.history.length + 1, ranks = this.#ranks;
     if (this.step === 0) this.#setSums([0, 0, 0]);
+    const aborted = () => watch.signal?.aborted === true;
+    let stop = ranks ? await this.#meet(aborted()) : false;
     await overBatches({ count, batchSize, first: this.step * batchSize }, watch, {
       about: { epoch, phase: "train" },
-      feeds: (places) => {
+      feeds: (batch) => {
+        const places = placesOf(batch, ranks?.collective ?? ALONE);
         return feedsOf(this.train, this.#indices(epoch, places), this.#plans.sizes(places.length));
       },
-      submit: (places, feeds) => this.#submit(epoch, places, feeds),
+      submit: async (places, feeds) => {
+        if (ranks) stop = await this.#submitTogether(epoch, places, feeds, aborted);
+        else this.#submit(epoch, places, feeds);
+      },
+      ...ranks && { stopped: () => stop },
       read: async (images) => {
         const { loss, correct } = await this.#read();
         return { loss: loss / this.step, accuracy: correct / images };
@@ -407,12 +515,13 @@ export class Trainer implements Disposable {
   }
 
   /** The images at some places of an epoch's order. */
-  #indices(epoch: number, places: Uint32Array): Uint32Array<ArrayBuffer> {
+  #indices(epoch: number, places: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
     const { config: { seed }, train: { count } } = this;
     if (this.#order?.epoch !== epoch) {
       this.#order = { epoch, indices: new Random(seed, epoch).permutation(count) };
     }
-    return this.#order.indices.slice(places[0]!, places[0]! + places.length);
+    const { indices } = this.#order;
+    return places.map((place) => indices[place]!);
   }
 
   /** Submits the next step of an epoch: the images at these places of its order. */
@@ -431,6 +540,65 @@ export class Trainer implements Disposable {
     }
     if (isCut) this.#stepPlan!.run(optimizer.nextStep());
     this.step++;
+  }
+
+  /** Compares what the ranks have before they go on; whether one of them wants to stop. */
+  async #meet(stop: boolean): Promise<boolean> {
+    const { optimizer, step, history, net } = this, { collective } = this.#ranks!;
+    const state = await net.stateDict(), slots = [...this.#slots()];
+    if (!this.#compared) {
+      const values = await readVariables(slots.map(([, variable]) => variable));
+      slots.forEach(([key, { shape }], i) =>
+        state.set(`state of ${key}`, { shape, data: values[i]! })
+      );
+      this.#compared = true;
+    }
+    await checkSame("Trainer.epoch", collective, {
+      ...{ epoch: `${history.length + 1}`, step: `${step}`, steps: `${optimizer.steps}` },
+      weights: await sha256Of(bytesOfState(state)),
+    });
+    return await anyOf(collective, stop);
+  }
+
+  /** A step of an epoch with the other ranks; whether one of them wants to stop after it. */
+  async #submitTogether(
+    epoch: number,
+    places: Uint32Array,
+    feeds: BatchFeeds[],
+    aborted: () => boolean,
+  ): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#together = promise;
+    try {
+      this.#check("epoch");
+      const { config, optimizer, train } = this,
+        { exchange, collective: { rank, size } } = this.#ranks!;
+      optimizer.lr = learningRate(config, optimizer.steps, this.steps);
+      let place = places[0]! + rank, images = 0, last: { plan: Plan; feeds: Feeds } | undefined;
+      for (const [i, part] of feeds.entries()) {
+        const { length } = part.indices;
+        const draws = drawAugmentation(config, epoch, place, length, train, size);
+        const share = Float32Array.of(length / places.length), first = Float32Array.of(+(i === 0));
+        last = { plan: this.#plans.planOf(part), feeds: { ...part, ...draws, share, first } };
+        if (i < feeds.length - 1) last.plan.run(last.feeds);
+        place += length * size;
+        images += length;
+      }
+      const { loss, correct, stop } = await exchange.step(last, { images, stop: aborted });
+      this.#check("epoch");
+      this.#stepPlan!.run({
+        ...{ loss: Float32Array.of(loss), correct: Float32Array.of(correct) },
+        ...optimizer.nextStep(),
+      });
+      this.step++;
+      return stop;
+    } catch (error) {
+      this.#check("epoch");
+      throw error;
+    } finally {
+      this.#together = undefined;
+      resolve();
+    }
   }
 
   /** Sums of the epoch so far. */
@@ -456,12 +624,13 @@ export class Trainer implements Disposable {
 
   /**
    * All that is needed to go on from here as if never stopped. While an epoch runs, that is from the
-   * step before: all is read at once.
+   * step before: all is read at once. Ranks have the same; one may ask for it, or all.
    *
    * @throws {NonFiniteError} when a value is not finite: such a run is not worth going on with.
    */
   async checkpoint(): Promise<Checkpoint> {
     this.#check("checkpoint");
+    while (this.#together) await this.#together;
     const { config, step, train, test, device, seconds, source, optimizer: { steps } } = this;
     const history = [...this.history], slots = [...this.#slots()];
     // All are copied before the first of them is awaited; steps may go on meanwhile.
@@ -543,6 +712,7 @@ export class Trainer implements Disposable {
     if (differs.length > 0) {
       throw new CheckpointError(`the checkpoint is of another run: it has ${differs.join("; ")}`);
     }
+    this.#compared = false;
     net.loadStateDict(model);
     this.#plans.parts = run.config.accumulate;
     for (const [key, variable] of slots) setVariable(variable, optimizer.get(key)!.data);
@@ -576,6 +746,8 @@ export class Trainer implements Disposable {
     this.#plans[Symbol.dispose]();
     this.#stepPlan?.[Symbol.dispose]();
     this.#gradients?.[Symbol.dispose]();
+    this.#ranks?.exchange[Symbol.dispose]();
+    this.#ranks?.workspace.forEach((slot) => slot?.buffer.destroy());
     this.#evaluator[Symbol.dispose]();
     freeVariables([...Object.values(this.#sums), ...[...this.optimizer.state.values()].flat()]);
   }

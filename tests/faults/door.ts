@@ -6,6 +6,7 @@
 import * as R from "@resnette/resnette";
 import * as D from "@resnette/resnette/data";
 import * as M from "@resnette/resnette/measure";
+import { Mpi, MpiError } from "@resnette/resnette/mpi";
 import * as T from "@resnette/resnette/train";
 import { constantData } from "../../lib/graph/tensor.ts";
 import * as N from "../ops/nd.ts";
@@ -20,7 +21,9 @@ export type Any = any;
 type Draw = R.Random;
 
 /** All that is public. */
-export const PUBLIC: Readonly<Record<string, Any>> = { ...R, ...D, ...M, ...T };
+export const PUBLIC: Readonly<Record<string, Any>> = {
+  ...{ ...R, ...D, ...M, ...T, Mpi, MpiError },
+};
 
 /** A tensor as float64 numbers that know their element type. */
 export interface Known extends Nd {
@@ -55,6 +58,12 @@ export interface Entry {
 
 const range = (length: number) => Array.from({ length }, (_, i) => i);
 const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
+/** A collective of one rank, which does nothing; and the names of what it has. */
+const alone = (): Any => {
+  const done = () => Promise.resolve();
+  return { rank: 0, size: 1, allReduce: done, broadcast: done, allGather: done, allToAll: done };
+};
+const COLLECTIVE = Object.keys(alone());
 /** A size. */
 const some = (random: Draw, most = 4) => 1 + random.below(most);
 const shapeOf = (random: Draw, least = 0, most = 4) =>
@@ -1838,6 +1847,8 @@ const REST: Table = {
       "height",
       "width",
       "classes",
+      "collective",
+      ...COLLECTIVE,
       ...Object.keys(T.DEFAULT_CONFIG),
     ],
     args: (
@@ -1847,6 +1858,7 @@ const REST: Table = {
       train: dataset(random),
       test: dataset(random),
       net: net(),
+      ...partOf(random, { collective: alone() }),
     }],
     call: async (...args) => {
       using trainer = await (T.Trainer.create as Any)(...args);
@@ -1926,6 +1938,33 @@ const REST: Table = {
     args: () => [{ ...FILES }, "a folder"],
     says: ["decodeCheckpoint", "a folder"],
     check: ({ model }) => must(model instanceof Map, "a model"),
+  },
+  broadcastBytes: {
+    names: ["collective", "bytes", ...COLLECTIVE],
+    args: (random) => [alone(), new Uint8Array(random.below(5))],
+    says: ["broadcastBytes"],
+    check: isA(Uint8Array),
+  },
+  broadcastCheckpoint: {
+    names: ["collective", "checkpoint", "run", "model", "optimizer", "state", ...COLLECTIVE],
+    args: (random) => [alone(), checkpoint(random)],
+    says: ["broadcastCheckpoint", "encodeCheckpoint"],
+    check: (result) => must(result === undefined || typeof result === "object", "a checkpoint"),
+  },
+  broadcastDataset: {
+    names: [
+      ...["collective", "data", "images", "labels", "count", "height", "width", "classes"],
+      ...COLLECTIVE,
+    ],
+    args: (random) => [alone(), dataset(random)],
+    says: ["broadcastDataset"],
+    check: ({ count }) => must(count > 0, "images"),
+  },
+  gatherTexts: {
+    names: ["collective", "text", ...COLLECTIVE],
+    args: () => [alone(), "a text"],
+    says: ["gatherTexts"],
+    check: (texts) => must(texts.length > 0, "texts"),
   },
   gunzip: {
     names: ["source", "name", "size"],
@@ -2059,8 +2098,58 @@ const TRAINING: Table = {
 };
 const CHECKPOINT = await withTrainer((trainer) => trainer.checkpoint()) as T.Checkpoint;
 
+/** Of a process alone. */
+const MPI = await Mpi.init();
+
+/** A call of the ranks, with as many bytes in each array. */
+const ofRanks = (name: "allGather" | "allToAll"): Entry => ({
+  names: ["send", "receive"],
+  args: (random) => {
+    const length = random.below(5);
+    return [new Uint8Array(length).fill(3), new Uint8Array(length)];
+  },
+  call: async (...args) => {
+    await (MPI[name] as Any)(...args);
+    return args;
+  },
+  says: [`Mpi.${name}`],
+  check: ([send, receive]) => must(`${send}` === `${receive}`, "it has what it sent"),
+});
+
+const RANKS: Table = {
+  "Mpi.init": {
+    names: ["options", "library", "timeout"],
+    args: (random) => [partOf(random, { timeout: 5, library: "/nowhere/libmpi.so" })],
+    call: (...args) => (Mpi.init as Any)(...args),
+    says: ["Mpi.init"],
+    check: (mpi) => must(mpi === MPI && mpi.size === 1, "it is alone"),
+  },
+  "Mpi.allReduce": {
+    names: ["values"],
+    args: () => [new Float32Array([1, 2])],
+    call: (...args) => (MPI.allReduce as Any)(...args),
+    says: ["Mpi.allReduce"],
+  },
+  "Mpi.broadcast": {
+    names: ["bytes"],
+    args: () => [new Uint8Array([1, 2])],
+    call: (...args) => (MPI.broadcast as Any)(...args),
+    says: ["Mpi.broadcast"],
+  },
+  "Mpi.allGather": ofRanks("allGather"),
+  "Mpi.allToAll": ofRanks("allToAll"),
+  "Mpi.abort": {
+    names: ["code"],
+    args: () => [1],
+    call: (...args) => (MPI.abort as Any)(...args),
+    says: ["Mpi.abort"],
+    // It ends this process.
+    skip: (code) => Number.isInteger(code) && code >= 1 && code <= 255,
+  },
+};
+
 /** Everything that is called, by name. */
-export const ENTRIES: Readonly<Table> = { ...OPS, ...REST, ...TRAINING };
+export const ENTRIES: Readonly<Table> = { ...OPS, ...REST, ...TRAINING, ...RANKS };
 
 const because = (why: string, names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, why]));
@@ -2095,13 +2184,13 @@ export const EXEMPT: Readonly<Record<string, string>> = {
       "Plan.item",
     ],
     ...["Optimizer.nextStep", "Random.nextUint32", "IdxStream.chunks", "Trainer.prepare"],
-    "Trainer.checkpoint",
+    ...["Trainer.checkpoint", "Mpi.finalize"],
   ]),
-  ...because("has no public constructor", ["Device", "IdxStream", "Plan", "Trainer"]),
+  ...because("has no public constructor", ["Device", "IdxStream", "Mpi", "Plan", "Trainer"]),
   ...because("takes any reason", ["IdxStream.cancel"]),
   ...because("takes WebGPU's own objects, and what is done with them, from plans and profiles", [
     ...["Device.pipeline", "Device.createBuffer", "Device.made", "Device.checked"],
-    ...["Device.settled", "Plan.encode"],
+    ...["Device.settled", "Plan.encode", "Plan.runParts"],
   ]),
   ...because("is protected", [
     ...["Adam", "RMSprop", "SGD"].flatMap((name) =>

@@ -55,15 +55,16 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
   },
   "./train": {
     values: `
-      AUGMENTATIONS CHECKPOINT_FILES CheckpointError classMetrics confidentMistakes ConfigError
+      AUGMENTATIONS broadcastBytes broadcastCheckpoint broadcastDataset CHECKPOINT_FILES
+      CheckpointError classMetrics COMPRESSIONS confidentMistakes ConfigError
       confusionMatrix decodeCheckpoint DEFAULT_CONFIG DeviceDataset encodeCheckpoint
-      evaluateAccuracy formatEpoch learningRate likeliest MODELS NonFiniteError OPTIMIZERS predict
-      SCHEDULES SingleImageError trainConfig Trainer VERSION worstConfusions
+      evaluateAccuracy formatEpoch gatherTexts learningRate likeliest MODELS NonFiniteError
+      OPTIMIZERS predict RankError SCHEDULES SingleImageError trainConfig Trainer VERSION worstConfusions
     `,
     types: `
-      Checkpoint CheckpointFiles ClassMetrics Confusion DataSource EpochResult Images Likely
+      Checkpoint CheckpointFiles ClassMetrics Collective Confusion DataSource EpochResult Images Likely
       ModelBuilder Predictions Preprocessing Progress RunState TrainConfig TrainedOn
-      TrainerOptions Watch
+      TrainerOptions Traffic Watch
     `,
   },
   "./measure": {
@@ -74,6 +75,10 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
       Ceiling Convolution Cost Pass Problem Product Profile ProfileOptions Scope StepProfile
       TimingOptions Tuned TuneOptions TuneProgress Tuning
     `,
+  },
+  "./mpi": {
+    values: `Mpi MpiError`,
+    types: `MpiErrorCode MpiOptions`,
   },
 };
 

@@ -3,16 +3,21 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
+  arrays,
   assign,
   BatchNorm2d,
   collectUpdates,
+  type Device,
   div,
   exp,
   grad,
+  input,
   matmul,
   mul,
   neg,
+  pad,
   permute,
+  perThread,
   Plan,
   PlanError,
   readVariables,
@@ -21,6 +26,7 @@ import {
   setVariable,
   SGD,
   ShapeError,
+  sin,
   softmax,
   square,
   sub,
@@ -266,4 +272,81 @@ Deno.test("two updates of one variable in a plan are refused, as one would be lo
   using plan = await Plan.compile({ updates: [one(a), one(b)] });
   plan.run();
   assertEquals((await readVariables([a, b])).map((v) => [...v]), [[1, 1], [1, 1]]);
+});
+
+/** A packed sum of gradients that is updated early: three layers, the last of which is first. */
+function earlySums() {
+  const weights = [3, 4, 5].map((n) =>
+    new Variable([n, n], Array.from({ length: n * n }, (_, i) => i / 9 - 1))
+  );
+  const x = input("x", [2, 3]);
+  const [a, b, c] = weights as [Variable, Variable, Variable];
+  const wide = (x: Tensor) => pad(x, [0, 1]);
+  const loss = sum(square(matmul(wide(sin(matmul(wide(sin(matmul(x, a))), b))), c)));
+  const grads = grad(loss, weights);
+  const sums = weights.map((w) => new Variable([64], new Float32Array(64).fill(w.size)));
+  const adding = (i: number, early: boolean): Update => {
+    const [whole] = [sums[i]!],
+      flat = pad(reshape(grads[i]!, [weights[i]!.size]), [0, 64 - weights[i]!.size]);
+    return {
+      ...{ name: `add ${i}`, targets: [whole], reads: [flat], early },
+      kernels: (target) => [
+        perThread(arrays({ g: "f32", s: "f32" }), 64, target, "  s[i] = s[i] + g[i];"),
+      ],
+    };
+  };
+  return { weights, loss, sums, adding };
+}
+
+Deno.test("an early update is made as soon as what it reads is there, with the same bits", async () => {
+  const results: Float32Array[][] = [], places: number[][] = [];
+  for (const early of [false, true]) {
+    const { weights, loss, sums, adding } = earlySums();
+    const last = assign(weights[0]!, mul(weights[0]!, 2));
+    const updates = [...[2, 1, 0].map((i) => adding(i, early)), last];
+    using plan = await Plan.compile({ outputs: [loss], updates });
+    const names = plan.steps.map(({ name }) => name);
+    places.push([2, 1, 0].map((i) => names.length - names.indexOf(`add ${i}`)));
+    plan.run({ x: new Float32Array([1, 2, 3, 4, 5, 6]) });
+    results.push(await readVariables([...sums, ...weights]));
+  }
+  assertEquals(results[1], results[0]);
+  // At the end all together; else each before what only the ones after it need.
+  assertEquals(places, [[4, 3, 2], [6, 4, 2]]);
+});
+
+Deno.test("a plan that runs in parts computes the same, also where others run in between", async () => {
+  const x = new Float32Array([1, 2, 3, 4, 5, 6]);
+  const whole = earlySums(), cut = earlySums();
+  const of = ({ loss, adding }: typeof whole) => ({
+    outputs: [loss],
+    updates: [2, 1, 0].map((i) => adding(i, true)),
+  });
+  using plan = await Plan.compile(of(whole));
+  plan.run({ x });
+  const workspace: Device["workspace"] = [];
+  using parts = await Plan.compile(of(cut), workspace);
+  using other = await Plan.compile(of(earlySums()));
+  const ends = [2, 1, 0].map((i) => parts.steps.findIndex(({ name }) => name === `add ${i}`) + 1);
+  const seen: number[] = [];
+  const commands = parts.runParts({ x }, [...ends, parts.steps.length], (_, k) => seen.push(k));
+  assertEquals(seen, [0, 1, 2, 3]);
+  for (const command of commands) {
+    parts.device.gpu.queue.submit([command]);
+    other.run({ x: x.map((v) => -v) });
+  }
+  assertEquals(await parts.read(), await plan.read());
+  assertEquals(await readVariables(cut.sums), await readVariables(whole.sums));
+  workspace.forEach((slot) => slot?.buffer.destroy());
+});
+
+Deno.test("what is updated early is read by nobody else", async () => {
+  const { loss, sums, adding } = earlySums();
+  const late = new Variable([64]);
+  const updates = [adding(2, true), assign(late, mul(sums[2]!, 2))];
+  await assertRejects(
+    () => Plan.compile({ outputs: [loss], updates }),
+    PlanError,
+    "is updated early, and read; update it after all else",
+  );
 });

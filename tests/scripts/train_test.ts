@@ -7,6 +7,7 @@ import { defaultDevice, parseSafetensors } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
 import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import {
+  COMPRESSIONS,
   CONFIG_FIELDS,
   CONFIG_NAMES,
   DEFAULT_CONFIG,
@@ -93,6 +94,8 @@ Deno.test("--help lists every flag with its default, and exits 0", async () => {
       "limit": "all",
       "test-limit": "all",
       "model": "resnet18",
+      "broadcast": "only rank 0 reads the images",
+      "timeout": "\\(300\\)",
       "out": "runs/",
       "resume": "",
     })
@@ -113,6 +116,7 @@ Deno.test("what the README lists as flags, their words and defaults is what work
   const choices = {
     optimizer: OPTIMIZERS,
     schedule: SCHEDULES,
+    compress: COMPRESSIONS,
   };
   for (const [, flag, meaning, standard] of rows) {
     assertStringIncludes(out, `  --${flag}`);

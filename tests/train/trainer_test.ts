@@ -116,6 +116,7 @@ Deno.test("settings are the notebook's by default, and none may be out of its ra
     std: null,
     testShare: 0.2,
     freeze: [],
+    compress: "none",
   });
   for (
     const wrong of [
