@@ -73,6 +73,9 @@ export class NonFiniteError extends Error {
   override name = "NonFiniteError";
 }
 
+const lossError = (step: number, epoch: number) =>
+  new NonFiniteError(`the loss of step ${step} of epoch ${epoch} is not finite`);
+
 /** A batch of one image, which the net cannot be trained on: a batch norm has but one value then. */
 export class SingleImageError extends ShapeError {
   /** `SingleImageError`. */
@@ -300,6 +303,12 @@ export class Trainer implements Disposable {
       });
     }
     return new Trainer(config, net, trainSet, testSet, device, source, collective);
+  }
+
+  /** Bytes that the device has for what is computed on the way, for this trainer and others. */
+  get workspaceBytes(): number {
+    return [...this.device.workspace, ...this.#ranks?.workspace ?? []]
+      .reduce((sum, slot) => sum + (slot?.size ?? 0), 0);
   }
 
   /** What this rank had to say to others until now, if there are any. */
@@ -586,6 +595,8 @@ export class Trainer implements Disposable {
       }
       const { loss, correct, stop } = await exchange.step(last, { images, stop: aborted });
       this.#check("epoch");
+      // All ranks see it in the same step.
+      if (!Number.isFinite(loss)) throw lossError(this.step + 1, epoch);
       this.#stepPlan!.run({
         ...{ loss: Float32Array.of(loss), correct: Float32Array.of(correct) },
         ...optimizer.nextStep(),
@@ -607,9 +618,7 @@ export class Trainer implements Disposable {
     const { step } = this, epoch = this.history.length + 1;
     const values = await readVariables([loss, correct, finite]);
     const sums = values.map((x) => x[0]!) as [number, number, number];
-    if (sums[2] < step) {
-      throw new NonFiniteError(`the loss of step ${sums[2] + 1} of epoch ${epoch} is not finite`);
-    }
+    if (sums[2] < step) throw lossError(sums[2] + 1, epoch);
     return { loss: sums[0], correct: sums[1] };
   }
 
