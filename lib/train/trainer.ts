@@ -395,23 +395,18 @@ export class Trainer implements Disposable {
    */
   #partUpdates(size: number): Update[] {
     const { loss, logits, labels, updates } = this.#pass(size);
-    const exchange = this.#ranks?.exchange, grads = grad(loss, this.#parameters());
-    const share = input("share", []), first = input("first", []);
-    const part = mul(loss, share), right = correctCount(logits, labels);
-    if (exchange) {
-      exchange.track(updates);
-      const adding = ({ sum, x }: { sum: Variable; x: Tensor }) =>
-        assign(sum, add(where(first, 0, sum), x));
-      const metrics = [{ sum: exchange.loss, x: part }, { sum: exchange.correct, x: right }];
-      return [...metrics.map(adding), ...updates, ...exchange.updates(grads, { share, first })];
-    }
-    const sums = this.#sums;
+    const share = input("share", []), first = input("first", []), exchange = this.#ranks?.exchange;
+    // Of ranks, the sums of a step; the epoch's are made of those of all ranks.
+    const sums = exchange ?? this.#sums;
+    const before = (sum: Variable) => exchange ? where(first, 0, sum) : sum;
     const metrics = [
-      assign(sums.loss, add(sums.loss, part)),
-      assign(sums.correct, add(sums.correct, right)),
+      assign(sums.loss, add(before(sums.loss), mul(loss, share))),
+      assign(sums.correct, add(before(sums.correct), correctCount(logits, labels))),
     ];
-    const gradients = this.#gradients ??= new GradientSums(this.#parameters());
-    return [...metrics, ...updates, ...gradients.updates(grads, { share, first })];
+    exchange?.track(updates);
+    const gradients = exchange ?? (this.#gradients ??= new GradientSums(this.#parameters()));
+    const summing = gradients.updates(grad(loss, this.#parameters()), { share, first });
+    return [...metrics, ...updates, ...summing];
   }
 
   /**
