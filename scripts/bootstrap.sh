@@ -8,7 +8,7 @@
 # missing. It says each thing it does in one line on stderr, and nothing when nothing is missing.
 # What it gets goes into git-ignored folders of the project (.deno, .mesa, .links, data). The system
 # itself is changed only where there is no adapter at all, by installing Debian's Vulkan driver, and
-# for `test:browser` by installing Debian's Chromium.
+# for `test:browser` and `test:mpi` by installing Debian's Chromium, or Open MPI and MPICH.
 # A GPU is used as it is, and so is a driver that you chose yourself (VK_DRIVER_FILES).
 set -eu
 
@@ -36,7 +36,7 @@ needs_adapter=yes
 needs_data=yes
 needs_packages=no
 case $1 in
-  train | report | test | ok | env) needs_packages=yes ;;
+  train | report | test | test:mpi | ok | env) needs_packages=yes ;;
 esac
 case $1 in
   data | fmt | lint | check | doc | test:browser) needs_adapter=no needs_data=no ;;
@@ -269,6 +269,17 @@ if [ "$1" = test:browser ] && [ ! -x /usr/lib/chromium/chromium ] &&
   as_root apt-get update -qq >/dev/null 2>&1 || true
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium \
     >/dev/null 2>&1 || true # The task says what to do.
+fi
+
+# --------------------------------------------------------------------------------------------- MPI
+
+if [ "$1" = test:mpi ] && [ -z "${RESNETTE_MPI:-}" ] &&
+  ! { command -v mpirun.openmpi && command -v mpirun.mpich; } >/dev/null &&
+  command -v apt-get >/dev/null && can_be_root; then
+  say "installing Debian's Open MPI and MPICH (openmpi-bin, mpich)"
+  as_root apt-get update -qq >/dev/null 2>&1 || true
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    openmpi-bin mpich >/dev/null 2>&1 || true # The task says what is missing.
 fi
 
 # --------------------------------------------------------------------------------------------- run

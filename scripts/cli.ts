@@ -163,7 +163,7 @@ export function choice<T extends string>(
 }
 
 // deno-lint-ignore no-explicit-any -- errors are made in all ways
-type ErrorKind = new (...args: any[]) => Error;
+export type ErrorKind = new (...args: any[]) => Error;
 
 /** Errors whose message is all there is to say: our own, and the file system's. */
 const KNOWN: readonly ErrorKind[] = [
@@ -249,6 +249,14 @@ function explain(error: unknown, name: string, known: readonly ErrorKind[]): str
   return isKnown(error, known) ? messageOf(error) : undefined;
 }
 
+/** What says something. */
+export interface Voice {
+  /** Results, on stdout. */
+  readonly result: (text: string) => void;
+  /** What is wrong, on stderr. */
+  readonly error: (text: string) => void | Promise<void>;
+}
+
 /**
  * Runs a command.
  *
@@ -256,6 +264,7 @@ function explain(error: unknown, name: string, known: readonly ErrorKind[]): str
  * @param command what they may be
  * @param run the command itself, which returns the exit code
  * @param known further errors whose message is all there is to say
+ * @param voice what says that; the console by default
  * @returns the exit code: 1 for such an error, 2 for a wrong command line
  */
 export async function runCommand<V extends string, S extends string>(
@@ -263,17 +272,21 @@ export async function runCommand<V extends string, S extends string>(
   command: Command<V, S>,
   run: (flags: Flags<V, S>) => Promise<number>,
   known: readonly ErrorKind[] = [],
+  { result, error: complain }: Voice = {
+    result: (text) => console.log(text),
+    error: (text) => console.error(text),
+  },
 ): Promise<number> {
   const { name, usage } = command;
   try {
     const flags = parse(args, command);
     if (flags) return await run(flags);
-    console.log(usage());
+    result(usage());
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {
       const [synopsis] = usage().split("\n\n");
-      console.error(
+      await complain(
         `error: ${
           printable(error.message)
         }\n\n${synopsis}\n\nFor all options: deno task ${name} --help`,
@@ -282,7 +295,7 @@ export async function runCommand<V extends string, S extends string>(
     }
     const message = explain(error, name, known);
     if (message === undefined) throw error;
-    console.error(`error: ${printable(message)}`);
+    await complain(`error: ${printable(message)}`);
     return 1;
   }
 }

@@ -8,14 +8,17 @@
 import { type ImageDataset, readImages } from "../lib/data/dataset.ts";
 import { DataError } from "../lib/data/error.ts";
 import { loadDataset } from "../lib/files/dataset.ts";
+import type { Mpi } from "../lib/files/mpi.ts";
 import type { DatasetSummary, LoadedDataset, LoadOptions } from "../lib/files/loaded.ts";
 import { ensureFashionMnist } from "../lib/files/download.ts";
 import { loadFashionMnist } from "../lib/files/fashion_mnist.ts";
 import type { DataSource, TrainedOn } from "../lib/train/checkpoint.ts";
 import { sizeText, type TrainConfig } from "../lib/train/config.ts";
+import { broadcastDataset } from "../lib/train/ranks.ts";
 import { brief } from "../lib/check/text.ts";
 import { OwnDataError, UsageError } from "./cli.ts";
 import { boxOf } from "./predict/photo.ts";
+import { allDone, eachOf, shared } from "./ranks.ts";
 import type { TrainReporter } from "./train_reporter.ts";
 
 const FASHION_MNIST = "data/fashion-mnist";
@@ -64,11 +67,60 @@ export async function openData(
     log: (line) => reporter.say(line),
     onProgress: (progress) => reporter.download(progress),
   });
-  const test = await fashionMnistTest(config.testLimit);
-  const limits = config.limit === null ? {} : { limit: config.limit };
+  return await fashionMnist(config);
+}
+
+async function fashionMnist({ limit, testLimit }: DataConfig): Promise<OpenedData> {
+  const test = await fashionMnistTest(testLimit);
+  const limits = limit === null ? {} : { limit };
   const train = await loadFashionMnist(FASHION_MNIST, "train", limits);
   const source = { kind: "fashion-mnist", path: null } as const;
   return { train, test, source, [Symbol.dispose]() {} };
+}
+
+/**
+ * Opens the images of a run on all its ranks, where each has them. Rank 0 sends its own where one has
+ * none, or where `broadcast` asks for it.
+ */
+export async function openTogether(
+  mpi: Mpi,
+  path: string | undefined,
+  config: DataConfig,
+  reporter: TrainReporter,
+  { broadcast, signal }: { readonly broadcast: boolean; readonly signal: AbortSignal },
+): Promise<OpenedData> {
+  const isFirst = mpi.rank === 0, nothing = Promise.resolve(undefined);
+  const first = await allDone(mpi, isFirst ? openData(path, config, reporter, signal) : nothing);
+  // Then others on its machine find what it has fetched or decoded.
+  const looks = !isFirst && !broadcast;
+  const here = await allDone(mpi, looks ? openHere(path, config, reporter, signal) : nothing);
+  const own = first ?? here;
+  const without = (await eachOf(mpi, own !== undefined)).filter((has) => !has).length;
+  if (without === 0) return own!;
+  await reporter.say(`sending the images to ${broadcast ? "all" : `${without}, which have none`}`);
+  const sets = {
+    train: await broadcastDataset(mpi, first?.train),
+    test: await broadcastDataset(mpi, first?.test),
+    source: await shared(mpi, () => first!.source),
+  };
+  return { ...sets, [Symbol.dispose]: () => own?.[Symbol.dispose]() };
+}
+
+/** The images of a run that are here already; undefined if there are none. */
+async function openHere(
+  path: string | undefined,
+  config: DataConfig,
+  reporter: TrainReporter,
+  signal: AbortSignal,
+): Promise<OpenedData | undefined> {
+  try {
+    return await (path === undefined
+      ? fashionMnist(config)
+      : openPath(path, config, reporter, signal));
+  } catch (error) {
+    if (error instanceof DataError && error.code === "missing-file") return undefined;
+    throw error;
+  }
 }
 
 /** How {@linkcode openTest} opens them. */

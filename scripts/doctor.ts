@@ -5,9 +5,15 @@
  * @module
  */
 
-import { type DoctorOptions, examine, type Finding } from "./doctor/look.ts";
+import {
+  compareRanks,
+  type DoctorOptions,
+  examine,
+  examineRank,
+  type Finding,
+} from "./doctor/look.ts";
 import { VERSION } from "../lib/train/config.ts";
-import { runCommand } from "./cli.ts";
+import { allDone, eachOf, runOnRanks } from "./ranks.ts";
 
 const usage = () =>
   `usage: deno task doctor [--json]
@@ -15,7 +21,8 @@ const usage = () =>
 Looks at what training needs: Deno, the WebGPU adapter with its driver, limits and features, what it
 computes and copies in a second, free memory and disk, the data set, and JSR. Each line says ok, or
 what to do: a warning where training is slower or asks for more, an error where it cannot work.
-Nothing is changed. It takes some seconds.
+Nothing is changed. It takes some seconds. mpirun -n N, mpiexec -n N or srun before the command also
+looks at N processes, of one machine or several, and whether they can train together.
 
   --json        print one JSON object instead: put it into bug reports
   -h, --help    this text
@@ -38,15 +45,30 @@ export function formatFinding({ check, state, found, advice }: Finding): string 
  * @returns the exit code
  */
 export async function main(args: string[], where: DoctorOptions = {}): Promise<number> {
-  return await runCommand(args, { name: "doctor", usage, switches: ["json"] }, async ({ on }) => {
-    const findings: Finding[] = [];
-    for await (const finding of examine(where)) {
-      findings.push(finding);
-      if (!on.json) console.log(formatFinding(finding));
-    }
-    if (on.json) console.log(JSON.stringify({ resnette: VERSION, findings }, null, 2));
-    return findings.some(({ state }) => state === "error") ? 1 : 0;
-  });
+  return await runOnRanks(
+    args,
+    { name: "doctor", usage, switches: ["json"] },
+    async ({ on }, mpi) => {
+      const findings: Finding[] = [];
+      const note = (finding: Finding) => {
+        findings.push(finding);
+        if (!on.json) console.log(formatFinding(finding));
+      };
+      const isFirst = mpi.rank === 0;
+      const looking = async () => {
+        for await (const finding of examine(where)) note(finding);
+      };
+      // The others wait, and take no time of what is measured.
+      await allDone(mpi, isFirst ? looking() : Promise.resolve());
+      if (mpi.size > 1) {
+        const ranks = compareRanks(await eachOf(mpi, await examineRank(mpi)));
+        if (!isFirst) return 0;
+        ranks.forEach(note);
+      }
+      if (on.json) console.log(JSON.stringify({ resnette: VERSION, findings }, null, 2));
+      return findings.some(({ state }) => state === "error") ? 1 : 0;
+    },
+  );
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

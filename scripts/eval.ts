@@ -14,12 +14,16 @@ import {
   type Predictions,
   worstConfusions,
 } from "../lib/train/metrics.ts";
-import { DEFAULT_CONFIG, sizeText } from "../lib/train/config.ts";
-import { loadTrained } from "../lib/files/trained.ts";
+import { DEFAULT_CONFIG, type ModelBuilder, MODELS, sizeText } from "../lib/train/config.ts";
+import { broadcastBytes, broadcastDataset } from "../lib/train/ranks.ts";
+import type { Mpi } from "../lib/files/mpi.ts";
+import { loadTrained, type Trained } from "../lib/files/trained.ts";
+import { decodeStateDict, encodeStateDict } from "../lib/formats/state_dict.ts";
 import { brief, plain, table } from "../lib/check/text.ts";
-import { type Flags, runCommand, setting } from "./cli.ts";
+import { type Flags, setting } from "./cli.ts";
 import { openTest } from "./datasets.ts";
 import { loadNet } from "./nets.ts";
+import { allDone, runOnRanks, shared } from "./ranks.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 /** The most classes whose rows, and whose confusion matrix, are printed; and those of JSON's matrix. */
@@ -46,41 +50,61 @@ stdout, all else to stderr.
   --json            print one JSON object instead
   -h, --help        this text
 
+mpirun -n N, mpiexec -n N or srun before the command divides the images among N processes, of which
+only the first needs files, and speaks.
+
 exit code: 0 done; 1 no checkpoint, no data or no adapter; 2 the command line is wrong`;
+
+/** A trained network, as rank 0 finds it. */
+async function loadTogether(mpi: Mpi, path: string, build?: ModelBuilder): Promise<Trained> {
+  const own = mpi.rank === 0 ? await loadTrained(path, build) : undefined;
+  if (mpi.size === 1) return own!;
+  const about = await shared(mpi, () => ({ ...own!, net: undefined }));
+  const weights = await broadcastBytes(mpi, own && encodeStateDict(await own.net.stateDict()));
+  if (own) return own;
+  const { model, config: { channels }, data } = about;
+  const make = build ?? MODELS.get(model)!;
+  const net = make({ inChannels: channels ?? data.channels, numClasses: data.classes.length });
+  net.loadStateDict(decodeStateDict(weights, path));
+  return { ...about, net: net.eval() };
+}
 
 async function run(
   { values, on, words }: Flags<"data" | "net" | "resize" | "batch-size" | "limit", "json">,
   reporter: TrainReporter,
+  mpi: Mpi,
 ): Promise<number> {
   const given = setting("resize", values.resize);
   const batchSize = setting("batchSize", values["batch-size"]) ??
     DEFAULT_CONFIG.batchSize;
   const limit = setting("testLimit", values.limit, "--limit");
   const build = values.net === undefined ? undefined : await loadNet(values.net);
-  const { net, model, path, run, ...trained } = await loadTrained(words[0]!, build);
+  const { net, model, path, run, ...trained } = await loadTogether(mpi, words[0]!, build);
   const config = { ...trained.config, ...given !== undefined && { resize: given } };
   const { resize } = config;
-  using opened = await openTest(
-    trained.data,
-    values.data,
-    { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: null },
-    reporter,
-    { limit, named: run !== undefined },
-  );
-  const data = opened.test;
+  const wanted = { ...DEFAULT_CONFIG, ...run?.config, ...config, testLimit: null };
+  const opening = mpi.rank === 0
+    ? openTest(trained.data, values.data, wanted, reporter, { limit, named: run !== undefined })
+    : Promise.resolve(undefined);
+  using opened = await allDone(mpi, opening);
+  const data = await broadcastDataset(mpi, opened?.test);
   const device = await defaultDevice();
   const epochs = run?.history.length ?? 0;
   await reporter.say(
     `${path}: ${model}, ${data.count} test images at ${sizeText(resize)}, on ${device}`,
   );
   const set = deviceDataset(data, path, device);
-  using evaluator = new Evaluator(net, set, { ...config, batchSize, device });
+  using evaluator = new Evaluator(net, set, {
+    ...{ ...config, batchSize, device },
+    ...mpi.size > 1 && { together: { collective: mpi, workspace: device.workspace } },
+  });
   let predictions: Predictions | undefined;
   const accuracy = await evaluator.run({
     onProgress: (progress) => reporter.progress(progress),
     onTested: (tested) => void (predictions = tested),
   }, epochs);
   await reporter.clear();
+  if (mpi.rank > 0) return 0;
   const { labels, count } = data, { predicted } = predictions!;
   const matrix = (most: number) =>
     data.classes.length > most
@@ -137,7 +161,7 @@ async function run(
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  return await runCommand(
+  return await runOnRanks(
     args,
     {
       name: "eval",
@@ -146,9 +170,9 @@ export async function main(args: string[]): Promise<number> {
       switches: ["json"],
       words: { min: 1, max: 1, what: "CHECKPOINT" },
     },
-    async (flags) => {
-      await using reporter = new TrainReporter();
-      return await run(flags, reporter);
+    async (flags, mpi) => {
+      await using reporter = new TrainReporter({ quiet: mpi.rank > 0 });
+      return await run(flags, reporter, mpi);
     },
   );
 }

@@ -14,7 +14,7 @@ export class Stop implements Disposable {
   code = 0;
 
   /** `say` gets a message when a signal comes: `finishing` says what is still done. */
-  constructor(say: (line: string) => unknown, finishing: string) {
+  constructor(say: (line: string) => unknown, finishing: () => string) {
     const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
     if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
     let sinceFirst = stopwatch();
@@ -26,7 +26,7 @@ export class Stop implements Disposable {
       }
       sinceFirst = stopwatch();
       this.code = code;
-      say(`${signal}: ${finishing}; once more stops at once`);
+      say(`${signal}: ${finishing()}; once more stops at once`);
       this.#controller.abort();
     }]);
     for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);

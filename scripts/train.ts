@@ -31,22 +31,27 @@ import {
   type TrainConfig,
   trainConfig,
 } from "../lib/train/config.ts";
+import { type Mpi, MpiError } from "../lib/files/mpi.ts";
 import { UnknownModelError } from "../lib/files/trained.ts";
 import { readTuned } from "../lib/files/tuned.ts";
+import type { Traffic } from "../lib/train/collective.ts";
+import { broadcastBytes, broadcastCheckpoint, RankError } from "../lib/train/ranks.ts";
+import { decodeStateDict, encodeStateDict } from "../lib/formats/state_dict.ts";
 import {
   type Command,
   flagOf,
   type Flags,
   isKnown,
   messageOf,
-  runCommand,
   setting,
   settingsHelp,
   UsageError,
 } from "./cli.ts";
-import { openData, type OpenedData, pathOf } from "./datasets.ts";
+import { type OpenedData, openTogether, pathOf } from "./datasets.ts";
 import { loadNet, takeWeights } from "./nets.ts";
+import { eachOf, endAll, runOnRanks, shared } from "./ranks.ts";
 import { RunRecorder } from "./report/recorder.ts";
+import { perStep, ranksText } from "./report/text.ts";
 import { Stop } from "./stop.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
@@ -65,6 +70,8 @@ ${settingsHelp()}
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
                     run's own, and only --epochs, --out and --data (where the same images lie
                     now) may change; a cosine then reaches to the new end
+  --broadcast       on several ranks: only rank 0 reads the images, and sends them to the others
+  --timeout N       on several ranks: seconds that one waits for the others (300)
   --no-tuned        do without the kernels that deno task tune found to be fastest here
   -h, --help        this text
 
@@ -88,17 +95,22 @@ shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
   deno task train --data ~/photos --resize 64           a folder of photographs
   deno task train --resume runs/a --epochs 10           train a run of 5 epochs for 5 more
 
+mpirun -n N, mpiexec -n N or srun before the command trains on N processes, of one machine or
+several; --batch-size is that of all together. Only rank 0 needs the checkpoint, writes and speaks;
+where another has no images, rank 0 sends them. If one fails, all end; --resume goes on, on any
+number of ranks.
+
 exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130 stopped by Ctrl-C; 143 by
 SIGTERM`;
 
-const COMMAND: Command<string, "no-tuned"> = {
+const COMMAND: Command<string, "no-tuned" | "broadcast"> = {
   name: "train",
   usage,
   values: [
     ...CONFIG_NAMES.map((name) => flagOf(name).slice(2)),
-    ...["data", "net", "init", "out", "resume"],
+    ...["data", "net", "init", "out", "resume", "timeout"],
   ],
-  switches: ["no-tuned"],
+  switches: ["no-tuned", "broadcast"],
 };
 
 /** The settings that were given, checked one by one. */
@@ -176,6 +188,9 @@ function useNet({ checkpoint, path }: LoadedCheckpoint, build: ModelBuilder | un
   else if (!MODELS.has(model)) throw new UnknownModelError(path, model);
 }
 
+/** The command that starts as many ranks. */
+const commandOn = ({ size }: Mpi) => `${size > 1 ? `mpirun -n ${size} ` : ""}deno task train`;
+
 /** How to go on after a stop or a failure. */
 interface GoOn {
   /** The last checkpoint's folder; undefined if there is none. */
@@ -184,28 +199,34 @@ interface GoOn {
   command: string;
 }
 
-/** Lets a device use the kernels that were measured best on it, if there are any. */
-async function useTuned(device: Device, reporter: TrainReporter): Promise<void> {
-  try {
-    const tuned = await readTuned(device);
-    tuned.forEach((choice, key) => device.tuned.set(key, choice));
-    if (tuned.size > 0) await reporter.say(`${tuned.size} choices by \`deno task tune\``);
-  } catch (error) {
-    await reporter.say(`warning: ${messageOf(error)}`);
-  }
+/** Lets a device use the kernels that were measured best on rank 0's, if there are any. */
+async function useTuned(device: Device, reporter: TrainReporter, mpi: Mpi): Promise<void> {
+  const tuned = await shared(mpi, async () => {
+    try {
+      return [...await readTuned(device)];
+    } catch (error) {
+      await reporter.say(`warning: ${messageOf(error)}`);
+      return [];
+    }
+  });
+  tuned.forEach(([key, choice]) => device.tuned.set(key, choice));
+  if (tuned.length > 0) await reporter.say(`${tuned.length} choices by \`deno task tune\``);
 }
 
-/** The net of a new run, with the weights that it begins with. */
+/** The net of a new run, with the weights that it begins with, which rank 0 reads. */
 async function netOf(
   config: TrainConfig,
   data: ImageDataset,
   init: string | undefined,
   reporter: TrainReporter,
+  mpi: Mpi,
 ): Promise<Module> {
   const net = buildModel(config, data);
-  if (init !== undefined) {
-    for (const line of await takeWeights(net, init)) await reporter.say(line);
-  }
+  if (init === undefined) return net;
+  if (mpi.rank === 0) { for (const line of await takeWeights(net, init)) await reporter.say(line); }
+  if (mpi.size === 1) return net;
+  const own = mpi.rank === 0 ? encodeStateDict(await net.stateDict()) : undefined;
+  net.loadStateDict(decodeStateDict(await broadcastBytes(mpi, own), init));
   return net;
 }
 
@@ -243,31 +264,63 @@ function checkFit(config: TrainConfig, { channels: own }: ImageDataset, net: Mod
 
 /** Compiles the plans; the seconds are those of that. */
 async function prepare(
-  { config, checkpoint, data, init, device, reporter }: {
+  { config, checkpoint, data, init, device, reporter, mpi }: {
     readonly config: TrainConfig;
     readonly checkpoint: Checkpoint | undefined;
     readonly data: OpenedData;
     readonly init: string | undefined;
     readonly device: Device;
     readonly reporter: TrainReporter;
+    readonly mpi: Mpi;
   },
 ): Promise<{ trainer: Trainer; seconds: number }> {
   const { train, test, source } = data;
-  const net = await netOf(config, train, init, reporter);
+  const net = await netOf(config, train, init, reporter, mpi);
   checkFit(config, train, net);
-  const trainer = await Trainer.create({ config, train, test, device, net, source });
+  const trainer = await Trainer.create({
+    ...{ config, train, test, device, net, source, collective: mpi },
+  });
   if (checkpoint) trainer.restore(checkpoint);
   const elapsed = stopwatch();
   await trainer.prepare();
   return { trainer, seconds: elapsed() / 1000 };
 }
 
+/** The checkpoint to go on from, as rank 0 finds it. */
+async function loadTogether(mpi: Mpi, path: string): Promise<LoadedCheckpoint> {
+  const own = mpi.rank === 0 ? await loadCheckpoint(path) : undefined;
+  const checkpoint = await broadcastCheckpoint(mpi, own?.checkpoint);
+  const [found, run] = await shared(mpi, () => [own!.path, own!.run ?? null] as const);
+  return { path: found, run: run ?? undefined, checkpoint: checkpoint! };
+}
+
+/** Seconds that ranks wait for each other. */
+function secondsOf(word: string): number {
+  const seconds = Number(word);
+  if (seconds >= 1 && seconds <= 86_400) return seconds;
+  throw new UsageError(`--timeout must be a number of seconds, from 1 to 86400, got "${word}"`);
+}
+
+/** What a step had to say to other ranks, in words. */
+function formatTraffic(traffic: Traffic): string {
+  const { messages, megabytes, waits, milliseconds } = perStep(traffic);
+  return `to the other ranks, a step: ${messages} messages, ${megabytes} MB; ${waits} waits, ` +
+    `${milliseconds} ms`;
+}
+
+/** Where a run trains, in words. */
+function placeOf(device: Device, { library }: Mpi, hosts: readonly string[]): string {
+  return hosts.length === 1 ? `${device}` : `${device}; ${ranksText(hosts)}, by ${library}`;
+}
+
 async function train(
-  { values, on }: Flags<string, "no-tuned">,
+  { values, on }: Flags<string, "no-tuned" | "broadcast">,
   reporter: TrainReporter,
   goOn: GoOn,
+  mpi: Mpi,
 ): Promise<number> {
-  const { resume, out: folder, data: images, net, init } = values;
+  if (values.timeout !== undefined) mpi.timeout = secondsOf(values.timeout);
+  const { resume, out: folder, data: images, net, init } = values, isFirst = mpi.rank === 0;
   const build = net === undefined ? undefined : await loadNet(net);
   if (build && resume === undefined) MODELS.set(net!, build);
   const given = settingsOf(build && resume === undefined ? { model: net, ...values } : values);
@@ -277,8 +330,11 @@ async function train(
   if (init !== undefined && resume !== undefined) {
     throw new UsageError("--init is for new runs: one that goes on has its own weights");
   }
-  using stop = new Stop((line) => reporter.say(line), "finishing the step and saving");
-  const loaded = resume === undefined ? undefined : await loadCheckpoint(resume);
+  using stop = new Stop((line) => reporter.say(line), () => {
+    const lost = mpi.size > 1 ? `; should a rank be lost, go on by: ${goOn.command}` : "";
+    return `finishing the step and saving${lost}`;
+  });
+  const loaded = resume === undefined ? undefined : await loadTogether(mpi, resume);
   if (loaded) useNet(loaded, build);
   const config = loaded ? resumedConfig(loaded, given) : newConfig(given);
   checkUse(given, config);
@@ -293,8 +349,14 @@ async function train(
     );
   }
   const device = await defaultDevice();
-  console.log(`training on ${device}`);
-  if (!on["no-tuned"]) await useTuned(device, reporter);
+  const hosts = await eachOf(mpi, mpi.host);
+  reporter.result(`training on ${placeOf(device, mpi, hosts)}`);
+  if (mpi.size > 1 && navigator.hardwareConcurrency === 1) {
+    await reporter.say(
+      "warning: a rank may use only one core; if there are more: mpirun --bind-to none",
+    );
+  }
+  if (!on["no-tuned"]) await useTuned(device, reporter, mpi);
   const before = loaded?.checkpoint.run;
   if (before && before.adapter !== device.description) {
     await reporter.say(
@@ -323,12 +385,14 @@ async function train(
     );
     return stop.code;
   };
-  const out = folder ?? loaded?.run ?? await newFolder(config.model);
+  const out = await shared(mpi, async () => folder ?? loaded?.run ?? await newFolder(config.model));
   const fresh = out !== loaded?.run;
-  using run = await RunDirectory.open(out, { fresh });
-  const opening = openData(path, config, reporter, stop.signal);
+  using run = isFirst ? await RunDirectory.open(out, { fresh }) : undefined;
+  const { broadcast } = on, { signal } = stop;
+  const opening = openTogether(mpi, path, config, reporter, { broadcast, signal });
   const opened = await stop.before(opening);
   if (!opened) {
+    if (mpi.size > 1) return await endAll(mpi, await stopped());
     // Images that were half decoded are taken away; a download goes on from there, and has no signal.
     if (path !== undefined) await opening.then((late) => late[Symbol.dispose](), () => {});
     return await stopped();
@@ -336,34 +400,40 @@ async function train(
   using data = opened;
   const { checkpoint } = loaded ?? {};
   const prepared = await stop.before(
-    prepare({ config, checkpoint, data, init, device, reporter }),
+    prepare({ config, checkpoint, data, init, device, reporter, mpi }),
   );
-  if (!prepared) return await stopped();
+  if (!prepared) {
+    const code = await stopped();
+    return mpi.size > 1 ? await endAll(mpi, code) : code;
+  }
   const { trainer, seconds } = prepared;
   using _ = trainer;
   if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
+  const again = () =>
+    `${commandOn(mpi)} --resume ${out}${net === undefined ? "" : ` --net ${net}`}`;
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
       `${trainer.steps} steps per epoch; planned in ${seconds.toFixed(1)} sec`,
   );
 
-  using recorder = await RunRecorder.open({
+  using recorder = run && await RunRecorder.open({
     folder: out,
     fresh,
     trainer,
     test: data.test,
     before: loaded && { path: loaded.path, state: loaded.checkpoint.run },
+    ranks: mpi.size > 1 ? { hosts, library: mpi.library } : undefined,
     say: (line) => reporter.say(line),
   });
   while (!trainer.done) {
     const steps = trainer.optimizer.steps;
     const result = await trainer.epoch({
       onProgress: async (progress) => {
-        await recorder.progress(progress);
+        await recorder?.progress(progress);
         await reporter.progress(progress);
       },
-      onTested: (predictions) => recorder.tested(predictions),
+      onTested: (predictions) => recorder?.tested(predictions),
       signal: stop.signal,
     });
     await reporter.clear();
@@ -371,17 +441,24 @@ async function train(
     const news = result || trainer.optimizer.steps > steps;
     const checkpoint = news && await trainer.checkpoint();
     if (result) {
-      console.log(formatEpoch(result));
-      await recorder.epoch(result);
+      reporter.result(formatEpoch(result));
+      await recorder?.epoch(result);
     }
     if (checkpoint) {
-      goOn.path = await run.save(checkpoint);
-      goOn.command = `deno task train --resume ${out}${net === undefined ? "" : ` --net ${net}`}`;
-      await reporter.say(`saved ${goOn.path}`);
-      await recorder.report(checkpoint.run);
+      const isNew = goOn.command !== again();
+      goOn.path = await shared(mpi, () => run!.save(checkpoint));
+      goOn.command = again();
+      const lost = mpi.size > 1 && isNew ? `; should a rank be lost, go on by: ${again()}` : "";
+      await reporter.say(`saved ${goOn.path}${lost}`);
+      await recorder?.report(checkpoint.run);
     }
-    if (stop.code !== 0 && !trainer.done) return await stopped();
+    // An epoch that was complete when a signal came to some ranks is followed by none, on all of them.
+    if (!result && !trainer.done) {
+      stop.code = Math.max(...await eachOf(mpi, stop.code));
+      return await stopped();
+    }
   }
+  if (trainer.traffic) await reporter.say(formatTraffic(trainer.traffic));
   return 0;
 }
 
@@ -418,7 +495,9 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
         `${path ? `go on from ${path}` : "try again"}: ${command}`,
     );
   }
-  return path && isKnown(error) ? advise(`${message}; to go on from ${path}: ${command}`) : error;
+  return path && isKnown(error, [MpiError, RankError])
+    ? advise(`${message}; to go on from ${path}: ${command}`)
+    : error;
 }
 
 /**
@@ -428,11 +507,11 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
  * @returns the exit code
  */
 export async function main(args: string[]): Promise<number> {
-  const goOn: GoOn = { command: ["deno task train", ...args].join(" ") };
-  return await runCommand(args, COMMAND, async (flags) => {
-    await using reporter = new TrainReporter();
+  return await runOnRanks(args, COMMAND, async (flags, mpi) => {
+    const goOn: GoOn = { command: [commandOn(mpi), ...args].join(" ") };
+    await using reporter = new TrainReporter({ quiet: mpi.rank > 0 });
     try {
-      return await train(flags, reporter, goOn);
+      return await train(flags, reporter, goOn, mpi);
     } catch (error) {
       throw advised(error, goOn);
     }

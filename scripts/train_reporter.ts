@@ -38,6 +38,7 @@ export function formatProgress(progress: Progress): string {
 /** One bar at a time, and none where nobody watches. */
 export class TrainReporter implements AsyncDisposable {
   readonly #terminal = Deno.stderr.isTerminal();
+  readonly #quiet: boolean;
   #bar: ProgressBar | undefined;
   /** When the last bar has let go of stderr: until then there can be no other. */
   #stopped: Promise<void> = Promise.resolve();
@@ -46,10 +47,20 @@ export class TrainReporter implements AsyncDisposable {
   #text = "";
   #sinceLine: () => number = () => Infinity;
 
+  /** One that is `quiet` says nothing: another process speaks for this one. */
+  constructor({ quiet = false }: { readonly quiet?: boolean } = {}) {
+    this.#quiet = quiet;
+  }
+
+  /** A result: a line on stdout. */
+  result(line: string): void {
+    if (!this.#quiet) console.log(line);
+  }
+
   /** A line of its own; names of files and classes in it may have anything in them. */
   async say(line: string): Promise<void> {
     await this.clear();
-    console.error(plain(line));
+    if (!this.#quiet) console.error(plain(line));
   }
 
   /** Takes the bar away. */
@@ -66,7 +77,7 @@ export class TrainReporter implements AsyncDisposable {
 
   /** How far a download has come; logs leave it out, as they get a line for each file. */
   async download({ name, received, total }: DownloadProgress): Promise<void> {
-    if (total === undefined || !this.#terminal) return;
+    if (total === undefined || !this.#terminal || this.#quiet) return;
     await this.#draw(name, received, total, `${name}, ${(received / 1e6).toFixed(1)} MB`);
   }
 
@@ -90,6 +101,7 @@ export class TrainReporter implements AsyncDisposable {
 
   /** A bar on a terminal; in a log, a line if the last one is long ago. */
   async #show(subject: string, value: number, max: number, text: string): Promise<void> {
+    if (this.#quiet) return;
     if (this.#terminal) {
       await this.#draw(subject, value, max, text);
     } else if (this.#sinceLine() > 1000 * LOG_INTERVAL) {

@@ -153,7 +153,7 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
     1,
     ...sides,
   ]);
-  using stop = new Stop((line) => reporter.say(line), "keeping what has been measured");
+  using stop = new Stop((line) => reporter.say(line), () => "keeping what has been measured");
   const tunings = await tune(device, graph, {
     budget,
     signal: stop.signal,

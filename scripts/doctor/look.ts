@@ -11,6 +11,8 @@ import { DataError } from "../../lib/data/error.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { adviceOn } from "../cli.ts";
 import { Device, DeviceError } from "../../lib/device/device.ts";
+import type { Mpi } from "../../lib/files/mpi.ts";
+import { VERSION } from "../../lib/train/config.ts";
 
 /** What a check found. */
 export interface Finding {
@@ -247,4 +249,66 @@ export async function* examine(
   yield await attempt("disk", checkDisk);
   yield await attempt("data", () => checkData(data));
   yield await attempt("JSR", () => checkJsr(jsr));
+}
+
+/** What is to be known of a process that trains with others. */
+interface Rank {
+  /** Its machine. */
+  readonly host: string;
+  /** Bytes that are free there, and all. */
+  readonly memory: readonly [available: number, total: number];
+  /** What must be the same on all: the adapter, or why there is none, and versions. */
+  readonly same: Readonly<Record<"adapter" | "MPI" | "Deno" | "Resnette", string>>;
+  /** Whether it has an adapter. */
+  readonly computes: boolean;
+  /** Cores that it may use. */
+  readonly cores: number;
+}
+
+/** Looks at this process as one of several. */
+export async function examineRank({ host, library }: Mpi): Promise<Rank> {
+  let adapter: string, computes = true;
+  try {
+    using device = await Device.request();
+    adapter = device.description;
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+    adapter = error.message;
+    computes = false;
+  }
+  const { available, total } = Deno.systemMemoryInfo();
+  const same = { adapter, MPI: library, Deno: Deno.version.deno, Resnette: VERSION };
+  const { hardwareConcurrency: cores } = navigator;
+  return { host, memory: [available, total], same, computes, cores };
+}
+
+/** What there is to say of each of several processes, and whether they can train together. */
+export function compareRanks(ranks: readonly Rank[]): Finding[] {
+  const first = ranks[0]!;
+  return ranks.map((rank, number) => {
+    const { host, memory: [available, total], same, computes, cores } = rank;
+    const names = Object.keys(same) as (keyof typeof same)[];
+    const differs = names.filter((name) => same[name] !== first.same[name])
+      .map((name) => `${name} ${same[name]}, not ${first.same[name]}`);
+    const memory = `${gib(available)} of ${gib(total)} free`;
+    const found = [
+      `on ${host}: ${same.adapter}`,
+      memory,
+      `${cores} core${cores > 1 ? "s" : ""}`,
+      same.MPI,
+    ].join(", ");
+    const finding = { check: `rank ${number}`, found, facts: { ...rank } };
+    if (!computes) {
+      return { ...finding, state: "error", advice: "each rank needs an adapter on its machine" };
+    }
+    if (differs.length > 0) {
+      const advice = `all ranks must have the same; unlike rank 0 it has ${differs.join("; ")}`;
+      return { ...finding, state: "error", advice };
+    }
+    if (cores === 1) {
+      const advice = "if its machine has more cores than one: mpirun --bind-to none";
+      return { ...finding, state: "warning", advice };
+    }
+    return { ...finding, state: "ok" };
+  });
 }

@@ -38,6 +38,11 @@ const RUN_LINE = json.record({
   } as json.Kind<Record<string, unknown>>,
   /** How many images there are. */
   images: json.record({ train: json.count(), test: json.count() }),
+  /** The processes that train together, if they are several: the host of each, and their library. */
+  ranks: json.optional(
+    json.record({ hosts: json.list(json.string(), { min: 2 }), library: json.string() }),
+    undefined,
+  ),
 });
 
 /** Steps of an epoch: all since the line before. */
@@ -71,6 +76,14 @@ const EPOCH_LINE = json.record({
   seconds: json.number(),
   /** Bytes in use: the process's, and of them or beside them the tensors' of a step on the device. */
   memory: json.record({ process: json.number(), workspace: json.number() }),
+  /** What this process has said to other ranks since it began, if there are any: see `Traffic`. */
+  traffic: json.optional(
+    json.record({
+      ...{ steps: json.count(), messages: json.count(), bytes: json.count() },
+      ...{ waits: json.count(), waited: json.number() },
+    }),
+    undefined,
+  ),
 });
 
 /** See {@link RUN_LINE}. */
@@ -229,9 +242,14 @@ export class MetricsLog implements Disposable {
    *
    * @throws {WriteError} when it cannot be written
    */
-  async epoch(result: EpochResult, memory: EpochLine["memory"]): Promise<void> {
+  async epoch(
+    result: EpochResult,
+    about: Pick<EpochLine, "memory" | "traffic">,
+  ): Promise<void> {
     const steps = result.epoch * this.#perEpoch;
-    await this.#write({ kind: "epoch", time: new Date().toISOString(), ...result, steps, memory });
+    await this.#write({
+      ...{ kind: "epoch", time: new Date().toISOString(), ...result, steps, ...about },
+    });
   }
 
   async #write(line: MetricsLine): Promise<void> {

@@ -20,7 +20,7 @@ import type { Block } from "./document.ts";
 import { gallery } from "./gallery.ts";
 import { networkMermaid, networkSvg } from "./network.ts";
 import { aboutOf, historyOf, type Reported, type Tested } from "./run.ts";
-import { fixed, markdown, table, whole } from "./text.ts";
+import { fixed, markdown, perStep, ranksText, table, whole } from "./text.ts";
 
 /** Mistakes that are shown. */
 const MOST_MISTAKES = 24;
@@ -227,9 +227,20 @@ function time(run: Reported): Block[] {
   ];
   return [
     "## Time and memory",
-    table(["what", "how much"], rows),
+    table(["what", "how much"], [...rows, ...traffic(run)]),
     "The workspace holds what a step computes on its way, without parameters, their optimizer's " +
     "state and the data. Memory was read after each epoch; the largest is shown.",
+  ];
+}
+
+/** What a step had to say to other ranks, where there are any. */
+function traffic({ metrics: { epochs } }: Reported): string[][] {
+  const last = epochs.findLast(({ traffic }) => traffic)?.traffic;
+  if (!last) return [];
+  const { messages, megabytes, waits, milliseconds } = perStep(last);
+  return [
+    ["messages to other ranks, a step", `${messages}, ${megabytes} MB`],
+    ["waits for other ranks, a step", `${waits}, ${milliseconds} ms`],
   ];
 }
 
@@ -237,7 +248,7 @@ const mean = (history: readonly { seconds: number }[]) =>
   history.reduce((sum, { seconds }) => sum + seconds, 0) / history.length;
 
 function settings(run: Reported): Block[] {
-  const about = aboutOf(run);
+  const about = aboutOf(run), { ranks } = run.metrics.run ?? {};
   if (!about) return [];
   const rows = Object.entries(about.config).map(([name, value]) => [
     markdown(wordsOf(name)),
@@ -245,6 +256,7 @@ function settings(run: Reported): Block[] {
   ]);
   rows.push(
     ["adapter", markdown(about.adapter)],
+    ...ranks ? [["ranks", markdown(`${ranksText(ranks.hosts)}, by ${ranks.library}`)]] : [],
     ...run.state?.tuned === undefined ? [] : [["measured choices", markdown(run.state.tuned)]],
     ["version of Resnette", markdown(about.version)],
   );

@@ -13,7 +13,7 @@ import type { Progress } from "../../lib/train/evaluator.ts";
 import type { Predictions } from "../../lib/train/metrics.ts";
 import type { Trainer } from "../../lib/train/trainer.ts";
 import { type EpochResult, VERSION } from "../../lib/train/config.ts";
-import { MetricsLog, readMetrics } from "./metrics_log.ts";
+import { MetricsLog, readMetrics, type RunLine } from "./metrics_log.ts";
 import { readTested, runName, saveTested } from "./run.ts";
 
 /** The run that is recorded. */
@@ -28,6 +28,8 @@ export interface Recorded {
   readonly test: ImageDataset;
   /** The checkpoint that it goes on from. */
   readonly before: { readonly path: string; readonly state: RunState } | undefined;
+  /** The processes that train together, if they are several. */
+  readonly ranks: RunLine["ranks"];
   /** Says something on stderr. */
   readonly say: (line: string) => Promise<void>;
 }
@@ -54,13 +56,14 @@ export class RunRecorder implements Disposable {
    * @throws {WriteError} when nothing can be written there: so a full disk is known before it matters
    */
   static async open(run: Recorded): Promise<RunRecorder> {
-    const { folder, trainer, before } = run;
+    const { folder, trainer, before, ranks } = run;
     const { config, device, train, test, steps } = trainer;
     const about = {
       version: VERSION,
       adapter: device.description,
       config: { ...config },
       images: { train: train.count, test: test.count },
+      ranks,
     };
     const above = before && dirname(before.path);
     const from = before && {
@@ -82,9 +85,9 @@ export class RunRecorder implements Disposable {
 
   /** An epoch's results. */
   async epoch(result: EpochResult): Promise<void> {
-    const { trainer: { workspaceBytes: workspace } } = this.#run;
+    const { trainer: { workspaceBytes: workspace, traffic } } = this.#run;
     const memory = { process: Deno.memoryUsage().rss, workspace };
-    await this.#attempt("metrics", () => this.#log.epoch(result, memory));
+    await this.#attempt("metrics", () => this.#log.epoch(result, { memory, traffic }));
   }
 
   /** A checkpoint was saved: time for a report. */

@@ -6,6 +6,7 @@
  */
 
 import { plain, xml } from "../../lib/check/text.ts";
+import type { Traffic } from "../../lib/train/collective.ts";
 
 export { plain, xml };
 
@@ -24,4 +25,23 @@ export const whole = (x: number): string => x.toLocaleString("en-US");
 export function table(heads: readonly string[], rows: readonly string[][], words = 1): string {
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
   return [heads, heads.map((_, i) => i < words ? "---" : "---:"), ...rows].map(line).join("\n");
+}
+
+/** Ranks by the machines that they are on: `4 ranks, 2 on a and 2 on b`. */
+export function ranksText(hosts: readonly string[]): string {
+  const counts = [...new Set(hosts)].map((host) =>
+    `${hosts.filter((other) => other === host).length} on ${host}`
+  );
+  return `${hosts.length} ranks, ${counts.join(" and ")}`;
+}
+
+/** What a step has to say to other ranks, on average. */
+export function perStep({ steps, messages, bytes, waits, waited }: Traffic) {
+  const each = (sum: number, digits: number) => (sum / Math.max(1, steps)).toFixed(digits);
+  return {
+    messages: each(messages, 1),
+    megabytes: each(bytes / 1e6, 2),
+    waits: each(waits, 1),
+    milliseconds: each(waited, 1),
+  };
 }

@@ -6,6 +6,7 @@
 import * as R from "@resnette/resnette";
 import * as D from "@resnette/resnette/data";
 import * as M from "@resnette/resnette/measure";
+import { Mpi, MpiError } from "@resnette/resnette/mpi";
 import * as T from "@resnette/resnette/train";
 import { constantData } from "../../lib/graph/tensor.ts";
 import * as N from "../ops/nd.ts";
@@ -20,7 +21,9 @@ export type Any = any;
 type Draw = R.Random;
 
 /** All that is public. */
-export const PUBLIC: Readonly<Record<string, Any>> = { ...R, ...D, ...M, ...T };
+export const PUBLIC: Readonly<Record<string, Any>> = {
+  ...{ ...R, ...D, ...M, ...T, Mpi, MpiError },
+};
 
 /** A tensor as float64 numbers that know their element type. */
 export interface Known extends Nd {
@@ -2095,8 +2098,58 @@ const TRAINING: Table = {
 };
 const CHECKPOINT = await withTrainer((trainer) => trainer.checkpoint()) as T.Checkpoint;
 
+/** Of a process alone. */
+const MPI = await Mpi.init();
+
+/** A call of the ranks, with as many bytes in each array. */
+const ofRanks = (name: "allGather" | "allToAll"): Entry => ({
+  names: ["send", "receive"],
+  args: (random) => {
+    const length = random.below(5);
+    return [new Uint8Array(length).fill(3), new Uint8Array(length)];
+  },
+  call: async (...args) => {
+    await (MPI[name] as Any)(...args);
+    return args;
+  },
+  says: [`Mpi.${name}`],
+  check: ([send, receive]) => must(`${send}` === `${receive}`, "it has what it sent"),
+});
+
+const RANKS: Table = {
+  "Mpi.init": {
+    names: ["options", "library", "timeout"],
+    args: (random) => [partOf(random, { timeout: 5, library: "/nowhere/libmpi.so" })],
+    call: (...args) => (Mpi.init as Any)(...args),
+    says: ["Mpi.init"],
+    check: (mpi) => must(mpi === MPI && mpi.size === 1, "it is alone"),
+  },
+  "Mpi.allReduce": {
+    names: ["values"],
+    args: () => [new Float32Array([1, 2])],
+    call: (...args) => (MPI.allReduce as Any)(...args),
+    says: ["Mpi.allReduce"],
+  },
+  "Mpi.broadcast": {
+    names: ["bytes"],
+    args: () => [new Uint8Array([1, 2])],
+    call: (...args) => (MPI.broadcast as Any)(...args),
+    says: ["Mpi.broadcast"],
+  },
+  "Mpi.allGather": ofRanks("allGather"),
+  "Mpi.allToAll": ofRanks("allToAll"),
+  "Mpi.abort": {
+    names: ["code"],
+    args: () => [1],
+    call: (...args) => (MPI.abort as Any)(...args),
+    says: ["Mpi.abort"],
+    // It ends this process.
+    skip: (code) => Number.isInteger(code) && code >= 1 && code <= 255,
+  },
+};
+
 /** Everything that is called, by name. */
-export const ENTRIES: Readonly<Table> = { ...OPS, ...REST, ...TRAINING };
+export const ENTRIES: Readonly<Table> = { ...OPS, ...REST, ...TRAINING, ...RANKS };
 
 const because = (why: string, names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, why]));
@@ -2131,9 +2184,9 @@ export const EXEMPT: Readonly<Record<string, string>> = {
       "Plan.item",
     ],
     ...["Optimizer.nextStep", "Random.nextUint32", "IdxStream.chunks", "Trainer.prepare"],
-    "Trainer.checkpoint",
+    ...["Trainer.checkpoint", "Mpi.finalize"],
   ]),
-  ...because("has no public constructor", ["Device", "IdxStream", "Plan", "Trainer"]),
+  ...because("has no public constructor", ["Device", "IdxStream", "Mpi", "Plan", "Trainer"]),
   ...because("takes any reason", ["IdxStream.cancel"]),
   ...because("takes WebGPU's own objects, and what is done with them, from plans and profiles", [
     ...["Device.pipeline", "Device.createBuffer", "Device.made", "Device.checked"],

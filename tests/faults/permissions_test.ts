@@ -5,6 +5,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { FASHION_MNIST_URLS } from "../../lib/files/download.ts";
+import { MPI_PLACES, MPI_VARIABLES } from "../../lib/files/mpi.ts";
 import type { Ended } from "../call.ts";
 import { draws, report, rounds } from "../soak.ts";
 import { type Config, inProject, type Permissions, type Project, readConfig } from "./project.ts";
@@ -147,6 +148,8 @@ async function readTable(): Promise<Map<string, string[]>> {
   const text = await Deno.readTextFile(new URL("../../SECURITY.md", import.meta.url));
   const names: Record<string, string[]> = {
     CACHE: ["$CACHE"],
+    LIBRARIES: Object.values(MPI_PLACES).flat(),
+    RANKS: MPI_VARIABLES.filter((name) => name !== "RESNETTE_MPI"),
     HOSTS: FASHION_MNIST_URLS.map((url) => {
       const { hostname, protocol } = new URL(url);
       return `${hostname}:${protocol === "https:" ? 443 : 80}`;
@@ -159,11 +162,11 @@ async function readTable(): Promise<Map<string, string[]>> {
   const rows = [...text.matchAll(/^\|(.*)\|$/gm)].map(([, row]) =>
     row!.split("|").map((cell) => cell.trim())
   );
-  assertEquals(rows[0], ["task", "reads", "writes", "reaches", "sees", "starts"]);
+  assertEquals(rows[0], ["task", "reads", "writes", "reaches", "sees", "loads", "starts"]);
   return new Map(
     rows.slice(2).map(([task, ...cells]) => {
       const may = cells.flatMap((cell, column) => {
-        const kind = ["read", "write", "net", "env", "run"][column]!;
+        const kind = ["read", "write", "net", "env", "ffi", "run"][column]!;
         const list = cell.split(", ").filter(Boolean).flatMap((word) => names[word] ?? [word]);
         // What is seen of the system is not spelled like a variable.
         return list.map((what) => `${kind === "env" && /[a-z]/.test(what) ? "sys" : kind} ${what}`);
@@ -189,7 +192,7 @@ Deno.test("SECURITY.md says what deno.json lists", async () => {
 Deno.test("tasks run with what deno.json lists, and each of it is needed", () =>
   inProject(async (project) => {
     const config = await readConfig();
-    await Deno.mkdir(`${project.folder}/tests/faults`);
+    await Deno.mkdir(`${project.folder}/tests/faults`, { recursive: true });
     await Deno.writeTextFile(`${project.folder}/tests/faults/probe_test.ts`, PROBE);
     await Deno.mkdir(`${project.folder}/tests/bench/peers/npm/node_modules`);
     for (const name of ["boots", "more boots"]) {

@@ -18,7 +18,10 @@ const MORE = [
   "tests/tiny_train.ts",
   "tests/bench",
   "tests/browser",
+  "tests/faults/gpu.ts",
+  "tests/faults/training.ts",
   "tests/graph/tensor_test.ts",
+  "tests/mpi",
   "tests/ops",
 ];
 

@@ -3,6 +3,7 @@
  * situation in which that matters, and how it shows. Not a test.
  */
 
+import { MPI_PLACES, MPI_VARIABLES } from "../../lib/files/mpi.ts";
 import type { Situation } from "./project.ts";
 
 /** What is to be seen of a permission, in a situation in which it matters. */
@@ -75,6 +76,27 @@ function cacheCases(
   );
 }
 
+/** What is asked to find out whether there are other ranks, and then which library connects them. */
+function rankCases(): Record<string, Case> {
+  const launched = (RESNETTE_MPI: string): Case => ({
+    env: { OMPI_COMM_WORLD_SIZE: "2", RESNETTE_MPI },
+    codes: [1, 1],
+    with: /one of 2 processes .*(may not load|cannot be loaded)|knows of 1: it is not the library/,
+  });
+  return {
+    ...Object.fromEntries(MPI_VARIABLES.map((name) => [`env ${name}`, {}])),
+    "env RESNETTE_MPI": launched("/nowhere/libmpi.so"),
+    ...Object.fromEntries(
+      Object.values(MPI_PLACES).flat().map((path) => [`ffi ${path}`, {
+        ...launched(path),
+        with: /one of 2 processes .*cannot be loaded|knows of 1: it is not the library/,
+        without:
+          /Deno may not load a library of MPI.* Instead of deno task \w+: deno run -q .*--allow-ffi=/,
+      }]),
+    ),
+  };
+}
+
 /** What packages ask for colours, which Deno would keep from them. */
 function colorCases(seen: Pick<Case, "with" | "without" | "codes">): Record<string, Case> {
   const tty = 'import process from "node:process"; process.stdout.isTTY = true;';
@@ -123,6 +145,7 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
         with: /^(?![^]*no report)[^]*^saved/m,
         without: /^warning: no report \(Requires env access to "(CI|TERM)"/m,
       }),
+      ...rankCases(),
     },
   },
   data: {
@@ -151,6 +174,7 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
         with: /has the 2 classes boots, more boots/,
         without: /could not write data\/cache/,
       },
+      ...rankCases(),
     },
   },
   predict: {
@@ -194,6 +218,7 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
           without: /adapter +none, /,
         }]),
       ),
+      ...rankCases(),
     },
   },
   profile: {
@@ -242,6 +267,17 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
       "run /usr/lib/chromium/chromium": {},
     },
   },
+  "test:mpi": {
+    says: /^ok \| \d+ passed .*\| 0 failed/m,
+    hint: /./,
+    long: true, // Only where there are libraries of MPI.
+    cases: {
+      "read everything": {},
+      "write runs": { without: /Requires write access to/ },
+      "run sh": {},
+      ...Object.fromEntries(["RESNETTE_MPI", "SEED", "SOAK"].map((name) => [`env ${name}`, {}])),
+    },
+  },
   test: testRow("tests/faults/probe_test.ts"),
   "test:soak": { ...testRow(""), long: true },
   ok: undefined, // It starts no script of ours.
@@ -249,6 +285,7 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
 
 /** A test that does all that tests do. */
 export const PROBE = `import process from "node:process";
+import { Mpi } from "@resnette/resnette/mpi";
 import { deno } from "../call.ts";
 import { inFolder } from "../folder.ts";
 import { report } from "../soak.ts";
@@ -263,13 +300,16 @@ Deno.test("probe", () => inFolder(async (folder) => {
   );
   await (await fetch("http://127.0.0.1:" + server.addr.port)).text();
   await deno(["--version"]);
+  await Mpi.init();
   await new Deno.Command("sh", { args: ["-c", "true"] }).output();
   report("probed");
 }));
 `;
 
 function testRow(words: string): Row {
-  const needs = ["SEED", "SOAK"].map((name) => [`env ${name}`, {}] as const);
+  // Nothing starts several of them.
+  const ranks = MPI_VARIABLES.filter((name) => name !== "RESNETTE_MPI");
+  const needs = [...ranks, "SEED", "SOAK"].map((name) => [`env ${name}`, {}] as const);
   return {
     words,
     env: { NO_COLOR: "" },

@@ -38,10 +38,10 @@ export class Training implements AsyncDisposable {
   said = "";
   readonly #child: Deno.ChildProcess;
 
-  /** `within` are words of a shell that come before, as `ulimit -f 8;`. */
-  constructor(words: string, within = "") {
+  /** `within` are words of a shell that come before, as `ulimit -f 8;`; the command may be another. */
+  constructor(words: string, within = "", command = commandOf(words)) {
     this.#child = new Deno.Command("sh", {
-      args: ["-c", `${within} exec ${commandOf(words)}`],
+      args: ["-c", `${within} exec ${command}`],
       env: { NO_COLOR: "1" },
       stdout: "piped",
       stderr: "piped",
@@ -165,7 +165,9 @@ export function unfinished(folder: string): string[] {
 const timeless = (json: unknown) =>
   JSON.parse(
     JSON.stringify(json, (key, value) =>
-      ["seconds", "time", "memory", "imagesPerSecond"].includes(key) ? undefined : value),
+      ["seconds", "time", "memory", "imagesPerSecond", "traffic"].includes(key)
+        ? undefined
+        : value),
   );
 
 /** Asserts that a run has, after `epochs` epochs, the same state as a `whole` one that was not disturbed. */

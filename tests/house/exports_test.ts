@@ -76,6 +76,10 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
       TimingOptions Tuned TuneOptions TuneProgress Tuning
     `,
   },
+  "./mpi": {
+    values: `Mpi MpiError`,
+    types: `MpiErrorCode MpiOptions`,
+  },
 };
 
 const ROOT = new URL("../../", import.meta.url);

@@ -146,6 +146,7 @@ Deno.test("a task gets no package but what it runs", async () => {
     "report: deno",
     "test: tests",
     "test:browser: tests",
+    "test:mpi: tests",
     "test:soak: tests",
     "ok: tests",
   ]);

@@ -141,7 +141,9 @@ Deno.test("a run leaves metrics, predictions and a report, and goes on with them
       await Deno.readTextFile(`${run}/checkpoints/epoch-3/run.json`),
     );
     assertEquals(
-      metrics.epochs.map(({ kind: _, time: _t, steps: _s, memory: _m, ...result }) => result),
+      metrics.epochs.map(({ kind: _, time: _t, steps: _s, memory: _m, traffic: _w, ...result }) =>
+        result
+      ),
       history,
     );
     // The lines of an epoch add up to its mean.

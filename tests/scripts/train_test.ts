@@ -94,6 +94,8 @@ Deno.test("--help lists every flag with its default, and exits 0", async () => {
       "limit": "all",
       "test-limit": "all",
       "model": "resnet18",
+      "broadcast": "only rank 0 reads the images",
+      "timeout": "\\(300\\)",
       "out": "runs/",
       "resume": "",
     })
