@@ -45,10 +45,10 @@ export interface TrainConfig {
   readonly model: string;
   /** Passes over the training images. */
   readonly epochs: number;
-  /** Images of a step; the last batch of an epoch has what is left. */
+  /** Images of a step, of all ranks if there are several; the last batch of an epoch has what is left. */
   readonly batchSize: number;
   /**
-   * Micro-batches of a step, at least: where they do not fit the adapter, there are more. Their
+   * Micro-batches of a step, on each rank if there are several, at least: where they do not fit the adapter, there are more. Their
    * gradients are summed, weighted by their sizes, so that a step is that of the whole batch. But a
    * batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
    */

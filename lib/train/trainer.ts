@@ -73,6 +73,9 @@ export class NonFiniteError extends Error {
   override name = "NonFiniteError";
 }
 
+const lossError = (step: number, epoch: number) =>
+  new NonFiniteError(`the loss of step ${step} of epoch ${epoch} is not finite`);
+
 /** A batch of one image, which the net cannot be trained on: a batch norm has but one value then. */
 export class SingleImageError extends ShapeError {
   /** `SingleImageError`. */
@@ -302,6 +305,12 @@ export class Trainer implements Disposable {
     return new Trainer(config, net, trainSet, testSet, device, source, collective);
   }
 
+  /** Bytes that the device has for what is computed on the way, for this trainer and others. */
+  get workspaceBytes(): number {
+    return [...this.device.workspace, ...this.#ranks?.workspace ?? []]
+      .reduce((sum, slot) => sum + (slot?.size ?? 0), 0);
+  }
+
   /** What this rank had to say to others until now, if there are any. */
   get traffic(): Traffic | undefined {
     return this.#ranks && { ...this.#ranks.collective.traffic };
@@ -386,23 +395,18 @@ export class Trainer implements Disposable {
    */
   #partUpdates(size: number): Update[] {
     const { loss, logits, labels, updates } = this.#pass(size);
-    const exchange = this.#ranks?.exchange, grads = grad(loss, this.#parameters());
-    const share = input("share", []), first = input("first", []);
-    const part = mul(loss, share), right = correctCount(logits, labels);
-    if (exchange) {
-      exchange.track(updates);
-      const adding = ({ sum, x }: { sum: Variable; x: Tensor }) =>
-        assign(sum, add(where(first, 0, sum), x));
-      const metrics = [{ sum: exchange.loss, x: part }, { sum: exchange.correct, x: right }];
-      return [...metrics.map(adding), ...updates, ...exchange.updates(grads, { share, first })];
-    }
-    const sums = this.#sums;
+    const share = input("share", []), first = input("first", []), exchange = this.#ranks?.exchange;
+    // Of ranks, the sums of a step; the epoch's are made of those of all ranks.
+    const sums = exchange ?? this.#sums;
+    const before = (sum: Variable) => exchange ? where(first, 0, sum) : sum;
     const metrics = [
-      assign(sums.loss, add(sums.loss, part)),
-      assign(sums.correct, add(sums.correct, right)),
+      assign(sums.loss, add(before(sums.loss), mul(loss, share))),
+      assign(sums.correct, add(before(sums.correct), correctCount(logits, labels))),
     ];
-    const gradients = this.#gradients ??= new GradientSums(this.#parameters());
-    return [...metrics, ...updates, ...gradients.updates(grads, { share, first })];
+    exchange?.track(updates);
+    const gradients = exchange ?? (this.#gradients ??= new GradientSums(this.#parameters()));
+    const summing = gradients.updates(grad(loss, this.#parameters()), { share, first });
+    return [...metrics, ...updates, ...summing];
   }
 
   /**
@@ -586,6 +590,8 @@ export class Trainer implements Disposable {
       }
       const { loss, correct, stop } = await exchange.step(last, { images, stop: aborted });
       this.#check("epoch");
+      // All ranks see it in the same step.
+      if (!Number.isFinite(loss)) throw lossError(this.step + 1, epoch);
       this.#stepPlan!.run({
         ...{ loss: Float32Array.of(loss), correct: Float32Array.of(correct) },
         ...optimizer.nextStep(),
@@ -607,9 +613,7 @@ export class Trainer implements Disposable {
     const { step } = this, epoch = this.history.length + 1;
     const values = await readVariables([loss, correct, finite]);
     const sums = values.map((x) => x[0]!) as [number, number, number];
-    if (sums[2] < step) {
-      throw new NonFiniteError(`the loss of step ${sums[2] + 1} of epoch ${epoch} is not finite`);
-    }
+    if (sums[2] < step) throw lossError(sums[2] + 1, epoch);
     return { loss: sums[0], correct: sums[1] };
   }
 

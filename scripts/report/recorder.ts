@@ -85,8 +85,7 @@ export class RunRecorder implements Disposable {
 
   /** An epoch's results. */
   async epoch(result: EpochResult): Promise<void> {
-    const { trainer: { device, traffic } } = this.#run;
-    const workspace = device.workspace.reduce((sum, part) => sum + (part?.size ?? 0), 0);
+    const { trainer: { workspaceBytes: workspace, traffic } } = this.#run;
     const memory = { process: Deno.memoryUsage().rss, workspace };
     await this.#attempt("metrics", () => this.#log.epoch(result, { memory, traffic }));
   }

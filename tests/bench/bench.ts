@@ -36,7 +36,13 @@ import {
   type ImageDataset,
   loadFashionMnist,
 } from "@resnette/resnette/data";
-import { DeviceDataset, type TrainConfig, trainConfig, Trainer } from "@resnette/resnette/train";
+import {
+  type Collective,
+  DeviceDataset,
+  type TrainConfig,
+  trainConfig,
+  Trainer,
+} from "@resnette/resnette/train";
 import { bytesOf } from "../../lib/device/buffers.ts";
 import { formatShape, sizeOf } from "../../lib/graph/shape.ts";
 import { collectCalls, type ModuleCall } from "../../lib/nn/module.ts";
@@ -57,14 +63,15 @@ import { DenseNet121 } from "../../scripts/examples/nets/densenet.ts";
 import { MobileNetV2 } from "../../scripts/examples/nets/mobilenet.ts";
 import { VisionTransformer } from "../../scripts/examples/nets/vit.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
+import { twin } from "../ranks.ts";
 
 const DATA = "data/fashion-mnist";
 
 const USAGE = `usage: deno task bench [--quick] [--filter TEXT] [--json]
 
 Times matrix products, the convolutions of ResNet-18 in their three passes, its forward pass and its
-training step, those of DenseNet-121, MobileNetV2 and a vision transformer (scripts/examples/nets),
-the host's part of a step, planning, and reading the data set. Images are those in
+training step, also as a rank's, those of DenseNet-121, MobileNetV2 and a vision transformer
+(scripts/examples/nets), the host's part of a step, planning, and reading the data set. Images are those in
 ${DATA}, or made-up ones. A line for each: milliseconds, rate, share of the adapter's
 ceiling; for a network also its dispatches, how many kernels they are of, and what they move.
 
@@ -90,6 +97,8 @@ interface Measured {
   readonly images?: number;
   /** Bytes read. */
   readonly bytes?: number;
+  /** How many times as long it takes as the same in one process. */
+  readonly times?: number;
 }
 
 interface Bench {
@@ -229,6 +238,41 @@ function network(setting: Setting): Bench[] {
       return { ...measured, flops: 6 * macs, images: size };
     },
   });
+  /** Steps of an epoch, in one process and as one of two ranks, in turns. */
+  const rankStep = (size: number, compress: "none" | "f16"): Bench => ({
+    name: `resnet18 training step, ${size} images ${resize}×${resize}, as a rank's` +
+      (compress === "none" ? "" : `, ${compress}`),
+    run: async () => {
+      const steps = 8, test = madeUpImages(2), epochs = 1000;
+      const made = (batchSize: number, collective?: Collective) =>
+        Trainer.create({
+          config: trainConfig({ batchSize, resize, epochs, compress }),
+          ...{ train: madeUpImages(batchSize * steps), test, device },
+          ...collective && { collective },
+        });
+      using whole = await made(size);
+      using rank = await made(2 * size, twin);
+      const time = async (trainer: Trainer, signal?: AbortSignal) => {
+        const elapsed = stopwatch();
+        await trainer.epoch({ ...signal && { signal } });
+        return elapsed();
+      };
+      await time(whole);
+      await time(rank);
+      const found: { ms: number; times: number }[] = [];
+      for (let round = 0; round < 5; round++) {
+        // Ranks compare their weights before an epoch, which is no part of a step.
+        const compared = await time(rank, AbortSignal.abort());
+        const alone = await time(whole), shared = await time(rank) - compared;
+        found.push({ ms: shared / steps, times: shared / alone });
+      }
+      for (const { net } of [whole, rank]) {
+        freeVariables(net.namedVariables().map(([, variable]) => variable));
+      }
+      const of = (key: "ms" | "times") => median(found.map((one) => one[key]));
+      return { ms: of("ms"), times: of("times"), images: size };
+    },
+  });
   return [
     {
       name: `resnet18 forward, evaluating, ${images} images ${resize}×${resize}`,
@@ -240,6 +284,8 @@ function network(setting: Setting): Bench[] {
       },
     },
     ...sizes.map((size) => trainingStep("resnet18", () => resnet18(), size)),
+    rankStep(images, "none"),
+    rankStep(images, "f16"),
     trainingStep("densenet121", () => new DenseNet121(10), [images / 4, resize, 3]),
     trainingStep("mobilenet_v2", () => new MobileNetV2(10), [images / 4, resize, 3]),
     // This one is for images of 28×28.
@@ -383,13 +429,14 @@ async function bench(
     const measured = await run();
     const [rate, share] = rates(measured, ceiling);
     found.push({ name, ...measured });
-    const { counts, images } = measured;
+    const { counts, images, times } = measured;
+    const than = times === undefined ? "" : `  ${times.toFixed(2)} × one process`;
     const made = counts && images !== undefined
       ? `  ${counts.dispatches} of ${counts.kernels} kernels, ${(counts.moved / 1e9).toFixed(2)} GB`
       : "";
     say(
       (`${name.padEnd(width)}  ${measured.ms.toFixed(2).padStart(9)} ms  ` +
-        `${rate.padStart(15)}  ${share.padStart(4)}${made}`).trimEnd(),
+        `${rate.padStart(15)}  ${share.padStart(4)}${made}${than}`).trimEnd(),
     );
   }
   if (json) {

@@ -39,6 +39,7 @@ import {
   DeviceDataset,
   encodeCheckpoint,
   gatherTexts,
+  NonFiniteError,
   type Predictions,
   type Progress,
   RankError,
@@ -830,6 +831,37 @@ Deno.test("steps of ranks take no memory, and all of it is freed with the traine
     const left = live.names.filter((name) => !/^Tensor variable \[4352\]/.test(name));
     assertEquals(left, [], when);
   }
+});
+
+Deno.test("a loss that is not finite, on whichever rank, ends all of them with the same step", async () => {
+  // Image 40 of the order, of rank 0, is the only one with a label that its logit makes infinite.
+  const order = new Random(settings.seed, 1).permutation(64), bad = order[40]!;
+  const images = new Uint8Array(784 * 64);
+  images.fill(255, 784 * bad, 784 * bad + 784);
+  const make = () => {
+    const net = new Sequential(new Flatten(), new Linear(784, 10));
+    setVariable(net.parameters()[0]!, new Float32Array(7840).fill(3e38));
+    return net;
+  };
+  await together(3, async (collective) => {
+    const more = { lr: 1e-30, optimizer: "sgd" } as const;
+    using trainer = await trainerOf(more, { data: { ...train, images }, make, collective });
+    const message = "the loss of step 2 of epoch 1 is not finite";
+    await assertRejects(() => trainer.epoch(), NonFiniteError, message);
+    assertEquals(trainer.optimizer.steps, 1);
+  });
+});
+
+Deno.test("what ranks compute on the way is counted with the device's memory", async () => {
+  using device = await Device.request();
+  await together(2, async (collective) => {
+    using trainer = await trainerOf({}, { collective, device });
+    assertEquals(trainer.workspaceBytes, 0);
+    await trainer.prepare();
+    assert(trainer.workspaceBytes > 1000, `${trainer.workspaceBytes}`);
+    assertEquals(device.workspace.length, 0);
+    await collective.allReduce(new Float32Array(1));
+  });
 });
 
 Deno.test("a checkpoint of a rank that trains is that of a whole step", async () => {
