@@ -11,6 +11,7 @@ import { type ImageDataset, labelsOf, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
 import { resizeBytes } from "../ops/resize.ts";
 import { decodeImage, ImageError, inChannels, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
+import { checkDeno } from "./open.ts";
 import { checkSize } from "./loaded.ts";
 
 /** Pixels of an image. */
@@ -183,6 +184,7 @@ async function read(name: string, image: unknown, channels: number | undefined):
     const bytes = image instanceof Blob
       ? new Uint8Array(await image.arrayBuffer())
       : image as Uint8Array<ArrayBuffer>;
+    checkDeno(where, "give { pixels, height, width }, such as those of a canvas");
     const own = isGrey(bytes) ? 1 : 3;
     try {
       return { ...await decodeImage(bytes, where, { channels: channels ?? own }), own };

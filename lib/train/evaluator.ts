@@ -252,6 +252,10 @@ export async function evaluateAccuracy(
     ? data
     : deviceDataset(data, "evaluateAccuracy: data", device);
   checkPreprocessing("evaluateAccuracy", preprocessing, set.channels);
-  using evaluator = new Evaluator(net, set, { ...preprocessing, batchSize, device });
-  return (await evaluator.run({}, 0))!;
+  const evaluator = new Evaluator(net, set, { ...preprocessing, batchSize, device });
+  try {
+    return (await evaluator.run({}, 0))!;
+  } finally {
+    evaluator[Symbol.dispose]();
+  }
 }
