@@ -42,6 +42,13 @@ export {
 } from "../files/collect.ts";
 
 // Files.
+export {
+  fetchFashionMnist,
+  fetchFile,
+  type FetchImagesOptions,
+  type FetchOptions,
+  type FetchProgress,
+} from "../data/fetch.ts";
 export { type ByteStream, gunzip } from "../data/gzip.ts";
 export { type IdxOptions, IdxStream, readIdx } from "../data/idx.ts";
 export { DataError, type DataErrorCode } from "../data/error.ts";

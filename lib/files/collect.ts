@@ -10,8 +10,9 @@ import { quote } from "../check/text.ts";
 import { type ImageDataset, labelsOf, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
 import { resizeBytes } from "../ops/resize.ts";
-import { inChannels } from "../data/pixels.ts";
+import { checkDeno } from "./open.ts";
 import { decodeImage, ImageError, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
+import { inChannels } from "../data/pixels.ts";
 import { checkSize } from "./loaded.ts";
 
 /** Pixels of an image. */
@@ -184,6 +185,7 @@ async function read(name: string, image: unknown, channels: number | undefined):
     const bytes = image instanceof Blob
       ? new Uint8Array(await image.arrayBuffer())
       : image as Uint8Array<ArrayBuffer>;
+    checkDeno(where, "give { pixels, height, width }, such as those of a canvas");
     const own = isGrey(bytes) ? 1 : 3;
     try {
       return { ...await decodeImage(bytes, where, { channels: channels ?? own }), own };

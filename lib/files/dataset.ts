@@ -29,7 +29,7 @@ import {
 } from "./image_cache.ts";
 import { findImages, type FoundImage, type FoundImages, limited } from "./image_folder.ts";
 import { checkSize, type LoadedDataset, type LoadOptions } from "./loaded.ts";
-import { kindOf } from "./open.ts";
+import { checkDeno, kindOf } from "./open.ts";
 import { basename, join } from "./paths.ts";
 
 /** Bytes of a file that mostly say whether it is grey. */
@@ -90,6 +90,10 @@ const MEMORY = 2 ** 30;
  */
 export async function loadDataset(path: string, options: LoadOptions = {}): Promise<LoadedDataset> {
   checkLoad(path, options);
+  checkDeno(
+    "loadDataset",
+    "fetchFile and readImageDataset, or collectImages, make data sets there",
+  );
   const { signal } = options;
   signal?.throwIfAborted();
   const kind = await lookAt(path);

@@ -6,13 +6,16 @@
 
 import type { ImagesInMemory } from "../../lib/data/dataset.ts";
 import type { DataSource } from "../../lib/train/checkpoint.ts";
-import { FashionPart } from "./fashion.ts";
+import { fetchFashionMnist } from "../../lib/data/fetch.ts";
+import type { Split } from "../../lib/data/fashion_mnist.ts";
 import type { Labelled } from "./protocol.ts";
 
 /** Test images that the page shows to choose from. */
 const SAMPLES = 24;
 /** Images of Fashion-MNIST. */
 const ALL = { train: 60_000, test: 10_000 } as const;
+/** Bytes of one of them, packed. */
+const PACKED = 440;
 
 /** Images to train on and to test with. */
 export interface Data {
@@ -30,32 +33,47 @@ export interface Data {
   load(limit: number | null, testLimit: number | null): Promise<void>;
 }
 
-/** Fashion-MNIST, which is fetched as it is needed. */
+/** Fashion-MNIST, from the folder `data/` beside the page; no more of it than is needed. */
 export class Fashion implements Data {
   readonly name = "Fashion-MNIST";
   readonly source = { kind: "fashion-mnist", path: null } as const;
   readonly notes = [];
   train!: ImagesInMemory;
   test!: ImagesInMemory;
-  readonly #train: FashionPart;
-  readonly #test: FashionPart;
-  /** How many images are wanted, while somebody waits for them. */
-  #wanted = 0;
+  /** As much of each split as has come. */
+  readonly #got: Partial<Record<Split, ImagesInMemory>> = {};
 
-  /** `onRead` is told how many of the images that are waited for have come. */
-  constructor(onRead: (done: number, of: number) => void) {
-    let train = 0, test = 0;
-    const come = () =>
-      this.#wanted > 0 && onRead(Math.min(train + test, this.#wanted), this.#wanted);
-    this.#test = new FashionPart("test", (count) => (test = count, come()));
-    this.#train = new FashionPart("train", (count) => (train = count, come()));
-  }
+  /** `onRead` is told which share of what is waited for has come. */
+  constructor(readonly onRead: (share: number) => void) {}
 
   async load(limit: number | null, testLimit: number | null): Promise<void> {
+    const shares = { train: 0, test: 0 };
     const [train, test] = [limit ?? ALL.train, testLimit ?? ALL.test];
-    this.#wanted = train + test;
-    [this.train, this.test] = await Promise.all([this.#train.first(train), this.#test.first(test)])
-      .finally(() => this.#wanted = 0);
+    const get = (split: Split, count: number) =>
+      this.#first(split, count, (share) => {
+        shares[split] = share;
+        this.onRead((shares.train * train + shares.test * test) / (train + test));
+      });
+    [this.train, this.test] = await Promise.all([get("train", train), get("test", test)]);
+  }
+
+  async #first(split: Split, count: number, onRead: (share: number) => void) {
+    const all = ALL[split];
+    const data = (this.#got[split]?.count ?? 0) >= count
+      ? this.#got[split]!
+      : await fetchFashionMnist(new URL("data/", location.href), split, {
+        ...{ limit: count, stopEarly: count < all },
+        onProgress: ({ received, total = all * PACKED }) =>
+          onRead(Math.min(1, received * all / (total * count))),
+      });
+    this.#got[split] = data;
+    const { images, labels, height, width } = data;
+    return {
+      ...data,
+      count,
+      images: images.subarray(0, count * height * width),
+      labels: labels.subarray(0, count),
+    };
   }
 }
 

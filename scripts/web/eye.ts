@@ -22,7 +22,7 @@ const MOST_MAPS = 16;
 const WIDEST = 32;
 
 /** Looks at pictures with a net. */
-export class Eye implements Disposable {
+export class Eye {
   readonly #x;
   #likely: Promise<Plan> | undefined;
   #inside: Promise<Plan> | undefined;
@@ -57,7 +57,8 @@ export class Eye implements Disposable {
       device,
     });
     const plan = await this.#likely;
-    const [probabilities] = await plan.run(this.#feeds(pixels)).read();
+    plan.run(this.#feeds(pixels));
+    const [probabilities] = await plan.read();
     return probabilities as Float32Array<ArrayBuffer>;
   }
 
@@ -70,7 +71,8 @@ export class Eye implements Disposable {
       this.#inside = Plan.compile({ outputs: this.#calls.map(({ y }) => y), device });
     }
     const plan = await this.#inside;
-    const values = await plan.run(this.#feeds(pixels)).read();
+    plan.run(this.#feeds(pixels));
+    const values = await plan.read();
     const names = new Map(net.namedChildren().map(([name, child]) => [child, name]));
     return this.#calls.map(({ module, y: { shape } }, i) => ({
       name: names.get(module) ?? "",
@@ -86,7 +88,7 @@ export class Eye implements Disposable {
   }
 
   /** Frees the plans; the net stays. */
-  [Symbol.dispose](): void {
+  dispose(): void {
     for (const plan of [this.#likely, this.#inside]) {
       plan?.then((plan) => plan[Symbol.dispose](), () => {});
     }

@@ -147,13 +147,9 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     byId("main").hidden = true;
   },
   phase: ({ phase }) => showPhase(phase),
-  reading({ done, of }) {
-    const progress = byId<HTMLProgressElement>("progress");
-    progress.value = of > 0 ? done / of : 0;
-    setText(
-      byId("phase"),
-      `Reading images: ${done.toLocaleString("en")} of ${of.toLocaleString("en")}`,
-    );
+  reading({ share }) {
+    byId<HTMLProgressElement>("progress").value = share;
+    setText(byId("phase"), `Reading images: ${Math.round(100 * share)}%`);
   },
   data({ name, classes, train, test, samples, notes }) {
     state.classes = classes;

@@ -137,8 +137,8 @@ export type FromWorker =
   | { readonly type: "no-device"; readonly reason: string }
   /** What it is doing. */
   | { readonly type: "phase"; readonly phase: Phase }
-  /** How many of the images that are waited for have come. */
-  | { readonly type: "reading"; readonly done: number; readonly of: number }
+  /** Which share of the images that are waited for has come. */
+  | { readonly type: "reading"; readonly share: number }
   /** The data are there. */
   | {
     readonly type: "data";

@@ -126,7 +126,7 @@ export class Session {
 
   async #read(settings: Pick<Settings, "limit" | "testLimit">): Promise<void> {
     this.tell({ type: "phase", phase: "reading" });
-    this.#data ??= new Fashion((done, of) => this.tell({ type: "reading", done, of }));
+    this.#data ??= new Fashion((share) => this.tell({ type: "reading", share }));
     await this.#data.load(settings.limit, settings.testLimit);
     const { train, test } = this.#data;
     this.tell({
@@ -197,7 +197,7 @@ export class Session {
 
   /** Frees what the run had on the device. */
   #free(): void {
-    this.#eye?.[Symbol.dispose]();
+    this.#eye?.dispose();
     const trainer = this.#trainer;
     trainer?.[Symbol.dispose]();
     if (trainer) freeVariables(trainer.net.namedVariables().map(([, variable]) => variable));
