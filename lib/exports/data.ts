@@ -33,7 +33,7 @@ export {
 export { loadFashionMnist } from "../files/fashion_mnist.ts";
 export { loadDataset } from "../files/dataset.ts";
 export type { DatasetSummary, LoadedDataset, LoadOptions } from "../files/loaded.ts";
-export type { Skipped } from "../files/image_folder.ts";
+export type { Skipped } from "../data/image_folder.ts";
 export {
   collectImages,
   type CollectOptions,

@@ -17,9 +17,9 @@ import { DeviceDataset } from "../../lib/train/device_dataset.ts";
 import type { LayerView, Pixels } from "./protocol.ts";
 
 /** The most channels of a layer that are shown. */
-const MOST_MAPS = 16;
+const MOST_MAPS = 12;
 /** The widest map of a layer that has but numbers. */
-const WIDEST = 32;
+const WIDEST = 128;
 
 /** Looks at pictures with a net. */
 export class Eye {
@@ -96,7 +96,7 @@ function mapsOf(
   values: Float32Array,
   shape: readonly number[],
 ): Pick<LayerView, "maps" | "shown" | "height" | "width"> {
-  const flat = shape.length < 3, size = values.length;
+  const size = values.length, flat = shape.length < 3 || shape[0] === size;
   const width = flat ? Math.min(size, WIDEST) : shape[2]!;
   const height = flat ? Math.ceil(size / width) : shape[1]!;
   const shown = flat ? 1 : Math.min(MOST_MAPS, shape[0]!);

@@ -8,7 +8,7 @@ import { byId, make } from "./dom.ts";
 import { type Settings, SMALL_NET } from "./protocol.ts";
 
 /** Nets to choose from. */
-const MODELS = { [SMALL_NET]: "Small net, 28×28", resnet18: "ResNet-18, 32×32" };
+const MODELS = { [SMALL_NET]: "Small net", resnet18: "ResNet-18" };
 /** How many images are trained on and tested with; null for all. */
 const IMAGES = [[1000, 500], [5000, 1000], [20_000, 5000], [null, null]] as const;
 
@@ -26,7 +26,7 @@ fields.model.append(
   ...Object.entries(MODELS).map(([value, name]) => make("option", { value }, name)),
 );
 fields.images.append(
-  ...IMAGES.map(([limit, testLimit], i) =>
+  ...IMAGES.map(([limit], i) =>
     make(
       "option",
       { value: `${i}` },
@@ -59,6 +59,9 @@ export function writeForm(settings: Settings): void {
   const { model, limit, testLimit, lr, batchSize, optimizer, epochs, seed } = settings;
   const at = IMAGES.findIndex(([train, test]) => train === limit && test === testLimit);
   if (at >= 0) fields.images.value = `${at}`;
+  if (![...fields.model.options].some(({ value }) => value === model)) {
+    fields.model.append(make("option", { value: model }, model));
+  }
   fields.model.value = model;
   fields.lr.value = `${lr}`;
   fields.batchSize.value = `${batchSize}`;

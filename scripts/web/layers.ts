@@ -38,16 +38,16 @@ export class Layers {
 
 /** Maps beside each other, with a pixel in between. */
 function drawMaps(canvas: HTMLCanvasElement, { maps, shown, height, width }: LayerView): void {
-  const columns = Math.min(shown, 8), rows = Math.ceil(shown / columns), gap = shown > 1 ? 1 : 0;
-  const [w, h] = [columns * (width + gap) - gap, rows * (height + gap) - gap];
-  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
-  const image = new ImageData(w, h);
+  const all = shown * (width + 1) - 1, image = new ImageData(all, height);
+  if (canvas.width !== all || canvas.height !== height) {
+    [canvas.width, canvas.height] = [all, height];
+    canvas.classList.toggle("flat", height === 1);
+  }
   for (let map = 0; map < shown; map++) {
-    const left = (map % columns) * (width + gap), top = Math.floor(map / columns) * (height + gap);
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
         const value = maps[(map * height + y) * width + x]!;
-        image.data.set([value, value, value, 255], 4 * ((top + y) * w + left + x));
+        image.data.set([value, value, value, 255], 4 * (y * all + map * (width + 1) + x));
       }
     }
   }

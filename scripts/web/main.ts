@@ -108,7 +108,7 @@ const PHASES: Readonly<Record<Phase, string>> = {
   training: "Training",
   testing: "Testing",
   paused: "Paused. Run goes on from here.",
-  done: "Done: all epochs are trained.",
+  done: "Done. Run trains as many epochs again.",
   recovering: "The GPU was lost. Getting another one …",
   failed: "Stopped by an error.",
 };
@@ -118,7 +118,7 @@ function showPhase(phase: Phase): void {
   const busy = ["compiling", "training", "testing"].includes(phase);
   const begun = busy || state.steps > 0;
   fields.disabled = begun || phase === "starting" || phase === "reading";
-  buttons.run.disabled = !["ready", "paused", "failed"].includes(phase);
+  buttons.run.disabled = !["ready", "paused", "done", "failed"].includes(phase);
   buttons.pause.disabled = !busy;
   buttons.reset.disabled = !begun;
   buttons.download.disabled = phase === "starting" || phase === "reading";
@@ -128,12 +128,13 @@ function showPhase(phase: Phase): void {
 
 /** Shows what the worker tells, by its type. */
 const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type: T }) => void } = {
-  device({ words, software }) {
+  device({ name, words, software }) {
     const adapter = byId("adapter");
     adapter.dataset["kind"] = software ? "software" : "gpu";
+    adapter.title = words;
     setText(
       byId("adapter-words"),
-      software ? `${words}. It works, but slowly: this browser has no GPU to use.` : words,
+      software ? `${name}, on the CPU: it works, but slowly` : `On ${name}, a GPU`,
     );
   },
   "no-device"({ reason }) {
@@ -151,8 +152,10 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     byId<HTMLProgressElement>("progress").value = share;
     setText(byId("phase"), `Reading images: ${Math.round(100 * share)}%`);
   },
-  data({ name, classes, train, test, samples, notes }) {
+  data({ name, own, classes, train, test, samples, notes }) {
     state.classes = classes;
+    byId<HTMLSelectElement>("images").disabled = own;
+    byId("fashion").hidden = !own;
     bars.name(classes);
     const counts = `${train.toLocaleString("en")} images to train on, ${
       test.toLocaleString("en")
@@ -167,7 +170,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     }));
     if (sketch.empty && samples[0]) lookAt(samples[0]);
   },
-  begun({ settings, size, history, steps, stepsPerEpoch, command, kept }) {
+  begun({ settings, size, history, lines, steps, stepsPerEpoch, command, kept }) {
     writeForm(settings);
     Object.assign(state, { steps, epochs: settings.epochs });
     state.before = { epoch: 0, step: 0, images: 0, loss: 0, right: 0 };
@@ -189,7 +192,8 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     setText(byId("command"), command);
     setText(byId("seed-used"), `${settings.seed}`);
     setText(byId("first-loss"), "–");
-    byId("lines").replaceChildren();
+    setText(byId("lines"), lines.map((line) => `${line}\n`).join(""));
+    byId("loaded").replaceChildren();
     showConfusion(
       byId("confusion"),
       state.classes.map(() => state.classes.map(() => 0)),
@@ -315,6 +319,9 @@ buttons.camera.addEventListener("click", async () => {
   } catch (error) {
     tellProblem(`The camera cannot be used: ${(error as Error).message}`);
   }
+});
+byId("fashion").addEventListener("click", () => {
+  ask({ type: "fashion-mnist", settings: readForm() });
 });
 byId("copy").addEventListener("click", () => {
   void navigator.clipboard.writeText(byId("command").textContent);

@@ -54,6 +54,8 @@ export type ToWorker =
   | { readonly type: "load"; readonly file: File }
   /** Hand out the weights as a file. */
   | { readonly type: "download" }
+  /** Train on Fashion-MNIST again. */
+  | { readonly type: "fashion-mnist"; readonly settings: Settings }
   /** Train on the images of a folder. */
   | {
     readonly type: "folder";
@@ -128,7 +130,9 @@ export type FromWorker =
   /** The device. */
   | {
     readonly type: "device";
-    /** `NVIDIA GeForce RTX 4070, a GPU, …`. */
+    /** Its name: `NVIDIA Ampere`. */
+    readonly name: string;
+    /** All that the library has to say of it. */
     readonly words: string;
     /** Whether it computes on the CPU. */
     readonly software: boolean;
@@ -143,6 +147,8 @@ export type FromWorker =
   | {
     readonly type: "data";
     readonly name: string;
+    /** Whether it is a folder of one's own. */
+    readonly own: boolean;
     readonly classes: readonly string[];
     readonly train: number;
     readonly test: number;
@@ -157,6 +163,8 @@ export type FromWorker =
     readonly parameters: number;
     readonly size: readonly [height: number, width: number];
     readonly history: readonly EpochResult[];
+    /** What the command prints of them. */
+    readonly lines: readonly string[];
     readonly steps: number;
     readonly stepsPerEpoch: number;
     readonly command: string;

@@ -8,18 +8,22 @@
 import { freeVariables } from "../../lib/device/buffers.ts";
 import { Device, DeviceError } from "../../lib/device/device.ts";
 import { encodeStateDict } from "../../lib/formats/state_dict.ts";
-import type { Checkpoint } from "../../lib/train/checkpoint.ts";
-import { formatEpoch, MODELS, type TrainConfig, trainConfig } from "../../lib/train/config.ts";
-import type { Progress } from "../../lib/train/evaluator.ts";
+import { pair } from "../../lib/graph/shape.ts";
+import type { Module } from "../../lib/nn/module.ts";
+import { formatEpoch, type TrainConfig, trainConfig } from "../../lib/train/config.ts";
+import { DeviceDataset } from "../../lib/train/device_dataset.ts";
+import { Evaluator, type Progress } from "../../lib/train/evaluator.ts";
 import { confidentMistakes, confusionMatrix, type Predictions } from "../../lib/train/metrics.ts";
 import { buildModel, Trainer } from "../../lib/train/trainer.ts";
 import { trainCommand } from "./command.ts";
 import { type Data, Fashion, labelled, samplesOf } from "./data.ts";
 import { Eye } from "./eye.ts";
-import { Kept } from "./kept.ts";
+import { FOLDER_SIDE, readFolder } from "./folder.ts";
+import { Kept, type KeptRun } from "./kept.ts";
 import { sizeFor } from "./models.ts";
 import { prepare } from "./prepare.ts";
 import type { FromWorker, Picture, Pixels, Settings, ToWorker } from "./protocol.ts";
+import { loadWeights } from "./weights.ts";
 
 /** Milliseconds between two looks at what the device has done. */
 const INTERVAL = 100;
@@ -29,6 +33,8 @@ const KEEP_AFTER = 20_000;
 const INSIDE_AFTER = 500;
 /** Mistakes that are shown. */
 const MISTAKES = 12;
+/** Makers whose names are letters. */
+const SHORT = new Set(["nvidia", "amd", "arm"]);
 /** Devices that may be lost before it is given up, with nothing done in between. */
 const MOST_LOST = 3;
 
@@ -64,8 +70,8 @@ export class Session {
     else if (message.type === "inside") {
       this.#insideShown = message.shown;
       this.#insideAt = 0;
-      this.#look();
-    } else this.#work = this.#work.then(() => this.#handle(message)).catch((e) => this.#fail(e));
+      this.#look().catch((error) => this.#fail(error));
+    } else this.#later(() => this.#handle(message));
   }
 
   async #handle(message: Exclude<ToWorker, { type: "pause" | "inside" }>): Promise<void> {
@@ -76,7 +82,7 @@ export class Session {
         await this.#halt();
         return await this.#begin(message.settings);
       case "run":
-        return this.#run();
+        return await this.#run();
       case "keep":
         return await this.#keep();
       case "look":
@@ -86,7 +92,12 @@ export class Session {
       case "download":
         return await this.#download();
       case "folder":
-        return; // to come
+        await this.#halt();
+        return await this.#openFolder(message);
+      case "fashion-mnist":
+        await this.#halt();
+        this.#data = undefined;
+        return await this.#begin(message.settings);
     }
   }
 
@@ -95,15 +106,49 @@ export class Session {
     this.tell({ type: "phase", phase: "starting" });
     if (!await this.#requestDevice()) return;
     this.#kept = await Kept.open();
-    const kept = await this.#kept.load();
-    const config = kept?.checkpoint.run.config;
-    await this.#read(config ?? settings);
-    if (!kept) return await this.#begin(settings);
+    const kept = await this.#kept.load(), run = kept?.checkpoint.run;
+    const isOurs = run?.data.kind === "fashion-mnist";
+    await this.#read(isOurs ? run.config : settings);
+    if (isOurs && await this.#goOn(kept!)) return;
+    await this.#make(this.#configOf(settings));
+    if (run && !isOurs) {
+      this.#problem(
+        `A run on your folder ${run.data.path} (${
+          run.data.classes.join(", ")
+        }) is kept. Drop that ` +
+          "folder here to go on with it.",
+      );
+    }
+  }
+
+  /** Takes up a run that was kept, if it fits the data. */
+  async #goOn(kept: KeptRun): Promise<boolean> {
     try {
-      await this.#make(kept.checkpoint.run.config, kept);
+      await this.#make(kept.checkpoint.run.config, { kept });
+      return true;
     } catch (error) {
       this.#problem(`What was kept cannot be gone on with: ${messageOf(error)}`);
+      return false;
+    }
+  }
+
+  /** Reads a folder, and begins a run on it, or goes on with the one that was kept of it. */
+  async #openFolder({ name, files, settings }: ToWorker & { type: "folder" }): Promise<void> {
+    const before = this.#trainer;
+    this.tell({ type: "phase", phase: "reading" });
+    try {
+      const read = (share: number) => this.tell({ type: "reading", share });
+      const kept = await this.#kept?.load(), run = kept?.checkpoint.run;
+      const isKept = run?.data.kind === "folder" && run.data.path === name;
+      const { seed } = isKept ? run.config : settings;
+      this.#data = await readFolder(name, files, seed, read);
+      this.#picture = { kind: "test", index: 0 };
+      await this.#read(settings);
+      if (isKept && await this.#goOn(kept!)) return;
       await this.#begin(settings);
+    } catch (error) {
+      if (before && this.#trainer === before) this.#tellPhase();
+      throw error;
     }
   }
 
@@ -114,9 +159,10 @@ export class Session {
       device.gpu.lost.then(() => {
         if (this.#device !== device) return;
         // If something runs, that sees it.
-        if (!this.#running) this.#work = this.#work.then(() => this.#recover(device));
+        if (!this.#running) this.#later(() => this.#recover(device));
       });
-      this.tell({ type: "device", words: `${device}`, software: device.software });
+      const { info, software } = device;
+      this.tell({ type: "device", name: nameOf(info), words: `${device}`, software });
       return true;
     } catch (error) {
       this.tell({ type: "no-device", reason: messageOf(error) });
@@ -132,6 +178,7 @@ export class Session {
     this.tell({
       type: "data",
       name: this.#data.name,
+      own: this.#data.source.kind === "folder",
       classes: train.classes,
       ...{ train: train.count, test: test.count, notes: this.#data.notes },
       samples: samplesOf(test),
@@ -147,45 +194,53 @@ export class Session {
   }
 
   #configOf(settings: Settings): TrainConfig {
-    return trainConfig({ ...settings, resize: sizeFor(settings.model) });
+    const isOwn = this.#data!.source.kind === "folder";
+    return trainConfig({
+      ...settings,
+      ...isOwn && { limit: null, testLimit: null },
+      resize: isOwn ? FOLDER_SIDE : sizeFor(settings.model),
+    });
   }
 
-  /** Makes the trainer of a run, at its start or where it was kept. */
+  /** Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given. */
   async #make(
     config: TrainConfig,
-    kept?: { readonly checkpoint: Checkpoint; readonly time: number },
+    { kept, net }: { readonly kept?: KeptRun | undefined; readonly net?: Module } = {},
   ): Promise<void> {
     const { train, test, source } = this.#data!, device = this.#device!;
-    const net = buildModel(config, train);
-    const trainer = await Trainer.create({ config, train, test, net, device, source });
+    const trained = net ?? buildModel(config, train);
+    const trainer = await Trainer.create({ config, train, test, net: trained, device, source });
     if (kept) trainer.restore(kept.checkpoint);
     this.#free();
     this.#trainer = trainer;
     const form = { channels: train.channels ?? 1, height: train.height, width: train.width };
-    this.#eye = new Eye(net, form, config, device);
+    this.#eye = new Eye(trained, form, config, device);
     this.#tellBegun(kept?.time);
     await this.#take(this.#picture);
   }
 
   #tellBegun(time?: number): void {
-    const trainer = this.#trainer!, { config, history } = trainer;
+    const trainer = this.#trainer!, { config, history, net } = trainer;
     const { model, limit, testLimit, batchSize, lr, optimizer, epochs, seed } = config;
-    const side = sizeFor(model);
     this.tell({
       type: "begun",
       settings: { model, limit, testLimit, batchSize, lr, optimizer, epochs, seed },
-      parameters: trainer.net.parameters().reduce((sum, { size }) => sum + size, 0),
-      size: [side, side],
+      parameters: net.parameters().reduce((sum, { size }) => sum + size, 0),
+      size: pair("begun", "resize", config.resize, 1),
       history: [...history],
+      lines: history.map(formatEpoch),
       steps: trainer.optimizer.steps,
       stepsPerEpoch: trainer.steps,
       command: this.#command(config),
       ...time !== undefined && { kept: time },
     });
-    this.tell({
-      type: "phase",
-      phase: trainer.done ? "done" : trainer.optimizer.steps > 0 ? "paused" : "ready",
-    });
+    this.#tellPhase();
+  }
+
+  /** Where a run stands that does not run. */
+  #tellPhase(): void {
+    const { done, optimizer: { steps } } = this.#trainer!;
+    this.tell({ type: "phase", phase: done ? "done" : steps > 0 ? "paused" : "ready" });
   }
 
   #command(config: TrainConfig): string {
@@ -204,21 +259,25 @@ export class Session {
     this.#eye = this.#trainer = undefined;
   }
 
-  /** Trains until all epochs are done, or it is stopped. */
-  #run(): void {
-    const trainer = this.#trainer;
-    if (!trainer || this.#running || trainer.done) return;
-    const stop = new AbortController(), device = this.#device!;
-    const ended = this.#epochs(trainer, stop.signal).then(
-      () => this.#running = undefined,
-      async (error) => {
-        this.#running = undefined;
-        if (await lostSoon(device)) return this.#later(() => this.#recover(device, true));
-        this.tell({ type: "phase", phase: "failed" });
-        this.#problem(messageOf(error));
-      },
-    ).then(() => {});
+  /** Trains until all epochs are done, or it is stopped; one that is done gets as many again. */
+  async #run(): Promise<void> {
+    if (this.#running || !this.#trainer) return;
+    if (this.#trainer.done) await this.#extend();
+    const trainer = this.#trainer, device = this.#device!, stop = new AbortController();
+    const ended = this.#epochs(trainer, stop.signal).catch(async (error) => {
+      if (await isLost(device)) return this.#later(() => this.#recover(device, true));
+      this.tell({ type: "phase", phase: "failed" });
+      this.#problem(messageOf(error));
+    }).finally(() => this.#running = undefined);
     this.#running = { ended, stop };
+  }
+
+  /** As many epochs again as there were. */
+  async #extend(): Promise<void> {
+    const trainer = this.#trainer!, { config } = trainer;
+    const checkpoint = await trainer.checkpoint();
+    const kept = { checkpoint, time: Date.now() };
+    await this.#make({ ...config, epochs: 2 * config.epochs }, { kept });
   }
 
   #later(work: () => Promise<void>): void {
@@ -241,7 +300,7 @@ export class Session {
       if (trainer.done || performance.now() - this.#keptAt > KEEP_AFTER / 4) await this.#keep();
     }
     if (!trainer.done) await this.#keep();
-    this.tell({ type: "phase", phase: trainer.done ? "done" : "paused" });
+    this.#tellPhase();
   }
 
   async #progress(progress: Progress): Promise<void> {
@@ -301,8 +360,7 @@ export class Session {
       return this.#problem("The GPU was lost again and again. Reload the page to try once more.");
     }
     if (!await this.#requestDevice() || !config || !this.#data) return;
-    const kept = await this.#kept!.load();
-    await this.#make(config, kept);
+    await this.#make(config, { kept: await this.#kept!.load() });
     this.tell({ type: "recovered", steps: this.#trainer!.optimizer.steps });
     if (run) this.#run();
   }
@@ -326,6 +384,7 @@ export class Session {
 
   /** Tells what the net makes of the picture now. One look at a time: another waits for it. */
   #look(): Promise<void> {
+    const eye = this.#eye;
     this.#lookAgain = this.#looking !== undefined;
     return this.#looking ??= (async () => {
       do {
@@ -338,19 +397,45 @@ export class Session {
         this.#insideAt = performance.now();
       } while (this.#lookAgain);
     })().catch((error) => {
-      // A net that was given up, or a device that was lost: who trains is told.
-      if (!(error instanceof DeviceError)) throw error;
+      // A net that was given up meanwhile, or a device that was lost: who trains is told.
+      if (this.#eye === eye && !(error instanceof DeviceError)) throw error;
     }).finally(() => this.#looking = undefined);
   }
 
-  async #load(_file: File): Promise<void> {
+  /** A new run that begins with the weights of a file, and what they are worth. */
+  async #load(file: File): Promise<void> {
     await this.#halt();
+    const { train, test } = this.#data!, { model: _, ...settings } = this.#trainer!.config;
+    const { net, model, channels, whole, words } = await loadWeights(file, train.classes.length);
+    const config = trainConfig({
+      ...{ ...settings, model },
+      channels: channels === (train.channels ?? 1) ? null : channels,
+      resize: this.#configOf({ ...settings, model }).resize,
+    });
+    this.#init = file.name;
+    await this.#kept?.clear();
+    await this.#make(config, { net });
+    this.tell({ type: "loaded", words });
+    if (!whole) return;
+    const { batchSize, resize, channels: wanted, mean, std } = config, device = this.#device!;
+    this.tell({ type: "phase", phase: "testing" });
+    const preprocessing = { resize, channels: wanted, mean, std };
+    const evaluator = new Evaluator(net, new DeviceDataset(test), {
+      ...{ batchSize, device },
+      ...preprocessing,
+    });
+    try {
+      await evaluator.run({ onTested: (predictions) => this.#tested(predictions) }, 0);
+    } finally {
+      evaluator[Symbol.dispose]();
+      this.#tellPhase();
+    }
   }
 
   async #download(): Promise<void> {
     const { net, config: { model }, optimizer: { steps } } = this.#trainer!;
     const bytes = encodeStateDict(await net.stateDict());
-    const name = `${MODELS.has(model) ? model.split("/").at(-1)!.replace(".ts", "") : "net"}`;
+    const name = model.split("/").at(-1)!.replace(".ts", "");
     this.tell({ type: "file", name: `${name}-step-${steps}.safetensors`, bytes });
   }
 
@@ -359,14 +444,23 @@ export class Session {
   }
 
   #fail(error: unknown): void {
+    if (!this.#trainer) this.tell({ type: "phase", phase: "failed" });
     this.#problem(messageOf(error));
   }
 }
 
 const messageOf = (error: unknown) => error instanceof Error ? error.message : String(error);
 
+/** An adapter's name, as people write it: `NVIDIA Ampere`. */
+function nameOf({ description, vendor, architecture }: GPUAdapterInfo): string {
+  const capital = (word: string) =>
+    SHORT.has(word) ? word.toUpperCase() : word.replace(/^./, (letter) => letter.toUpperCase());
+  const words = `${vendor} ${architecture.replaceAll("-", " ")}`.split(" ").filter(Boolean);
+  return description || words.map(capital).join(" ") || "A GPU";
+}
+
 /** Whether a device is lost, which may be told a little after the work that failed. */
-async function lostSoon({ gpu }: Device): Promise<boolean> {
+async function isLost({ gpu }: Device): Promise<boolean> {
   const later = new Promise<false>((resolve) => setTimeout(() => resolve(false), 100));
   return await Promise.race([gpu.lost.then(() => true), later]);
 }
