@@ -24,6 +24,7 @@ const SVG = "http://www.w3.org/2000/svg";
 export class Chart {
   readonly #points = new Map<string, [step: number, value: number][]>();
   readonly #paths = new Map<string, SVGPathElement>();
+  readonly #marks = new Map<string, SVGPathElement>();
   readonly #grid = document.createElementNS(SVG, "path");
   readonly #labels = make("div", { class: "labels", "aria-hidden": "true" });
   readonly #steps = make("div", { class: "steps", "aria-hidden": "true" });
@@ -47,9 +48,14 @@ export class Chart {
     svg.append(this.#grid);
     for (const { name, dots } of curves) {
       const path = document.createElementNS(SVG, "path");
-      path.setAttribute("class", `curve ${name}${dots ? " dots" : ""}`);
+      path.setAttribute("class", `curve ${name}`);
       svg.append(path);
       this.#paths.set(name, path);
+      if (!dots) continue;
+      const marks = document.createElementNS(SVG, "path");
+      marks.setAttribute("class", `curve ${name} dots`);
+      svg.append(marks);
+      this.#marks.set(name, marks);
     }
     root.replaceChildren(this.#labels, svg, this.#steps);
     this.clear(1);
@@ -102,11 +108,13 @@ export class Chart {
       make("span", {}, "0"),
       make("span", {}, `${end.toLocaleString("en")} steps`),
     );
-    for (const { name, dots } of this.curves) {
+    for (const { name } of this.curves) {
       const points = this.#points.get(name)!;
       const line = points.map(([step, value], i) => `${i ? "L" : "M"}${x(step)} ${y(value)}`);
-      const marks = dots ? points.map(([step, value]) => `M${x(step)} ${y(value)}h0`) : [];
-      this.#paths.get(name)!.setAttribute("d", [...line, ...marks].join(""));
+      this.#paths.get(name)!.setAttribute("d", line.join(""));
+      // A line of no length is drawn as its round ends.
+      const dots = points.map(([step, value]) => `M${x(step)} ${y(value)}h0`);
+      this.#marks.get(name)?.setAttribute("d", dots.join(""));
     }
     const last = this.curves.flatMap(({ name }) => {
       const value = this.#points.get(name)!.at(-1)?.[1];

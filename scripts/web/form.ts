@@ -38,7 +38,7 @@ fields.images.value = "1";
 
 /** What the form says; the worker checks it. */
 export function readForm(): Settings {
-  const [limit, testLimit] = IMAGES[Number(fields.images.value)]!;
+  const [limit, testLimit] = IMAGES[Number(fields.images.value)] ?? [null, null];
   const number = (name: "lr" | "batchSize" | "epochs" | "seed") => {
     const text = fields[name].value.trim().replace(",", ".");
     return text === "" ? NaN : Number(text);
@@ -54,11 +54,20 @@ export function readForm(): Settings {
   };
 }
 
+/** Whether all images of a folder of one's own are trained on. */
+export function setOwn(own: boolean): void {
+  fields.images.disabled = own;
+  fields.images.querySelector("[value=own]")?.remove();
+  if (own) {
+    fields.images.append(make("option", { value: "own", selected: "" }, "all in the folder"));
+  }
+}
+
 /** Has the form say what a run has. */
 export function writeForm(settings: Settings): void {
   const { model, limit, testLimit, lr, batchSize, optimizer, epochs, seed } = settings;
   const at = IMAGES.findIndex(([train, test]) => train === limit && test === testLimit);
-  if (at >= 0) fields.images.value = `${at}`;
+  if (at >= 0 && !fields.images.disabled) fields.images.value = `${at}`;
   if (![...fields.model.options].some(({ value }) => value === model)) {
     fields.model.append(make("option", { value: model }, model));
   }

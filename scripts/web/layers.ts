@@ -29,7 +29,7 @@ export class Layers {
         words.append(make("small", {}, `${parameters.toLocaleString("en")} parameters`));
       }
       if (shape.length === 3 && shown < shape[0]!) {
-        words.append(make("small", {}, `the first ${shown} maps`));
+        words.append(make("small", {}, `${shown} of ${shape[0]} maps`));
       }
       return make("li", {}, words, this.#rows[i]!.canvas);
     }));

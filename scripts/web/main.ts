@@ -10,7 +10,7 @@ import { Camera } from "./camera.ts";
 import { Chart } from "./curves.ts";
 import { byId, make, setText } from "./dom.ts";
 import { chosen, type Dropped, dropped } from "./drop.ts";
-import { readForm, writeForm } from "./form.ts";
+import { readForm, setOwn, writeForm } from "./form.ts";
 import { Layers } from "./layers.ts";
 import { draw } from "./pictures.ts";
 import type { FromWorker, Labelled, Phase, Picture, ToWorker } from "./protocol.ts";
@@ -59,7 +59,7 @@ const sketch = new Sketch(byId<HTMLCanvasElement>("sketch"), (image) => {
   look({ kind: "pixels", image });
 });
 const camera = new Camera(byId<HTMLVideoElement>("video"), (video) => {
-  const image = sketch.show(video, video.videoWidth, video.videoHeight);
+  const image = sketch.show(video, video.videoWidth, video.videoHeight, { fill: true });
   look({ kind: "pixels", image }, false);
 });
 
@@ -154,7 +154,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
   },
   data({ name, own, classes, train, test, samples, notes }) {
     state.classes = classes;
-    byId<HTMLSelectElement>("images").disabled = own;
+    setOwn(own);
     byId("fashion").hidden = !own;
     bars.name(classes);
     const counts = `${train.toLocaleString("en")} images to train on, ${

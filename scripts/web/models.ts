@@ -12,3 +12,6 @@ MODELS.set(SMALL_NET, smallNet);
 
 /** Rows and columns of the images for a net. */
 export const sizeFor = (model: string): number => model === SMALL_NET ? 28 : 32;
+
+/** A net in words. */
+export const titleOf = (model: string): string => model === SMALL_NET ? "small net" : model;

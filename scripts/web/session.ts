@@ -33,8 +33,11 @@ const KEEP_AFTER = 20_000;
 const INSIDE_AFTER = 500;
 /** Mistakes that are shown. */
 const MISTAKES = 12;
-/** Makers whose names are letters. */
-const SHORT = new Set(["nvidia", "amd", "arm"]);
+/** Names that are not written as words are. */
+const NAMES: Readonly<Record<string, string>> = {
+  ...{ nvidia: "NVIDIA", amd: "AMD", arm: "Arm", rdna: "RDNA" },
+  swiftshader: "SwiftShader",
+};
 /** Devices that may be lost before it is given up, with nothing done in between. */
 const MOST_LOST = 3;
 
@@ -454,7 +457,7 @@ const messageOf = (error: unknown) => error instanceof Error ? error.message : S
 /** An adapter's name, as people write it: `NVIDIA Ampere`. */
 function nameOf({ description, vendor, architecture }: GPUAdapterInfo): string {
   const capital = (word: string) =>
-    SHORT.has(word) ? word.toUpperCase() : word.replace(/^./, (letter) => letter.toUpperCase());
+    NAMES[word] ?? word.replace(/^./, (letter) => letter.toUpperCase());
   const words = `${vendor} ${architecture.replaceAll("-", " ")}`.split(" ").filter(Boolean);
   return description || words.map(capital).join(" ") || "A GPU";
 }

@@ -51,9 +51,15 @@ export class Sketch {
     this.#paper();
   }
 
-  /** Shows a picture instead, whole, on white. */
-  show(picture: CanvasImageSource, width: number, height: number): ImageData {
-    const { canvas } = this, scale = Math.min(canvas.width / width, canvas.height / height);
+  /** Shows a picture instead: whole, on white, or cut to `fill` the paper. */
+  show(
+    picture: CanvasImageSource,
+    width: number,
+    height: number,
+    { fill = false }: { readonly fill?: boolean } = {},
+  ): ImageData {
+    const { canvas } = this, scales = [canvas.width / width, canvas.height / height];
+    const scale = fill ? Math.max(...scales) : Math.min(...scales);
     this.clear();
     this.#context.imageSmoothingEnabled = scale < 1;
     this.#context.drawImage(

@@ -58,7 +58,7 @@ export function showMistakes(
   root.replaceChildren(...mistakes.map((mistake) => {
     const [is, taken] = [classes[mistake.label]!, classes[mistake.predicted]!];
     const sure = `${Math.round(100 * mistake.probability)}%`;
-    const words = make("span", {}, make("del", {}, taken), ` ${sure}`, make("br"), is);
+    const words = make("span", {}, is, make("br"), make("b", {}, `${taken} ${sure}`));
     const label = `${is}, taken for ${taken}, ${sure} sure; look at it`;
     const button = make("button", { type: "button", "aria-label": label, title: label });
     button.append(draw(make("canvas"), mistake), words);

@@ -9,7 +9,7 @@ import { formatShape } from "../../lib/graph/shape.ts";
 import type { Module } from "../../lib/nn/module.ts";
 import { MAX_TENSOR_BYTES } from "../../lib/train/checkpoint.ts";
 import { MODELS } from "../../lib/train/config.ts";
-import "./models.ts";
+import { titleOf } from "./models.ts";
 
 /** Keys that are named of those that do not fit. */
 const NAMED = 4;
@@ -47,7 +47,10 @@ export async function loadWeights(file: File, numClasses: number): Promise<Loade
     const shapes = [...mismatched].map(([key, { given, own }]) =>
       `${key} is ${formatShape(given)} there and ${formatShape(own)} here: it begins anew`
     );
-    const words = [`${name}: ${loaded.length} tensors of a ${model} taken over`, ...shapes];
+    const words = [
+      `${name}: ${loaded.length} tensors of a ${titleOf(model)} taken over`,
+      ...shapes,
+    ];
     return { model, net, channels, whole: mismatched.size === 0, words };
   }
   const keys = [...state.keys()], more = keys.length > NAMED ? ", …" : "";
