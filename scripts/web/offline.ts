@@ -1,4 +1,3 @@
-/// <reference lib="dom" />
 /**
  * Asks the browser to keep the page and its data.
  *

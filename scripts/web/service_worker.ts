@@ -1,4 +1,3 @@
-/// <reference lib="dom" />
 /**
  * Keeps the page and its data in the browser, so that it works without a network after the first visit.
  *
