@@ -9,10 +9,10 @@ import { displayed } from "../check/display.ts";
 import { quote } from "../check/text.ts";
 import { type ImageDataset, labelsOf, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
-import { resizeBytes } from "../ops/resize.ts";
-import { checkDeno } from "./open.ts";
-import { decodeImage, ImageError, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
 import { inChannels } from "../data/pixels.ts";
+import { resizeBytes } from "../ops/resize.ts";
+import { decodeImage, ImageError, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
+import { checkDeno } from "./open.ts";
 import { checkSize } from "./loaded.ts";
 
 /** Pixels of an image. */

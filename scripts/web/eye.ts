@@ -57,7 +57,7 @@ export class Eye {
       device,
     });
     const plan = await this.#likely;
-    plan.run(this.#feeds(pixels));
+    plan.run({ images: pixels });
     const [probabilities] = await plan.read();
     return probabilities as Float32Array<ArrayBuffer>;
   }
@@ -71,7 +71,7 @@ export class Eye {
       this.#inside = Plan.compile({ outputs: this.#calls.map(({ y }) => y), device });
     }
     const plan = await this.#inside;
-    plan.run(this.#feeds(pixels));
+    plan.run({ images: pixels });
     const values = await plan.read();
     const names = new Map(net.namedChildren().map(([name, child]) => [child, name]));
     return this.#calls.map(({ module, y: { shape } }, i) => ({
@@ -81,10 +81,6 @@ export class Eye {
       parameters: module.parameters().reduce((sum, { size }) => sum + size, 0),
       ...mapsOf(values[i] as Float32Array, shape.slice(1)),
     }));
-  }
-
-  #feeds(pixels: Uint8Array<ArrayBuffer>) {
-    return { indices: Uint32Array.of(0), images: pixels };
   }
 
   /** Frees the plans; the net stays. */

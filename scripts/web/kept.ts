@@ -102,13 +102,24 @@ export class Kept {
   }
 }
 
-/** Writes a file of a folder; Safari has no other way than this one, which is a worker's. */
+/** A file that is open to a worker: the page's types do not know it. */
+interface OpenFile {
+  truncate(size: number): void;
+  write(bytes: Uint8Array<ArrayBuffer>, options: { at: number }): number;
+  flush(): void;
+  close(): void;
+}
+
+/** Writes a file of a folder, in the one way that all browsers have, and only in workers. */
 async function write(
   folder: FileSystemDirectoryHandle,
   name: string,
   bytes: Uint8Array<ArrayBuffer>,
 ): Promise<void> {
-  const file = await (await folder.getFileHandle(name, { create: true })).createSyncAccessHandle();
+  const handle = await folder.getFileHandle(name, { create: true }) as unknown as {
+    createSyncAccessHandle(): Promise<OpenFile>;
+  };
+  const file = await handle.createSyncAccessHandle();
   try {
     file.truncate(0);
     file.write(bytes, { at: 0 });
