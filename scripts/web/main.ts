@@ -14,12 +14,14 @@ import { readForm, setOwn, writeForm } from "./form.ts";
 import { Layers } from "./layers.ts";
 import { draw } from "./pictures.ts";
 import type { FromWorker, Labelled, Phase, Picture, ToWorker } from "./protocol.ts";
+import { workOffline } from "./offline.ts";
 import { Sketch } from "./sketch.ts";
 import { showConfusion, showMistakes } from "./tested.ts";
 
 /** Milliseconds after the last change of the form until the worker makes another net. */
 const FORM_RESTS = 300;
 
+await workOffline();
 const worker = new Worker("worker.js", { type: "module" });
 const ask = (message: ToWorker) => worker.postMessage(message);
 
