@@ -105,6 +105,7 @@ async function bundle(name: string, format: "esm" | "iife" = "esm"): Promise<str
       outputPath: `${name}.js`,
       format,
       minify: true,
+      keepNames: true,
       platform: "browser",
       write: false,
     });
