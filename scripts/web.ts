@@ -213,7 +213,7 @@ export async function build(out: string): Promise<Built> {
 }
 
 /** Answers with the files of a folder, and nothing else. */
-function answer(out: string, { files, data }: Built): (request: Request) => Promise<Response> {
+export function answer(out: string, { files, data }: Built): (request: Request) => Promise<Response> {
   const known = new Set([...files.keys(), ...data.map((name) => `data/${name}`)]);
   return async ({ method, url }) => {
     const name = new URL(url).pathname.slice(1) || "index.html";

@@ -11,8 +11,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import { stripTypeScriptTypes } from "node:module";
 import project from "../../deno.json" with { type: "json" };
+import { strip } from "./strip.ts";
 
 /** The page's message about a test that ended. */
 export interface Report {
@@ -36,6 +36,9 @@ const FILES = [
   "kernels/choice",
 ];
 
+/** The tests of pages, in `web.ts`. */
+const WEB = "web";
+
 const CHROMIUM = "/usr/lib/chromium/chromium";
 const ROOT = new URL("../../", import.meta.url);
 /** Nothing is listening there: each request of the page is answered here. */
@@ -48,15 +51,6 @@ function importMap(): Record<string, string> {
   const own = Object.entries(project.exports)
     .map(([name, path]) => [project.name + name.slice(1), path.slice(1)]);
   return { ...Object.fromEntries(own), "@std/assert": "/scripts/offline/assert/mod.ts" };
-}
-
-/** A module without its types; with its lines where they were, if they need only be left out. */
-function strip(module: string): string {
-  try {
-    return stripTypeScriptTypes(module);
-  } catch {
-    return stripTypeScriptTypes(module, { mode: "transform" });
-  }
 }
 
 /** What the browser gets for a path: an empty page, a folder's listing, or a file of the project. */
@@ -122,18 +116,23 @@ async function adapterOf(browser: Browser): Promise<string | undefined> {
   return found?.trim();
 }
 
+const seconds = (ms: number) => ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+
+/** Tells about a test that ended; whether it passed. */
+function tell({ test, steps, ms, wrong }: Report): boolean {
+  const inside = steps > 0 ? `${steps} steps, ` : "";
+  console.log(`${test} ... ${wrong.length === 0 ? "ok" : "FAILED"} (${inside}${seconds(ms)})`);
+  for (const what of wrong) console.log(`  ${what.replaceAll("\n", "\n  ")}`);
+  return wrong.length === 0;
+}
+
 /** Runs the tests of a file in a page of its own; for each, whether it passed. */
 async function runFile(browser: Browser, file: string): Promise<boolean[]> {
   const passed: boolean[] = [];
   let said: string[] = [];
-  const tell = ({ test, steps, ms, wrong }: Report) => {
-    const all = [...wrong, ...said];
+  const told = ({ wrong, ...rest }: Report) => {
+    passed.push(tell({ ...rest, wrong: [...wrong, ...said] }));
     said = [];
-    passed.push(all.length === 0);
-    const took = ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
-    const inside = steps > 0 ? `${steps} steps, ` : "";
-    console.log(`${test} ... ${all.length === 0 ? "ok" : "FAILED"} (${inside}${took})`);
-    for (const what of all) console.log(`  ${what.replaceAll("\n", "\n  ")}`);
   };
 
   console.log(`\n${file}`);
@@ -143,7 +142,7 @@ async function runFile(browser: Browser, file: string): Promise<boolean[]> {
     else said.push(`${message.type()} on the console: ${message.text()}`);
   });
   page.on("pageerror", (error) => said.push(`uncaught: ${error.stack ?? error.message}`));
-  await page.exposeFunction("report", tell);
+  await page.exposeFunction("report", told);
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`it is not done after ${TIME} s`)), TIME * 1000);
   const work = `import("/tests/browser/page.ts").then(({ runFile }) => runFile("/${file}"))`;
@@ -151,8 +150,34 @@ async function runFile(browser: Browser, file: string): Promise<boolean[]> {
     .catch((error) => said.push(String(error)))
     .finally(() => clearTimeout(timer));
   if (passed.length + said.length === 0) said.push("it has no test");
-  if (said.length > 0) tell({ test: "it ends and says no more", steps: 0, ms: 0, wrong: [] });
+  if (said.length > 0) told({ test: "it ends and says no more", steps: 0, ms: 0, wrong: [] });
   await page.close();
+  return passed;
+}
+
+/** Runs the tests of pages; for each, whether it passed. */
+async function runWeb(browser: Browser, folder: string): Promise<boolean[]> {
+  const { WEB_TESTS } = await import("./web.ts");
+  const passed: boolean[] = [];
+  console.log("\nweb");
+  for (const { name, body } of WEB_TESTS) {
+    let steps = 0, doing = "";
+    const begin = performance.now();
+    const wrong: string[] = [];
+    try {
+      await body(browser, folder, async (what, run) => {
+        const start = performance.now();
+        doing = `${what}: `;
+        await run();
+        steps++;
+        console.log(`  ${what} (${seconds(performance.now() - start)})`);
+        doing = "";
+      });
+    } catch (error) {
+      wrong.push(doing + (error instanceof Error ? error.stack ?? error.message : String(error)));
+    }
+    passed.push(tell({ test: name, steps, ms: performance.now() - begin, wrong }));
+  }
   return passed;
 }
 
@@ -166,7 +191,13 @@ async function run(executable: string, files: readonly string[], folder: string)
   }
   console.log(adapter);
   const passed: boolean[] = [];
-  for (const file of files) passed.push(...await runFile(browser, `tests/${file}_test.ts`));
+  for (const file of files) {
+    passed.push(
+      ...file === WEB
+        ? await runWeb(browser, folder)
+        : await runFile(browser, `tests/${file}_test.ts`),
+    );
+  }
   const count = passed.filter(Boolean).length, failed = passed.length - count;
   console.log(`\n${count} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
@@ -175,9 +206,9 @@ async function run(executable: string, files: readonly string[], folder: string)
 async function main(args: readonly string[]): Promise<number> {
   const words = [...args], at = words.indexOf("--browser");
   const [, executable = CHROMIUM] = at < 0 ? [] : words.splice(at, 2);
-  const unknown = words.find((word) => !FILES.includes(word));
+  const all = [...FILES, WEB], unknown = words.find((word) => !all.includes(word));
   if (unknown !== undefined) {
-    console.error(`there is no ${unknown} among ${FILES.join(", ")}`);
+    console.error(`there is no ${unknown} among ${all.join(", ")}`);
     return 2;
   }
   try {
@@ -193,7 +224,7 @@ async function main(args: readonly string[]): Promise<number> {
   await Deno.mkdir("runs/tmp", { recursive: true });
   const folder = await Deno.makeTempDir({ dir: "runs/tmp", prefix: "browser-" });
   try {
-    return await run(executable, words.length > 0 ? words : FILES, folder);
+    return await run(executable, words.length > 0 ? words : all, folder);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
