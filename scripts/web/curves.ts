@@ -32,6 +32,8 @@ export class Chart {
   /** The last step of the axis. */
   #end = 1;
   #drawing = 0;
+  /** The axes that are drawn. */
+  #drawn = "";
 
   /** In `root`; `top` is the largest value, or undefined for whatever there is. */
   constructor(
@@ -93,21 +95,7 @@ export class Chart {
     const ticks = Array.from({ length: Math.floor(top / tick + 1e-6) + 1 }, (_, i) => i * tick);
     const x = (step: number) => (SIDE * step / end).toFixed(1);
     const y = (value: number) => (SIDE * (1 - value / top)).toFixed(1);
-    this.#grid.setAttribute("d", ticks.map((value) => `M0 ${y(value)}H${SIDE}`).join(""));
-    this.#labels.replaceChildren(
-      ...ticks.toReversed().map((value) => {
-        const digits = tick < 0.1 ? 2 : tick < 1 ? 1 : 0;
-        return make(
-          "span",
-          {},
-          this.top === 1 ? `${Math.round(100 * value)}%` : value.toFixed(digits),
-        );
-      }),
-    );
-    this.#steps.replaceChildren(
-      make("span", {}, "0"),
-      make("span", {}, `${end.toLocaleString("en")} steps`),
-    );
+    this.#axes(ticks, tick, end, y);
     for (const { name } of this.curves) {
       const points = this.#points.get(name)!;
       const line = points.map(([step, value], i) => `${i ? "L" : "M"}${x(step)} ${y(value)}`);
@@ -121,6 +109,26 @@ export class Chart {
       return value === undefined ? [] : [`${name} ${value.toFixed(3)}`];
     });
     this.#svg.setAttribute("aria-label", `${this.title}: ${last.join(", ") || "nothing yet"}`);
+  }
+
+  /** The grid and its numbers, if they are other ones than before. */
+  #axes(
+    ticks: readonly number[],
+    tick: number,
+    end: number,
+    y: (value: number) => string,
+  ): void {
+    const key = `${ticks} ${end}`;
+    if (this.#drawn === key) return;
+    this.#drawn = key;
+    this.#grid.setAttribute("d", ticks.map((value) => `M0 ${y(value)}H${SIDE}`).join(""));
+    const digits = tick < 0.1 ? 2 : tick < 1 ? 1 : 0;
+    const words = ticks.map((value) =>
+      this.top === 1 ? `${Math.round(100 * value)}%` : value.toFixed(digits)
+    );
+    this.#labels.replaceChildren(...words.toReversed().map((word) => make("span", {}, word)));
+    const steps = `${end.toLocaleString("en")} steps`;
+    this.#steps.replaceChildren(make("span", {}, "0"), make("span", {}, steps));
   }
 }
 

@@ -27,3 +27,19 @@ export function make<K extends keyof HTMLElementTagNameMap>(
 export function setText(element: HTMLElement, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
+
+/** Makes buttons one stop for the keyboard: the arrow keys go from one to the next. */
+export function roving(root: HTMLElement): void {
+  const buttons = [...root.querySelectorAll("button")];
+  buttons.forEach((button, i) => button.tabIndex = i === 0 ? 0 : -1);
+  root.onkeydown = (event) => {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
+    if (by === undefined || at < 0) return;
+    event.preventDefault();
+    buttons[at]!.tabIndex = -1;
+    const next = buttons[(at + by + buttons.length) % buttons.length]!;
+    next.tabIndex = 0;
+    next.focus();
+  };
+}

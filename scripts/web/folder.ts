@@ -30,8 +30,8 @@ const TEST_SHARE = 0.2;
 /** The most classes: labels are bytes. */
 const MOST_CLASSES = 256;
 
-/** The files of a folder, as folders. */
-class Files extends ImageFolder<File> {
+/** A folder of files that a page was given. */
+export class GivenFolder extends ImageFolder<File> {
   readonly #listings = new Map<string, Listing<File>>();
 
   constructor(path: string, files: readonly FolderFile[]) {
@@ -78,7 +78,7 @@ export async function readFolder(
   seed: number,
   onRead: (share: number) => void,
 ): Promise<Data> {
-  const folder = new Files(name, files), testShare = TEST_SHARE;
+  const folder = new GivenFolder(name, files), testShare = TEST_SHARE;
   const { classes, images, skipped, notes } = await findClasses(folder, await folder.list(""), {
     testShare,
     seed,

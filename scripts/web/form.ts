@@ -12,6 +12,15 @@ const MODELS = { [SMALL_NET]: "Small net", resnet18: "ResNet-18" };
 /** How many images are trained on and tested with; null for all. */
 const IMAGES = [[1000, 500], [5000, 1000], [20_000, 5000], [null, null]] as const;
 
+/** Images of a step. */
+const BATCHES = [16, 32, 64, 128, 256];
+/** Optimizers to choose from. */
+const OPTIMIZERS: Record<Settings["optimizer"], string> = {
+  adam: "Adam",
+  adamw: "AdamW",
+  sgd: "SGD, momentum 0.9",
+};
+
 const fields = {
   model: byId<HTMLSelectElement>("model"),
   images: byId<HTMLSelectElement>("images"),
@@ -22,35 +31,35 @@ const fields = {
   seed: byId<HTMLInputElement>("seed"),
 };
 
-fields.model.append(
-  ...Object.entries(MODELS).map(([value, name]) => make("option", { value }, name)),
-);
-fields.images.append(
-  ...IMAGES.map(([limit], i) =>
-    make(
-      "option",
-      { value: `${i}` },
-      limit === null ? "all 60,000" : `${limit.toLocaleString("en")}`,
-    )
+/** Offers values with their words. */
+function offer(field: HTMLSelectElement, choices: Readonly<Record<string, string>>): void {
+  field.append(
+    ...Object.entries(choices).map(([value, words]) => make("option", { value }, words)),
+  );
+}
+offer(fields.model, MODELS);
+offer(
+  fields.images,
+  Object.fromEntries(
+    IMAGES.map(([limit], i) => [i, limit === null ? "all 60,000" : limit.toLocaleString("en")]),
   ),
 );
+offer(fields.batchSize, Object.fromEntries(BATCHES.map((size) => [size, `${size}`])));
+offer(fields.optimizer, OPTIMIZERS);
+fields.batchSize.value = "64";
 fields.images.value = "1";
 
-/** What the form says; the worker checks it. */
+/** What the form says. */
 export function readForm(): Settings {
   const [limit, testLimit] = IMAGES[Number(fields.images.value)] ?? [null, null];
-  const number = (name: "lr" | "batchSize" | "epochs" | "seed") => {
-    const text = fields[name].value.trim().replace(",", ".");
-    return text === "" ? NaN : Number(text);
-  };
   return {
     model: fields.model.value,
     ...{ limit, testLimit },
-    lr: number("lr"),
-    batchSize: number("batchSize"),
+    lr: Number(fields.lr.value),
+    batchSize: Number(fields.batchSize.value),
     optimizer: fields.optimizer.value as Settings["optimizer"],
-    epochs: number("epochs"),
-    seed: number("seed"),
+    epochs: Number(fields.epochs.value),
+    seed: Number(fields.seed.value),
   };
 }
 

@@ -28,7 +28,7 @@ export class Layers {
       if (parameters > 0) {
         words.append(make("small", {}, `${parameters.toLocaleString("en")} parameters`));
       }
-      if (shape.length === 3 && shown < shape[0]!) {
+      if (shown < shape[0]! && shape[1]! > 1) {
         words.append(make("small", {}, `${shown} of ${shape[0]} maps`));
       }
       return make("li", {}, words, this.#rows[i]!.canvas);
@@ -38,18 +38,20 @@ export class Layers {
 
 /** Maps beside each other, with a pixel in between. */
 function drawMaps(canvas: HTMLCanvasElement, { maps, shown, height, width }: LayerView): void {
-  const all = shown * (width + 1) - 1, image = new ImageData(all, height);
+  const all = shown * (width + 1) - 1;
   if (canvas.width !== all || canvas.height !== height) {
     [canvas.width, canvas.height] = [all, height];
     canvas.classList.toggle("flat", height === 1);
   }
+  const image = new ImageData(all, height), pixels = new Uint32Array(image.data.buffer);
   for (let map = 0; map < shown; map++) {
     for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        const value = maps[(map * height + y) * width + x]!;
-        image.data.set([value, value, value, 255], 4 * (y * all + map * (width + 1) + x));
-      }
+      let from = (map * height + y) * width, to = y * all + map * (width + 1);
+      for (let x = 0; x < width; x++) pixels[to++] = grey(maps[from++]!);
     }
   }
   canvas.getContext("2d")!.putImageData(image, 0, 0);
 }
+
+/** A pixel of a canvas, as all machines that have browsers hold it. */
+const grey = (value: number) => 0xff000000 | value * 0x010101;

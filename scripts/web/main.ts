@@ -8,7 +8,7 @@ import { adviceFor } from "./advice.ts";
 import { Bars, likeliestOf } from "./bars.ts";
 import { Camera } from "./camera.ts";
 import { Chart } from "./curves.ts";
-import { byId, make, setText } from "./dom.ts";
+import { byId, make, roving, setText } from "./dom.ts";
 import { chosen, type Dropped, dropped } from "./drop.ts";
 import { readForm, setOwn, writeForm } from "./form.ts";
 import { Layers } from "./layers.ts";
@@ -107,8 +107,8 @@ const PHASES: Readonly<Record<Phase, string>> = {
   reading: "Reading images …",
   ready: "Ready. Press Run.",
   compiling: "Compiling kernels; the first time this takes a while …",
-  training: "Training",
-  testing: "Testing",
+  training: "Training, and testing after each epoch",
+  testing: "Testing …",
   paused: "Paused. Run goes on from here.",
   done: "Done. Run trains as many epochs again.",
   recovering: "The GPU was lost. Getting another one …",
@@ -117,13 +117,17 @@ const PHASES: Readonly<Record<Phase, string>> = {
 
 function showPhase(phase: Phase): void {
   state.phase = phase;
-  const busy = ["compiling", "training", "testing"].includes(phase);
+  const busy = phase === "compiling" || phase === "training";
   const begun = busy || state.steps > 0;
   fields.disabled = begun || phase === "starting" || phase === "reading";
   buttons.run.disabled = !["ready", "paused", "done", "failed"].includes(phase);
   buttons.pause.disabled = !busy;
   buttons.reset.disabled = !begun;
   buttons.download.disabled = phase === "starting" || phase === "reading";
+  const focused = document.activeElement;
+  if (focused instanceof HTMLButtonElement && focused.disabled) {
+    (busy ? buttons.pause : buttons.run).focus();
+  }
   setText(byId("phase"), PHASES[phase]);
   document.body.dataset["phase"] = phase;
 }
@@ -134,6 +138,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     const adapter = byId("adapter");
     adapter.dataset["kind"] = software ? "software" : "gpu";
     adapter.title = words;
+    byId("driver").hidden = !software;
     setText(
       byId("adapter-words"),
       software ? `${name}, on the CPU: it works, but slowly` : `On ${name}, a GPU`,
@@ -170,6 +175,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
       button.addEventListener("click", () => lookAt(sample));
       return button;
     }));
+    roving(byId("samples"));
     if (sketch.empty && samples[0]) lookAt(samples[0]);
   },
   begun({ settings, size, history, lines, steps, stepsPerEpoch, command, kept }) {
@@ -240,6 +246,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
   },
   seen({ seen, label }) {
     state.label = label;
+    setText(byId("truth"), label === undefined ? "" : `It is: ${state.classes[label]}`);
     draw(byId<HTMLCanvasElement>("seen"), seen);
   },
   likely({ probabilities }) {
@@ -300,6 +307,7 @@ fields.addEventListener("input", () => {
 function begin(): void {
   clearTimeout(formTimer);
   formTimer = 0;
+  if (!byId<HTMLFormElement>("settings").checkValidity()) return;
   tellProblem("");
   ask({ type: "begin", settings: readForm() });
 }

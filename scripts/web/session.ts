@@ -310,7 +310,7 @@ export class Session {
     const { phase, step, epoch, loss } = progress;
     const { optimizer: { steps } } = this.#trainer!;
     this.#lost = 0;
-    this.tell({ type: "phase", phase: phase === "train" ? "training" : "testing" });
+    this.tell({ type: "phase", phase: "training" });
     this.tell({ type: "progress", progress, steps });
     if (epoch === 1 && step === 1 && loss !== undefined) this.tell({ type: "first-loss", loss });
     await this.#look();

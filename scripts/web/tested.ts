@@ -4,7 +4,7 @@
  * @module
  */
 
-import { make } from "./dom.ts";
+import { make, roving } from "./dom.ts";
 import { draw } from "./pictures.ts";
 import type { Mistake } from "./protocol.ts";
 
@@ -17,11 +17,7 @@ export function showConfusion(
   matrix: readonly (readonly number[])[],
   classes: readonly string[],
 ): void {
-  if (classes.length > MOST_CLASSES) {
-    const right = matrix.reduce((sum, row, k) => sum + row[k]!, 0);
-    root.replaceChildren(make("p", {}, `${right} are right, of ${classes.length} classes`));
-    return;
-  }
+  if (classes.length > MOST_CLASSES) return showPairs(root, matrix, classes);
   const head = make(
     "tr",
     {},
@@ -48,6 +44,22 @@ export function showConfusion(
   );
 }
 
+/** The pairs of many classes that were confused most. */
+function showPairs(
+  root: HTMLElement,
+  matrix: readonly (readonly number[])[],
+  classes: readonly string[],
+): void {
+  const pairs = matrix.flatMap((row, label) =>
+    row.map((count, predicted) => ({ count, label, predicted }))
+  ).filter(({ count, label, predicted }) => count > 0 && label !== predicted)
+    .sort((a, b) => b.count - a.count).slice(0, MOST_CLASSES);
+  const items = pairs.map(({ count, label, predicted }) =>
+    make("li", {}, `${classes[label]} taken for ${classes[predicted]}: ${count}`)
+  );
+  root.replaceChildren(make("ul", { class: "note" }, ...items));
+}
+
 /** The mistakes as pictures, each of which can be looked at. */
 export function showMistakes(
   root: HTMLElement,
@@ -65,4 +77,5 @@ export function showMistakes(
     button.addEventListener("click", () => onChosen(mistake.index));
     return make("li", {}, button);
   }));
+  roving(root);
 }

@@ -85,7 +85,10 @@ async function longestTask({ page }: Visit, body: () => Promise<void>): Promise<
   const events: TraceEvent[] = [];
   session.on("Tracing.dataCollected", ({ value }) => events.push(...value as never[]));
   const complete = new Promise((resolve) => session.once("Tracing.tracingComplete", resolve));
-  const traceConfig = { includedCategories: ["disabled-by-default-devtools.timeline"], excludedCategories: ["*"] };
+  const traceConfig = {
+    includedCategories: ["disabled-by-default-devtools.timeline"],
+    excludedCategories: ["*"],
+  };
   await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig });
   try {
     await body();
