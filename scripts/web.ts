@@ -105,7 +105,7 @@ async function bundle(name: string, format: "esm" | "iife" = "esm"): Promise<str
       outputPath: `${name}.js`,
       format,
       minify: true,
-      keepNames: true,
+      keepNames: true, // Layers and errors are called as their classes are.
       platform: "browser",
       write: false,
     });
@@ -213,7 +213,10 @@ export async function build(out: string): Promise<Built> {
 }
 
 /** Answers with the files of a folder, and nothing else. */
-export function answer(out: string, { files, data }: Built): (request: Request) => Promise<Response> {
+export function answer(
+  out: string,
+  { files, data }: Built,
+): (request: Request) => Promise<Response> {
   const known = new Set([...files.keys(), ...data.map((name) => `data/${name}`)]);
   return async ({ method, url }) => {
     const name = new URL(url).pathname.slice(1) || "index.html";

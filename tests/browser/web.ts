@@ -6,9 +6,9 @@
  * compiler's fails a test.
  */
 
+import { Buffer } from "node:buffer";
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
-import type { BrowserContext, CDPSession, Page } from "npm:playwright-core@^1.65.0";
-import project from "../../deno.json" with { type: "json" };
+import type { BrowserContext as Browser, Page } from "npm:playwright-core@^1.65.0";
 import { parseSafetensors } from "../../lib/formats/safetensors.ts";
 import { decodeStateDict } from "../../lib/formats/state_dict.ts";
 import { answer, build, type Built } from "../../scripts/web.ts";
@@ -18,7 +18,7 @@ import { strip } from "./strip.ts";
 /** A test: it throws, or says what went wrong. `step` names what is being done. */
 export interface WebTest {
   readonly name: string;
-  readonly body: (browser: BrowserContext, folder: string, step: Step) => Promise<void>;
+  readonly body: (browser: Browser, folder: string, step: Step) => Promise<void>;
 }
 type Step = (name: string, body: () => Promise<unknown>) => Promise<void>;
 
@@ -76,6 +76,47 @@ addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) 
 });
 `;
 
+/**
+ * The longest task of the page's thread while `body` runs, in milliseconds of the thread's own time: what
+ * else the machine does, such as computing for the page, does not count.
+ */
+async function longestTask({ page }: Visit, body: () => Promise<void>): Promise<number> {
+  const session = await page.context().newCDPSession(page);
+  const events: TraceEvent[] = [];
+  session.on("Tracing.dataCollected", ({ value }) => events.push(...value as never[]));
+  const complete = new Promise((resolve) => session.once("Tracing.tracingComplete", resolve));
+  const traceConfig = {
+    includedCategories: ["disabled-by-default-devtools.timeline"],
+    excludedCategories: ["*"],
+  };
+  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig });
+  try {
+    await body();
+  } finally {
+    await session.send("Tracing.end");
+    await complete;
+    await session.detach();
+  }
+  const mains = events.filter(({ name, args }) =>
+    name === "thread_name" && args?.name === "CrRendererMain"
+  );
+  const isMain = ({ pid, tid }: TraceEvent) =>
+    mains.some((main) => main.pid === pid && main.tid === tid);
+  const tasks = events.filter((event) => event.name === "RunTask" && isMain(event));
+  assert(tasks.length > 100, `only ${tasks.length} tasks were seen`);
+  return Math.max(...tasks.map(({ tdur = 0 }) => tdur)) / 1000;
+}
+
+/** What Chromium notes of its threads. */
+interface TraceEvent {
+  readonly name: string;
+  readonly pid: number;
+  readonly tid: number;
+  /** Microseconds of the thread's time. */
+  readonly tdur?: number;
+  readonly args?: { readonly name?: string };
+}
+
 /** Serves a page that was built, on a port and so an origin of its own. */
 function serve(out: string, built: Built) {
   const files = answer(out, built);
@@ -111,7 +152,7 @@ class Visit {
     });
   }
 
-  static async open(browser: BrowserContext, origin: string): Promise<Visit> {
+  static async open(browser: Browser, origin: string): Promise<Visit> {
     const page = await browser.newPage(), visit = new Visit(page, origin);
     await page.addInitScript({ content: METERS });
     await page.goto(`${origin}/`);
@@ -151,13 +192,14 @@ class Visit {
     return await this.page.workers()[0]!.evaluate(expression) as T;
   }
 
-  /** What is wrong with it all; then the page is closed. */
-  async close(): Promise<string[]> {
+  /** Closes the page; throws if something was wrong all along. */
+  async [Symbol.asyncDispose](): Promise<void> {
     const { refused } = await this.page.evaluate("seen") as { refused: string[] };
     const said = await this.worker<string[]>("tested.said").catch(() => []);
     await this.page.close();
     assert(this.#counted > 0);
-    return [...this.wrong, ...said, ...refused.map((what) => `the policy refused ${what}`)];
+    const all = [...this.wrong, ...said, ...refused.map((what) => `the policy refused ${what}`)];
+    assertEquals(all, []);
   }
 }
 
@@ -182,45 +224,145 @@ async function drawTrousers({ page }: Visit): Promise<void> {
   }
 }
 
-async function usedAsSomebodyDoes(
-  browser: BrowserContext,
-  folder: string,
-  step: Step,
-): Promise<void> {
-  const out = `${folder}/web`, site = serve(out, await build(out));
-  const visit = await Visit.open(browser, site.origin), { page } = visit;
-  let steps = 0;
-  try {
-    await step("it says what it computes on", async () => {
-      await visit.phase(["ready"]);
-      assertMatch(await visit.text("adapter"), /swiftshader.*a software adapter/i);
-      assert(await page.locator("#advice").isHidden());
-    });
-    await step(
-      "it trains until 70% are right, by keyboard alone, and no frame is late",
-      async () => {
-        await page.locator("#images").focus();
-        await page.keyboard.press("Home");
-        await visit.until("data-words", /1,000 images to train on/);
-        await visit.phase(["ready"]);
-        await page.locator("#run").focus();
-        await page.keyboard.press("Enter");
-        await visit.phase(["training"]);
-        await page.evaluate("seen.measure = true");
-        await visit.until("test-accuracy", /^[7-9]\d\.\d%|100/, 150);
-        const longest = await page.evaluate("seen.longest") as number;
-        console.log(`  the longest time between two frames is ${longest.toFixed()} ms`);
-        assert(longest < 200, `${longest} ms between two frames`);
-        await page.locator("#pause").focus();
-        await page.keyboard.press("Space");
-        await visit.phase(["paused"]);
-      },
-    );
-  } finally {
-    await site.close();
+/** What is on the paper of a canvas, as a hash of its pixels. */
+const pixelsOf = async (visit: Visit, id: string) =>
+  await visit.page.evaluate(`document.getElementById("${id}").toDataURL()`) as string;
+
+/** Presses Tab until an element has the focus: so that it can be had without a mouse. */
+async function tabTo({ page }: Visit, id: string): Promise<void> {
+  for (let presses = 0; presses < 100; presses++) {
+    if (await page.evaluate(`document.activeElement.id === "${id}"`)) return;
+    await page.keyboard.press("Tab");
   }
-  const wrong = await visit.close();
-  assertEquals(wrong, []);
+  throw new Error(`no Tab leads to #${id}`);
+}
+
+async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step): Promise<void> {
+  const out = `${folder}/web`, site = serve(out, await build(out));
+  await using visit = await Visit.open(browser, site.origin);
+  const { page } = visit;
+  let steps = 0, bytes: Uint8Array<ArrayBuffer>;
+
+  await step("it says what it computes on", async () => {
+    await visit.phase(["ready"]);
+    assertMatch(await visit.text("adapter-words"), /swiftshader.*on the CPU/i);
+    assert(await page.locator("#advice").isHidden());
+  });
+
+  await step("it trains until 70% are right, by keyboard, and no frame is late", async () => {
+    await tabTo(visit, "images");
+    await page.keyboard.press("Home");
+    await visit.until("data-words", /1,000 images to train on/);
+    await visit.phase(["ready"]);
+    await tabTo(visit, "run");
+    await page.keyboard.press("Enter");
+    await visit.phase(["training"]);
+    const longest = await longestTask(visit, async () => {
+      await page.evaluate("seen.measure = true");
+      await visit.until("test-accuracy", /^[7-9]\d\.\d%|100/, 150);
+    });
+    const frames = await page.evaluate("seen.longest") as number;
+    console.log(
+      `  the longest task takes ${longest.toFixed()} ms, the longest time between two frames is ` +
+        `${frames.toFixed()} ms`,
+    );
+    assert(longest < 200, `a task of ${longest} ms`);
+    await tabTo(visit, "pause");
+    await page.keyboard.press("Space");
+    await visit.phase(["paused"]);
+    steps = stepsOf(await visit.until("kept", /after step \d+/));
+    assert(steps > 16);
+  });
+
+  await step("it shows which were wrong, and what the layers see", async () => {
+    const cells = await page.locator("#confusion td.right, #confusion td.wrong").allTextContents();
+    assertEquals(cells.map(Number).reduce((a, b) => a + b), 500);
+    assert(await page.locator("#mistakes li").count() > 0);
+    await page.locator("#inside-title").scrollIntoViewIfNeeded();
+    await page.locator("#layers li").first().waitFor();
+    const words = await page.locator("#layers").innerText();
+    assertMatch(words, /Conv2d[^]*16×28×28[^]*BatchNorm2d[^]*32×14×14[^]*Linear[^]*10/);
+  });
+
+  await step("it predicts what is drawn", async () => {
+    await page.locator("#clear").click();
+    const before = await pixelsOf(visit, "seen");
+    await drawTrousers(visit);
+    const answer = await visit.until("answer", /^Trouser, \d/);
+    const all = await bars(visit);
+    assertAlmostEquals(all.reduce((a, b) => a + b), 1, 0.02);
+    assert(all[1] === Math.max(...all), `${answer}, but ${all}`);
+    assert(await pixelsOf(visit, "seen") !== before);
+  });
+
+  await step("the weights that it hands out are those of the net", async () => {
+    const coming = page.waitForEvent("download");
+    await page.locator("#download").click();
+    const download = await coming;
+    assertMatch(download.suggestedFilename(), /\.safetensors$/);
+    bytes = await Deno.readFile(await download.path() as string);
+    const { tensors } = parseSafetensors(bytes);
+    const net = smallNet(), own = [...(await net.stateDict()).keys()];
+    assertEquals([...tensors.keys()].sort(), own.sort());
+    net.loadStateDict(decodeStateDict(bytes, download.suggestedFilename()));
+  });
+
+  await step("a device that is lost is replaced, and the run goes on", async () => {
+    await page.locator("#run").click();
+    await visit.phase(["training"]);
+    await visit.worker("tested.devices.at(-1).destroy()");
+    await visit.until("problem", /lost/);
+    await visit.phase(["training"]);
+    assertEquals(await visit.worker("tested.devices.length"), 2);
+    await visit.until("kept", /after step \d+/);
+    await page.locator("#pause").click();
+    await visit.phase(["paused"]);
+    await page.waitForTimeout(300);
+    const now = stepsOf(await visit.text("kept"));
+    assert(now >= steps, `${now} steps are kept, and were ${steps}`);
+    steps = now;
+  });
+
+  await step("after a reload it goes on where it was", async () => {
+    const accuracy = await visit.text("test-accuracy");
+    await page.reload();
+    await visit.phase(["paused"]);
+    assertEquals(stepsOf(await visit.text("kept")), steps);
+    assertEquals(await visit.text("test-accuracy"), accuracy);
+    await page.locator("#run").click();
+    await visit.until("kept", new RegExp(`after step (?!${steps}\\b)`), 90);
+    await page.locator("#pause").click();
+    await visit.phase(["paused", "done"]);
+  });
+
+  await step("a checkpoint of PyTorch's gives PyTorch's probabilities", async () => {
+    const file = await Deno.readFile(FIXTURE), { metadata } = parseSafetensors(file);
+    const theirs: number[] = JSON.parse(metadata["probabilities"]!);
+    const mimeType = "application/octet-stream";
+    await page.locator("#weights").setInputFiles({
+      name: "page.safetensors",
+      mimeType,
+      buffer: Buffer.from(file),
+    });
+    await page.locator("#loaded li").first().waitFor();
+    await page.locator("#samples button").first().scrollIntoViewIfNeeded();
+    // The first of those to test with is the first ankle boot.
+    await page.locator("#samples button[aria-label='Ankle boot']").first().click();
+    await visit.until("answer", /^Ankle boot/);
+    (await bars(visit)).forEach((ours, i) => assertAlmostEquals(ours, theirs[i]!, 0.006));
+  });
+
+  await step("without a network it is all there", async () => {
+    await site.close();
+    await page.reload();
+    await visit.phase(["ready", "paused", "done"]);
+    await page.locator("#reset").click();
+    await visit.phase(["ready"]);
+    await page.locator("#run").click();
+    await visit.until("first-loss", /^\d\.\d+/);
+    await page.locator("#pause").click();
+    await visit.phase(["paused"]);
+  });
 }
 
 /** The library's modules as JSR's mirror for npm has them: JavaScript, beside each other. */
