@@ -52,8 +52,8 @@ const state = {
   before: { epoch: 0, step: 0, images: 0, loss: 0, right: 0 },
   /** What the picture really is, if that is known. */
   label: undefined as number | undefined,
-  /** Whether the answer for this picture has been told. */
-  answered: true,
+  /** Whether the answer for a picture is news for a screen reader: once the net sees it. */
+  news: "none" as "none" | "asked" | "seen",
 };
 
 const sketch = new Sketch(byId<HTMLCanvasElement>("sketch"), (image) => {
@@ -67,7 +67,7 @@ const camera = new Camera(byId<HTMLVideoElement>("video"), (video) => {
 
 /** Has the net look at a picture; `tell` says whether the answer is news for a screen reader. */
 function look(picture: Picture, tell = true): void {
-  state.answered = !tell;
+  state.news = tell ? "asked" : "none";
   ask({ type: "look", picture });
 }
 
@@ -118,16 +118,14 @@ const PHASES: Readonly<Record<Phase, string>> = {
 function showPhase(phase: Phase): void {
   state.phase = phase;
   const busy = phase === "compiling" || phase === "training";
-  const begun = busy || state.steps > 0;
+  const begun = busy || state.steps > 0, focused = document.activeElement;
   fields.disabled = begun || phase === "starting";
   buttons.run.disabled = !["ready", "paused", "done", "failed"].includes(phase);
   buttons.pause.disabled = !busy;
   buttons.reset.disabled = !begun;
   buttons.download.disabled = phase === "starting" || phase === "reading";
-  const focused = document.activeElement;
-  if (focused instanceof HTMLButtonElement && focused.disabled) {
-    (busy ? buttons.pause : buttons.run).focus();
-  }
+  // What is disabled loses the focus: it goes to what is likely to be wanted next.
+  if (focused?.matches(":disabled")) (busy ? buttons.pause : buttons.run).focus();
   setText(byId("phase"), PHASES[phase]);
   document.body.dataset["phase"] = phase;
 }
@@ -251,13 +249,14 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
   },
   seen({ seen, label }) {
     state.label = label;
+    if (state.news === "asked") state.news = "seen";
     setText(byId("truth"), label === undefined ? "" : `It is: ${state.classes[label]}`);
     draw(byId<HTMLCanvasElement>("seen"), seen);
   },
   likely({ probabilities }) {
     bars.show(probabilities, state.label);
-    if (state.answered) return;
-    state.answered = true;
+    if (state.news !== "seen") return;
+    state.news = "none";
     const best = likeliestOf(probabilities);
     setText(byId("answer"), `${state.classes[best]}, ${percent(probabilities[best]!)}`);
   },

@@ -52,7 +52,7 @@ export class Session {
   /** The epochs that are running, and what stops them. */
   #running: { readonly ended: Promise<void>; readonly stop: AbortController } | undefined;
   /** The picture, and what the net gets of it. */
-  #picture: Picture = { kind: "test", index: 0 };
+  #picture: Picture | undefined;
   #ready: { readonly pixels: Pixels; readonly label?: number } | undefined;
   #insideShown = false;
   #insideAt = 0;
@@ -80,7 +80,7 @@ export class Session {
       this.#look().catch((error) => this.#fail(error));
     } else if (message.type === "look") {
       // Whoever draws asks faster than a slow device looks: the last picture counts.
-      if (!this.#asked) this.#later(() => this.#take(this.#asked!));
+      if (!this.#asked) this.#later(() => this.#takeAsked());
       this.#asked = message.picture;
     } else this.#later(() => this.#handle(message));
   }
@@ -151,7 +151,7 @@ export class Session {
       const isKept = run?.data.kind === "folder" && run.data.path === name;
       const { seed } = isKept ? run.config : settings;
       this.#data = await readFolder(name, files, seed, (share) => this.#tellRead(share));
-      this.#picture = { kind: "test", index: 0 };
+      this.#picture = undefined;
       await this.#read(settings);
       if (isKept && await this.#goOn(kept!)) return;
       await this.#begin(settings);
@@ -223,7 +223,7 @@ export class Session {
     const form = { channels: train.channels ?? 1, height: train.height, width: train.width };
     this.#eye = new Eye(trained, form, config, device);
     this.#tellBegun(kept?.time);
-    await this.#take(this.#picture);
+    if (this.#picture) await this.#take(this.#picture);
   }
 
   #tellBegun(time?: number): void {
@@ -323,7 +323,8 @@ export class Session {
     this.tell({ type: "phase", phase: "training" });
     this.tell({ type: "progress", progress, steps });
     if (epoch === 1 && step === 1 && loss !== undefined) this.tell({ type: "first-loss", loss });
-    await this.#look();
+    // The device does one thing after the other; training goes on.
+    this.#look().catch((error) => this.#fail(error));
     if (phase === "train" && performance.now() - this.#keptAt > this.#keepAfter) await this.#keep();
   }
 
@@ -378,9 +379,14 @@ export class Session {
     if (run) this.#run();
   }
 
+  #takeAsked(): Promise<void> {
+    const picture = this.#asked!;
+    this.#asked = undefined;
+    return this.#take(picture);
+  }
+
   /** Makes a picture ready for the net. */
   async #take(picture: Picture): Promise<void> {
-    this.#asked = undefined;
     this.#picture = picture;
     if (!this.#eye) return;
     const { test, source } = this.#data!;
@@ -397,24 +403,29 @@ export class Session {
     await this.#look();
   }
 
-  /** Tells what the net makes of the picture now. One look at a time: another waits for it. */
+  /** Tells what the net makes of the picture now. One look at a time: another one waits for it. */
   #look(): Promise<void> {
-    const eye = this.#eye;
-    this.#lookAgain = this.#looking !== undefined;
-    return this.#looking ??= (async () => {
-      do {
-        this.#lookAgain = false;
-        const eye = this.#eye, ready = this.#ready;
-        if (!eye || !ready) return;
-        this.tell({ type: "likely", probabilities: await eye.likely(ready.pixels) });
+    this.#lookAgain = true;
+    return this.#looking ??= this.#looks().finally(() => this.#looking = undefined);
+  }
+
+  async #looks(): Promise<void> {
+    while (this.#lookAgain) {
+      this.#lookAgain = false;
+      const eye = this.#eye, ready = this.#ready;
+      if (!eye || !ready) return;
+      try {
+        const probabilities = await eye.likely(ready.pixels);
+        if (ready !== this.#ready) continue;
+        this.tell({ type: "likely", probabilities });
         if (!this.#insideShown || performance.now() - this.#insideAt < INSIDE_AFTER) continue;
         this.tell({ type: "layers", layers: await eye.layers(ready.pixels) });
         this.#insideAt = performance.now();
-      } while (this.#lookAgain);
-    })().catch((error) => {
-      // A net that was given up meanwhile, or a device that was lost: who trains is told.
-      if (this.#eye === eye && !(error instanceof DeviceError)) throw error;
-    }).finally(() => this.#looking = undefined);
+      } catch (error) {
+        // A net that was given up meanwhile, or a device that was lost: who trains is told.
+        if (this.#eye === eye && !(error instanceof DeviceError)) throw error;
+      }
+    }
   }
 
   /** A new run that begins with the weights of a file, and what they are worth. */
