@@ -178,6 +178,13 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
       ...colorCases({}),
     },
   },
+  web: {
+    words: "--build --out runs/new",
+    says: /^runs\/new: .* kB gzipped, without data$/m,
+    hint: /./,
+    long: true, // Only where the bundler can be had.
+    cases: {},
+  },
   doctor: {
     // That it ends with 0 if there is one, `doctor_test.ts` sees.
     env: NO_ADAPTER,
