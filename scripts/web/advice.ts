@@ -4,8 +4,18 @@
  * @module
  */
 
-/** Advice for this browser, the likeliest first. */
-export function adviceFor(userAgent: string, secure: boolean): string[] {
+/** What is known of a browser. */
+export interface Browser {
+  /** What it calls itself. */
+  readonly userAgent: string;
+  /** Whether the page came over https, or from this machine. */
+  readonly secure: boolean;
+  /** Whether it has WebGPU, but nothing to use it with. */
+  readonly hasWebGPU: boolean;
+}
+
+/** Advice for a browser, what helps most often first. */
+export function adviceFor({ userAgent, secure, hasWebGPU }: Browser): string[] {
   const advice: string[] = [];
   if (!secure) {
     advice.push(
@@ -20,16 +30,18 @@ export function adviceFor(userAgent: string, secure: boolean): string[] {
         "on: update it. Elsewhere, open about:config, set dom.webgpu.enabled to true, and restart.",
     );
   } else if (/Chrom(e|ium)\//.test(userAgent)) {
-    const [name, settings] = /Edg\//.test(userAgent) ? ["Edge", "edge"] : ["Chrome", "chrome"];
+    const [name, scheme] = /Edg\//.test(userAgent) ? ["Edge", "edge"] : ["Chrome", "chrome"];
+    if (!hasWebGPU && secure) {
+      advice.push(`${name} has WebGPU from version 113 on, on Android from 121 on: update it.`);
+    }
     advice.push(
-      `${name} has WebGPU from version 113 on, on Android from 121 on: update it.`,
-      `Open ${settings}://settings/system, turn on graphics acceleration, and restart. ` +
-        `${settings}://gpu says whether WebGPU is there, and why not.`,
+      `Open ${scheme}://settings/system, turn on graphics acceleration, and restart. ` +
+        `${scheme}://gpu says whether WebGPU is there, and why not.`,
     );
     if (linux) {
       advice.push(
         `On Linux, ${name} may have to be asked for it: open ` +
-          `${settings}://flags/#enable-unsafe-webgpu, enable it, and restart.`,
+          `${scheme}://flags/#enable-unsafe-webgpu, enable it, and restart.`,
       );
     }
   } else if (/Safari\//.test(userAgent)) {
@@ -40,8 +52,8 @@ export function adviceFor(userAgent: string, secure: boolean): string[] {
     );
   }
   advice.push(
-    "Newest versions of Chrome, Edge, Safari and Firefox have WebGPU on most machines with a GPU of the last " +
-      "ten years. Where there is none, nothing can be trained here.",
+    "The newest versions of Chrome, Edge, Safari and Firefox have WebGPU on most machines whose " +
+      "GPU is younger than ten years. Try another browser, or another machine.",
   );
   return advice;
 }

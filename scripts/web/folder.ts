@@ -7,65 +7,21 @@
 
 import type { ImagesInMemory } from "../../lib/data/dataset.ts";
 import { DataError } from "../../lib/data/error.ts";
-import {
-  byName,
-  findClasses,
-  type FoundImage,
-  ImageFolder,
-  isImage,
-  type Listing,
-} from "../../lib/data/image_folder.ts";
+import { findClasses, type FoundImage } from "../../lib/data/image_folder.ts";
 import { isGrey } from "../../lib/files/image.ts";
 import { resizeBytes } from "../../lib/ops/resize.ts";
 import type { Data } from "./data.ts";
+import { GivenFolder } from "./given_folder.ts";
+import { FOLDER_SIDE } from "./models.ts";
 import { decode } from "./prepare.ts";
 import type { FolderFile } from "./protocol.ts";
 
-/** Rows and columns that images are resized to. */
-export const FOLDER_SIDE = 64;
 /** Bytes of a file that mostly say whether it is grey. */
 const HEAD_BYTES = 2 ** 16;
 /** The share of each class to test with, where the folder does not say. */
 const TEST_SHARE = 0.2;
 /** The most classes: labels are bytes. */
 const MOST_CLASSES = 256;
-
-/** A folder of files that a page was given. */
-export class GivenFolder extends ImageFolder<File> {
-  readonly #listings = new Map<string, Listing<File>>();
-
-  constructor(path: string, files: readonly FolderFile[]) {
-    super(path);
-    this.#listing("");
-    for (const { path, file } of files) {
-      const end = path.lastIndexOf("/"),
-        { images } = this.#listing(path.slice(0, Math.max(0, end)));
-      if (path.split("/").some((name) => name.startsWith("."))) continue;
-      const { size, lastModified: time } = file, name = path.slice(end + 1);
-      if (isImage(name, this.skipped)) images.push({ name, file, size, time });
-    }
-    for (const { folders, images } of this.#listings.values()) {
-      folders.sort(byName);
-      images.sort(byName);
-    }
-  }
-
-  override list(name: string): Promise<Listing<File>> {
-    return Promise.resolve(this.#listings.get(name)!);
-  }
-
-  /** What is in a folder; it and those that it is in are made if they are not there. */
-  #listing(path: string): Listing<File> {
-    const known = this.#listings.get(path);
-    if (known) return known;
-    const listing: Listing<File> = { folders: [], images: [] };
-    this.#listings.set(path, listing);
-    if (path === "") return listing;
-    const end = path.lastIndexOf("/"), name = path.slice(end + 1);
-    this.#listing(path.slice(0, Math.max(0, end))).folders.push({ name, real: path });
-    return listing;
-  }
-}
 
 /**
  * Reads the images of a folder.

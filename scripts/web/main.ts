@@ -147,10 +147,14 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
   "no-device"({ reason }) {
     byId("adapter").dataset["kind"] = "none";
     setText(byId("adapter-words"), "No WebGPU");
-    setText(byId("advice-reason"), reason);
-    byId("advice-list").replaceChildren(
-      ...adviceFor(navigator.userAgent, isSecureContext).map((words) => make("li", {}, words)),
-    );
+    setText(byId("advice-reason"), `${reason}.`);
+    const { userAgent } = navigator;
+    const advice = adviceFor({
+      userAgent,
+      secure: isSecureContext,
+      hasWebGPU: "gpu" in navigator,
+    });
+    byId("advice-list").replaceChildren(...advice.map((words) => make("li", {}, words)));
     byId("advice").hidden = false;
     byId("main").hidden = true;
   },

@@ -18,9 +18,9 @@ import { buildModel, Trainer } from "../../lib/train/trainer.ts";
 import { trainCommand } from "./command.ts";
 import { type Data, Fashion, labelled, samplesOf } from "./data.ts";
 import { Eye } from "./eye.ts";
-import { FOLDER_SIDE, readFolder } from "./folder.ts";
+import { readFolder } from "./folder.ts";
 import { Kept, type KeptRun } from "./kept.ts";
-import { sizeFor } from "./models.ts";
+import { configOf } from "./models.ts";
 import { prepare } from "./prepare.ts";
 import type { FromWorker, Picture, Pixels, Settings, ToWorker } from "./protocol.ts";
 import { loadWeights } from "./weights.ts";
@@ -197,12 +197,7 @@ export class Session {
   }
 
   #configOf(settings: Settings): TrainConfig {
-    const isOwn = this.#data!.source.kind === "folder";
-    return trainConfig({
-      ...settings,
-      ...isOwn && { limit: null, testLimit: null },
-      resize: isOwn ? FOLDER_SIDE : sizeFor(settings.model),
-    });
+    return configOf(settings, this.#data!.source.kind === "folder");
   }
 
   /** Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given. */

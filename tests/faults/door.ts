@@ -2079,8 +2079,8 @@ const TRAINING: Table = {
   },
   "Trainer.epoch": {
     says: ["Trainer.epoch"],
-    names: ["watch", "onProgress", "onTested", "signal"],
-    args: () => [{ onProgress: () => {} }],
+    names: ["watch", "onProgress", "onTested", "signal", "interval"],
+    args: () => [{ onProgress: () => {}, interval: 100 }],
     call: (...args) => withTrainer((trainer) => (trainer.epoch as Any)(...args)),
     share: 0.05,
   },
