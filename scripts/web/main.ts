@@ -119,7 +119,7 @@ function showPhase(phase: Phase): void {
   state.phase = phase;
   const busy = phase === "compiling" || phase === "training";
   const begun = busy || state.steps > 0;
-  fields.disabled = begun || phase === "starting" || phase === "reading";
+  fields.disabled = begun || phase === "starting";
   buttons.run.disabled = !["ready", "paused", "done", "failed"].includes(phase);
   buttons.pause.disabled = !busy;
   buttons.reset.disabled = !begun;
@@ -183,7 +183,8 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     if (sketch.empty && samples[0]) lookAt(samples[0]);
   },
   begun({ settings, size, history, lines, steps, stepsPerEpoch, command, kept }) {
-    writeForm(settings);
+    // Not what somebody is about to change.
+    if (!fields.contains(document.activeElement)) writeForm(settings);
     Object.assign(state, { steps, epochs: settings.epochs });
     state.before = { epoch: 0, step: 0, images: 0, loss: 0, right: 0 };
     const end = stepsPerEpoch * settings.epochs;
@@ -238,12 +239,12 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     state.before = { epoch, step, images, loss: sum, right };
   },
   epoch({ result: { testAccuracy }, line }) {
-    setText(byId("test-accuracy"), percent(testAccuracy));
     accuracyChart.add("test", state.steps, testAccuracy);
     byId("lines").append(`${line}\n`);
   },
   "first-loss": ({ loss }) => setText(byId("first-loss"), `${loss}`),
-  tested({ matrix, mistakes }) {
+  tested({ matrix, accuracy, mistakes }) {
+    setText(byId("test-accuracy"), percent(accuracy));
     showConfusion(byId("confusion"), matrix, state.classes);
     showMistakes(byId("mistakes"), mistakes, state.classes, (index) => {
       lookAt(mistakes.find((mistake) => mistake.index === index)!);
@@ -366,7 +367,9 @@ addEventListener("drop", async (event) => {
   if (event.dataTransfer) take(await dropped(event.dataTransfer));
 });
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) ask({ type: "keep" });
+  if (!document.hidden) return;
+  stopCamera();
+  ask({ type: "keep" });
 });
 new IntersectionObserver(([entry]) => ask({ type: "inside", shown: entry!.isIntersecting }))
   .observe(byId("inside"));

@@ -11,10 +11,9 @@ import { encodeStateDict } from "../../lib/formats/state_dict.ts";
 import { pair } from "../../lib/graph/shape.ts";
 import type { Module } from "../../lib/nn/module.ts";
 import { formatEpoch, type TrainConfig, trainConfig } from "../../lib/train/config.ts";
-import { DeviceDataset } from "../../lib/train/device_dataset.ts";
 import { Evaluator, type Progress } from "../../lib/train/evaluator.ts";
 import { confidentMistakes, confusionMatrix, type Predictions } from "../../lib/train/metrics.ts";
-import { buildModel, Trainer } from "../../lib/train/trainer.ts";
+import { buildModel, NonFiniteError, Trainer } from "../../lib/train/trainer.ts";
 import { trainCommand } from "./command.ts";
 import { type Data, Fashion, labelled, samplesOf } from "./data.ts";
 import { Eye } from "./eye.ts";
@@ -27,8 +26,8 @@ import { loadWeights } from "./weights.ts";
 
 /** Milliseconds between two looks at what the device has done. */
 const INTERVAL = 100;
-/** Milliseconds of training after which the run is kept again. */
-const KEEP_AFTER = 20_000;
+/** Milliseconds of training after which the run is kept again, and how many times what that took. */
+const KEEP_AFTER = 20_000, KEEP_SHARE = 20;
 /** Milliseconds between two looks inside the net, which read much. */
 const INSIDE_AFTER = 500;
 /** Mistakes that are shown. */
@@ -60,6 +59,11 @@ export class Session {
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #keptAt = 0;
+  #keepAfter = KEEP_AFTER;
+  /** What was asked to look at, and is not looked at yet. */
+  #asked: Picture | undefined;
+  /** The data that the page knows of. */
+  #toldData: { readonly data: Data; readonly train: unknown; readonly test: unknown } | undefined;
   /** Devices lost since a step was done. */
   #lost = 0;
   /** What the weights began as, if not as the seed says. */
@@ -74,10 +78,14 @@ export class Session {
       this.#insideShown = message.shown;
       this.#insideAt = 0;
       this.#look().catch((error) => this.#fail(error));
+    } else if (message.type === "look") {
+      // Whoever draws asks faster than a slow device looks: the last picture counts.
+      if (!this.#asked) this.#later(() => this.#take(this.#asked!));
+      this.#asked = message.picture;
     } else this.#later(() => this.#handle(message));
   }
 
-  async #handle(message: Exclude<ToWorker, { type: "pause" | "inside" }>): Promise<void> {
+  async #handle(message: Exclude<ToWorker, { type: "pause" | "inside" | "look" }>): Promise<void> {
     switch (message.type) {
       case "open":
         return await this.#open(message.settings);
@@ -88,8 +96,6 @@ export class Session {
         return await this.#run();
       case "keep":
         return await this.#keep();
-      case "look":
-        return await this.#take(message.picture);
       case "load":
         return await this.#load(message.file);
       case "download":
@@ -128,6 +134,8 @@ export class Session {
   async #goOn(kept: KeptRun): Promise<boolean> {
     try {
       await this.#make(kept.checkpoint.run.config, { kept });
+      // What it is worth is shown at once, if that is quick.
+      if (!this.#device!.software) await this.#test();
       return true;
     } catch (error) {
       this.#problem(`What was kept cannot be gone on with: ${messageOf(error)}`);
@@ -138,13 +146,11 @@ export class Session {
   /** Reads a folder, and begins a run on it, or goes on with the one that was kept of it. */
   async #openFolder({ name, files, settings }: ToWorker & { type: "folder" }): Promise<void> {
     const before = this.#trainer;
-    this.tell({ type: "phase", phase: "reading" });
     try {
-      const read = (share: number) => this.tell({ type: "reading", share });
       const kept = await this.#kept?.load(), run = kept?.checkpoint.run;
       const isKept = run?.data.kind === "folder" && run.data.path === name;
       const { seed } = isKept ? run.config : settings;
-      this.#data = await readFolder(name, files, seed, read);
+      this.#data = await readFolder(name, files, seed, (share) => this.#tellRead(share));
       this.#picture = { kind: "test", index: 0 };
       await this.#read(settings);
       if (isKept && await this.#goOn(kept!)) return;
@@ -173,19 +179,22 @@ export class Session {
     }
   }
 
+  /** Reads as many images as the settings say, and tells of them if they are others than before. */
   async #read(settings: Pick<Settings, "limit" | "testLimit">): Promise<void> {
-    this.tell({ type: "phase", phase: "reading" });
-    this.#data ??= new Fashion((share) => this.tell({ type: "reading", share }));
-    await this.#data.load(settings.limit, settings.testLimit);
-    const { train, test } = this.#data;
+    const data = this.#data ??= new Fashion((share) => this.#tellRead(share));
+    await data.load(settings.limit, settings.testLimit);
+    const { train, test, name, notes, source } = data, told = this.#toldData;
+    if (told?.data === data && told.train === train.count && told.test === test.count) return;
+    this.#toldData = { data, train: train.count, test: test.count };
     this.tell({
-      type: "data",
-      name: this.#data.name,
-      own: this.#data.source.kind === "folder",
-      classes: train.classes,
-      ...{ train: train.count, test: test.count, notes: this.#data.notes },
-      samples: samplesOf(test),
+      ...{ type: "data", name, notes, own: source.kind === "folder", classes: train.classes },
+      ...{ train: train.count, test: test.count, samples: samplesOf(test) },
     });
+  }
+
+  #tellRead(share: number): void {
+    this.tell({ type: "phase", phase: "reading" });
+    this.tell({ type: "reading", share });
   }
 
   /** A new run. */
@@ -265,7 +274,10 @@ export class Session {
     const ended = this.#epochs(trainer, stop.signal).catch(async (error) => {
       if (await isLost(device)) return this.#later(() => this.#recover(device, true));
       this.tell({ type: "phase", phase: "failed" });
-      this.#problem(messageOf(error));
+      const advice = "Press Reset, and take a smaller learning rate.";
+      this.#problem(
+        error instanceof NonFiniteError ? `${messageOf(error)}. ${advice}` : messageOf(error),
+      );
     }).finally(() => this.#running = undefined);
     this.#running = { ended, stop };
   }
@@ -285,6 +297,7 @@ export class Session {
   async #epochs(trainer: Trainer, signal: AbortSignal): Promise<void> {
     this.tell({ type: "phase", phase: "compiling" });
     await trainer.prepare();
+    if (trainer.notice !== undefined) this.#problem(`${trainer.notice}.`);
     this.#keptAt = performance.now();
     while (!trainer.done && !signal.aborted) {
       const result = await trainer.epoch({
@@ -295,7 +308,9 @@ export class Session {
       });
       if (!result) break;
       this.tell({ type: "epoch", result, line: formatEpoch(result) });
-      if (trainer.done || performance.now() - this.#keptAt > KEEP_AFTER / 4) await this.#keep();
+      if (trainer.done || performance.now() - this.#keptAt > this.#keepAfter / 4) {
+        await this.#keep();
+      }
     }
     if (!trainer.done) await this.#keep();
     this.#tellPhase();
@@ -309,7 +324,7 @@ export class Session {
     this.tell({ type: "progress", progress, steps });
     if (epoch === 1 && step === 1 && loss !== undefined) this.tell({ type: "first-loss", loss });
     await this.#look();
-    if (phase === "train" && performance.now() - this.#keptAt > KEEP_AFTER) await this.#keep();
+    if (phase === "train" && performance.now() - this.#keptAt > this.#keepAfter) await this.#keep();
   }
 
   #tested(predictions: Predictions): void {
@@ -334,16 +349,16 @@ export class Session {
   async #keep(): Promise<void> {
     const trainer = this.#trainer;
     if (!trainer || trainer.optimizer.steps === 0) return;
-    const steps = trainer.optimizer.steps;
+    const steps = trainer.optimizer.steps, begin = performance.now();
     try {
       const time = await this.#kept!.save(await trainer.checkpoint());
-      this.#keptAt = performance.now();
       this.tell({ type: "kept", time, steps });
     } catch (error) {
-      if (error instanceof DeviceError) throw error;
-      this.#keptAt = performance.now();
+      if (error instanceof DeviceError || error instanceof NonFiniteError) throw error;
       this.#problem(`The run cannot be kept: ${messageOf(error)}`);
     }
+    this.#keptAt = performance.now();
+    this.#keepAfter = Math.max(KEEP_AFTER, KEEP_SHARE * (this.#keptAt - begin));
   }
 
   /** Another device, and the run on it as it was kept. */
@@ -365,7 +380,9 @@ export class Session {
 
   /** Makes a picture ready for the net. */
   async #take(picture: Picture): Promise<void> {
+    this.#asked = undefined;
     this.#picture = picture;
+    if (!this.#eye) return;
     const { test, source } = this.#data!;
     if (picture.kind === "test") {
       const { label, ...pixels } = labelled(test, Math.min(picture.index, test.count - 1));
@@ -374,7 +391,7 @@ export class Session {
       const image = picture.kind === "file" ? picture.file : picture.image;
       this.#ready = { pixels: await prepare(image, test, source) };
     }
-    const { label } = this.#ready, seen = this.#eye!.seen(this.#ready.pixels);
+    const { label } = this.#ready, seen = this.#eye.seen(this.#ready.pixels);
     this.tell({ type: "seen", seen, ...label !== undefined && { label } });
     this.#insideAt = 0;
     await this.#look();
@@ -403,7 +420,7 @@ export class Session {
   /** A new run that begins with the weights of a file, and what they are worth. */
   async #load(file: File): Promise<void> {
     await this.#halt();
-    const { train, test } = this.#data!, { model: _, ...settings } = this.#trainer!.config;
+    const { train } = this.#data!, { model: _, ...settings } = this.#trainer!.config;
     const { net, model, channels, whole, words } = await loadWeights(file, train.classes.length);
     const config = trainConfig({
       ...{ ...settings, model },
@@ -414,14 +431,15 @@ export class Session {
     await this.#kept?.clear();
     await this.#make(config, { net });
     this.tell({ type: "loaded", words });
-    if (!whole) return;
-    const { batchSize, resize, channels: wanted, mean, std } = config, device = this.#device!;
+    if (whole) await this.#test();
+  }
+
+  /** Tests the net as it is. */
+  async #test(): Promise<void> {
+    const { net, test, config } = this.#trainer!, device = this.#device!;
+    const { batchSize, resize, channels, mean, std } = config;
     this.tell({ type: "phase", phase: "testing" });
-    const preprocessing = { resize, channels: wanted, mean, std };
-    const evaluator = new Evaluator(net, new DeviceDataset(test), {
-      ...{ batchSize, device },
-      ...preprocessing,
-    });
+    const evaluator = new Evaluator(net, test, { batchSize, resize, channels, mean, std, device });
     try {
       await evaluator.run({ onTested: (predictions) => this.#tested(predictions) }, 0);
     } finally {

@@ -19,8 +19,8 @@ export class Sketch {
   readonly #context: CanvasRenderingContext2D;
   /** Where the brush is. */
   #at: [x: number, y: number];
-  /** What was last on the paper, without the keyboard's brush. */
   #empty = true;
+  #telling = 0;
 
   /** `onDrawn` is called whenever something was drawn. */
   constructor(readonly canvas: HTMLCanvasElement, readonly onDrawn: (image: ImageData) => void) {
@@ -106,14 +106,22 @@ export class Sketch {
     context.lineTo(x, y);
     context.stroke();
     this.#at = [x, y];
-    this.onDrawn(this.image);
+    this.#drawn();
+  }
+
+  /** Tells what is on the paper, once a frame. */
+  #drawn(): void {
+    this.#telling ||= requestAnimationFrame(() => {
+      this.#telling = 0;
+      this.onDrawn(this.image);
+    });
   }
 
   #key(event: KeyboardEvent): void {
     const move = ARROWS[event.key];
     if (event.key === "Delete" || event.key === "Backspace") {
       this.clear();
-      this.onDrawn(this.image);
+      this.#drawn();
     } else if (move) {
       const { width, height } = this.canvas, [x, y] = this.#at;
       const within = (value: number, most: number) => Math.min(most, Math.max(0, value));
