@@ -20,6 +20,8 @@ import { strip } from "./strip.ts";
 
 /** A test: it throws, or says what went wrong. `step` names what is being done. */
 export interface WebTest {
+  /** What it is called for. */
+  readonly file: string;
   readonly name: string;
   readonly body: (browser: Browser, folder: string, step: Step) => Promise<void>;
 }
@@ -327,6 +329,7 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
     await page.keyboard.press("Home");
     await tabTo(visit, "batch-size");
     await page.keyboard.press("Home");
+    await page.locator("#epochs").fill("100");
     await visit.until("data-words", /1,000 images to train on/);
     await visit.phase(["ready"]);
     await tabTo(visit, "run");
@@ -615,8 +618,16 @@ async function withoutBundler(browser: Browser): Promise<void> {
 }
 
 export const WEB_TESTS: readonly WebTest[] = [
-  { name: "the portable entries load in a page without a bundler", body: withoutBundler },
-  { name: "where there is no WebGPU, the page says what to do in a browser", body: withoutWebGpu },
-  { name: "the page, as somebody uses it", body: usedAsSomebodyDoes },
-  { name: "the page on a phone, a tablet and a desk", body: looksWell },
+  {
+    file: "web/portable",
+    name: "the portable entries load in a page without a bundler",
+    body: withoutBundler,
+  },
+  {
+    file: "web/advice",
+    name: "where there is no WebGPU, the page says what to do in a browser",
+    body: withoutWebGpu,
+  },
+  { file: "web/use", name: "the page, as somebody uses it", body: usedAsSomebodyDoes },
+  { file: "web/looks", name: "the page on a phone, a tablet and a desk", body: looksWell },
 ];
