@@ -474,6 +474,12 @@ async function mirrored(path: string): Promise<string> {
 /** Widths of a phone, a tablet and a desk, and how the page is to look there. */
 const LOOKS = [[390, 844, "light"], [820, 1180, "dark"], [1440, 900, "light"]] as const;
 
+/** In the page: bars whose numbers cannot be read, as they are beyond an edge. */
+const CUT_OFF = `[...document.querySelectorAll("#bars li")]
+  .filter((row) => row.scrollWidth > row.clientWidth ||
+    row.getBoundingClientRect().right > row.parentElement.getBoundingClientRect().right + 1)
+  .map((row) => row.textContent)`;
+
 async function looksWell(browser: Browser, folder: string, step: Step): Promise<void> {
   const out = `${folder}/web`, site = serve(out, await build(out));
   await using visit = await Visit.open(browser, site.origin);
@@ -496,6 +502,7 @@ async function looksWell(browser: Browser, folder: string, step: Step): Promise<
       await page.waitForTimeout(500);
       const wide = await page.evaluate("document.documentElement.scrollWidth") as number;
       assert(wide <= width, `what is on it is ${wide} wide`);
+      assertEquals(await page.evaluate(CUT_OFF), []);
       await page.screenshot({ path: `runs/screenshots/web-${width}.png`, fullPage: true });
       const { violations } = await page.evaluate("axe.run()") as AxeResults;
       const found = violations.flatMap(({ id, help, nodes }) =>
