@@ -230,6 +230,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     const sum = loss * step, right = accuracy * images;
     const mean = (sum - before.loss) / (step - before.step);
     state.steps = steps;
+    document.body.dataset["steps"] = `${steps}`;
     setText(byId("loss"), mean.toFixed(4));
     lossChart.add("train", steps, mean);
     accuracyChart.add("train", steps, accuracy);

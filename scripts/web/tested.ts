@@ -70,9 +70,10 @@ export function showMistakes(
   root.replaceChildren(...mistakes.map((mistake) => {
     const [is, taken] = [classes[mistake.label]!, classes[mistake.predicted]!];
     const sure = `${Math.round(100 * mistake.probability)}%`;
-    const words = make("span", {}, is, make("br"), make("b", {}, `${taken} ${sure}`));
-    const label = `${is}, taken for ${taken}, ${sure} sure; look at it`;
-    const button = make("button", { type: "button", "aria-label": label, title: label });
+    const taking = make("span", { class: "hidden" }, ", taken for ");
+    const words = make("span", {}, is, taking, make("br"), make("b", {}, `${taken} ${sure}`));
+    const title = `${is}, taken for ${taken}, ${sure} sure; look at it`;
+    const button = make("button", { type: "button", title });
     button.append(draw(make("canvas"), mistake), words);
     button.addEventListener("click", () => onChosen(mistake.index));
     return make("li", {}, button);

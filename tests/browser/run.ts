@@ -1,13 +1,14 @@
 /**
  * `deno task test:browser [FILE…]`: the tests of ops, choices and plans, and those against PyTorch,
  * in a browser, whose shader compiler refuses what Deno's lets pass. The files are those that `deno task
- * test` runs; a FILE (`ops`) takes that one alone. All that the shader compiler says, error
- * or warning, and all that the page's console says but a log, fails the test.
+ * test` runs; a FILE (`ops/ops`) takes that one alone. All that the shader compiler says, error
+ * or warning, and all that the page's console says but a log, fails the test. Those of `web.ts`
+ * (`web/use`) are about the page of `deno task web`.
  *
  * The browser is Debian's Chromium, whose WebGPU computes on the CPU; `--browser PATH` takes another
- * (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Nothing here listens
- * to a port: the page gets the project's files, types stripped, by the pipe that the browser is driven
- * by.
+ * (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Files of
+ * tests get the project's files, types stripped, by the pipe that the browser is driven by; the page of
+ * `deno task web` comes from a server on this machine, as it needs a service worker.
  */
 
 import { Buffer } from "node:buffer";
@@ -37,7 +38,7 @@ const FILES = [
 ];
 
 /** The tests of pages, in `web.ts`. */
-const WEB = "web";
+const WEB = ["web/portable", "web/advice", "web/use", "web/looks"];
 
 const CHROMIUM = "/usr/lib/chromium/chromium";
 const ROOT = new URL("../../", import.meta.url);
@@ -155,30 +156,25 @@ async function runFile(browser: Browser, file: string): Promise<boolean[]> {
   return passed;
 }
 
-/** Runs the tests of pages; for each, whether it passed. */
-async function runWeb(browser: Browser, folder: string): Promise<boolean[]> {
+/** Runs a test of pages; whether it passed. */
+async function runWeb(browser: Browser, file: string, folder: string): Promise<boolean> {
   const { WEB_TESTS } = await import("./web.ts");
-  const passed: boolean[] = [];
-  console.log("\nweb");
-  for (const { name, body } of WEB_TESTS) {
-    let steps = 0, doing = "";
-    const begin = performance.now();
-    const wrong: string[] = [];
-    try {
-      await body(browser, folder, async (what, run) => {
-        const start = performance.now();
-        doing = `${what}: `;
-        await run();
-        steps++;
-        console.log(`  ${what} (${seconds(performance.now() - start)})`);
-        doing = "";
-      });
-    } catch (error) {
-      wrong.push(doing + (error instanceof Error ? error.stack ?? error.message : String(error)));
-    }
-    passed.push(tell({ test: name, steps, ms: performance.now() - begin, wrong }));
-  }
-  return passed;
+  const { name, body } = WEB_TESTS.find((test) => test.file === file)!;
+  let steps = 0, doing = "";
+  const begin = performance.now(), wrong: string[] = [];
+  console.log(`\n${file}`);
+  const step = async (what: string, run: () => Promise<unknown>) => {
+    const start = performance.now();
+    doing = `${what}: `;
+    await run();
+    steps++;
+    console.log(`  ${what} (${seconds(performance.now() - start)})`);
+    doing = "";
+  };
+  await body(browser, folder, step).catch((error) =>
+    wrong.push(doing + (error instanceof Error ? error.stack ?? error.message : String(error)))
+  );
+  return tell({ test: name, steps, ms: performance.now() - begin, wrong });
 }
 
 /** Runs the tests of these files; the exit status. */
@@ -192,11 +188,8 @@ async function run(executable: string, files: readonly string[], folder: string)
   console.log(adapter);
   const passed: boolean[] = [];
   for (const file of files) {
-    passed.push(
-      ...file === WEB
-        ? await runWeb(browser, folder)
-        : await runFile(browser, `tests/${file}_test.ts`),
-    );
+    if (WEB.includes(file)) passed.push(await runWeb(browser, file, folder));
+    else passed.push(...await runFile(browser, `tests/${file}_test.ts`));
   }
   const count = passed.filter(Boolean).length, failed = passed.length - count;
   console.log(`\n${count} passed, ${failed} failed`);
@@ -206,7 +199,7 @@ async function run(executable: string, files: readonly string[], folder: string)
 async function main(args: readonly string[]): Promise<number> {
   const words = [...args], at = words.indexOf("--browser");
   const [, executable = CHROMIUM] = at < 0 ? [] : words.splice(at, 2);
-  const all = [...FILES, WEB], unknown = words.find((word) => !all.includes(word));
+  const all = [...FILES, ...WEB], unknown = words.find((word) => !all.includes(word));
   if (unknown !== undefined) {
     console.error(`there is no ${unknown} among ${all.join(", ")}`);
     return 2;

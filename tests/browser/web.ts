@@ -9,6 +9,9 @@
 import { Buffer } from "node:buffer";
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import type { BrowserContext as Browser, Page } from "npm:playwright-core@^1.65.0";
+import axe from "npm:axe-core@^4.11.0";
+import type { AxeResults } from "npm:axe-core@^4.11.0";
+import project from "../../deno.json" with { type: "json" };
 import { parseSafetensors } from "../../lib/formats/safetensors.ts";
 import { decodeStateDict } from "../../lib/formats/state_dict.ts";
 import { answer, build, type Built } from "../../scripts/web.ts";
@@ -17,9 +20,13 @@ import { strip } from "./strip.ts";
 
 /** A test: it throws, or says what went wrong. `step` names what is being done. */
 export interface WebTest {
+  /** What it is called for. */
+  readonly file: string;
   readonly name: string;
   readonly body: (browser: Browser, folder: string, step: Step) => Promise<void>;
 }
+// deno-lint-ignore no-explicit-any -- what a page's script returns
+type Any = any;
 type Step = (name: string, body: () => Promise<unknown>) => Promise<void>;
 
 const ROOT = new URL("../../", import.meta.url);
@@ -62,9 +69,15 @@ globalThis.tested = { devices: [], said: [], buffers: 0, bytes: 0 };
 }
 `;
 
-/** In the page: the longest time between two frames, and what the policy refused. */
+/** A worker's browser without WebGPU. */
+const NO_WEBGPU = 'Object.defineProperty(navigator, "gpu", { value: undefined });\n';
+
+/** In the page: the longest time between two frames, what moved by itself, what the policy refused. */
 const METERS = `
-globalThis.seen = { longest: 0, refused: [], measure: false };
+globalThis.seen = { longest: 0, moved: 0, refused: [], measure: false };
+new PerformanceObserver((list) => {
+  for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) seen.moved += value;
+}).observe({ type: "layout-shift", buffered: true });
 let last = performance.now();
 requestAnimationFrame(function frame(now) {
   if (seen.measure) seen.longest = Math.max(seen.longest, now - last);
@@ -117,21 +130,78 @@ interface TraceEvent {
   readonly args?: { readonly name?: string };
 }
 
+/** Bytes of JavaScript in the heaps of the page and its worker, after what is garbage is gone. */
+async function heaps({ page }: Visit): Promise<{ page: number; worker: number }> {
+  const session = await page.context().newCDPSession(page);
+  const { promise, resolve } = Promise.withResolvers<string>();
+  session.on("Target.attachedToTarget", ({ sessionId, targetInfo: { type } }) => {
+    if (type === "worker") resolve(sessionId);
+  });
+  const attach = { autoAttach: true, waitForDebuggerOnStart: false, flatten: false };
+  await session.send("Target.setAutoAttach", attach);
+  const sessionId = await promise,
+    answers = new Map<number, (result: { usedSize: number }) => void>();
+  session.on("Target.receivedMessageFromTarget", ({ message }) => {
+    const { id, result } = JSON.parse(message);
+    answers.get(id)?.(result);
+  });
+  const ask = async (method: string) => {
+    const { promise, resolve } = Promise.withResolvers<{ usedSize: number }>();
+    const id = answers.size + 1, message = JSON.stringify({ id, method });
+    answers.set(id, resolve);
+    await session.send("Target.sendMessageToTarget", { sessionId, message });
+    return await promise;
+  };
+  await ask("HeapProfiler.collectGarbage");
+  await session.send("HeapProfiler.collectGarbage");
+  const worker = (await ask("Runtime.getHeapUsage")).usedSize;
+  const own = (await session.send("Runtime.getHeapUsage")).usedSize;
+  await session.detach();
+  return { page: own, worker };
+}
+
 /** Serves a page that was built, on a port and so an origin of its own. */
-function serve(out: string, built: Built) {
+function serve(out: string, built: Built, prologue = PROLOGUE) {
+  let title = "Resnette";
   const files = answer(out, built);
   const server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     async (request) => {
       const response = await files(request);
+      if (new URL(request.url).pathname === "/") {
+        return new Response((await response.text()).replace("<title>Resnette", `<title>${title}`), {
+          headers: omit(response.headers, "content-length"),
+        });
+      }
       if (!/\/worker\.\w+\.js$/.test(request.url)) return response;
-      const { status, headers } = response, all = new Headers(headers);
-      all.delete("content-length");
-      return new Response(PROLOGUE + await response.text(), { status, headers: all });
+      const headers = omit(response.headers, "content-length");
+      return new Response(prologue + await response.text(), { headers });
     },
   );
-  return { origin: `http://localhost:${server.addr.port}`, close: () => server.shutdown() };
+  return {
+    origin: `http://localhost:${server.addr.port}`,
+    /** Changes the page's title. */
+    rename: (to: string) => title = to,
+    /** Ends it. */
+    close: () => server.shutdown(),
+  };
 }
+
+/** Headers without one of them. */
+function omit(headers: Headers, name: string): Headers {
+  const others = new Headers(headers);
+  others.delete(name);
+  return others;
+}
+
+/** What `METERS` has seen. */
+interface Seen {
+  readonly refused: readonly string[];
+  readonly moved: number;
+}
+
+/** The largest cumulative layout shift that counts as good. */
+const MOVES = 0.1;
 
 /** A page, and all that is wrong with what it says and asks for. */
 class Visit {
@@ -194,17 +264,22 @@ class Visit {
 
   /** Closes the page; throws if something was wrong all along. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { refused } = await this.page.evaluate("seen") as { refused: string[] };
+    const { refused, moved } = await this.page.evaluate("seen") as Seen;
     const said = await this.worker<string[]>("tested.said").catch(() => []);
     await this.page.close();
     assert(this.#counted > 0);
     const all = [...this.wrong, ...said, ...refused.map((what) => `the policy refused ${what}`)];
     assertEquals(all, []);
+    assert(moved < MOVES, `what is on the page has moved by itself, by ${moved}`);
   }
 }
 
 /** Steps that have been trained, by the page's words. */
 const stepsOf = (words: string): number => Number(words.match(/after step (\d+)/)?.[1] ?? NaN);
+
+/** Steps that have been trained, by what is drawn. */
+const trained = async ({ page }: Visit): Promise<number> =>
+  Number(await page.evaluate("document.body.dataset.steps"));
 
 /** Percents of the bars, in order. */
 async function bars(visit: Visit): Promise<number[]> {
@@ -252,6 +327,9 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
   await step("it trains until 70% are right, by keyboard, and no frame is late", async () => {
     await tabTo(visit, "images");
     await page.keyboard.press("Home");
+    await tabTo(visit, "batch-size");
+    await page.keyboard.press("Home");
+    await page.locator("#epochs").fill("100");
     await visit.until("data-words", /1,000 images to train on/);
     await visit.phase(["ready"]);
     await tabTo(visit, "run");
@@ -267,11 +345,27 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
         `${frames.toFixed()} ms`,
     );
     assert(longest < 200, `a task of ${longest} ms`);
+  });
+
+  await step("memory stays as it is for 500 steps", async () => {
+    const memory = async () => {
+      const { buffers, bytes } = await visit.worker<{ buffers: number; bytes: number }>("tested");
+      return { buffers, bytes, ...await heaps(visit), steps: await trained(visit) };
+    };
+    const before = await memory();
+    while (await trained(visit) < before.steps + 500) await page.waitForTimeout(500);
+    const after = await memory();
+    console.log(`  ${JSON.stringify(before)}, then ${JSON.stringify(after)}`);
+    assertEquals([after.buffers, after.bytes], [before.buffers, before.bytes]);
+    for (const heap of ["page", "worker"] as const) {
+      const grown = (after[heap] - before[heap]) / 1e6;
+      assert(grown < 2, `the ${heap}'s heap has grown by ${grown} MB`);
+    }
     await tabTo(visit, "pause");
     await page.keyboard.press("Space");
     await visit.phase(["paused"]);
     steps = stepsOf(await visit.until("kept", /after step \d+/));
-    assert(steps > 16);
+    assert(steps > 500);
   });
 
   await step("it shows which were wrong, and what the layers see", async () => {
@@ -352,11 +446,17 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
     (await bars(visit)).forEach((ours, i) => assertAlmostEquals(ours, theirs[i]!, 0.006));
   });
 
+  await step("a page that has changed is seen at once", async () => {
+    site.rename("Changed");
+    await page.reload();
+    assertMatch(await page.title(), /^Changed/);
+    await visit.phase(["ready"]);
+  });
+
   await step("without a network it is all there", async () => {
     await site.close();
     await page.reload();
-    await visit.phase(["ready", "paused", "done"]);
-    await page.locator("#reset").click();
+    assertMatch(await page.title(), /^Resnette/);
     await visit.phase(["ready"]);
     await page.locator("#run").click();
     await visit.until("first-loss", /^\d\.\d+/);
@@ -371,6 +471,170 @@ async function mirrored(path: string): Promise<string> {
   return code.replace(/(\bfrom |\bimport )"(\.[^"]*)\.ts"/g, '$1"$2.js"');
 }
 
+/** Widths of a phone, a tablet and a desk, and how the page is to look there. */
+const LOOKS = [[390, 844, "light"], [820, 1180, "dark"], [1440, 900, "light"]] as const;
+
+/** In the page: bars whose numbers cannot be read, as they are beyond an edge. */
+const CUT_OFF = `[...document.querySelectorAll("#bars li")]
+  .filter((row) => row.scrollWidth > row.clientWidth ||
+    row.getBoundingClientRect().right > row.parentElement.getBoundingClientRect().right + 1)
+  .map((row) => row.textContent)`;
+
+async function looksWell(browser: Browser, folder: string, step: Step): Promise<void> {
+  const out = `${folder}/web`, site = serve(out, await build(out));
+  await using visit = await Visit.open(browser, site.origin);
+  const { page } = visit, size = page.viewportSize()!;
+  await visit.phase(["ready"]);
+  await page.selectOption("#images", "0");
+  await visit.until("data-words", /1,000 images/);
+  await visit.phase(["ready"]);
+  await page.locator("#run").click();
+  await visit.until("test-accuracy", /%/, 150);
+  await page.locator("#pause").click();
+  await visit.phase(["paused"]);
+  await page.evaluate(axe.source);
+  await Deno.mkdir("runs/screenshots", { recursive: true });
+  for (const [width, height, colorScheme] of LOOKS) {
+    await step(`${width} pixels wide, ${colorScheme}`, async () => {
+      await page.setViewportSize({ width, height });
+      await page.emulateMedia({ colorScheme });
+      await page.locator("#layers li").first().waitFor();
+      await page.waitForTimeout(500);
+      const wide = await page.evaluate("document.documentElement.scrollWidth") as number;
+      assert(wide <= width, `what is on it is ${wide} wide`);
+      assertEquals(await page.evaluate(CUT_OFF), []);
+      await page.screenshot({ path: `runs/screenshots/web-${width}.png`, fullPage: true });
+      const { violations } = await page.evaluate("axe.run()") as AxeResults;
+      const found = violations.flatMap(({ id, help, nodes }) =>
+        nodes.map(({ target, failureSummary }) => `${id}: ${help}: ${target}: ${failureSummary}`)
+      );
+      assertEquals(found, []);
+    });
+  }
+  await page.setViewportSize(size);
+  await page.emulateMedia({ colorScheme: null });
+  await site.close();
+}
+
+async function withoutWebGpu(browser: Browser, folder: string): Promise<void> {
+  const out = `${folder}/web`, site = serve(out, await build(out), NO_WEBGPU);
+  await using visit = await Visit.open(browser, site.origin);
+  assertMatch(await visit.until("advice-reason", /./), /^no WebGPU adapter: this browser has no/);
+  assert(await visit.page.locator("#advice").isVisible());
+  const words = await visit.page.locator("#advice").innerText();
+  assert(!/apt-get|deno|driver.*install/i.test(words), words);
+  await site.close();
+}
+
+/** In a page of another time, whose `Symbol` has nothing to dispose of. */
+const OLDER = `
+const now = Symbol;
+globalThis.Symbol = Object.assign((words) => now(words), { prototype: now.prototype });
+for (const name of Object.getOwnPropertyNames(now)) {
+  if (/^(dispose|asyncDispose|length|name|prototype)$/.test(name)) continue;
+  Object.defineProperty(Symbol, name, { value: now[name] });
+}
+delete globalThis.DisposableStack;
+delete globalThis.AsyncDisposableStack;
+`;
+
+/** A script of somebody's page, by the names of the entries. */
+const SCRIPT = `(async () => {
+  const r = await import("@resnette/resnette");
+  const { FASHION_MNIST_CLASSES, fetchFashionMnist, loadFashionMnist } =
+    await import("@resnette/resnette/data");
+  const { DeviceDataset, evaluateAccuracy, predict, trainConfig } =
+    await import("@resnette/resnette/train");
+  const { costsBy, profilePlan } = await import("@resnette/resnette/measure");
+  const heard = [];
+  const data = await fetchFashionMnist("data", "test", {
+    limit: 64,
+    stopEarly: true,
+    onProgress: ({ received, total }) => heard.push(received <= total),
+  });
+  const net = new r.Sequential(new r.Flatten(), new r.Linear(784, 10));
+  const adam = new r.Adam(net.parameters(), { lr: trainConfig().lr });
+  const { x, labels } = new DeviceDataset(data).batch(r.input("indices", [64], "u32"));
+  const loss = r.crossEntropy(net.call(x), labels);
+  const plan = await r.Plan.compile({ outputs: [loss], updates: adam.minimize(loss) });
+  const losses = [], indices = Uint32Array.from(data.labels.keys());
+  for (let i = 0; i < 20; i++) {
+    plan.run({ indices, ...adam.nextStep() });
+    losses.push(await plan.item());
+  }
+  const { steps } = await profilePlan(plan, { indices, ...adam.nextStep() }, { runs: 1 });
+  plan[Symbol.dispose]();
+  const bytes = await r.encodeStateDict(await net.stateDict());
+  net.loadStateDict(r.decodeStateDict(bytes, "net"));
+  const refused = await loadFashionMnist("data", "test").catch(({ message }) => message);
+  Object.defineProperty(navigator, "gpu", { value: undefined });
+  return {
+    count: data.count,
+    boot: FASHION_MNIST_CLASSES[data.labels[0]],
+    heard: heard.length > 0 && heard.every(Boolean),
+    learnt: losses[19] < losses[0] / 2,
+    accuracy: await evaluateAccuracy(net, data),
+    rows: (await predict(net, data)).length,
+    costs: costsBy(steps, ({ name }) => name).size,
+    symbols: [Symbol.dispose, Symbol.asyncDispose].map(String),
+    refused,
+    none: await r.Device.request().catch(({ message }) => message),
+  };
+})()`;
+
+async function withoutBundler(browser: Browser): Promise<void> {
+  await using page = await browser.newPage();
+  const wrong: string[] = [];
+  page.on("console", (message) => wrong.push(message.text()));
+  page.on("pageerror", ({ message }) => wrong.push(message));
+  const imports = Object.fromEntries(
+    Object.entries(project.exports).map((
+      [entry, path],
+    ) => [project.name + entry.slice(1), path.slice(1).replace(/\.ts$/, ".js")]),
+  );
+  const html = `<!doctype html><link rel="icon" href="data:,"><script type="importmap">${
+    JSON.stringify({ imports })
+  }</script>`;
+  await page.addInitScript({ content: OLDER });
+  await page.route("**/*", async (route) => {
+    const { pathname } = new URL(route.request().url());
+    if (pathname === "/") return await route.fulfill({ contentType: "text/html", body: html });
+    if (pathname.startsWith("/data/")) {
+      const body = Buffer.from(
+        await Deno.readFile(new URL(`data/fashion-mnist/${pathname.slice(6)}`, ROOT)),
+      );
+      return await route.fulfill({ contentType: "application/gzip", body });
+    }
+    await route.fulfill({ contentType: "text/javascript", body: await mirrored(`.${pathname}`) });
+  });
+  await page.goto("http://localhost/");
+  assertEquals(await page.evaluate(`"dispose" in Symbol`), false);
+  const { accuracy, refused, none, costs, ...found } = await page.evaluate(SCRIPT) as Any;
+  assertEquals(found, {
+    count: 64,
+    boot: "Ankle boot",
+    heard: true,
+    learnt: true,
+    rows: 64,
+    symbols: ["Symbol(Symbol.dispose)", "Symbol(Symbol.asyncDispose)"],
+  });
+  assert(accuracy > 0.5 && costs > 1);
+  assertMatch(refused, /^loadFashionMnist: needs Deno, .* fetchFashionMnist/);
+  assertMatch(none, /^no WebGPU adapter: this browser has no WebGPU/);
+  assertEquals(wrong, []);
+}
+
 export const WEB_TESTS: readonly WebTest[] = [
-  { name: "the page, as somebody uses it", body: usedAsSomebodyDoes },
+  {
+    file: "web/portable",
+    name: "the portable entries load in a page without a bundler",
+    body: withoutBundler,
+  },
+  {
+    file: "web/advice",
+    name: "where there is no WebGPU, the page says what to do in a browser",
+    body: withoutWebGpu,
+  },
+  { file: "web/use", name: "the page, as somebody uses it", body: usedAsSomebodyDoes },
+  { file: "web/looks", name: "the page on a phone, a tablet and a desk", body: looksWell },
 ];
