@@ -16,6 +16,8 @@ export interface Curve {
 
 /** Points of a curve from which on every second one is left out. */
 const MOST_POINTS = 1200;
+/** What the axis goes to while there is nothing: a loss of ten classes that are guessed. */
+const USUAL = 2.3;
 /** The side of the drawing, which is stretched to its place. */
 const SIDE = 1000;
 const SVG = "http://www.w3.org/2000/svg";
@@ -89,7 +91,7 @@ export class Chart {
 
   #render(): void {
     const values = [...this.#points.values()].flat();
-    const most = this.top ?? Math.max(0.1, ...values.map(([, value]) => value));
+    const most = this.top ?? (Math.max(0, ...values.map(([, value]) => value)) || USUAL);
     const end = Math.max(this.#end, ...values.map(([step]) => step));
     const tick = niceTick(most), top = this.top ?? Math.ceil(most / tick) * tick;
     const ticks = Array.from({ length: Math.floor(top / tick + 1e-6) + 1 }, (_, i) => i * tick);
