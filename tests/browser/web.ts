@@ -32,6 +32,8 @@ type Step = (name: string, body: () => Promise<unknown>) => Promise<void>;
 const ROOT = new URL("../../", import.meta.url);
 const FIXTURE = new URL("../fixtures/page.safetensors", import.meta.url);
 
+const PHOTO = new URL("../fixtures/images/boot_turned.jpg", import.meta.url);
+
 /** What the page's worker has, so that a test sees and loses its device. */
 const PROLOGUE = `
 globalThis.tested = { devices: [], said: [], buffers: 0, bytes: 0 };
@@ -444,6 +446,20 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
     await page.locator("#samples button[aria-label='Ankle boot']").first().click();
     await visit.until("answer", /^Ankle boot/);
     (await bars(visit)).forEach((ours, i) => assertAlmostEquals(ours, theirs[i]!, 0.006));
+  });
+
+  await step("it takes a photo, and what is before the camera", async () => {
+    const buffer = Buffer.from(await Deno.readFile(PHOTO));
+    await page.locator("#photo").setInputFiles({ name: "b.jpg", mimeType: "image/jpeg", buffer });
+    const boot = await pixelsOf(visit, "seen");
+    await visit.until("answer", /^Ankle boot/);
+    await browser.grantPermissions(["camera"], { origin: site.origin });
+    await page.locator("#camera").click();
+    for (let tries = 0; await pixelsOf(visit, "seen") === boot; tries++) {
+      assert(tries < 100, "the camera shows nothing");
+      await page.waitForTimeout(100);
+    }
+    await page.locator("#camera").click();
   });
 
   await step("a page that has changed is seen at once", async () => {
