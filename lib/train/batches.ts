@@ -126,11 +126,11 @@ export class BatchPlans implements Disposable {
     throw new PlanError(`${refusal}; ${few}: make them smaller`, largest);
   }
 
-  /** Runs the plan that is for so many `indices`; the plan. */
-  run(feeds: BatchFeeds): Plan {
+  /** Runs the plan that is for so many `indices`, with what it is `fed`; the plan. */
+  run(feeds: BatchFeeds, fed: Feeds = feeds): Plan {
     this.#check();
     const plan = this.#plans.get(feeds.indices.length)!;
-    plan.run(feeds);
+    plan.run(fed);
     return plan;
   }
 

@@ -94,7 +94,9 @@ export async function predict(
     );
     for await (const [, parts] of ahead) {
       for (const feeds of parts) {
-        const [values] = await plans.run(feeds).read() as [Float32Array<ArrayBuffer>];
+        // Images that come with a batch are taken in order, and their labels are of no use.
+        const { indices: _, ...images } = feeds, fed = set.resident ? feeds : images;
+        const [values] = await plans.run(feeds, fed).read() as [Float32Array<ArrayBuffer>];
         const classes = values.length / feeds.indices.length;
         feeds.indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
       }
