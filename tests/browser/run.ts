@@ -82,7 +82,7 @@ async function start(executablePath: string, folder: string) {
     artifactsDir: `${folder}/artifacts`,
     // What `headless` starts is a browser of another name. On Linux, WebGPU has to be asked for.
     headless: false,
-    args: ["--headless=new", "--enable-unsafe-webgpu"],
+    args: ["--headless=new", "--enable-unsafe-webgpu", "--use-fake-device-for-media-stream"],
     ignoreDefaultArgs: ["--disable-gpu"],
   });
 }
