@@ -39,8 +39,8 @@ case $1 in
   train | report | test | test:mpi | ok | env) needs_packages=yes ;;
 esac
 case $1 in
-  data | fmt | lint | check | doc | test:browser) needs_adapter=no needs_data=no ;;
-  report) needs_adapter=no ;;
+  data | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  report | test:browser | web) needs_adapter=no ;;
   shapes) needs_data=no ;;
   env) needs_data=no ;;
 esac

@@ -239,6 +239,3 @@ function* described(
     yield `warning: ${path}: ${count} skipped, ${reason}: ${names.join(", ")}${more}`;
   }
 }
-
-/** Whether what was trained on shows things alone on a plain background, as Fashion-MNIST does. */
-export const isIdx = ({ kind }: TrainedOn): boolean => kind === "idx" || kind === "fashion-mnist";

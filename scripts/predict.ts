@@ -5,24 +5,14 @@
  * @module
  */
 
-import {
-  decodeGrey,
-  decodeImage,
-  ImageError,
-  MAX_IMAGE_BYTES,
-  MAX_IMAGE_PIXELS,
-} from "../lib/files/image.ts";
+import { decodeImage, ImageError, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS } from "../lib/files/image.ts";
 import { plain } from "../lib/check/text.ts";
-import { type Pair, pair } from "../lib/graph/shape.ts";
-import { resizeBytes } from "../lib/ops/resize.ts";
-import type { TrainedOn } from "../lib/train/checkpoint.ts";
 import { readImageBytes } from "./predict/image_file.ts";
-import { type Invert, prepareGarment } from "./predict/photo.ts";
+import { isIdx, preparing, type Ready } from "./predict/prepare.ts";
 import { Device } from "../lib/device/device.ts";
 import { likeliest, predict } from "../lib/train/predict.ts";
 import { DEFAULT_CONFIG } from "../lib/train/config.ts";
 import { loadTrained } from "../lib/files/trained.ts";
-import { isIdx } from "./datasets.ts";
 import { loadNet } from "./nets.ts";
 import { choice, type Flags, runCommand, setting, UsageError } from "./cli.ts";
 
@@ -64,14 +54,6 @@ Files may have ${MAX_IMAGE_BYTES / 2 ** 20} MiB and ${MAX_IMAGE_PIXELS / 2 ** 20
 exit code: 0 done; 1 no checkpoint, no adapter, or an image that cannot be used (the others are
 predicted all the same); 2 the command line is wrong`;
 
-/** An image made ready, and what there is to say of how. */
-interface Ready {
-  /** `[channels, rows, columns]`. */
-  readonly pixels: Uint8Array<ArrayBuffer>;
-  /** Of JSON. */
-  readonly about: object;
-}
-
 /** An image of the command line: made ready, or why it is not. */
 type Read = { readonly image: string } & ({ readonly ready: Ready } | { readonly error: string });
 
@@ -93,33 +75,6 @@ async function read(
   }
 }
 
-/** How an image is made ready for a network, and its sizes then. */
-function preparing(
-  data: TrainedOn,
-  resize: Pair,
-  invert: Invert,
-): { size: [number, number]; prepare: Parameters<typeof read>[1] } {
-  if (isIdx(data)) {
-    const size: [number, number] = [data.height, data.width];
-    return {
-      size,
-      prepare: async (bytes, name) => {
-        const options = { invert, size, ...data.fill !== undefined && { fill: data.fill } };
-        const { pixels, ...about } = prepareGarment(await decodeGrey(bytes, name), options);
-        return { pixels, about };
-      },
-    };
-  }
-  const { channels } = data, size = pair("predict", "resize", resize, 1);
-  return {
-    size,
-    prepare: async (bytes, name) => {
-      const { pixels, width, height } = await decodeImage(bytes, name, { channels });
-      return { pixels: resizeBytes(pixels, channels, height, width, ...size), about: {} };
-    },
-  };
-}
-
 async function run(
   { values, on, words }: Flags<"invert" | "resize" | "net", "json">,
 ): Promise<number> {
@@ -137,12 +92,19 @@ async function run(
   }
   const config = { ...trained.config, ...given !== undefined && { resize: given } };
   const { resize } = config;
-  const { size: [height, width], prepare } = preparing(data, resize, invert ?? "auto");
+  const { channels, size: [height, width], prepare } = preparing(data, resize, invert ?? "auto");
   const all: Read[] = [];
-  for (const image of images) all.push(await read(image, prepare));
+  for (const image of images) {
+    all.push(
+      await read(
+        image,
+        async (bytes, name) => prepare(await decodeImage(bytes, name, { channels })),
+      ),
+    );
+  }
   const ready = all.flatMap((one) => "ready" in one ? [one.ready] : []);
   using device = await Device.request({ choice: ready.length < MANY ? "naive" : "auto" });
-  const channels = isIdx(data) ? 1 : data.channels, bytes = channels * height * width;
+  const bytes = channels * height * width;
   const pixels = new Uint8Array(ready.length * bytes);
   ready.forEach((one, i) => pixels.set(one.pixels, i * bytes));
   const set = { images: pixels, count: ready.length, channels, height, width };

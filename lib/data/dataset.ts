@@ -7,6 +7,7 @@
  */
 
 import {
+  checkBoolean,
   checkInstance,
   checkNumber,
   checkObject,
@@ -228,6 +229,8 @@ export interface ReadOptions {
   most?: number;
   /** Keep only the first `limit` images (the files are read to their ends, and checked, all the same). */
   limit?: number;
+  /** Read no more of the images' file than `limit` takes: what is behind them is not checked. */
+  stopEarly?: boolean;
 }
 
 /** Throws unless `classes`, an option of `op`, is a list of names. */
@@ -277,11 +280,13 @@ export async function readImageDataset(
     checkObject(op, what, given);
     checkInstance(op, `${what}.stream`, given.stream, ReadableStream);
   }
-  const { classes, limit, most = Infinity, size = [undefined, undefined] } = options ?? {};
+  const { classes, limit, stopEarly = false, most = Infinity, size = [undefined, undefined] } =
+    options ?? {};
   try {
     checkSource(op, images.stream, images.name);
     checkSource(op, labels.stream, labels.name);
-    checkOptions(op, options, ["classes", "size", "most", "limit"]);
+    checkOptions(op, options, ["classes", "size", "most", "limit", "stopEarly"]);
+    checkBoolean(op, "stopEarly", stopEarly);
     checkClasses(op, classes);
     if (!Array.isArray(size) || size.length !== 2) refuse(op, "size", "[height, width]", size);
     size.forEach((side) => {
@@ -306,7 +311,10 @@ export async function readImageDataset(
       "take both files from the same set";
     throw new DataError("count-mismatch", labels.name, what);
   }
-  const [pixelBytes, markBytes] = await both(pixels.bytes(limit), marks.bytes(limit));
+  const [pixelBytes, markBytes] = await both(
+    pixels.bytes(limit, { stopEarly }),
+    marks.bytes(limit),
+  );
   checkLabels(labels.name, markBytes, classes);
   const [, height = 0, width = 0] = pixels.shape;
   const sizes = { count: markBytes.length, height, width };

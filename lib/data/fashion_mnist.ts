@@ -76,7 +76,7 @@ export const FASHION_MNIST_FILES: Readonly<
  * @param split `"train"` or `"test"`
  * @param images the file of images
  * @param labels the file of labels
- * @param options `limit`: keep only the first `limit` images
+ * @param options `limit`: keep only the first `limit` images; `stopEarly`: read no more of them
  * @returns images `[count, 28, 28]`, labels `[count]`
  * @throws DataError see {@linkcode readImageDataset}
  * @throws RangeError if `limit` is not a positive integer
@@ -100,10 +100,10 @@ export async function readFashionMnist(
   split: Split,
   images: NamedStream,
   labels: NamedStream,
-  options: { limit?: number } = {},
+  options: { limit?: number; stopEarly?: boolean } = {},
 ): Promise<ImagesInMemory> {
   checkChoice("readFashionMnist", "split", split, Object.keys(FASHION_MNIST_FILES));
-  checkOptions("readFashionMnist", options, ["limit"]);
+  checkOptions("readFashionMnist", options, ["limit", "stopEarly"]);
   return await readImageDataset(images, labels, {
     ...options,
     classes: FASHION_MNIST_CLASSES,

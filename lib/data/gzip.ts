@@ -293,25 +293,29 @@ class Gunzip {
 
   /** Unpacks from where a member begins to where it ends. */
   async *#member(): AsyncGenerator<Bytes> {
-    using inflater = new Inflater();
-    for (let slice; (slice = await this.input.slice());) {
-      const { bytes, mayEnd } = slice;
-      const empty = this.input.padded && this.#produced === 0 && this.#isWhole() &&
-        bytes.every((byte) => byte === 0);
-      try {
-        yield* this.#count(inflater.write(bytes));
-      } catch (error) {
-        // Among zeros, the length of nothing could be anywhere; this says that it was before.
-        if (empty && TRAILING.test(messageOf(error)) && this.#tail.getUint32(0) === 0) return;
-        throw error;
+    const inflater = new Inflater();
+    try {
+      for (let slice; (slice = await this.input.slice());) {
+        const { bytes, mayEnd } = slice;
+        const empty = this.input.padded && this.#produced === 0 && this.#isWhole() &&
+          bytes.every((byte) => byte === 0);
+        try {
+          yield* this.#count(inflater.write(bytes));
+        } catch (error) {
+          // Among zeros, the length of nothing could be anywhere; this says that it was before.
+          if (empty && TRAILING.test(messageOf(error)) && this.#tail.getUint32(0) === 0) return;
+          throw error;
+        }
+        this.#note(bytes);
+        this.#mightEnd = mayEnd;
+        if (!mayEnd || !this.#isWhole()) continue;
+        if (this.#produced > 0 || !this.input.padded) break;
       }
-      this.#note(bytes);
-      this.#mightEnd = mayEnd;
-      if (!mayEnd || !this.#isWhole()) continue;
-      if (this.#produced > 0 || !this.input.padded) break;
+      this.#complete = true;
+      yield* this.#count(inflater.close());
+    } finally {
+      inflater.dispose();
     }
-    this.#complete = true;
-    yield* this.#count(inflater.close());
   }
 
   /** Whether a member may be complete by its length. */
@@ -353,7 +357,7 @@ class Gunzip {
 }
 
 /** The platform's decompressor, of which one member comes out piece by piece. */
-class Inflater implements Disposable {
+class Inflater {
   readonly #writer: WritableStreamDefaultWriter<Bytes>;
   readonly #reader: ReadableStreamDefaultReader<Bytes>;
   /** The read that waits: without one, the platform leaves what is written for later. */
@@ -400,7 +404,8 @@ class Inflater implements Disposable {
     }
   }
 
-  [Symbol.dispose](): void {
+  /** Gives up what is not done. */
+  dispose(): void {
     this.#reading?.catch(() => {});
     this.#reader.cancel().catch(() => {});
     this.#writer.abort().catch(() => {});

@@ -13,7 +13,13 @@
  * @module
  */
 
-import { checkNumber, checkNumbers, checkOptions, shown } from "../check/arguments.ts";
+import {
+  checkBoolean,
+  checkNumber,
+  checkNumbers,
+  checkOptions,
+  shown,
+} from "../check/arguments.ts";
 import { brief } from "../check/text.ts";
 import { DataError, type DataErrorCode, FETCH_AGAIN } from "./error.ts";
 import { type ByteStream, checkSource, unpacked } from "./gzip.ts";
@@ -150,14 +156,23 @@ export class IdxStream {
    * The first records as one array, after the whole file has been read and has ended cleanly.
    *
    * @param limit at most this many records are kept; all of them if left out
+   * @param options `stopEarly`: close the source as soon as these records have come. They stay
+   * provisional then, as the file's end is not seen.
    * @returns `[min(limit, count), ...record]` bytes, row-major
    * @throws DataError see {@linkcode readIdx}
+   * @throws {ArgumentError} if an option is of another kind
    * @throws RangeError if `limit` is not a positive integer
    */
-  async bytes(limit: number = this.count): Promise<Uint8Array<ArrayBuffer>> {
+  async bytes(
+    limit: number = this.count,
+    options: { stopEarly?: boolean } = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
     if (!Number.isInteger(limit) || limit < 1) {
       throw new RangeError(`${this.name}: limit is ${shown(limit)}; give a positive integer`);
     }
+    checkOptions("IdxStream.bytes", options, ["stopEarly"]);
+    const { stopEarly = false } = options;
+    checkBoolean("IdxStream.bytes", "stopEarly", stopEarly);
     this.#take();
     const wanted = Math.min(limit, this.count) * this.recordBytes;
     let data = new Uint8Array(Math.min(wanted, FIRST_ALLOCATION));
@@ -172,6 +187,10 @@ export class IdxStream {
       }
       data.set(part, filled);
       filled += part.length;
+      if (stopEarly && filled === wanted && limit < this.count) {
+        await this.cancel();
+        return data;
+      }
     }
   }
 

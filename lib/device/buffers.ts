@@ -15,6 +15,7 @@ import {
   toFloats,
 } from "../check/arguments.ts";
 import { Device } from "./device.ts";
+import { BufferUsage, MapMode } from "./flags.ts";
 import {
   checkVariables,
   constantData,
@@ -43,7 +44,7 @@ export function createBuffer(device: Device, bytes: number, label: string): GPUB
   const max = device.gpu.limits.maxBufferSize;
   checkNumber("createBuffer", "bytes", bytes, { integer: true, min: 0, max });
   checkString("createBuffer", "label", label);
-  const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
+  const { STORAGE, COPY_SRC, COPY_DST } = BufferUsage;
   return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
 }
 
@@ -292,7 +293,7 @@ export async function readBuffers(
     sizes[stage] = start + bytes;
     return { stage, start };
   });
-  const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+  const usage = BufferUsage.COPY_DST | BufferUsage.MAP_READ;
   const staging = await device.checked("read back", () => {
     const staging = sizes.map((size) =>
       device.createBuffer({ size, usage, label: "what is read" })
@@ -311,7 +312,7 @@ export async function readBuffers(
     return staging;
   });
   try {
-    const wait = () => Promise.all(staging.map((buffer) => buffer.mapAsync(GPUMapMode.READ)));
+    const wait = () => Promise.all(staging.map((buffer) => buffer.mapAsync(MapMode.READ)));
     await device.settled("read back", wait);
     const mapped = staging.map((buffer) => buffer.getMappedRange());
     return ranges.map(({ bytes }, i) => {

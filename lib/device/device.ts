@@ -4,9 +4,11 @@
  * @module
  */
 
+import "../check/dispose.ts";
 import { checkChoice, checkInstance, checkOptions, checkString } from "../check/arguments.ts";
 import { type KernelChoice, type KernelSpec, type Target, wgsl } from "../kernels/kernel.ts";
 import { CHOICES } from "../kernels/choice.ts";
+import { BufferUsage, MapMode } from "./flags.ts";
 
 /** No adapter, a lost device, or a command that the device refused; the message says what to do. */
 export class DeviceError extends Error {
@@ -324,22 +326,35 @@ function adapterName({ description, vendor, architecture, device }: GPUAdapterIn
 }
 
 /** What to do if an adapter is missing or cannot be used, in Deno or in a browser. */
-const advice = (inDeno: string) =>
-  navigator.userAgent.startsWith("Deno/") ? inDeno : "take another browser, or update this one";
+const advice = (inDeno: string, inBrowser: () => string) =>
+  navigator.userAgent.startsWith("Deno/") ? inDeno : inBrowser();
 
 /** What to do if there is an adapter, and another one is needed. */
 const other = () =>
   advice(
     "install its newest driver, or choose another adapter (on Linux, VK_DRIVER_FILES names the " +
       "Vulkan driver; without one, Deno takes OpenGL)",
+    () => "take another browser, or update this one and the GPU's driver",
   );
+
+/** What a browser without an adapter lacks: WebGPU, or only a GPU that it may use. */
+function missing(): string {
+  const { isSecureContext: secure } = globalThis as { isSecureContext?: boolean };
+  if (secure === false) {
+    return "browsers have it only on pages that come by https, or from localhost";
+  }
+  return navigator.gpu
+    ? "this browser has WebGPU, but no GPU for it: turn hardware acceleration on in its settings, " +
+      "update the GPU's driver, or take another browser"
+    : "this browser has no WebGPU: update it, or take another one";
+}
 
 async function requestAdapter(): Promise<GPUAdapter> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (adapter) return adapter;
   const what = "install a Vulkan driver (on Debian, the software one: " +
     "apt-get install mesa-vulkan-drivers) or run `sh scripts/bootstrap.sh TASK`";
-  throw new DeviceError(`no WebGPU adapter: ${advice(what)}`);
+  throw new DeviceError(`no WebGPU adapter: ${advice(what, missing)}`);
 }
 
 /** Throws when the kernels cannot run within an adapter's limits. */
@@ -390,7 +405,7 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
     const compute = { module: gpu.createShaderModule({ code }), entryPoint: "main" };
     const pipeline = gpu.createComputePipeline({ layout: "auto", compute });
     if (await gpu.popErrorScope()) continue;
-    const { COPY_SRC, COPY_DST, MAP_READ, STORAGE } = GPUBufferUsage;
+    const { COPY_SRC, COPY_DST, MAP_READ, STORAGE } = BufferUsage;
     const y = gpu.createBuffer({ size: threads * 8, usage: STORAGE | COPY_SRC });
     const copy = gpu.createBuffer({ size: threads * 8, usage: COPY_DST | MAP_READ });
     const encoder = gpu.createCommandEncoder();
@@ -403,7 +418,7 @@ fn main(@builtin(local_invocation_index) i: u32, @builtin(subgroup_size) size: u
     pass.end();
     encoder.copyBufferToBuffer(y, 0, copy, 0, threads * 8);
     gpu.queue.submit([encoder.finish()]);
-    await copy.mapAsync(GPUMapMode.READ);
+    await copy.mapAsync(MapMode.READ);
     const values = new Uint32Array(copy.getMappedRange().slice(0));
     y.destroy();
     copy.destroy();

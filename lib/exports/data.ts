@@ -33,7 +33,7 @@ export {
 export { loadFashionMnist } from "../files/fashion_mnist.ts";
 export { loadDataset } from "../files/dataset.ts";
 export type { DatasetSummary, LoadedDataset, LoadOptions } from "../files/loaded.ts";
-export type { Skipped } from "../files/image_folder.ts";
+export type { Skipped } from "../data/image_folder.ts";
 export {
   collectImages,
   type CollectOptions,
@@ -42,6 +42,13 @@ export {
 } from "../files/collect.ts";
 
 // Files.
+export {
+  fetchFashionMnist,
+  fetchFile,
+  type FetchImagesOptions,
+  type FetchOptions,
+  type FetchProgress,
+} from "../data/fetch.ts";
 export { type ByteStream, gunzip } from "../data/gzip.ts";
 export { type IdxOptions, IdxStream, readIdx } from "../data/idx.ts";
 export { DataError, type DataErrorCode } from "../data/error.ts";

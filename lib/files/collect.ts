@@ -9,8 +9,10 @@ import { displayed } from "../check/display.ts";
 import { quote } from "../check/text.ts";
 import { type ImageDataset, labelsOf, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
+import { inChannels } from "../data/pixels.ts";
 import { resizeBytes } from "../ops/resize.ts";
-import { decodeImage, ImageError, inChannels, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
+import { decodeImage, ImageError, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
+import { checkDeno } from "./open.ts";
 import { checkSize } from "./loaded.ts";
 
 /** Pixels of an image. */
@@ -183,6 +185,7 @@ async function read(name: string, image: unknown, channels: number | undefined):
     const bytes = image instanceof Blob
       ? new Uint8Array(await image.arrayBuffer())
       : image as Uint8Array<ArrayBuffer>;
+    checkDeno(where, "give { pixels, height, width }, such as those of a canvas");
     const own = isGrey(bytes) ? 1 : 3;
     try {
       return { ...await decodeImage(bytes, where, { channels: channels ?? own }), own };

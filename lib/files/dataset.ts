@@ -17,6 +17,7 @@ import { displayed } from "../check/display.ts";
 import { quote } from "../check/text.ts";
 import { type ImageDataset, labelsOf, type ReadImages, showDataset } from "../data/dataset.ts";
 import { DataError } from "../data/error.ts";
+import { type FoundImage, type FoundImages, limited } from "../data/image_folder.ts";
 import { Decoders, inOrder } from "./decoders.ts";
 import { findIdx, loadIdx } from "./idx_folder.ts";
 import { ImageError, type ImageForm, isGrey, MAX_IMAGE_BYTES } from "./image.ts";
@@ -27,9 +28,9 @@ import {
   sha256,
   type Unreadable,
 } from "./image_cache.ts";
-import { findImages, type FoundImage, type FoundImages, limited } from "./image_folder.ts";
+import { findImages } from "./image_folder.ts";
 import { checkSize, type LoadedDataset, type LoadOptions } from "./loaded.ts";
-import { kindOf } from "./open.ts";
+import { checkDeno, kindOf } from "./open.ts";
 import { basename, join } from "./paths.ts";
 
 /** Bytes of a file that mostly say whether it is grey. */
@@ -90,6 +91,10 @@ const MEMORY = 2 ** 30;
  */
 export async function loadDataset(path: string, options: LoadOptions = {}): Promise<LoadedDataset> {
   checkLoad(path, options);
+  checkDeno(
+    "loadDataset",
+    "fetchFile and readImageDataset, or collectImages, make data sets there",
+  );
   const { signal } = options;
   signal?.throwIfAborted();
   const kind = await lookAt(path);

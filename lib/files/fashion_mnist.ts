@@ -12,7 +12,7 @@ import {
   readFashionMnist,
   type Split,
 } from "../data/fashion_mnist.ts";
-import { findFile, openFile } from "./open.ts";
+import { checkDeno, findFile, openFile } from "./open.ts";
 
 /**
  * Loads one split of Fashion-MNIST from its files, gzipped as they are published or unpacked (without
@@ -47,6 +47,7 @@ export async function loadFashionMnist(
   if (dir === "") refuse("loadFashionMnist", "dir", "a folder's path", dir);
   checkChoice("loadFashionMnist", "split", split, Object.keys(FASHION_MNIST_FILES));
   checkOptions("loadFashionMnist", options, ["limit"]);
+  checkDeno("loadFashionMnist", "fetchFashionMnist gets the files from a server");
   const files = FASHION_MNIST_FILES[split];
   const open = async ({ name }: DataFile): Promise<NamedStream> => {
     const path = await findFile(dir, name);

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { type DecodedImage, inChannels, luma, onWhite } from "../data/pixels.ts";
 import { recode } from "../data/png.ts";
 import { alphaOf } from "./png_alpha.ts";
 import { resizeBytes } from "../ops/resize.ts";
@@ -27,16 +28,6 @@ export const MAX_IMAGE_PIXELS: number = 2 ** 26;
 const MAX_DEEP_PIXELS = 2 ** 24;
 /** The longest colour profile of a PNG: it is packed, and may be a thousand times as long. */
 const MAX_PROFILE_BYTES = 2 ** 16;
-
-/** The pixels of an image, 0 black to 255 white, row by row. */
-export interface DecodedImage {
-  /** `[channels, height, width]`. */
-  readonly pixels: Uint8Array<ArrayBuffer>;
-  /** Columns. */
-  readonly width: number;
-  /** Rows. */
-  readonly height: number;
-}
 
 /** What a file's header claims. */
 interface Header {
@@ -327,10 +318,6 @@ function readBmp(bmp: ArrayBuffer) {
   return { width, height, channels, stride, data };
 }
 
-/** A value that lies on white. */
-const onWhite = (value: number, alpha: number) =>
-  Math.round((value * alpha + 255 * (255 - alpha)) / 255);
-
 /** Lays planes of pixels on white. */
 function layOnWhite(pixels: Uint8Array, alpha: Uint8Array): void {
   for (let start = 0; start < pixels.length; start += alpha.length) {
@@ -358,27 +345,6 @@ function greyOf(bmp: ArrayBuffer): DecodedImage {
   }
   return { pixels, width, height };
 }
-
-/** Planes of 1 or 3 channels as 1 or 3. */
-export function inChannels<T extends Uint8Array>(
-  pixels: T,
-  own: number,
-  wanted: number,
-): T | Uint8Array<ArrayBuffer> {
-  if (own === wanted) return pixels;
-  const plane = pixels.length / own, result = new Uint8Array(wanted * plane);
-  if (own < wanted) {
-    for (let channel = 0; channel < wanted; channel++) result.set(pixels, channel * plane);
-    return result;
-  }
-  for (let i = 0; i < plane; i++) {
-    result[i] = luma(pixels[i]!, pixels[i + plane]!, pixels[i + 2 * plane]!);
-  }
-  return result;
-}
-
-/** What Pillow makes of a colour in grey. */
-const luma = (r: number, g: number, b: number) => (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
 
 /** The pixels of a BMP as planes of red, green and blue. */
 function coloursOf(bmp: ArrayBuffer): DecodedImage {

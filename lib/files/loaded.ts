@@ -6,7 +6,7 @@
 
 import { checkNumber, refuse } from "../check/arguments.ts";
 import type { ImageDataset } from "../data/dataset.ts";
-import type { Skipped } from "./image_folder.ts";
+import type { Skipped } from "../data/image_folder.ts";
 
 /** Settings of `loadDataset`. */
 export interface LoadOptions {

@@ -7,6 +7,18 @@
 import { DataError } from "../data/error.ts";
 import type { ByteStream } from "../data/gzip.ts";
 
+/**
+ * Throws where no file can be opened: in a page.
+ *
+ * @param op what opens files
+ * @param instead what a page may do
+ * @throws {DataError} `read-failed`
+ */
+export function checkDeno(op: string, instead: string): void {
+  if ("Deno" in globalThis) return;
+  throw new DataError("read-failed", op, `needs Deno, which is not here; ${instead}`);
+}
+
 /** Whether a file can be seen there; one that may not be looked at is as good as absent. */
 export async function isThere(path: string): Promise<boolean> {
   try {

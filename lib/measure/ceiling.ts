@@ -53,27 +53,34 @@ ${times(UNROLLED, () => times(CHAINS, (k) => `    s${k} = s${k} * f + g;`))}
 async function multiplyAdds(device: Device): Promise<number> {
   const values = Float32Array.from({ length: 2 ** 18 }, (_, i) => 1 - 0.5 * (i * 0.618034 % 1));
   const x = new Variable([values.length], values), y = apply(MultiplyAdd, [x], {});
-  using stack = new DisposableStack();
-  stack.defer(() => freeVariables([x]));
-  using plan = await Plan.compile({ outputs: [y], device });
-  const ms = await timings(device, (times) => {
-    for (let i = 0; i < times; i++) plan.run();
-  });
-  return plan.flops / Math.min(...ms) / 1e6;
+  let plan: Plan | undefined;
+  try {
+    const { flops } = plan = await Plan.compile({ outputs: [y], device });
+    const ms = await timings(device, (times) => {
+      for (let i = 0; i < times; i++) plan!.run();
+    });
+    return flops / Math.min(...ms) / 1e6;
+  } finally {
+    plan?.[Symbol.dispose]();
+    freeVariables([x]);
+  }
 }
 
 async function copies(device: Device): Promise<number> {
   const bytes = Math.min(2 ** 26, device.target.maxBindingBytes);
-  using stack = new DisposableStack();
-  const [from, to] = ["from", "to"].map((label) =>
-    stack.adopt(createBuffer(device, bytes, label), (buffer) => buffer.destroy())
-  ) as [GPUBuffer, GPUBuffer];
-  const ms = await timings(device, (times) => {
-    const encoder = device.gpu.createCommandEncoder();
-    for (let i = 0; i < times; i++) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
-    device.gpu.queue.submit([encoder.finish()]);
-  });
-  return 2 * bytes / Math.min(...ms) / 1e6;
+  const buffers: GPUBuffer[] = [];
+  try {
+    for (const label of ["from", "to"]) buffers.push(createBuffer(device, bytes, label));
+    const [from, to] = buffers as [GPUBuffer, GPUBuffer];
+    const ms = await timings(device, (times) => {
+      const encoder = device.gpu.createCommandEncoder();
+      for (let i = 0; i < times; i++) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
+      device.gpu.queue.submit([encoder.finish()]);
+    });
+    return 2 * bytes / Math.min(...ms) / 1e6;
+  } finally {
+    buffers.forEach((buffer) => buffer.destroy());
+  }
 }
 
 /**

@@ -8,6 +8,7 @@
 
 import { checkNumber } from "../check/arguments.ts";
 import type { Device } from "../device/device.ts";
+import { BufferUsage, MapMode } from "../device/flags.ts";
 
 /** A clock that starts now and never steps back: how many milliseconds ago that was. */
 export function stopwatch(): () => number {
@@ -101,44 +102,49 @@ export async function passTimes(
   if (!gpu.features.has("timestamp-query")) return undefined;
   if (passes === 0) return [];
   const fixed = await idleTime(device);
-  const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
-  using stack = new DisposableStack();
-  const own = <T extends { destroy(): void }>(x: T) => stack.adopt(x, (x) => x.destroy());
-  const sets = Array.from(
-    { length: Math.ceil(count / SET) },
-    (_, i) => own(gpu.createQuerySet({ type: "timestamp", count: Math.min(SET, count - i * SET) })),
-  );
-  const buffer = (usage: number, label: string) =>
-    own(device.createBuffer({ size: 8 * count, usage, label }));
-  const resolved = buffer(QUERY_RESOLVE | COPY_SRC, "timestamps");
-  const staging = buffer(COPY_DST | MAP_READ, "timestamps that are read");
-  const encoder = gpu.createCommandEncoder();
-  for (let pass = 0; pass < passes; pass++) {
-    const querySet = sets[Math.floor(2 * pass / SET)]!, first = 2 * pass % SET;
-    encode(encoder, pass, {
-      timestampWrites: {
-        querySet,
-        beginningOfPassWriteIndex: first,
-        endOfPassWriteIndex: first + 1,
-      },
-    });
+  const { QUERY_RESOLVE, COPY_SRC, COPY_DST, MAP_READ } = BufferUsage;
+  const owned: { destroy(): void }[] = [];
+  const own = <T extends { destroy(): void }>(x: T) => (owned.push(x), x);
+  try {
+    const sets = Array.from(
+      { length: Math.ceil(count / SET) },
+      (_, i) =>
+        own(gpu.createQuerySet({ type: "timestamp", count: Math.min(SET, count - i * SET) })),
+    );
+    const buffer = (usage: number, label: string) =>
+      own(device.createBuffer({ size: 8 * count, usage, label }));
+    const resolved = buffer(QUERY_RESOLVE | COPY_SRC, "timestamps");
+    const staging = buffer(COPY_DST | MAP_READ, "timestamps that are read");
+    const encoder = gpu.createCommandEncoder();
+    for (let pass = 0; pass < passes; pass++) {
+      const querySet = sets[Math.floor(2 * pass / SET)]!, first = 2 * pass % SET;
+      encode(encoder, pass, {
+        timestampWrites: {
+          querySet,
+          beginningOfPassWriteIndex: first,
+          endOfPassWriteIndex: first + 1,
+        },
+      });
+    }
+    sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, set.count, resolved, 8 * SET * i));
+    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);
+    const commands = encoder.finish();
+    const sinceSubmit = stopwatch();
+    gpu.queue.submit([commands]);
+    await device.settled("timestamps", () => staging.mapAsync(MapMode.READ));
+    const elapsed = sinceSubmit() - fixed;
+    await device.checked("timestamps", () => {});
+    const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
+    const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;
+    const times = Array.from({ length: passes }, (_, i) => between(2 * i, 2 * i + 1));
+    const span = between(0, count - 1);
+    // The host sees the end up to about 10 ms late.
+    const sane = span > 0 && times.every((ms) => ms >= 0 && ms <= span) &&
+      Math.abs(span - elapsed) < 15 + 0.3 * elapsed;
+    return sane ? times : undefined;
+  } finally {
+    owned.forEach((x) => x.destroy());
   }
-  sets.forEach((set, i) => encoder.resolveQuerySet(set, 0, set.count, resolved, 8 * SET * i));
-  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);
-  const commands = encoder.finish();
-  const sinceSubmit = stopwatch();
-  gpu.queue.submit([commands]);
-  await device.settled("timestamps", () => staging.mapAsync(GPUMapMode.READ));
-  const elapsed = sinceSubmit() - fixed;
-  await device.checked("timestamps", () => {});
-  const stamps = new BigUint64Array(staging.getMappedRange().slice(0));
-  const between = (a: number, b: number) => Number(stamps[b]! - stamps[a]!) / 1e6;
-  const times = Array.from({ length: passes }, (_, i) => between(2 * i, 2 * i + 1));
-  const span = between(0, count - 1);
-  // The host sees the end up to about 10 ms late.
-  const sane = span > 0 && times.every((ms) => ms >= 0 && ms <= span) &&
-    Math.abs(span - elapsed) < 15 + 0.3 * elapsed;
-  return sane ? times : undefined;
 }
 
 /** Who takes part in a {@link contest}. */

@@ -289,11 +289,15 @@ class Search {
         seconds: this.#seconds,
       });
       try {
-        using plan = await Plan.compile({ outputs: [result], device });
-        // At first the driver may have to compile.
-        const once = Math.min(await this.#time(plan, 1), await this.#time(plan, 1));
-        const runs = runsFor(once);
-        milliseconds.set(name, runs > 1 ? await this.#time(plan, runs) : once);
+        const plan = await Plan.compile({ outputs: [result], device });
+        try {
+          // At first the driver may have to compile.
+          const once = Math.min(await this.#time(plan, 1), await this.#time(plan, 1));
+          const runs = runsFor(once);
+          milliseconds.set(name, runs > 1 ? await this.#time(plan, runs) : once);
+        } finally {
+          plan[Symbol.dispose]();
+        }
       } catch (error) {
         this.#refuse(name, trial, error);
       }
@@ -341,28 +345,33 @@ class Search {
     if (ruled === undefined) return others[0];
     const most = Math.min(ruled, NEAR * cost(others[0] ?? rule));
     const names = [rule, ...others.filter((name) => cost(name) < most).slice(0, FINALISTS)];
-    using stack = new DisposableStack();
-    const contenders = new Map<string, Contender>();
-    for (const name of names) {
-      device.tuned.set(key, name);
-      const runs = runsFor(milliseconds.get(name)!);
-      try {
-        const plan = stack.use(await Plan.compile({ outputs: [result], device }));
-        contenders.set(name, { worth: worthOf(name), measure: () => this.#time(plan, runs) });
-      } catch (error) {
-        // There is no memory for all of them at once.
-        this.#refuse(name, trial, error);
+    const plans: Plan[] = [];
+    try {
+      const contenders = new Map<string, Contender>();
+      for (const name of names) {
+        device.tuned.set(key, name);
+        const runs = runsFor(milliseconds.get(name)!);
+        try {
+          const plan = await Plan.compile({ outputs: [result], device });
+          plans.push(plan);
+          contenders.set(name, { worth: worthOf(name), measure: () => this.#time(plan, runs) });
+        } catch (error) {
+          // There is no memory for all of them at once.
+          this.#refuse(name, trial, error);
+        }
       }
+      if (!contenders.has(rule)) return undefined;
+      if (contenders.size === 1) return rule;
+      const stamps = this.#stamps;
+      const found = await contest([...contenders.values()], () => this.#over);
+      // Times by two clocks are not to be compared.
+      if (!found || this.#stamps !== stamps) return undefined;
+      const finalists = [...contenders.keys()];
+      finalists.forEach((name, i) => milliseconds.set(name, found.medians[i]!));
+      return finalists[found.winner]!;
+    } finally {
+      plans.forEach((plan) => plan[Symbol.dispose]());
     }
-    if (!contenders.has(rule)) return undefined;
-    if (contenders.size === 1) return rule;
-    const stamps = this.#stamps;
-    const found = await contest([...contenders.values()], () => this.#over);
-    // Times by two clocks are not to be compared.
-    if (!found || this.#stamps !== stamps) return undefined;
-    const finalists = [...contenders.keys()];
-    finalists.forEach((name, i) => milliseconds.set(name, found.medians[i]!));
-    return finalists[found.winner]!;
   }
 
   /**

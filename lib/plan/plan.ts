@@ -22,6 +22,7 @@ import { checkInstance, checkOptions, refuse, shown } from "../check/arguments.t
 import { htmlTable, shownAs } from "../check/display.ts";
 import { brief, table } from "../check/text.ts";
 import { defaultDevice, Device } from "../device/device.ts";
+import { BufferUsage } from "../device/flags.ts";
 import { uniformOf } from "../kernels/kernel.ts";
 import { assignSlots } from "./memory.ts";
 import { inMemory } from "./fuse.ts";
@@ -147,7 +148,7 @@ export class Plan {
     this.#stride = Math.ceil(longest / UNIFORM_ALIGNMENT) * UNIFORM_ALIGNMENT;
     this.#sizes = device.createBuffer({
       size: (steps.length + 1) * this.#stride,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
       label: "sizes of kernels",
     });
     const sizes = new Uint32Array(this.#sizes.size / 4);
@@ -553,10 +554,14 @@ export async function evaluate(
   const outputs = x instanceof Tensor ? [x] : x;
   if (!Array.isArray(outputs)) refuse("evaluate", "x", "a tensor or a list of them", x);
   if (device !== undefined) checkInstance("evaluate", "device", device, Device);
-  using plan = await Plan.compile({ outputs, ...device && { device } });
-  plan.run(feeds);
-  const values = await plan.read();
-  return x instanceof Tensor ? values[0]! : values;
+  const plan = await Plan.compile({ outputs, ...device && { device } });
+  try {
+    plan.run(feeds);
+    const values = await plan.read();
+    return x instanceof Tensor ? values[0]! : values;
+  } finally {
+    plan[Symbol.dispose]();
+  }
 }
 
 /**

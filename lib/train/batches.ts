@@ -164,10 +164,10 @@ export class BatchPlans implements Disposable {
     return this.#plans.get(indices.length)!;
   }
 
-  /** Runs that plan; the plan. */
-  run(feeds: BatchFeeds): Plan {
+  /** Runs that plan, with what it is `fed`; the plan. */
+  run(feeds: BatchFeeds, fed: Feeds = feeds): Plan {
     const plan = this.planOf(feeds);
-    plan.run(feeds);
+    plan.run(fed);
     return plan;
   }
 

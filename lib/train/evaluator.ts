@@ -52,30 +52,39 @@ export interface Progress {
 
 /** Callbacks and an abort signal. */
 export interface Watch {
-  /** Told about every second, whenever results have been read. */
+  /** Told about every {@link Watch.interval}, whenever results have been read. */
   readonly onProgress?: (progress: Progress) => void | Promise<void>;
   /** Told what was predicted for each test image, in their order, once a test is complete. */
   readonly onTested?: (predictions: Predictions) => void | Promise<void>;
   /** Aborting it ends the work after the current step. */
   readonly signal?: AbortSignal;
+  /**
+   * Milliseconds of work that the device gets ahead, 1000 by default; a step at least. Results are read
+   * after that, so a page that wants to show more of them wants less.
+   */
+  readonly interval?: number;
 }
 
 /** Throws unless `watch`, an argument of `op`, says whom to tell. */
 export function checkWatch(op: string, watch: Watch): void {
-  checkOptions(op, watch, ["onProgress", "onTested", "signal"]);
-  const { onProgress, onTested, signal } = watch;
+  checkOptions(op, watch, ["onProgress", "onTested", "signal", "interval"]);
+  const { onProgress, onTested, signal, interval } = watch;
   if (onProgress !== undefined) checkFunction(op, "onProgress", onProgress);
   if (onTested !== undefined) checkFunction(op, "onTested", onTested);
   if (signal !== undefined) checkInstance(op, "signal", signal, AbortSignal);
+  if (interval !== undefined) checkNumber(op, "interval", interval, { min: 0 });
 }
 
+/** Milliseconds between two reads, if nobody says otherwise: a stop is a matter of seconds. */
+const INTERVAL = 1000;
+
 /**
- * Goes over a data set in batches, from image `first` on, and tells a watch about every second. False
- * where its signal ended that.
+ * Goes over a data set in batches, from image `first` on, and tells a watch now and then. False where
+ * its signal ended that.
  */
 export async function overBatches(
   { count, batchSize, first = 0 }: { count: number; batchSize: number; first?: number },
-  { onProgress, signal }: Watch,
+  { onProgress, signal, interval = INTERVAL }: Watch,
   { about, feeds, submit, read, stopped = () => signal?.aborted === true }: {
     readonly about: Pick<Progress, "epoch" | "phase">;
     /** What micro-batches of the images at some places are fed by; asked for a batch ahead. */
@@ -101,8 +110,7 @@ export async function overBatches(
     const images = places.at(-1)! + 1, step = Math.ceil(images / batchSize);
     if (++queued < allowed && images < count) continue;
     const means = await read(images);
-    // The device works ahead by no more than about a second: so a stop is a matter of seconds.
-    allowed = Math.max(1, Math.min(2 * allowed, Math.floor(1000 * queued / sinceRead())));
+    allowed = Math.max(1, Math.min(2 * allowed, Math.floor(interval * queued / sinceRead())));
     [queued, sinceRead] = [0, stopwatch()];
     const imagesPerSecond = 1000 * (images - counted) / Math.max(sinceCounted(), 1e-3);
     // Until the first read, drivers compile kernels: that does not count.
@@ -292,6 +300,10 @@ export async function evaluateAccuracy(
     ? data
     : deviceDataset(data, "evaluateAccuracy: data", device);
   checkPreprocessing("evaluateAccuracy", preprocessing, set.channels);
-  using evaluator = new Evaluator(net, set, { ...preprocessing, batchSize, device });
-  return (await evaluator.run({}, 0))!;
+  const evaluator = new Evaluator(net, set, { ...preprocessing, batchSize, device });
+  try {
+    return (await evaluator.run({}, 0))!;
+  } finally {
+    evaluator[Symbol.dispose]();
+  }
 }

@@ -79,26 +79,32 @@ export async function predict(
     device,
   );
   checkPreprocessing("predict", preprocessing, set.channels);
-  using plans = new BatchPlans(set.count, BATCH);
-  await plans.prepare((size) => {
-    const { x } = set.batch(input("indices", [size], "u32"), preprocessing);
-    const logits = evaluating(net, () => net.call(x));
-    checkOutputs("predict", logits, size);
-    return { outputs: [softmax(logits)], device };
-  });
-  const rows: Float32Array<ArrayBuffer>[] = [];
-  const ahead = fetchAhead(
-    batches(set.count, BATCH),
-    (indices) => feedsOf(set, indices, plans.sizes(indices.length)),
-  );
-  for await (const [, parts] of ahead) {
-    for (const feeds of parts) {
-      const [values] = await plans.run(feeds).read() as [Float32Array<ArrayBuffer>];
-      const classes = values.length / feeds.indices.length;
-      feeds.indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
+  const plans = new BatchPlans(set.count, BATCH);
+  try {
+    await plans.prepare((size) => {
+      const { x } = set.batch(input("indices", [size], "u32"), preprocessing);
+      const logits = evaluating(net, () => net.call(x));
+      checkOutputs("predict", logits, size);
+      return { outputs: [softmax(logits)], device };
+    });
+    const rows: Float32Array<ArrayBuffer>[] = [];
+    const ahead = fetchAhead(
+      batches(set.count, BATCH),
+      (indices) => feedsOf(set, indices, plans.sizes(indices.length)),
+    );
+    for await (const [, parts] of ahead) {
+      for (const feeds of parts) {
+        // Images that come with a batch are taken in order, and their labels are of no use.
+        const { indices: _, ...images } = feeds, fed = set.resident ? feeds : images;
+        const [values] = await plans.run(feeds, fed).read() as [Float32Array<ArrayBuffer>];
+        const classes = values.length / feeds.indices.length;
+        feeds.indices.forEach((_, i) => rows.push(values.slice(i * classes, (i + 1) * classes)));
+      }
     }
+    return rows;
+  } finally {
+    plans[Symbol.dispose]();
   }
-  return rows;
 }
 
 /**

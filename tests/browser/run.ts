@@ -1,18 +1,19 @@
 /**
  * `deno task test:browser [FILE…]`: the tests of ops, choices and plans, and those against PyTorch,
  * in a browser, whose shader compiler refuses what Deno's lets pass. The files are those that `deno task
- * test` runs; a FILE (`ops`) takes that one alone. All that the shader compiler says, error
- * or warning, and all that the page's console says but a log, fails the test.
+ * test` runs; a FILE (`ops/ops`) takes that one alone. All that the shader compiler says, error
+ * or warning, and all that the page's console says but a log, fails the test. Those of `web.ts`
+ * (`web/use`) are about the page of `deno task web`.
  *
  * The browser is Debian's Chromium, whose WebGPU computes on the CPU; `--browser PATH` takes another
- * (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Nothing here listens
- * to a port: the page gets the project's files, types stripped, by the pipe that the browser is driven
- * by.
+ * (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Files of
+ * tests get the project's files, types stripped, by the pipe that the browser is driven by; the page of
+ * `deno task web` comes from a server on this machine, as it needs a service worker.
  */
 
 import { Buffer } from "node:buffer";
-import { stripTypeScriptTypes } from "node:module";
 import project from "../../deno.json" with { type: "json" };
+import { strip } from "./strip.ts";
 
 /** The page's message about a test that ended. */
 export interface Report {
@@ -36,6 +37,9 @@ const FILES = [
   "kernels/choice",
 ];
 
+/** The tests of pages, in `web.ts`. */
+const WEB = ["web/portable", "web/advice", "web/use", "web/looks"];
+
 const CHROMIUM = "/usr/lib/chromium/chromium";
 const ROOT = new URL("../../", import.meta.url);
 /** Nothing is listening there: each request of the page is answered here. */
@@ -48,15 +52,6 @@ function importMap(): Record<string, string> {
   const own = Object.entries(project.exports)
     .map(([name, path]) => [project.name + name.slice(1), path.slice(1)]);
   return { ...Object.fromEntries(own), "@std/assert": "/scripts/offline/assert/mod.ts" };
-}
-
-/** A module without its types; with its lines where they were, if they need only be left out. */
-function strip(module: string): string {
-  try {
-    return stripTypeScriptTypes(module);
-  } catch {
-    return stripTypeScriptTypes(module, { mode: "transform" });
-  }
 }
 
 /** What the browser gets for a path: an empty page, a folder's listing, or a file of the project. */
@@ -87,7 +82,7 @@ async function start(executablePath: string, folder: string) {
     artifactsDir: `${folder}/artifacts`,
     // What `headless` starts is a browser of another name. On Linux, WebGPU has to be asked for.
     headless: false,
-    args: ["--headless=new", "--enable-unsafe-webgpu"],
+    args: ["--headless=new", "--enable-unsafe-webgpu", "--use-fake-device-for-media-stream"],
     ignoreDefaultArgs: ["--disable-gpu"],
   });
 }
@@ -122,18 +117,23 @@ async function adapterOf(browser: Browser): Promise<string | undefined> {
   return found?.trim();
 }
 
+const seconds = (ms: number) => ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+
+/** Tells about a test that ended; whether it passed. */
+function tell({ test, steps, ms, wrong }: Report): boolean {
+  const inside = steps > 0 ? `${steps} steps, ` : "";
+  console.log(`${test} ... ${wrong.length === 0 ? "ok" : "FAILED"} (${inside}${seconds(ms)})`);
+  for (const what of wrong) console.log(`  ${what.replaceAll("\n", "\n  ")}`);
+  return wrong.length === 0;
+}
+
 /** Runs the tests of a file in a page of its own; for each, whether it passed. */
 async function runFile(browser: Browser, file: string): Promise<boolean[]> {
   const passed: boolean[] = [];
   let said: string[] = [];
-  const tell = ({ test, steps, ms, wrong }: Report) => {
-    const all = [...wrong, ...said];
+  const told = ({ wrong, ...rest }: Report) => {
+    passed.push(tell({ ...rest, wrong: [...wrong, ...said] }));
     said = [];
-    passed.push(all.length === 0);
-    const took = ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
-    const inside = steps > 0 ? `${steps} steps, ` : "";
-    console.log(`${test} ... ${all.length === 0 ? "ok" : "FAILED"} (${inside}${took})`);
-    for (const what of all) console.log(`  ${what.replaceAll("\n", "\n  ")}`);
   };
 
   console.log(`\n${file}`);
@@ -143,7 +143,7 @@ async function runFile(browser: Browser, file: string): Promise<boolean[]> {
     else said.push(`${message.type()} on the console: ${message.text()}`);
   });
   page.on("pageerror", (error) => said.push(`uncaught: ${error.stack ?? error.message}`));
-  await page.exposeFunction("report", tell);
+  await page.exposeFunction("report", told);
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`it is not done after ${TIME} s`)), TIME * 1000);
   const work = `import("/tests/browser/page.ts").then(({ runFile }) => runFile("/${file}"))`;
@@ -151,9 +151,30 @@ async function runFile(browser: Browser, file: string): Promise<boolean[]> {
     .catch((error) => said.push(String(error)))
     .finally(() => clearTimeout(timer));
   if (passed.length + said.length === 0) said.push("it has no test");
-  if (said.length > 0) tell({ test: "it ends and says no more", steps: 0, ms: 0, wrong: [] });
+  if (said.length > 0) told({ test: "it ends and says no more", steps: 0, ms: 0, wrong: [] });
   await page.close();
   return passed;
+}
+
+/** Runs a test of pages; whether it passed. */
+async function runWeb(browser: Browser, file: string, folder: string): Promise<boolean> {
+  const { WEB_TESTS } = await import("./web.ts");
+  const { name, body } = WEB_TESTS.find((test) => test.file === file)!;
+  let steps = 0, doing = "";
+  const begin = performance.now(), wrong: string[] = [];
+  console.log(`\n${file}`);
+  const step = async (what: string, run: () => Promise<unknown>) => {
+    const start = performance.now();
+    doing = `${what}: `;
+    await run();
+    steps++;
+    console.log(`  ${what} (${seconds(performance.now() - start)})`);
+    doing = "";
+  };
+  await body(browser, folder, step).catch((error) =>
+    wrong.push(doing + (error instanceof Error ? error.stack ?? error.message : String(error)))
+  );
+  return tell({ test: name, steps, ms: performance.now() - begin, wrong });
 }
 
 /** Runs the tests of these files; the exit status. */
@@ -166,7 +187,10 @@ async function run(executable: string, files: readonly string[], folder: string)
   }
   console.log(adapter);
   const passed: boolean[] = [];
-  for (const file of files) passed.push(...await runFile(browser, `tests/${file}_test.ts`));
+  for (const file of files) {
+    if (WEB.includes(file)) passed.push(await runWeb(browser, file, folder));
+    else passed.push(...await runFile(browser, `tests/${file}_test.ts`));
+  }
   const count = passed.filter(Boolean).length, failed = passed.length - count;
   console.log(`\n${count} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
@@ -175,9 +199,9 @@ async function run(executable: string, files: readonly string[], folder: string)
 async function main(args: readonly string[]): Promise<number> {
   const words = [...args], at = words.indexOf("--browser");
   const [, executable = CHROMIUM] = at < 0 ? [] : words.splice(at, 2);
-  const unknown = words.find((word) => !FILES.includes(word));
+  const all = [...FILES, ...WEB], unknown = words.find((word) => !all.includes(word));
   if (unknown !== undefined) {
-    console.error(`there is no ${unknown} among ${FILES.join(", ")}`);
+    console.error(`there is no ${unknown} among ${all.join(", ")}`);
     return 2;
   }
   try {
@@ -193,7 +217,7 @@ async function main(args: readonly string[]): Promise<number> {
   await Deno.mkdir("runs/tmp", { recursive: true });
   const folder = await Deno.makeTempDir({ dir: "runs/tmp", prefix: "browser-" });
   try {
-    return await run(executable, words.length > 0 ? words : FILES, folder);
+    return await run(executable, words.length > 0 ? words : all, folder);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

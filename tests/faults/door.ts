@@ -1991,35 +1991,70 @@ const REST: Table = {
     check: (result) => result.forEach(isA(Uint8Array)),
   },
   "IdxStream.bytes": {
-    names: ["limit"],
-    args: (random) => [some(random)],
+    names: ["limit", "options", "stopEarly"],
+    args: (random) => [some(random), partOf(random, { stopEarly: true })],
     call: async (...args) =>
       await (await D.readIdx(stream(...IDX), "IdxStream") as Any).bytes(...args),
     says: ["IdxStream"],
     check: isA(Uint8Array),
   },
   readImageDataset: {
-    names: ["images", "labels", "stream", "name", "options", "classes", "size", "most", "limit"],
+    names: [
+      "images",
+      "labels",
+      "stream",
+      "name",
+      "options",
+      "classes",
+      "size",
+      "most",
+      "limit",
+      "stopEarly",
+    ],
     args: (
       random,
     ) => [
       { stream: stream(...IDX), name: "images" },
       { stream: stream(...LABELS), name: "labels" },
-      { classes: ["a", "b"], ...partOf(random, { size: [1, 1], most: 2, limit: 1 }) },
+      {
+        classes: ["a", "b"],
+        ...partOf(random, { size: [1, 1], most: 2, limit: 1, stopEarly: true }),
+      },
     ],
     says: ["readImageDataset", "images", "labels"],
     check: ({ labels }) => isA(Uint8Array)(labels),
   },
   readFashionMnist: {
-    names: ["split", "images", "labels", "stream", "name", "options", "limit"],
+    names: ["split", "images", "labels", "stream", "name", "options", "limit", "stopEarly"],
     args: (random) => [
       pick(random, ["train", "test"]),
       { stream: stream(...GARMENT), name: "images" },
       { stream: stream(...LABELS.slice(0, 7), 1, 9), name: "labels" },
-      partOf(random, { limit: 1 }),
+      partOf(random, { limit: 1, stopEarly: true }),
     ],
     says: ["readFashionMnist", "readImageDataset", "images", "labels"],
     check: ({ labels }) => isA(Uint8Array)(labels),
+  },
+  fetchFile: {
+    names: ["url", "options", "onProgress", "signal"],
+    args: (random) => [
+      "data:,a",
+      partOf(random, { onProgress: () => {}, signal: new AbortController().signal }),
+    ],
+    call: async (...args) => new Response((await (D.fetchFile as Any)(...args)).stream).bytes(),
+    says: ["fetchFile", "data:,a"],
+    check: isA(Uint8Array),
+  },
+  fetchFashionMnist: {
+    names: ["folder", "split", "options", "limit", "stopEarly", "onProgress", "signal"],
+    args: (random) => [
+      new URL("../../data/fashion-mnist", import.meta.url).href,
+      "test",
+      { limit: 2, stopEarly: true, ...partOf(random, { onProgress: () => {} }) },
+    ],
+    says: ["fetchFashionMnist", "file:"],
+    share: 0.1,
+    check: (result) => count(result.count),
   },
   loadFashionMnist: {
     names: ["dir", "split", "options", "limit"],
@@ -2083,8 +2118,8 @@ const TRAINING: Table = {
   },
   "Trainer.epoch": {
     says: ["Trainer.epoch"],
-    names: ["watch", "onProgress", "onTested", "signal"],
-    args: () => [{ onProgress: () => {} }],
+    names: ["watch", "onProgress", "onTested", "signal", "interval"],
+    args: () => [{ onProgress: () => {}, interval: 100 }],
     call: (...args) => withTrainer((trainer) => (trainer.epoch as Any)(...args)),
     share: 0.05,
   },

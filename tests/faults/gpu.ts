@@ -5,13 +5,18 @@
 
 import { assert } from "@std/assert";
 
-/** Runs `body` with another value of a property of `navigator`. */
-async function withOther<T>(name: string, value: unknown, body: () => Promise<T>): Promise<T> {
-  Object.defineProperty(navigator, name, { value, configurable: true });
+/** Runs `body` with another value of a property of `navigator`, or of something else. */
+async function withOther<T>(
+  name: string,
+  value: unknown,
+  body: () => Promise<T>,
+  of: object = navigator,
+): Promise<T> {
+  Object.defineProperty(of, name, { value, configurable: true });
   try {
     return await body();
   } finally {
-    Reflect.deleteProperty(navigator, name);
+    Reflect.deleteProperty(of, name);
   }
 }
 
@@ -19,9 +24,13 @@ async function withOther<T>(name: string, value: unknown, body: () => Promise<T>
 export const withGpu = <T>(gpu: unknown, body: () => Promise<T>): Promise<T> =>
   withOther("gpu", gpu, body);
 
-/** Runs `body` as if this were a browser. */
-export const asInBrowser = <T>(body: () => Promise<T>): Promise<T> =>
-  withOther("userAgent", "Mozilla/5.0 (X11; Linux x86_64)", body);
+/** Runs `body` as if this were a browser, with a page that came by https or not. */
+export const asInBrowser = <T>(body: () => Promise<T>, secure = true): Promise<T> =>
+  withOther(
+    "userAgent",
+    "Mozilla/5.0 (X11; Linux x86_64)",
+    () => withOther("isSecureContext", secure, body, globalThis),
+  );
 
 /** An object with some properties replaced; its methods still work. */
 export function altered<T extends object>(real: T, changes: Readonly<Record<string, unknown>>): T {

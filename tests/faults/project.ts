@@ -18,6 +18,7 @@ const MORE = [
   "tests/tiny_train.ts",
   "tests/bench",
   "tests/browser",
+  "tests/display.ts",
   "tests/faults/gpu.ts",
   "tests/faults/training.ts",
   "tests/graph/tensor_test.ts",
@@ -99,9 +100,10 @@ async function cacheFolders(): Promise<{ deno: string; user: string }> {
   return { deno: JSON.parse(info.out).denoDir, user: dirname(user.out.trim()) };
 }
 
-/** Packages from the user's cache of Deno's, and all else of it new: nothing of this is left there. */
+/** Packages, and the bundler, from the user's cache of Deno's, and all else of it new: nothing of this is left there. */
 async function denoDir(from: string, to: string): Promise<void> {
-  const link = 'mkdir "$1"; for d in npm remote; do [ ! -d "$0/$d" ] || ln -s "$0/$d" "$1"; done';
+  const link =
+    'mkdir "$1"; for d in dl npm remote; do [ ! -d "$0/$d" ] || ln -s "$0/$d" "$1"; done';
   const { success } = await new Deno.Command("sh", { args: ["-c", link, from, to] }).output();
   if (!success) throw new Error(`${to} cannot be made`);
 }

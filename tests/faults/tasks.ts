@@ -202,6 +202,41 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
       ...colorCases({}),
     },
   },
+  web: {
+    words: "--build --out runs/new",
+    says: /^runs\/new: .* kB gzipped, without data$/m,
+    hint: /./,
+    long: true, // Only where the bundler can be had.
+    cases: {
+      [`read ${DEBIAN}`]: {
+        lacksData: true,
+        debian: true,
+        codes: [0, 0],
+        with: /^(?![^]*warning)[^]*without data/,
+        without: /^warning: 1 of the 4 files/m,
+      },
+      "read data/fashion-mnist": {
+        codes: [0, 0],
+        with: /^(?![^]*warning)[^]*without data/,
+        without: /^warning: 4 of the 4 files/m,
+      },
+      "read lib": {},
+      "read mod.ts": {},
+      "read runs": {},
+      "read scripts": {},
+      "write runs": {},
+      "net 127.0.0.1": {
+        words: "--port 0 --out runs/new",
+        preload: `const { serve } = Deno;
+          Deno.serve = (...words) => {
+            const server = serve(...words);
+            server.shutdown();
+            return server;
+          };`,
+        with: /^http:\/\/localhost:\d+\/ /m,
+      },
+    },
+  },
   doctor: {
     // That it ends with 0 if there is one, `doctor_test.ts` sees.
     env: NO_ADAPTER,
@@ -257,11 +292,14 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     long: true, // Only where Chromium is installed.
     cases: {
       "read /usr/lib/chromium/chromium": {},
+      "read data/fashion-mnist": { words: "web/portable" },
       "read lib": {},
       "read mod.ts": {},
-      "read scripts/offline": {},
+      "read runs": { words: "web/advice" },
+      "read scripts": {},
       "read tests": {},
       "write runs": {},
+      "net 127.0.0.1": { words: "web/advice" },
       "sys homedir": {},
       "sys osRelease": {},
       "run /usr/lib/chromium/chromium": {},

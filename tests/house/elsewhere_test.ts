@@ -90,6 +90,15 @@ Deno.test("a project elsewhere has this one in its import map", async () => {
   await elsewhere((root) => ({ imports: { [name]: `${root}/mod.ts` } }), byName);
 });
 
+Deno.test("a project for pages, with a browser's types, imports this one by path", async () => {
+  const { default: { compilerOptions: { lib } } } = await import("../../scripts/web/deno.json", {
+    with: { type: "json" },
+  });
+  assert(lib.includes("dom") && !lib.some((name) => /window|worker/.test(name)));
+  const strict = project.compilerOptions;
+  await elsewhere(() => ({ compilerOptions: { ...strict, lib } }), byPath);
+});
+
 Deno.test("a project elsewhere links this one, whether or not it was added from JSR", async () => {
   await elsewhere((root) => ({ links: [root] }), byName);
   await elsewhere((root) => ({ imports: jsr, links: [root] }), byName);

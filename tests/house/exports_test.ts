@@ -44,11 +44,12 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
   },
   "./data": {
     values: `
-      collectImages DataError FASHION_MNIST_CLASSES FASHION_MNIST_FILES gunzip IdxStream
+      collectImages DataError FASHION_MNIST_CLASSES FASHION_MNIST_FILES
+      fetchFashionMnist fetchFile gunzip IdxStream
       loadDataset loadFashionMnist readFashionMnist readIdx readImageDataset
     `,
     types: `
-      ByteStream CollectOptions DataErrorCode DataFile DatasetSummary IdxOptions ImageDataset
+      ByteStream CollectOptions DataErrorCode DataFile DatasetSummary FetchImagesOptions FetchOptions FetchProgress IdxOptions ImageDataset
       ImagesInMemory ImageItem LoadedDataset LoadOptions NamedStream PixelImage ReadImages ReadOptions Skipped
       Split
     `,

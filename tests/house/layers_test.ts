@@ -126,6 +126,13 @@ Deno.test("only lib/files/ needs Deno", () => {
   }
 });
 
+Deno.test("only lib/files/ disposes of things by syntax that not every browser knows", () => {
+  for (const [path, { code }] of sources) {
+    const used = code.match(/\busing \w+ (?:=|of)|\b(?:Async)?DisposableStack\b/)?.[0];
+    assert(!used || path.startsWith("files/"), `lib/${path} says ${used}: use try and finally`);
+  }
+});
+
 Deno.test("lib/ has one clock, and one reader of JSON", () => {
   const owners = { "performance.now": "measure/timing.ts", "JSON.parse": "check/json.ts" };
   for (const [word, owner] of Object.entries(owners)) {

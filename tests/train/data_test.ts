@@ -107,6 +107,11 @@ Deno.test("images that are larger than a binding stay in memory, and are fed", a
   assert((await trainer.epoch())!.trainAccuracy > 0.3);
 });
 
+Deno.test("images that a function reads are predicted as those in memory", async () => {
+  const data = madeUp(70), net = small(3, 3);
+  assertEquals(await predict(net, { ...data, images: reading(data) }), await predict(net, data));
+});
+
 Deno.test("images and labels may be parts of larger arrays, of any length", async () => {
   const { images, labels, ...sizes } = madeUp(5, { channels: 1, height: 3, width: 3 });
   const whole = {

@@ -174,6 +174,18 @@ Deno.test("an epoch's numbers are what plain arithmetic makes of the documented 
   assert(trainer.done);
 });
 
+Deno.test("a watch says how far the device gets ahead of what is read", async () => {
+  const stepsRead = async (interval: number) => {
+    using trainer = await tinyTrainer(1, { batchSize: 8 });
+    const steps: number[] = [];
+    const onProgress = ({ phase, step }: Progress) => void (phase === "train" && steps.push(step));
+    await trainer.epoch({ onProgress, interval });
+    return steps;
+  };
+  assertEquals(await stepsRead(0), [1, 2, 3, 4, 5, 6, 7, 8], "each step");
+  assertEquals(await stepsRead(1e9), [1, 3, 7, 8], "twice as many at a time");
+});
+
 /** Images in the order of an epoch, moved and mirrored by the documented draws. */
 function augmented({ images, labels, ...rest }: ImagesInMemory, seed: number, epoch: number) {
   const random = new Random(seed, 2 ** 31 + epoch);

@@ -1,0 +1,130 @@
+/**
+ * The run that the browser keeps: the three files of a checkpoint, in the page's own file system. One of
+ * two folders is written while the other one stands, so that a page that is closed meanwhile has the
+ * one before. Where there is no such file system, the run is kept as long as the page is open.
+ *
+ * @module
+ */
+
+import {
+  type Checkpoint,
+  CHECKPOINT_FILES,
+  type CheckpointFiles,
+  decodeCheckpoint,
+  encodeCheckpoint,
+} from "../../lib/train/checkpoint.ts";
+
+/** The folders. */
+const FOLDERS = ["run-a", "run-b"] as const;
+
+/** A run that was kept. */
+export interface KeptRun {
+  /** Where it stands. */
+  readonly checkpoint: Checkpoint;
+  /** When that was, in milliseconds. */
+  readonly time: number;
+}
+
+/** The one run that is kept. */
+export class Kept {
+  /** What was kept last, where nothing can be written. */
+  #memory: KeptRun | undefined;
+  /** The folder that was written last. */
+  #latest: typeof FOLDERS[number] | undefined;
+
+  private constructor(readonly root: FileSystemDirectoryHandle | undefined) {}
+
+  /** Opens the page's file system. */
+  static async open(): Promise<Kept> {
+    try {
+      return new Kept(await navigator.storage.getDirectory());
+    } catch {
+      return new Kept(undefined); // As in a private window.
+    }
+  }
+
+  /** Whether it is still there after a reload. */
+  get lasts(): boolean {
+    return this.root !== undefined;
+  }
+
+  /** Keeps a run, and no other; the time. */
+  async save(checkpoint: Checkpoint): Promise<number> {
+    const time = Date.now();
+    if (!this.root) {
+      this.#memory = { checkpoint, time };
+      return time;
+    }
+    const files = await encodeCheckpoint(checkpoint);
+    const name = FOLDERS[this.#latest === FOLDERS[0] ? 1 : 0];
+    const folder = await this.root.getDirectoryHandle(name, { create: true });
+    // The last of them vouches for the others.
+    for (const file of CHECKPOINT_FILES) await write(folder, file, files[file]);
+    this.#latest = name;
+    return time;
+  }
+
+  /** The run that was kept last; undefined where there is none, or none that is whole. */
+  async load(): Promise<KeptRun | undefined> {
+    if (!this.root) return this.#memory;
+    const runs = await Promise.all(FOLDERS.map((name) => this.#read(name)));
+    const [latest] = runs.filter((run) => run !== undefined).sort((a, b) => b.time - a.time);
+    this.#latest = latest?.folder;
+    return latest;
+  }
+
+  /** Keeps nothing any more. */
+  async clear(): Promise<void> {
+    this.#memory = this.#latest = undefined;
+    for (const name of FOLDERS) {
+      await this.root?.removeEntry(name, { recursive: true }).catch(() => {});
+    }
+  }
+
+  async #read(name: typeof FOLDERS[number]) {
+    try {
+      const folder = await this.root!.getDirectoryHandle(name);
+      const files: Partial<CheckpointFiles> = {};
+      let time = 0;
+      for (const file of CHECKPOINT_FILES) {
+        const found = await (await folder.getFileHandle(file)).getFile();
+        files[file] = new Uint8Array(await found.arrayBuffer());
+        time = found.lastModified;
+      }
+      return {
+        checkpoint: await decodeCheckpoint(files as CheckpointFiles, name),
+        time,
+        folder: name,
+      };
+    } catch {
+      return undefined; // It is not there, or was not written to its end.
+    }
+  }
+}
+
+/** A file that is open to a worker: the page's types do not know it. */
+interface OpenFile {
+  truncate(size: number): void;
+  write(bytes: Uint8Array<ArrayBuffer>, options: { at: number }): number;
+  flush(): void;
+  close(): void;
+}
+
+/** Writes a file of a folder, in the one way that all browsers have, and only in workers. */
+async function write(
+  folder: FileSystemDirectoryHandle,
+  name: string,
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<void> {
+  const handle = await folder.getFileHandle(name, { create: true }) as unknown as {
+    createSyncAccessHandle(): Promise<OpenFile>;
+  };
+  const file = await handle.createSyncAccessHandle();
+  try {
+    file.truncate(0);
+    file.write(bytes, { at: 0 });
+    file.flush();
+  } finally {
+    file.close();
+  }
+}

@@ -1,0 +1,493 @@
+/**
+ * What the worker has: a device, data, a run of the library's trainer, and the picture that is looked
+ * at. It is told what to do, one thing after the other, and tells what comes of it.
+ *
+ * @module
+ */
+
+import { freeVariables } from "../../lib/device/buffers.ts";
+import { Device, DeviceError } from "../../lib/device/device.ts";
+import { encodeStateDict } from "../../lib/formats/state_dict.ts";
+import { pair } from "../../lib/graph/shape.ts";
+import type { Module } from "../../lib/nn/module.ts";
+import { formatEpoch, type TrainConfig, trainConfig } from "../../lib/train/config.ts";
+import { Evaluator, type Progress } from "../../lib/train/evaluator.ts";
+import { confidentMistakes, confusionMatrix, type Predictions } from "../../lib/train/metrics.ts";
+import { buildModel, NonFiniteError, Trainer } from "../../lib/train/trainer.ts";
+import { trainCommand } from "./command.ts";
+import { type Data, Fashion, labelled, samplesOf } from "./data.ts";
+import { Eye } from "./eye.ts";
+import { readFolder } from "./folder.ts";
+import { Kept, type KeptRun } from "./kept.ts";
+import { configOf } from "./models.ts";
+import { prepare } from "./prepare.ts";
+import type { FromWorker, Picture, Pixels, Settings, ToWorker } from "./protocol.ts";
+import { loadWeights } from "./weights.ts";
+
+/** Milliseconds between two looks at what the device has done. */
+const INTERVAL = 100;
+/** Milliseconds of training after which the run is kept again, and how many times what that took. */
+const KEEP_AFTER = 20_000, KEEP_SHARE = 20;
+/** Milliseconds between two looks inside the net, which read much. */
+const INSIDE_AFTER = 500;
+/** Mistakes that are shown. */
+const MISTAKES = 12;
+/** Names that are not written as words are. */
+const NAMES: Readonly<Record<string, string>> = {
+  ...{ nvidia: "NVIDIA", amd: "AMD", arm: "Arm", rdna: "RDNA" },
+  swiftshader: "SwiftShader",
+};
+/** Devices that may be lost before it is given up, with nothing done in between. */
+const MOST_LOST = 3;
+
+/** A run and its device, in the worker. */
+export class Session {
+  #device: Device | undefined;
+  #kept: Kept | undefined;
+  #data: Data | undefined;
+  #trainer: Trainer | undefined;
+  #eye: Eye | undefined;
+  /** What is being done: one thing after the other. */
+  #work: Promise<void> = Promise.resolve();
+  /** The epochs that are running, and what stops them. */
+  #running: { readonly ended: Promise<void>; readonly stop: AbortController } | undefined;
+  /** The picture, and what the net gets of it. */
+  #picture: Picture | undefined;
+  #ready: { readonly pixels: Pixels; readonly label?: number } | undefined;
+  #insideShown = false;
+  #insideAt = 0;
+  #looking: Promise<void> | undefined;
+  #lookAgain = false;
+  #keptAt = 0;
+  #keepAfter = KEEP_AFTER;
+  /** What was asked to look at, and is not looked at yet. */
+  #asked: Picture | undefined;
+  /** The data that the page knows of. */
+  #toldData: { readonly data: Data; readonly train: unknown; readonly test: unknown } | undefined;
+  /** Devices lost since a step was done. */
+  #lost = 0;
+  /** What the weights began as, if not as the seed says. */
+  #init: string | undefined;
+
+  constructor(readonly tell: (message: FromWorker) => void) {}
+
+  /** Does what is asked for. */
+  handle(message: ToWorker): void {
+    if (message.type === "pause") this.#running?.stop.abort();
+    else if (message.type === "inside") {
+      this.#insideShown = message.shown;
+      this.#insideAt = 0;
+      this.#look().catch((error) => this.#fail(error));
+    } else if (message.type === "look") {
+      // Whoever draws asks faster than a slow device looks: the last picture counts.
+      if (!this.#asked) this.#later(() => this.#takeAsked());
+      this.#asked = message.picture;
+    } else this.#later(() => this.#handle(message));
+  }
+
+  async #handle(message: Exclude<ToWorker, { type: "pause" | "inside" | "look" }>): Promise<void> {
+    switch (message.type) {
+      case "open":
+        return await this.#open(message.settings);
+      case "begin":
+        await this.#halt();
+        return await this.#begin(message.settings);
+      case "run":
+        return await this.#run();
+      case "keep":
+        return await this.#keep();
+      case "load":
+        return await this.#load(message.file);
+      case "download":
+        return await this.#download();
+      case "folder":
+        await this.#halt();
+        return await this.#openFolder(message);
+      case "fashion-mnist":
+        await this.#halt();
+        this.#data = undefined;
+        return await this.#begin(message.settings);
+    }
+  }
+
+  /** Finds a device, reads the first images, and goes on with what was kept. */
+  async #open(settings: Settings): Promise<void> {
+    this.tell({ type: "phase", phase: "starting" });
+    if (!await this.#requestDevice()) return;
+    this.#kept = await Kept.open();
+    const kept = await this.#kept.load(), run = kept?.checkpoint.run;
+    const isOurs = run?.data.kind === "fashion-mnist";
+    await this.#read(isOurs ? run.config : settings);
+    if (isOurs && await this.#goOn(kept!)) return;
+    await this.#make(this.#configOf(settings));
+    if (run && !isOurs) {
+      this.#problem(
+        `A run on your folder ${run.data.path} (${
+          run.data.classes.join(", ")
+        }) is kept. Drop that ` +
+          "folder here to go on with it.",
+      );
+    }
+  }
+
+  /** Takes up a run that was kept, if it fits the data. */
+  async #goOn(kept: KeptRun): Promise<boolean> {
+    try {
+      await this.#make(kept.checkpoint.run.config, { kept });
+      // What it is worth is shown at once, if that is quick.
+      if (!this.#device!.software) await this.#test();
+      return true;
+    } catch (error) {
+      this.#problem(`What was kept cannot be gone on with: ${messageOf(error)}`);
+      return false;
+    }
+  }
+
+  /** Reads a folder, and begins a run on it, or goes on with the one that was kept of it. */
+  async #openFolder({ name, files, settings }: ToWorker & { type: "folder" }): Promise<void> {
+    const before = this.#trainer;
+    try {
+      const kept = await this.#kept?.load(), run = kept?.checkpoint.run;
+      const isKept = run?.data.kind === "folder" && run.data.path === name;
+      const { seed } = isKept ? run.config : settings;
+      this.#data = await readFolder(name, files, seed, (share) => this.#tellRead(share));
+      this.#picture = undefined;
+      await this.#read(settings);
+      if (isKept && await this.#goOn(kept!)) return;
+      await this.#begin(settings);
+    } catch (error) {
+      if (before && this.#trainer === before) this.#tellPhase();
+      throw error;
+    }
+  }
+
+  async #requestDevice(): Promise<boolean> {
+    try {
+      const device = await Device.request();
+      this.#device = device;
+      device.gpu.lost.then(() => {
+        if (this.#device !== device) return;
+        // If something runs, that sees it.
+        if (!this.#running) this.#later(() => this.#recover(device));
+      });
+      const { info, software } = device;
+      this.tell({ type: "device", name: nameOf(info), words: `${device}`, software });
+      return true;
+    } catch (error) {
+      this.tell({ type: "no-device", reason: messageOf(error) });
+      return false;
+    }
+  }
+
+  /** Reads as many images as the settings say, and tells of them if they are others than before. */
+  async #read(settings: Pick<Settings, "limit" | "testLimit">): Promise<void> {
+    const data = this.#data ??= new Fashion((share) => this.#tellRead(share));
+    await data.load(settings.limit, settings.testLimit);
+    const { train, test, name, notes, source } = data, told = this.#toldData;
+    if (told?.data === data && told.train === train.count && told.test === test.count) return;
+    this.#toldData = { data, train: train.count, test: test.count };
+    this.tell({
+      ...{ type: "data", name, notes, own: source.kind === "folder", classes: train.classes },
+      ...{ train: train.count, test: test.count, samples: samplesOf(test) },
+    });
+  }
+
+  #tellRead(share: number): void {
+    this.tell({ type: "phase", phase: "reading" });
+    this.tell({ type: "reading", share });
+  }
+
+  /** A new run. */
+  async #begin(settings: Settings): Promise<void> {
+    await this.#kept?.clear();
+    this.#init = undefined;
+    await this.#read(settings);
+    await this.#make(this.#configOf(settings));
+  }
+
+  #configOf(settings: Settings): TrainConfig {
+    return configOf(settings, this.#data!.source.kind === "folder");
+  }
+
+  /** Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given. */
+  async #make(
+    config: TrainConfig,
+    { kept, net }: { readonly kept?: KeptRun | undefined; readonly net?: Module } = {},
+  ): Promise<void> {
+    const { train, test, source } = this.#data!, device = this.#device!;
+    const trained = net ?? buildModel(config, train);
+    const trainer = await Trainer.create({ config, train, test, net: trained, device, source });
+    if (kept) trainer.restore(kept.checkpoint);
+    this.#free();
+    this.#trainer = trainer;
+    const form = { channels: train.channels ?? 1, height: train.height, width: train.width };
+    this.#eye = new Eye(trained, form, config, device);
+    this.#tellBegun(kept?.time);
+    if (this.#picture) await this.#take(this.#picture);
+  }
+
+  #tellBegun(time?: number): void {
+    const trainer = this.#trainer!, { config, history, net } = trainer;
+    const { model, limit, testLimit, batchSize, lr, optimizer, epochs, seed } = config;
+    this.tell({
+      type: "begun",
+      settings: { model, limit, testLimit, batchSize, lr, optimizer, epochs, seed },
+      parameters: net.parameters().reduce((sum, { size }) => sum + size, 0),
+      size: pair("begun", "resize", config.resize, 1),
+      history: [...history],
+      lines: history.map(formatEpoch),
+      steps: trainer.optimizer.steps,
+      stepsPerEpoch: trainer.steps,
+      command: this.#command(config),
+      ...time !== undefined && { kept: time },
+    });
+    this.#tellPhase();
+  }
+
+  /** Where a run stands that does not run. */
+  #tellPhase(): void {
+    const { done, optimizer: { steps } } = this.#trainer!;
+    this.tell({ type: "phase", phase: done ? "done" : steps > 0 ? "paused" : "ready" });
+  }
+
+  #command(config: TrainConfig): string {
+    return trainCommand(config, [
+      ...this.#data!.source.path === null ? [] : [`--data ${this.#data!.source.path}`],
+      ...this.#init === undefined ? [] : [`--init ${this.#init}`],
+    ]);
+  }
+
+  /** Frees what the run had on the device. */
+  #free(): void {
+    this.#eye?.dispose();
+    const trainer = this.#trainer;
+    trainer?.[Symbol.dispose]();
+    if (trainer) freeVariables(trainer.net.namedVariables().map(([, variable]) => variable));
+    this.#eye = this.#trainer = undefined;
+  }
+
+  /** Trains until all epochs are done, or it is stopped; one that is done gets as many again. */
+  async #run(): Promise<void> {
+    if (this.#running || !this.#trainer) return;
+    if (this.#trainer.done) await this.#extend();
+    const trainer = this.#trainer, device = this.#device!, stop = new AbortController();
+    const ended = this.#epochs(trainer, stop.signal).catch(async (error) => {
+      if (await isLost(device)) return this.#later(() => this.#recover(device, true));
+      this.tell({ type: "phase", phase: "failed" });
+      const advice = "Press Reset, and take a smaller learning rate.";
+      this.#problem(
+        error instanceof NonFiniteError ? `${messageOf(error)}. ${advice}` : messageOf(error),
+      );
+    }).finally(() => this.#running = undefined);
+    this.#running = { ended, stop };
+  }
+
+  /** As many epochs again as there were. */
+  async #extend(): Promise<void> {
+    const trainer = this.#trainer!, { config } = trainer;
+    const checkpoint = await trainer.checkpoint();
+    const kept = { checkpoint, time: Date.now() };
+    await this.#make({ ...config, epochs: 2 * config.epochs }, { kept });
+  }
+
+  #later(work: () => Promise<void>): void {
+    this.#work = this.#work.then(work).catch((error) => this.#fail(error));
+  }
+
+  async #epochs(trainer: Trainer, signal: AbortSignal): Promise<void> {
+    this.tell({ type: "phase", phase: "compiling" });
+    await trainer.prepare();
+    if (trainer.notice !== undefined) this.#problem(`${trainer.notice}.`);
+    this.#keptAt = performance.now();
+    while (!trainer.done && !signal.aborted) {
+      const result = await trainer.epoch({
+        signal,
+        interval: INTERVAL,
+        onProgress: (progress) => this.#progress(progress),
+        onTested: (predictions) => this.#tested(predictions),
+      });
+      if (!result) break;
+      this.tell({ type: "epoch", result, line: formatEpoch(result) });
+      if (trainer.done || performance.now() - this.#keptAt > this.#keepAfter / 4) {
+        await this.#keep();
+      }
+    }
+    if (!trainer.done) await this.#keep();
+    this.#tellPhase();
+  }
+
+  async #progress(progress: Progress): Promise<void> {
+    const { phase, step, epoch, loss } = progress;
+    const { optimizer: { steps } } = this.#trainer!;
+    this.#lost = 0;
+    this.tell({ type: "phase", phase: "training" });
+    this.tell({ type: "progress", progress, steps });
+    if (epoch === 1 && step === 1 && loss !== undefined) this.tell({ type: "first-loss", loss });
+    // The device does one thing after the other; training goes on.
+    this.#look().catch((error) => this.#fail(error));
+    if (phase === "train" && performance.now() - this.#keptAt > this.#keepAfter) await this.#keep();
+  }
+
+  #tested(predictions: Predictions): void {
+    const { test } = this.#data!, { labels, classes } = test;
+    const matrix = confusionMatrix(labels, predictions.predicted, classes.length);
+    const right = matrix.reduce((sum, row, k) => sum + row[k]!, 0);
+    const mistakes = confidentMistakes(labels, predictions, MISTAKES).map((index) => ({
+      ...labelled(test, index),
+      predicted: predictions.predicted[index]!,
+      probability: predictions.probability[index]!,
+    }));
+    this.tell({ type: "tested", matrix, accuracy: right / test.count, mistakes });
+  }
+
+  /** Stops what runs, and waits for it. */
+  async #halt(): Promise<void> {
+    this.#running?.stop.abort();
+    await this.#running?.ended;
+  }
+
+  /** Keeps the run as it stands. */
+  async #keep(): Promise<void> {
+    const trainer = this.#trainer;
+    if (!trainer || trainer.optimizer.steps === 0) return;
+    const steps = trainer.optimizer.steps, begin = performance.now();
+    try {
+      const time = await this.#kept!.save(await trainer.checkpoint());
+      this.tell({ type: "kept", time, steps });
+    } catch (error) {
+      if (error instanceof DeviceError || error instanceof NonFiniteError) throw error;
+      this.#problem(`The run cannot be kept: ${messageOf(error)}`);
+    }
+    this.#keptAt = performance.now();
+    this.#keepAfter = Math.max(KEEP_AFTER, KEEP_SHARE * (this.#keptAt - begin));
+  }
+
+  /** Another device, and the run on it as it was kept. */
+  async #recover(lost: Device, run = false): Promise<void> {
+    if (this.#device !== lost) return;
+    this.tell({ type: "phase", phase: "recovering" });
+    const config = this.#trainer?.config;
+    this.#free();
+    this.#device = undefined;
+    if (++this.#lost > MOST_LOST) {
+      this.tell({ type: "phase", phase: "failed" });
+      return this.#problem("The GPU was lost again and again. Reload the page to try once more.");
+    }
+    if (!await this.#requestDevice() || !config || !this.#data) return;
+    await this.#make(config, { kept: await this.#kept!.load() });
+    this.tell({ type: "recovered", steps: this.#trainer!.optimizer.steps });
+    if (run) this.#run();
+  }
+
+  #takeAsked(): Promise<void> {
+    const picture = this.#asked!;
+    this.#asked = undefined;
+    return this.#take(picture);
+  }
+
+  /** Makes a picture ready for the net. */
+  async #take(picture: Picture): Promise<void> {
+    this.#picture = picture;
+    if (!this.#eye) return;
+    const { test, source } = this.#data!;
+    if (picture.kind === "test") {
+      const { label, ...pixels } = labelled(test, Math.min(picture.index, test.count - 1));
+      this.#ready = { pixels, label };
+    } else {
+      const image = picture.kind === "file" ? picture.file : picture.image;
+      this.#ready = { pixels: await prepare(image, test, source) };
+    }
+    const { label } = this.#ready, seen = this.#eye.seen(this.#ready.pixels);
+    this.tell({ type: "seen", seen, ...label !== undefined && { label } });
+    this.#insideAt = 0;
+    await this.#look();
+  }
+
+  /** Tells what the net makes of the picture now. One look at a time: another one waits for it. */
+  #look(): Promise<void> {
+    this.#lookAgain = true;
+    return this.#looking ??= this.#looks().finally(() => this.#looking = undefined);
+  }
+
+  async #looks(): Promise<void> {
+    while (this.#lookAgain) {
+      this.#lookAgain = false;
+      const eye = this.#eye, ready = this.#ready;
+      if (!eye || !ready) return;
+      try {
+        const probabilities = await eye.likely(ready.pixels);
+        if (ready !== this.#ready) continue;
+        this.tell({ type: "likely", probabilities });
+        if (!this.#insideShown || performance.now() - this.#insideAt < INSIDE_AFTER) continue;
+        this.tell({ type: "layers", layers: await eye.layers(ready.pixels) });
+        this.#insideAt = performance.now();
+      } catch (error) {
+        // A net that was given up meanwhile, or a device that was lost: who trains is told.
+        if (this.#eye === eye && !(error instanceof DeviceError)) throw error;
+      }
+    }
+  }
+
+  /** A new run that begins with the weights of a file, and what they are worth. */
+  async #load(file: File): Promise<void> {
+    await this.#halt();
+    const { train } = this.#data!, { model: _, ...settings } = this.#trainer!.config;
+    const { net, model, channels, whole, words } = await loadWeights(file, train.classes.length);
+    const config = trainConfig({
+      ...{ ...settings, model },
+      channels: channels === (train.channels ?? 1) ? null : channels,
+      resize: this.#configOf({ ...settings, model }).resize,
+    });
+    this.#init = file.name;
+    await this.#kept?.clear();
+    await this.#make(config, { net });
+    this.tell({ type: "loaded", words });
+    if (whole) await this.#test();
+  }
+
+  /** Tests the net as it is. */
+  async #test(): Promise<void> {
+    const { net, test, config } = this.#trainer!, device = this.#device!;
+    const { batchSize, resize, channels, mean, std } = config;
+    this.tell({ type: "phase", phase: "testing" });
+    const evaluator = new Evaluator(net, test, { batchSize, resize, channels, mean, std, device });
+    try {
+      await evaluator.run({ onTested: (predictions) => this.#tested(predictions) }, 0);
+    } finally {
+      evaluator[Symbol.dispose]();
+      this.#tellPhase();
+    }
+  }
+
+  async #download(): Promise<void> {
+    const { net, config: { model }, optimizer: { steps } } = this.#trainer!;
+    const bytes = encodeStateDict(await net.stateDict());
+    const name = model.split("/").at(-1)!.replace(".ts", "");
+    this.tell({ type: "file", name: `${name}-step-${steps}.safetensors`, bytes });
+  }
+
+  #problem(message: string): void {
+    this.tell({ type: "problem", message });
+  }
+
+  #fail(error: unknown): void {
+    if (!this.#trainer) this.tell({ type: "phase", phase: "failed" });
+    this.#problem(messageOf(error));
+  }
+}
+
+const messageOf = (error: unknown) => error instanceof Error ? error.message : String(error);
+
+/** An adapter's name, as people write it: `NVIDIA Ampere`. */
+function nameOf({ description, vendor, architecture }: GPUAdapterInfo): string {
+  const capital = (word: string) =>
+    NAMES[word] ?? word.replace(/^./, (letter) => letter.toUpperCase());
+  const words = `${vendor} ${architecture.replaceAll("-", " ")}`.split(" ").filter(Boolean);
+  return description || words.map(capital).join(" ") || "A GPU";
+}
+
+/** Whether a device is lost, which may be told a little after the work that failed. */
+async function isLost({ gpu }: Device): Promise<boolean> {
+  const later = new Promise<false>((resolve) => setTimeout(() => resolve(false), 100));
+  return await Promise.race([gpu.lost.then(() => true), later]);
+}
