@@ -241,7 +241,7 @@ export function answer(
 
 /** Serves a folder until the signal. */
 async function serve(out: string, built: Built, port: number): Promise<number> {
-  using stop = new Stop(() => {}, "");
+  using stop = new Stop(() => {}, () => "");
   const options = { hostname: "127.0.0.1", port, signal: stop.signal };
   const server = Deno.serve({
     ...options,

@@ -8,8 +8,9 @@
  * @module
  */
 
-import { freeVariables, variableStorage, write } from "../device/buffers.ts";
+import { freeVariables, noteChange, variableStorage, write } from "../device/buffers.ts";
 import type { Device } from "../device/device.ts";
+import { BufferUsage, MapMode } from "../device/flags.ts";
 import { packVariables, type Tensor, type Update, Variable, zerosLike } from "../graph/tensor.ts";
 import type { Feeds, Plan } from "../plan/plan.ts";
 import type { CountingCollective } from "./collective.ts";
@@ -162,7 +163,7 @@ export class Exchange implements Disposable {
     for (const [k, { sums, reduce }] of buckets.entries()) {
       if (commands) {
         // Deno waits here for all that was submitted; so the next part is submitted after this.
-        const mapped = staging[k]!.mapAsync(GPUMapMode.READ);
+        const mapped = staging[k]!.mapAsync(MapMode.READ);
         if (k + 1 < commands.length) submit(k + 1);
         await device.settled("gradients", () => mapped);
         const values = new Float32Array(staging[k]!.getMappedRange());
@@ -210,12 +211,13 @@ export class Exchange implements Disposable {
       }
       const { buffer } = variableStorage(this.#device, whole);
       write(this.#device, buffer, 0, own.subarray(at, at += whole.size));
+      noteChange(buffer);
     }
     return { loss: sum(2), correct: sum(3), stop: sum(1) > 0 };
   }
 
   #makeStaging(): GPUBuffer[] {
-    const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+    const usage = BufferUsage.COPY_DST | BufferUsage.MAP_READ;
     return this.#buckets.map(({ sums }, k) => {
       const more = k === this.#buckets.length - 1 ? this.#own.length - 2 : 0;
       const size = 4 * (sums.length + more);
