@@ -183,6 +183,7 @@ export class Exchange implements Disposable {
       await collective.wait(sent[k]!);
       const { buffer } = variableStorage(device, whole);
       write(device, buffer, 4 * offset, sums);
+      noteChange(buffer);
     }
     await collective.wait(sent.at(-1)!);
     collective.traffic.steps++;
