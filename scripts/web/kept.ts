@@ -32,6 +32,8 @@ export class Kept {
   /** The folder that was written last. */
   #latest: typeof FOLDERS[number] | undefined;
 
+  #saving: Promise<unknown> = Promise.resolve();
+
   private constructor(readonly root: FileSystemDirectoryHandle | undefined) {}
 
   /** Opens the page's file system. */
@@ -48,8 +50,14 @@ export class Kept {
     return this.root !== undefined;
   }
 
-  /** Keeps a run, and no other; the time. */
-  async save(checkpoint: Checkpoint): Promise<number> {
+  /** Keeps a run, and no other, once what was to be kept before is; the time. */
+  save(checkpoint: Checkpoint): Promise<number> {
+    const saved = this.#saving.then(() => this.#save(checkpoint));
+    this.#saving = saved.catch(() => {});
+    return saved;
+  }
+
+  async #save(checkpoint: Checkpoint): Promise<number> {
     const time = Date.now();
     if (!this.root) {
       this.#memory = { checkpoint, time };

@@ -275,7 +275,8 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
   },
   recovered({ steps }) {
-    tellProblem(`The GPU was lost. Another one was found, and the run goes on from step ${steps}.`);
+    const where = steps > 0 ? `goes on from step ${steps}` : "begins anew";
+    tellProblem(`The GPU was lost. Another one was found, and the run ${where}.`);
   },
   problem: ({ message }) => tellProblem(message),
 };

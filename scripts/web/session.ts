@@ -14,29 +14,23 @@ import { formatEpoch, type TrainConfig, trainConfig } from "../../lib/train/conf
 import { Evaluator, type Progress } from "../../lib/train/evaluator.ts";
 import { confidentMistakes, confusionMatrix, type Predictions } from "../../lib/train/metrics.ts";
 import { buildModel, NonFiniteError, Trainer } from "../../lib/train/trainer.ts";
+import { isLost, nameOf } from "./adapter.ts";
 import { trainCommand } from "./command.ts";
 import { type Data, Fashion, labelled, samplesOf } from "./data.ts";
 import { Eye } from "./eye.ts";
 import { readFolder } from "./folder.ts";
 import { Kept, type KeptRun } from "./kept.ts";
 import { configOf } from "./models.ts";
-import { prepare } from "./prepare.ts";
-import type { FromWorker, Picture, Pixels, Settings, ToWorker } from "./protocol.ts";
+import { Looking } from "./looking.ts";
+import type { FromWorker, Settings, ToWorker } from "./protocol.ts";
 import { loadWeights } from "./weights.ts";
 
 /** Milliseconds between two looks at what the device has done. */
 const INTERVAL = 100;
 /** Milliseconds of training after which the run is kept again, and how many times what that took. */
 const KEEP_AFTER = 20_000, KEEP_SHARE = 20;
-/** Milliseconds between two looks inside the net, which read much. */
-const INSIDE_AFTER = 500;
 /** Mistakes that are shown. */
 const MISTAKES = 12;
-/** Names that are not written as words are. */
-const NAMES: Readonly<Record<string, string>> = {
-  ...{ nvidia: "NVIDIA", amd: "AMD", arm: "Arm", rdna: "RDNA" },
-  swiftshader: "SwiftShader",
-};
 /** Devices that may be lost before it is given up, with nothing done in between. */
 const MOST_LOST = 3;
 
@@ -46,22 +40,13 @@ export class Session {
   #kept: Kept | undefined;
   #data: Data | undefined;
   #trainer: Trainer | undefined;
-  #eye: Eye | undefined;
+  readonly #looking: Looking;
   /** What is being done: one thing after the other. */
   #work: Promise<void> = Promise.resolve();
   /** The epochs that are running, and what stops them. */
   #running: { readonly ended: Promise<void>; readonly stop: AbortController } | undefined;
-  /** The picture, and what the net gets of it. */
-  #picture: Picture | undefined;
-  #ready: { readonly pixels: Pixels; readonly label?: number } | undefined;
-  #insideShown = false;
-  #insideAt = 0;
-  #looking: Promise<void> | undefined;
-  #lookAgain = false;
   #keptAt = 0;
   #keepAfter = KEEP_AFTER;
-  /** What was asked to look at, and is not looked at yet. */
-  #asked: Picture | undefined;
   /** The data that the page knows of. */
   #toldData: { readonly data: Data; readonly train: unknown; readonly test: unknown } | undefined;
   /** Devices lost since a step was done. */
@@ -69,19 +54,17 @@ export class Session {
   /** What the weights began as, if not as the seed says. */
   #init: string | undefined;
 
-  constructor(readonly tell: (message: FromWorker) => void) {}
+  constructor(readonly tell: (message: FromWorker) => void) {
+    this.#looking = new Looking(tell);
+  }
 
   /** Does what is asked for. */
   handle(message: ToWorker): void {
     if (message.type === "pause") this.#running?.stop.abort();
     else if (message.type === "inside") {
-      this.#insideShown = message.shown;
-      this.#insideAt = 0;
-      this.#look().catch((error) => this.#fail(error));
+      this.#looking.show(message.shown).catch((error) => this.#fail(error));
     } else if (message.type === "look") {
-      // Whoever draws asks faster than a slow device looks: the last picture counts.
-      if (!this.#asked) this.#later(() => this.#takeAsked());
-      this.#asked = message.picture;
+      if (this.#looking.ask(message.picture)) this.#later(() => this.#looking.take());
     } else this.#later(() => this.#handle(message));
   }
 
@@ -121,12 +104,8 @@ export class Session {
     if (isOurs && await this.#goOn(kept!)) return;
     await this.#make(this.#configOf(settings));
     if (run && !isOurs) {
-      this.#problem(
-        `A run on your folder ${run.data.path} (${
-          run.data.classes.join(", ")
-        }) is kept. Drop that ` +
-          "folder here to go on with it.",
-      );
+      const folder = `${run.data.path} (${run.data.classes.join(", ")})`;
+      this.#problem(`A run on your folder ${folder} is kept. Drop it here to go on with that.`);
     }
   }
 
@@ -134,6 +113,10 @@ export class Session {
   async #goOn(kept: KeptRun): Promise<boolean> {
     try {
       await this.#make(kept.checkpoint.run.config, { kept });
+      const { adapter } = kept.checkpoint.run;
+      if (adapter !== this.#device!.description) {
+        this.#problem(`The run was on ${adapter}: on another device, the last bits may differ.`);
+      }
       // What it is worth is shown at once, if that is quick.
       if (!this.#device!.software) await this.#test();
       return true;
@@ -151,7 +134,6 @@ export class Session {
       const isKept = run?.data.kind === "folder" && run.data.path === name;
       const { seed } = isKept ? run.config : settings;
       this.#data = await readFolder(name, files, seed, (share) => this.#tellRead(share));
-      this.#picture = undefined;
       await this.#read(settings);
       if (isKept && await this.#goOn(kept!)) return;
       await this.#begin(settings);
@@ -197,12 +179,13 @@ export class Session {
     this.tell({ type: "reading", share });
   }
 
-  /** A new run. */
+  /** A new run. One that had begun is kept no longer. */
   async #begin(settings: Settings): Promise<void> {
-    await this.#kept?.clear();
-    this.#init = undefined;
+    const hadBegun = (this.#trainer?.optimizer.steps ?? 0) > 0;
     await this.#read(settings);
+    this.#init = undefined;
     await this.#make(this.#configOf(settings));
+    if (hadBegun) await this.#kept?.clear();
   }
 
   #configOf(settings: Settings): TrainConfig {
@@ -221,9 +204,8 @@ export class Session {
     this.#free();
     this.#trainer = trainer;
     const form = { channels: train.channels ?? 1, height: train.height, width: train.width };
-    this.#eye = new Eye(trained, form, config, device);
     this.#tellBegun(kept?.time);
-    if (this.#picture) await this.#take(this.#picture);
+    await this.#looking.use(new Eye(trained, form, config, device), this.#data!);
   }
 
   #tellBegun(time?: number): void {
@@ -259,11 +241,11 @@ export class Session {
 
   /** Frees what the run had on the device. */
   #free(): void {
-    this.#eye?.dispose();
+    this.#looking.close();
     const trainer = this.#trainer;
     trainer?.[Symbol.dispose]();
     if (trainer) freeVariables(trainer.net.namedVariables().map(([, variable]) => variable));
-    this.#eye = this.#trainer = undefined;
+    this.#trainer = undefined;
   }
 
   /** Trains until all epochs are done, or it is stopped; one that is done gets as many again. */
@@ -324,7 +306,7 @@ export class Session {
     this.tell({ type: "progress", progress, steps });
     if (epoch === 1 && step === 1 && loss !== undefined) this.tell({ type: "first-loss", loss });
     // The device does one thing after the other; training goes on.
-    this.#look().catch((error) => this.#fail(error));
+    this.#looking.look().catch((error) => this.#fail(error));
     if (phase === "train" && performance.now() - this.#keptAt > this.#keepAfter) await this.#keep();
   }
 
@@ -374,58 +356,11 @@ export class Session {
       return this.#problem("The GPU was lost again and again. Reload the page to try once more.");
     }
     if (!await this.#requestDevice() || !config || !this.#data) return;
-    await this.#make(config, { kept: await this.#kept!.load() });
+    const kept = await this.#kept!.load();
+    // What is kept may be of a run before.
+    await this.#make(config, { kept }).catch(() => this.#make(config));
     this.tell({ type: "recovered", steps: this.#trainer!.optimizer.steps });
-    if (run) this.#run();
-  }
-
-  #takeAsked(): Promise<void> {
-    const picture = this.#asked!;
-    this.#asked = undefined;
-    return this.#take(picture);
-  }
-
-  /** Makes a picture ready for the net. */
-  async #take(picture: Picture): Promise<void> {
-    this.#picture = picture;
-    if (!this.#eye) return;
-    const { test, source } = this.#data!;
-    if (picture.kind === "test") {
-      const { label, ...pixels } = labelled(test, Math.min(picture.index, test.count - 1));
-      this.#ready = { pixels, label };
-    } else {
-      const image = picture.kind === "file" ? picture.file : picture.image;
-      this.#ready = { pixels: await prepare(image, test, source) };
-    }
-    const { label } = this.#ready, seen = this.#eye.seen(this.#ready.pixels);
-    this.tell({ type: "seen", seen, ...label !== undefined && { label } });
-    this.#insideAt = 0;
-    await this.#look();
-  }
-
-  /** Tells what the net makes of the picture now. One look at a time: another one waits for it. */
-  #look(): Promise<void> {
-    this.#lookAgain = true;
-    return this.#looking ??= this.#looks().finally(() => this.#looking = undefined);
-  }
-
-  async #looks(): Promise<void> {
-    while (this.#lookAgain) {
-      this.#lookAgain = false;
-      const eye = this.#eye, ready = this.#ready;
-      if (!eye || !ready) return;
-      try {
-        const probabilities = await eye.likely(ready.pixels);
-        if (ready !== this.#ready) continue;
-        this.tell({ type: "likely", probabilities });
-        if (!this.#insideShown || performance.now() - this.#insideAt < INSIDE_AFTER) continue;
-        this.tell({ type: "layers", layers: await eye.layers(ready.pixels) });
-        this.#insideAt = performance.now();
-      } catch (error) {
-        // A net that was given up meanwhile, or a device that was lost: who trains is told.
-        if (this.#eye === eye && !(error instanceof DeviceError)) throw error;
-      }
-    }
+    if (run) await this.#run();
   }
 
   /** A new run that begins with the weights of a file, and what they are worth. */
@@ -439,8 +374,8 @@ export class Session {
       resize: this.#configOf({ ...settings, model }).resize,
     });
     this.#init = file.name;
-    await this.#kept?.clear();
     await this.#make(config, { net });
+    await this.#kept?.clear();
     this.tell({ type: "loaded", words });
     if (whole) await this.#test();
   }
@@ -477,17 +412,3 @@ export class Session {
 }
 
 const messageOf = (error: unknown) => error instanceof Error ? error.message : String(error);
-
-/** An adapter's name, as people write it: `NVIDIA Ampere`. */
-function nameOf({ description, vendor, architecture }: GPUAdapterInfo): string {
-  const capital = (word: string) =>
-    NAMES[word] ?? word.replace(/^./, (letter) => letter.toUpperCase());
-  const words = `${vendor} ${architecture.replaceAll("-", " ")}`.split(" ").filter(Boolean);
-  return description || words.map(capital).join(" ") || "A GPU";
-}
-
-/** Whether a device is lost, which may be told a little after the work that failed. */
-async function isLost({ gpu }: Device): Promise<boolean> {
-  const later = new Promise<false>((resolve) => setTimeout(() => resolve(false), 100));
-  return await Promise.race([gpu.lost.then(() => true), later]);
-}
