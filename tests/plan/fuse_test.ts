@@ -179,7 +179,7 @@ Deno.test("between convolutions activations stay channels-last: none is permuted
       "mergeMoments + mul(div(sqrt(add)))",
       "sum(relu(add(add(mul(sub(add)))))) + mul",
     ],
-    ...["matmul + add"],
+    ...["matmulBT + add"],
   ]);
 });
 
