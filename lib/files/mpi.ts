@@ -472,6 +472,8 @@ export class Mpi implements Collective {
   async abort(code: number): Promise<never> {
     checkNumber("Mpi.abort", "code", code, { integer: true, min: 1, max: 255 });
     const { symbols, constants } = this.#leaves ? {} : this.#connection ?? {};
+    // A launcher may throw away what it has not passed on when it is told to end all.
+    if (symbols) await new Promise((resume) => setTimeout(resume, 500));
     // A library may wait for a call that waits for others. Where the process ends so, its launcher sees it.
     setTimeout(() => Deno.exit(code), symbols ? 3000 : 0);
     await symbols?.MPI_Abort(constants!.world, code);
