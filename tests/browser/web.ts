@@ -18,7 +18,7 @@ import { answer, build, type Built } from "../../scripts/web.ts";
 import smallNet from "../../scripts/web/small_net.ts";
 import { strip } from "./strip.ts";
 
-/** A test: it throws, or says what went wrong. `step` names what is being done. */
+/** A test, which throws what went wrong. `step` names what is being done. */
 export interface WebTest {
   /** What it is called for. */
   readonly file: string;
@@ -31,7 +31,6 @@ type Step = (name: string, body: () => Promise<unknown>) => Promise<void>;
 
 const ROOT = new URL("../../", import.meta.url);
 const FIXTURE = new URL("../fixtures/page.safetensors", import.meta.url);
-
 const PHOTO = new URL("../fixtures/images/boot_turned.jpg", import.meta.url);
 
 /** What the page's worker has, so that a test sees and loses its device. */
