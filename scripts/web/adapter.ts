@@ -18,11 +18,13 @@ const NAMES: Readonly<Record<string, string>> = {
 const TOLD_AFTER = 100;
 
 /** An adapter's name, as people write it: `NVIDIA Ampere`. */
-export function nameOf({ description, vendor, architecture }: GPUAdapterInfo): string {
+export function nameOf(info: GPUAdapterInfo): string {
+  const { description, vendor, architecture, isFallbackAdapter } = info;
   const capital = (word: string) =>
     NAMES[word] ?? word.replace(/^./, (letter) => letter.toUpperCase());
   const words = `${vendor} ${architecture}`.split(/[ -]/).filter(Boolean);
-  return description || words.map(capital).join(" ") || "A GPU";
+  return description || words.map(capital).join(" ") ||
+    (isFallbackAdapter ? "A software adapter" : "A GPU"); // Firefox tells no name.
 }
 
 /** Whether a device is lost, which may be told a little after the work that failed. */

@@ -18,6 +18,7 @@ const MORE = [
   "tests/tiny_train.ts",
   "tests/bench",
   "tests/browser",
+  "tests/display.ts",
   "tests/graph/tensor_test.ts",
   "tests/ops",
 ];

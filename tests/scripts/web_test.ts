@@ -156,8 +156,12 @@ Deno.test("a wrong command line is told", async () => {
 
 Deno.test("where the bundler cannot be had, it says what to do", () =>
   inFolder(async (folder) => {
+    // Another folder for Deno's caches, with the packages of JSR, and a registry that does not answer.
+    const { denoDir } = JSON.parse((await deno(["info", "--json"])).out);
+    const link = '[ ! -d "$0/remote" ] || ln -s "$0/remote" "$1"';
+    await new Deno.Command("sh", { args: ["-c", link, denoDir, folder] }).output();
     const { code, err } = await deno(["task", "-q", "web", "--build", "--out", "runs/tmp/none"], {
-      env: { DENO_DIR: folder, HTTPS_PROXY: "http://127.0.0.1:1", NPM_CONFIG_REGISTRY: "" },
+      env: { DENO_DIR: folder, NPM_CONFIG_REGISTRY: "http://127.0.0.1:1" },
     });
     assertEquals(code, 1);
     assertMatch(err, /^error: the bundler, esbuild, cannot be had: .*npm can be reached$/m);
