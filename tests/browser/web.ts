@@ -161,6 +161,9 @@ async function heaps({ page }: Visit): Promise<{ page: number; worker: number }>
   return { page: own, worker };
 }
 
+/** Where the page is on its server: it may be put into any folder. */
+const FOLDER = "/some/page/";
+
 /** Serves a page that was built, on a port and so an origin of its own. */
 function serve(out: string, built: Built, prologue = PROLOGUE) {
   const files = answer(out, built);
@@ -168,7 +171,10 @@ function serve(out: string, built: Built, prologue = PROLOGUE) {
   const server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     async (request) => {
-      const response = await files(request), { pathname } = new URL(request.url);
+      const url = new URL(request.url);
+      if (!url.pathname.startsWith(FOLDER)) return new Response(null, { status: 404 });
+      const pathname = url.pathname = url.pathname.slice(FOLDER.length - 1);
+      const response = await files(new Request(url, { method: request.method }));
       const isWorker = /^\/worker\.\w+\.js$/.test(pathname);
       if (!isWorker && pathname !== "/" && pathname !== "/service_worker.js") return response;
       const headers = new Headers(response.headers), text = await response.text();
@@ -212,7 +218,7 @@ class Visit {
     page.context().on("request", (request) => {
       this.#counted++;
       const url = request.url();
-      if (!url.startsWith(`${origin}/`) && !/^(blob|data):/.test(url)) {
+      if (!url.startsWith(`${origin}${FOLDER}`) && !/^(blob|data):/.test(url)) {
         this.wrong.push(`asks for ${url}`);
       }
     });
@@ -221,7 +227,7 @@ class Visit {
   static async open(browser: Browser, origin: string): Promise<Visit> {
     const page = await browser.newPage(), visit = new Visit(page, origin);
     await page.addInitScript({ content: METERS });
-    await page.goto(`${origin}/`);
+    await page.goto(`${origin}${FOLDER}`);
     return visit;
   }
 
