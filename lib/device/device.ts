@@ -156,18 +156,40 @@ export class Device {
     ].join(", ");
   }
 
+  /**
+   * Compiles those of some kernels that are not known yet, beside each other and, in a browser, beside
+   * what it draws. What is refused is so again, and told, by {@link Device.pipeline}.
+   * @internal
+   */
+  async compileAhead(kernels: Iterable<readonly [spec: KernelSpec, label: string]>): Promise<void> {
+    // Deno compiles while it is asked, one after the other.
+    if (inDeno()) return;
+    const { gpu } = this, known = this.#pipelines, pending = new Map<string, Promise<unknown>>();
+    gpu.pushErrorScope("validation");
+    for (const [spec, label] of kernels) {
+      const code = wgsl(spec, this.target);
+      if (known.has(code) || pending.has(code)) continue;
+      const made = gpu.createComputePipelineAsync(this.#descriptor(code, label));
+      pending.set(code, made.then((pipeline) => known.set(code, pipeline)));
+    }
+    const all = [popScope(gpu), ...pending.values()];
+    if (pending.size > 0) await this.settled("plan", () => Promise.allSettled(all));
+  }
+
   /** The compute pipeline of a kernel; `label` stands in the driver's error messages. */
   pipeline(spec: KernelSpec, label: string): GPUComputePipeline {
     const code = wgsl(spec, this.target), known = this.#pipelines;
-    const pipeline = known.get(code) ?? this.gpu.createComputePipeline({
-      label,
-      layout: "auto",
-      compute: { module: this.gpu.createShaderModule({ label, code }), entryPoint: "main" },
-    });
+    const pipeline = known.get(code) ??
+      this.gpu.createComputePipeline(this.#descriptor(code, label));
     if (!known.delete(code)) this.made({ refused: () => known.delete(code) });
     known.set(code, pipeline);
     if (known.size > PIPELINES) known.delete(known.keys().next().value!);
     return pipeline;
+  }
+
+  #descriptor(code: string, label: string): GPUComputePipelineDescriptor {
+    const module = this.gpu.createShaderModule({ label, code });
+    return { label, layout: "auto", compute: { module, entryPoint: "main" } };
   }
 
   /** A buffer; it is destroyed again if the device refuses the work that it is made for. */
@@ -326,8 +348,10 @@ function adapterName({ description, vendor, architecture, device }: GPUAdapterIn
 }
 
 /** What to do if an adapter is missing or cannot be used, in Deno or in a browser. */
-const advice = (inDeno: string, inBrowser: () => string) =>
-  navigator.userAgent.startsWith("Deno/") ? inDeno : inBrowser();
+const advice = (forDeno: string, forBrowser: () => string) => inDeno() ? forDeno : forBrowser();
+
+/** Whether this is no browser. */
+const inDeno = () => navigator.userAgent.startsWith("Deno/");
 
 /** What to do if there is an adapter, and another one is needed. */
 const other = () =>

@@ -164,9 +164,7 @@ export class Plan {
     this.#constants = new Map(
       [...given].filter(constantData).map((node) => [node, holdConstant(device, node)]),
     );
-    this.#pipelines = steps.map(({ spec, name, node, scope: { layer } }) =>
-      device.pipeline(spec, `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`)
-    );
+    this.#pipelines = steps.map((step) => device.pipeline(step.spec, labelOf(step)));
   }
 
   /**
@@ -222,6 +220,7 @@ export class Plan {
     }
     const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
     const { slotOf, sizes } = assignSlots(steps, managed, bytes);
+    await device.compileAhead(steps.map((step) => [step.spec, labelOf(step)] as const));
     return await device.checked("plan", () => {
       const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
       const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
@@ -505,6 +504,10 @@ export class Plan {
     });
   }
 }
+
+/** What a step's kernel is called in a driver's messages. */
+const labelOf = ({ name, node, scope: { layer } }: Step) =>
+  `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`;
 
 /** Throws unless `updates` is a list of updates of variables. */
 function checkUpdates(updates: readonly Update[]): void {
