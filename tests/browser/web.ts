@@ -18,7 +18,7 @@ import { answer, build, type Built } from "../../scripts/web.ts";
 import smallNet from "../../scripts/web/small_net.ts";
 import { strip } from "./strip.ts";
 
-/** A test: it throws, or says what went wrong. `step` names what is being done. */
+/** A test, which throws what went wrong. `step` names what is being done. */
 export interface WebTest {
   /** What it is called for. */
   readonly file: string;
@@ -31,7 +31,6 @@ type Step = (name: string, body: () => Promise<unknown>) => Promise<void>;
 
 const ROOT = new URL("../../", import.meta.url);
 const FIXTURE = new URL("../fixtures/page.safetensors", import.meta.url);
-
 const PHOTO = new URL("../fixtures/images/boot_turned.jpg", import.meta.url);
 
 /** What the page's worker has, so that a test sees and loses its device. */
@@ -162,6 +161,9 @@ async function heaps({ page }: Visit): Promise<{ page: number; worker: number }>
   return { page: own, worker };
 }
 
+/** Where the page is on its server: it may be put into any folder. */
+const FOLDER = "/some/page/";
+
 /** Serves a page that was built, on a port and so an origin of its own. */
 function serve(out: string, built: Built, prologue = PROLOGUE) {
   const files = answer(out, built);
@@ -169,7 +171,10 @@ function serve(out: string, built: Built, prologue = PROLOGUE) {
   const server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     async (request) => {
-      const response = await files(request), { pathname } = new URL(request.url);
+      const url = new URL(request.url);
+      if (!url.pathname.startsWith(FOLDER)) return new Response(null, { status: 404 });
+      const pathname = url.pathname = url.pathname.slice(FOLDER.length - 1);
+      const response = await files(new Request(url, { method: request.method }));
       const isWorker = /^\/worker\.\w+\.js$/.test(pathname);
       if (!isWorker && pathname !== "/" && pathname !== "/service_worker.js") return response;
       const headers = new Headers(response.headers), text = await response.text();
@@ -213,7 +218,7 @@ class Visit {
     page.context().on("request", (request) => {
       this.#counted++;
       const url = request.url();
-      if (!url.startsWith(`${origin}/`) && !/^(blob|data):/.test(url)) {
+      if (!url.startsWith(`${origin}${FOLDER}`) && !/^(blob|data):/.test(url)) {
         this.wrong.push(`asks for ${url}`);
       }
     });
@@ -222,7 +227,7 @@ class Visit {
   static async open(browser: Browser, origin: string): Promise<Visit> {
     const page = await browser.newPage(), visit = new Visit(page, origin);
     await page.addInitScript({ content: METERS });
-    await page.goto(`${origin}/`);
+    await page.goto(`${origin}${FOLDER}`);
     return visit;
   }
 
