@@ -139,7 +139,7 @@ const show: { readonly [T in FromWorker["type"]]: (message: FromWorker & { type:
     byId("driver").hidden = !software;
     setText(
       byId("adapter-words"),
-      software ? `${name}, on the CPU: it works, but slowly` : `On ${name}, a GPU`,
+      software ? `${name}, on the CPU: slow` : `On ${name}, a GPU`,
     );
   },
   "no-device"({ reason }) {
