@@ -212,5 +212,6 @@ export {
   type KernelChoice,
   type KernelSpec,
   perThread,
+  type Start,
   type Target,
 } from "./lib/kernels/kernel.ts";

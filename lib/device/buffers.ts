@@ -112,6 +112,19 @@ function checkOwner(device: Device, variable: Variable): void {
   }
 }
 
+/** How often the values of variables in a buffer changed; NaN where nobody can tell. */
+const changes = new WeakMap<GPUBuffer, number>();
+
+/** How often values in the buffer of variables changed; NaN, which equals nothing, if that is unknown. */
+export function changesOf(buffer: GPUBuffer): number {
+  return changes.get(buffer) ?? 0;
+}
+
+/** Notes that values in the buffer of variables change now; or, unless `submitted`, at any time. */
+export function noteChange(buffer: GPUBuffer, submitted = true): void {
+  changes.set(buffer, submitted ? changesOf(buffer) + 1 : NaN);
+}
+
 /** Where a variable's values are on `device`; they move there if they are not yet. */
 export function variableStorage(device: Device, variable: Variable): VariableStorage {
   if (variable.home) {
@@ -184,7 +197,10 @@ export function setVariable(
   const { storage, stored, shape } = variable;
   if (stored) setVariable(stored.variable, reorder(values, shape, stored.order));
   else if (!storage) variable.initial = values.slice();
-  else write(ownerOf(variable), storage.buffer, storage.offset, values);
+  else {
+    write(ownerOf(variable), storage.buffer, storage.offset, values);
+    noteChange(storage.buffer);
+  }
 }
 
 /**

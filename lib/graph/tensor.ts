@@ -20,7 +20,7 @@ import {
   toFloats,
 } from "../check/arguments.ts";
 import { htmlTable, shownAs } from "../check/display.ts";
-import type { Finish, KernelSpec, Target } from "../kernels/kernel.ts";
+import type { Finish, KernelSpec, Start, Target } from "../kernels/kernel.ts";
 import { printed } from "./print.ts";
 import {
   checkList,
@@ -103,9 +103,25 @@ export interface Op<A extends Attrs = any> {
   /** A reduction, whose input may be fused into its kernel. */
   reduction?(node: Tensor, attrs: A): ReductionSpec;
   /** Dispatches that compute the output from the inputs. */
-  kernels?(node: Tensor, target: Target, attrs: A, finish: Finish): KernelSpec[];
+  kernels?(
+    node: Tensor,
+    target: Target,
+    attrs: A,
+    finish: Finish,
+    start?: Start,
+  ): KernelSpec[];
   /** Whether `kernels` store every element of the output by `finish`, and never read one back. */
   readonly finishes?: boolean;
+  /** Whether `kernels` load every element of their first input by `start`. */
+  readonly starts?: boolean;
+  /**
+   * An op with the same inputs and attributes, and kernels that compute both: they bind its output, then
+   * this one's.
+   */
+  readonly beside?: {
+    readonly op: Op;
+    kernels(node: Tensor, target: Target, attrs: A, start?: Start): KernelSpec[];
+  };
   /** The same value in terms of simpler ops, chosen when a plan is made. */
   lower?(node: Tensor, target: Target, attrs: A): Tensor;
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */

@@ -218,7 +218,8 @@ export function chooseTile(target: Target, problem: Problem, layers = 1): Tile |
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;
   // A large tile, for products: fewer loads for each multiplication, but four times as long to compile.
-  const large = isPlain(problem) && rowsOf(problem) >= 64 && columns >= 8 * lanes && lanes >= 8;
+  // Of 49 rows small tiles have as many past the end.
+  const large = isPlain(problem) && rowsOf(problem) > 48 && columns >= 8 * lanes && lanes >= 8;
   const subgroup: Tile = { rows: large ? 64 : 16, lanes, vectors: large ? 2 : 1 };
   if (forced === "subgroup" && lanes > 1) return subgroup;
   const free = forced === "auto" || forced === "winograd";
@@ -275,13 +276,17 @@ function winogradSizes(x: Convolution): readonly number[] {
 
 /** Multiplications of F(m×m, 3×3) in each layer, partial tiles at the edges included. */
 export function winogradCost(conv: Convolution, m: number): number {
-  const [h, w] = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
+  const [h, w] = resultPixels(conv);
   return Math.ceil(h / m) * Math.ceil(w / m) * (m + 2) ** 2;
 }
 
+/** As many tiles as take the time of a kernel's transform, and of reading what it makes. */
+const KERNEL_TILES = 3;
+
 /**
  * Tile size m of Winograd's F(m×m, 3×3) for a convolution, or null if it does not apply or pay.
- * Of the sizes, the one with the fewest multiplications.
+ * Of the sizes, the one with the fewest multiplications; a kernel's transform counts too, so that of
+ * few tiles each is small.
  */
 export function chooseWinograd(target: Target, conv: Convolution): number | null {
   const sizes = winogradSizes(conv);
@@ -290,12 +295,12 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
   if (choice) return sizes.find((m) => choice === `winograd ${m}`) ?? null;
   if (target.choice !== "winograd") {
     // With few channels the transforms cost too much, and small images use only a corner of a tile.
-    const pixels = conv.kind === "inputGrad" ? conv.pixels : resultPixels(conv);
-    const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...pixels) >= 3;
+    const pays = Math.min(conv.c, conv.o) >= 32 && Math.min(...resultPixels(conv)) >= 3;
     if (target.choice !== "auto" || !pays) return null;
   }
   // Rounding errors of m = 6 are five times those of the others: it must save a third of the work.
-  const cost = (m: number) => winogradCost(conv, m) * (m === 6 ? 1.5 : 1);
+  const cost = (m: number) =>
+    (conv.n * winogradCost(conv, m) + KERNEL_TILES * (m + 2) ** 2) * (m === 6 ? 1.5 : 1);
   return sizes.reduce((best, m) => cost(m) <= cost(best) ? m : best);
 }
 

@@ -97,6 +97,20 @@ export const PLAIN: Finish = {
   store: (at, value) => `y[${at}] = ${value};`,
 };
 
+/**
+ * How a kernel gets the elements of its first input: what comes before in the graph, as a compiler
+ * found. Columns and places are counted as in {@link Finish}, in elements of that binding.
+ */
+export interface Start {
+  /** WGSL that loads what belongs to a column. */
+  load(column: string): string;
+  /** WGSL of the element at place `at`. */
+  value(at: string): string;
+}
+
+/** The input is bound as `x`, and read as it is. */
+export const READ: Start = { load: () => "", value: (at) => `x[${at}]` };
+
 /** One dispatch: bindings are the op's inputs in order, then its output. */
 export interface KernelSpec {
   /** Arrays the body uses: inputs, then outputs. */
@@ -120,26 +134,33 @@ const MOST_TOGETHER = 16;
 
 /**
  * Kernels over the same tensors in fewer dispatches, in any order: neighbours of the same WGSL become
- * one, each a part of the third axis of its grid, which has the sizes in which they differ.
+ * one, each a part of the third axis of its grid, which has the sizes in which they differ, and those
+ * that are called `apart`, so that kernels which differ in fewer have the same WGSL.
  */
-export function together(specs: readonly KernelSpec[], target: Target): KernelSpec[] {
+export function together(
+  specs: readonly KernelSpec[],
+  target: Target,
+  apart: readonly string[] = [],
+): KernelSpec[] {
   const groups = Object.values(Object.groupBy(specs, ({ body }) => body)) as KernelSpec[][];
   return groups.flatMap((all) => {
     const layers = all[0]!.workgroups[2];
     const most = Math.min(MOST_TOGETHER, Math.floor(target.maxWorkgroups / layers));
     return Array.from(
       { length: Math.ceil(all.length / most) },
-      (_, i) => joined(all.slice(i * most, (i + 1) * most)),
+      (_, i) => joined(all.slice(i * most, (i + 1) * most), apart),
     );
   });
 }
 
 /** {@link together} of kernels that have the same WGSL. */
-function joined(specs: readonly KernelSpec[]): KernelSpec {
+function joined(specs: readonly KernelSpec[], apart: readonly string[]): KernelSpec {
   const [first] = specs as [KernelSpec], sizes = specs.map(({ sizes = {} }) => sizes);
   if (specs.length === 1) return first;
   const [all] = sizes as [Readonly<Record<string, number>>], layers = first.workgroups[2];
-  const own = Object.keys(all).filter((name) => sizes.some((of) => of[name] !== all[name]));
+  const own = Object.keys(all).filter((name) =>
+    apart.includes(name) || sizes.some((of) => of[name] !== all[name])
+  );
   const common = Object.entries(all).filter(([name]) => !own.includes(name));
   const phase = (i: number) => `Phase(${own.map((name) => `z.${name}_${i}`).join(", ")})`;
   const choices = specs.map((_, i) => i === 0 ? "" : `if (i == ${i}u) { return ${phase(i)}; }`);

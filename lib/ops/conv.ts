@@ -49,7 +49,7 @@ import { pad } from "./slice.ts";
 import { patches, unpad, zeroPad } from "./patches.ts";
 import { sum } from "./reduce.ts";
 import { broadcastTo, permute, reshape } from "./view.ts";
-import { winogradConv, winogradWeightGrad } from "./winograd.ts";
+import { winogradConv, winogradInputGrad, winogradWeightGrad } from "./winograd.ts";
 
 interface ConvAttrs extends Attrs {
   readonly stride: Two;
@@ -242,15 +242,18 @@ const PartialConv: Op<ConvAttrs & { splits: number }> = {
 const channel = (c: number, groups: number, group: string) =>
   groups === 1 ? `${c}u` : `${c * groups}u + ${group} * ${c}u`;
 
+/** The sizes in which phases of an input gradient differ, as a rule. */
+const PHASE = ["oh", "ow", "taps", "across_taps", "r0", "s0", "out_y", "out_x"];
+
 /** From `g [N,P,Q,O]` and `w [R,S,O,C]` to `[N,H,W,C]`; of groups, w is `[R, S, O / groups, C]`. */
 const ConvInputGrad: Op<SizedAttrs> = {
   name: "conv2dInputGrad",
   shape: ([g, w], { size }) => [four(g!)[0], ...size, four(w!)[3]],
   lower: (node, target) => {
     const [g, w] = node.inputs as [Tensor, Tensor];
-    const attrs = node.attrs as SizedAttrs, { padding: [y, x] } = attrs;
+    const attrs = node.attrs as SizedAttrs, { padding, size } = attrs;
     const m = winogradOf(target, attrs, inputGradOf(node));
-    return m ? winogradConv(g, w, { m, padding: [2 - y, 2 - x], flip: true }) : node;
+    return m ? winogradInputGrad(g, w, { m, padding, size }) : node;
   },
   finishes: true,
   kernels: (node, target, _attrs, finish) => {
@@ -299,7 +302,7 @@ const ConvInputGrad: Op<SizedAttrs> = {
         finish,
       );
     });
-    return together(all, target);
+    return together(all, target, PHASE);
   },
   macs: ({ inputs: [g, w] }) => g!.size * w!.size / four(g!)[3],
   vjp: (u, _, [g, w], { size: _size, ...attrs }) => [

@@ -13,6 +13,8 @@ import {
   type Finish,
   type KernelSpec,
   perThread,
+  READ,
+  type Start,
   type Target,
   type Two,
   vectorOf,
@@ -80,7 +82,13 @@ const divided = (axis: "down" | "across", name: string, back: boolean) =>
  * A kernel for `node`, from `x` and `w`: each result is a sum over the taps. `back` is the gradient's
  * direction, from a window's result to its pixels.
  */
-function rowsKernel(node: Tensor, target: Target, back: boolean, finish: Finish): KernelSpec {
+function rowsKernel(
+  node: Tensor,
+  target: Target,
+  back: boolean,
+  finish: Finish,
+  start: Start,
+): KernelSpec {
   const [x, w] = node.inputs as [Tensor, Tensor], attrs = node.attrs as DepthwiseAttrs;
   const [, rows, columns, c] = four(node), [, h, width] = four(x), [r, s] = three(w);
   const [type, each] = vectorOf(c), channels = c / each;
@@ -100,12 +108,15 @@ ${body}
     const statements = `  let c = i % z.channels; let column = i / z.channels % z.columns;
   let row = i / (z.channels * z.columns) % z.rows; let n = i / (z.channels * z.columns * z.rows);
   var sum = ${type}(0.0);
+  ${start.load("c")}
 ${
       overRows(`    for (var s = 0u; s < z.taps_across; s++) {
       var t = ${placeOf("across", "column", "s", back)};
       ${divided("across", "t", back)}
       if (u32(t) >= z.w) { continue; }
-      sum += x[(line + u32(t)) * z.channels + c] * w[(r * z.taps_across + s) * z.channels + c];
+      sum += ${
+        start.value("(line + u32(t)) * z.channels + c")
+      } * w[(r * z.taps_across + s) * z.channels + c];
     }`)
     }
   ${finish.load("c")}
@@ -140,6 +151,7 @@ ${
   const statements = `  let c = i % z.channels; let block = i / z.channels % z.blocks;
   let row = i / (z.channels * z.blocks) % z.rows; let n = i / (z.channels * z.blocks * z.rows);
   let base = ${base}; let left = ${left};
+  ${start.load("c")}
 ${
     lines(loaded, (k) =>
       `  let t${name(k)} = base + ${k}; let in${name(k)} = u32(t${name(k)}) < z.w;
@@ -153,7 +165,9 @@ ${
       lines(
         loaded,
         (k) =>
-          `    let x${name(k)} = select(${type}(0.0), x[from_line + at${name(k)}], in${name(k)});`,
+          `    let x${name(k)} = select(${type}(0.0), ${
+            start.value(`from_line + at${name(k)}`)
+          }, in${name(k)});`,
       )
     }
 ${
@@ -185,7 +199,10 @@ const Depthwise: Op<DepthwiseAttrs> = {
     return [n, ...windowCounts("conv2d", [h, width], [r, s], attrs), c];
   },
   finishes: true,
-  kernels: (node, target, _, finish) => [rowsKernel(node, target, false, finish)],
+  starts: true,
+  kernels: (node, target, _, finish, start = READ) => [
+    rowsKernel(node, target, false, finish, start),
+  ],
   macs: (node) => node.size * three(node.inputs[1]!)[0] * three(node.inputs[1]!)[1],
   vjp: (g, _, [x, w], attrs) => [
     depthwiseInputGrad(g, w!, { ...attrs, size: [four(x!)[1], four(x!)[2]] }),
@@ -198,7 +215,7 @@ const DepthwiseInputGrad: Op<SizedAttrs> = {
   name: "depthwiseInputGrad",
   shape: ([g], { size }) => [four(g!)[0], ...size, four(g!)[3]],
   finishes: true,
-  kernels: (node, target, _, finish) => [rowsKernel(node, target, true, finish)],
+  kernels: (node, target, _, finish) => [rowsKernel(node, target, true, finish, READ)],
   macs: ({ inputs: [g, w] }) => g!.size * three(w!)[0] * three(w!)[1],
   vjp: (u, _, [g, w], { size: _size, ...attrs }) => [
     apply(Depthwise, [u, w!], attrs),
@@ -227,7 +244,8 @@ const DepthwiseWeightGrad: Op<SizedAttrs> = {
 const PartialWeightGrad: Op<SizedAttrs & { chunks: number }> = {
   name: "depthwiseWeightGrad",
   shape: ([x], { size, chunks }) => [chunks, ...size, four(x!)[3]],
-  kernels: (node, target) => {
+  starts: true,
+  kernels: (node, target, _, _finish, start = READ) => {
     const [x, g] = node.inputs as [Tensor, Tensor];
     const attrs = node.attrs as SizedAttrs & { chunks: number };
     const [n, p, q, c] = four(g), [, h, w] = four(x);
@@ -242,6 +260,7 @@ const PartialWeightGrad: Op<SizedAttrs & { chunks: number }> = {
     const statements = `  let c = i % z.channels; let t = i / z.channels % z.each;
   let r = i / (z.channels * z.each) % z.taps_down;
   let chunk = i / (z.channels * z.each * z.taps_down);
+  ${start.load("c")}
 ${lines(taps, (t) => `  var s${t} = ${type}(0.0);`)}
   for (var l = chunk * z.lines; l < min((chunk + 1u) * z.lines, z.all_lines); l++) {
     let h = ${placeOf("down", "(l % z.rows)", "r", false)};
@@ -257,7 +276,8 @@ ${
 ${
       lines(loaded, (k) =>
         `      let in${k} = u32(base + ${k}) < z.w;
-      let x${k} = select(${type}(0.0), x[(line + select(0u, u32(base + ${k}), in${k})) * z.channels + c], in${k});`)
+      let at${k} = (line + select(0u, u32(base + ${k}), in${k})) * z.channels + c;
+      let x${k} = select(${type}(0.0), ${start.value(`at${k}`)}, in${k});`)
     }
 ${
       lines(taps, (t) =>

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { arrays, perThread, type Two } from "../kernels/kernel.ts";
+import { arrays, perThread, times, type Two } from "../kernels/kernel.ts";
 import { apart } from "../kernels/gemm.ts";
 import { ceil4, four, sizeOf } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
@@ -27,36 +27,57 @@ const Patches: Op<PatchAttrs> = {
     const [n, , , c] = four(x!);
     return [n, ...size, ceil4(kernel[0] * kernel[1] * c)];
   },
-  kernels: (node, target, { kernel: [r, s], stride, padding, dilation, size: [p, q] }) => {
-    const [, h, w, c] = four(node.inputs[0]!);
-    const columns = node.shape[3]!, vector = c % 4 === 0;
-    const width = vector ? 4 : 1, channels = c / width;
-    /** WGSL of element `k`, counted in vectors or scalars, of the window's row. */
-    const element = (k: string) =>
-      `{ let k = ${k}; let tap = k / ${channels}u;
+  kernels: (node, target, attrs) => {
+    const { kernel: [r, s], stride, padding, dilation, size: [p, q] } = attrs;
+    const [n, h, w, c] = four(node.inputs[0]!);
+    if (c % 4 === 0) {
+      // A thread writes the same four channels of all taps, so that it finds its pixel once.
+      return [perThread(
+        arrays({ x: "vec4f", y: "vec4f" }),
+        n * p * q * c / 4,
+        target,
+        `  let c = i % z.channels; let pixel = i / z.channels;
+  let image = pixel / (z.p * z.q) * z.h * z.w;
+  let h0 = i32(pixel / z.q % z.p * z.sh) - i32(z.top);
+  let w0 = i32(pixel % z.q * z.sw) - i32(z.left);
+  var to = pixel * z.r * z.s * z.channels + c;
+  for (var r = 0u; r < z.r; r++) {
+    let h = h0 + i32(r * z.down);
+    for (var s = 0u; s < z.s; s++) {
+      let w = w0 + i32(s * z.across); let inside = (u32(h) < z.h) & (u32(w) < z.w);
+      let at = select(0u, image + u32(h) * z.w + u32(w), inside) * z.channels + c;
+      y[to] = select(vec4f(0.0), x[at], inside);
+      to += z.channels;
+    }
+  }`,
+        {
+          sizes: {
+            ...{ channels: c / 4, p, q, h, w, r, s, sh: stride[0], sw: stride[1] },
+            ...{ top: padding[0], left: padding[1], down: dilation[0], across: dilation[1] },
+          },
+        },
+      )];
+    }
+    const columns = node.shape[3]!;
+    /** WGSL of element `k` of the window's row. */
+    const element = (k: string, j: number) =>
+      `{ let k = ${k}; let tap = k / ${c}u;
       let h = h0 + ${apart(`i32(tap / ${s}u)`, dilation[0])}; let w = w0 + ${
         apart(`i32(tap % ${s}u)`, dilation[1])
       };
       let inside = (tap < ${r * s}u) & (u32(h) < ${h}u) & (u32(w) < ${w}u);
-      let at = select(0u, u32((n * ${h} + h) * ${w} + w) * ${channels}u + k % ${channels}u, inside);
-      VALUE = select(${vector ? "vec4f(0.0)" : "0.0"}, x[at], inside); }`;
-    const body = vector
-      ? `  ${element(`i % ${columns / 4}u`).replace("VALUE", "y[i]")}`
-      : `  var v = vec4f(0.0);
-${
-        [0, 1, 2, 3].map((j) =>
-          `  ${element(`i % ${columns / 4}u * 4u + ${j}u`).replace("VALUE", `v[${j}]`)}`
-        ).join("\n")
-      }
-  y[i] = v;`;
+      let at = select(0u, u32((n * ${h} + h) * ${w} + w) * ${c}u + k % ${c}u, inside);
+      v[${j}] = select(0.0, x[at], inside); }`;
     return [perThread(
-      arrays({ x: vector ? "vec4f" : "f32", y: "vec4f" }),
+      arrays({ x: "f32", y: "vec4f" }),
       node.size / 4,
       target,
       `  let pixel = i / ${columns / 4}u; let n = i32(pixel / ${p * q}u);
   let h0 = i32(pixel / ${q}u % ${p}u) * ${stride[0]} - ${padding[0]};
   let w0 = i32(pixel % ${q}u) * ${stride[1]} - ${padding[1]};
-${body}`,
+  var v = vec4f(0.0);
+${times(4, (j) => `  ${element(`i % ${columns / 4}u * 4u + ${j}u`, j)}`)}
+  y[i] = v;`,
     )];
   },
 };

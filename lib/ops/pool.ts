@@ -12,6 +12,8 @@ import {
   isNaNOf,
   type KernelSpec,
   perThread,
+  READ,
+  type Start,
   type Target,
   type Two,
   vectorOf,
@@ -53,13 +55,14 @@ function poolKernel(
   target: Target,
   inputs: readonly string[],
   statements: (type: "f32" | "vec4f", channels: number) => string,
+  outputs: readonly string[] = ["y"],
 ): KernelSpec {
   const [, p, q, c] = four(node);
   const [type, width] = vectorOf(c);
   const channels = c / width;
   const bindings: Binding[] = inputs.map((name) => ({ name, type }));
   return perThread(
-    [...bindings, { name: "y", type, write: true }],
+    [...bindings, ...outputs.map((name) => ({ name, type, write: true }))],
     node.size / width,
     target,
     `  let c = i % ${channels}u; let q = i32(i / ${channels}u % ${q}u);
@@ -189,12 +192,12 @@ ${then}
 const MINUS_INFINITY = (type: string) =>
   `  var bits = 0xff800000u;
   var best = ${type}(bitcast<f32>(bits));`;
-const TAKE_LARGER = (type: "f32" | "vec4f") =>
-  `      let v = x[at];
+const TAKE_LARGER = (type: "f32" | "vec4f", start: Start) =>
+  `      let v = ${start.value("at")};
       let larger = (v > best) | ${isNaNOf("v", type)};
       best = select(best, v, larger);`;
-const TAKE_TAP = (type: "f32" | "vec4f", width: number) =>
-  `      let v = x[at];
+const TAKE_TAP = (type: "f32" | "vec4f", width: number, start: Start) =>
+  `      let v = ${start.value("at")};
       let larger = (v > best) | ${isNaNOf("v", type)} | (tap < ${type}(0.0));
       best = select(best, v, larger);
       tap = select(tap, ${type}(f32(r * ${width} + s)), larger);`;
@@ -203,11 +206,13 @@ const MaxPool: Op<PoolAttrs> = {
   name: "maxPool2d",
   shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
   finishes: true,
-  kernels: (node, target, _, finish) => {
+  starts: true,
+  kernels: (node, target, _, finish, start = READ) => {
     const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
     return [poolKernel(node, target, ["x"], (type, channels) =>
       `${MINUS_INFINITY(type)}
-${overWindow(x, attrs, channels, TAKE_LARGER(type))}
+  ${start.load("c")}
+${overWindow(x, attrs, channels, TAKE_LARGER(type, start))}
   ${finish.load("c")}
   ${finish.store("i", "best")}`)];
   },
@@ -221,15 +226,25 @@ ${overWindow(x, attrs, channels, TAKE_LARGER(type))}
 const MaxPoolTaps: Op<PoolAttrs> = {
   name: "maxPool2dTaps",
   shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
-  kernels: (node, target) => {
-    const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
-    return [poolKernel(node, target, ["x"], (type, channels) =>
-      `${MINUS_INFINITY(type)}
-  var tap = ${type}(-1.0);
-${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1]))}
-  y[i] = tap;`)];
+  starts: true,
+  kernels: (node, target, _, _finish, start = READ) => [tapsKernel(node, target, start)],
+  beside: {
+    op: MaxPool,
+    kernels: (node, target, _, start = READ) => [tapsKernel(node, target, start, true)],
   },
 };
+
+/** The kernel of {@link MaxPoolTaps}, and of {@link MaxPool} too if `both`. */
+function tapsKernel(node: Tensor, target: Target, start: Start, both = false): KernelSpec {
+  const x = four(node.inputs[0]!), attrs = node.attrs as PoolAttrs;
+  const body = (type: "f32" | "vec4f", channels: number) =>
+    `${MINUS_INFINITY(type)}
+  var tap = ${type}(-1.0);
+  ${start.load("c")}
+${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1], start))}
+  ${both ? "y[i] = best; " : ""}taps[i] = tap;`;
+  return poolKernel(node, target, ["x"], body, [...both ? ["y"] : [], "taps"]);
+}
 
 /** From g `[N, P, Q, C]` and the taps of the same shape to `[N, H, W, C]`. */
 const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {

@@ -2,14 +2,24 @@
  * Winograd's minimal filtering for 3×3 convolutions of stride 1, in all three passes (Lavin & Gray
  * 2015, https://arxiv.org/abs/1509.09308): F(m×m, 3×3) computes a tile of m×m results with
  * (m + 2)² multiplications instead of 9 m². Transforms of tiles and kernels surround a batch of
- * (m + 2)² plain matrix products.
+ * (m + 2)² plain matrix products. The gradients are the adjoints of these: both multiply the same
+ * transform of the results' gradient, one with the transformed kernel and one with the tiles of x.
  *
  * Dimension letters as in `conv.ts`; T tiles, E = (m + 2)² elements of a transformed tile.
  *
  * @module
  */
 
-import { arrays, type KernelSpec, perThread, type Target, type Two } from "../kernels/kernel.ts";
+import {
+  arrays,
+  type Finish,
+  type KernelSpec,
+  perThread,
+  READ,
+  type Start,
+  type Target,
+  type Two,
+} from "../kernels/kernel.ts";
 import { type Four, four, sameShape } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { matmul } from "./matmul.ts";
@@ -33,11 +43,12 @@ export interface WinogradMatrices {
 /**
  * Points at which the polynomials are evaluated, besides infinity, for each m: those whose rounding
  * errors are smallest among fractions that f32 holds exactly (compare Barabasz et al. 2020,
- * https://arxiv.org/abs/1803.10986). Pairs ±p share half of the arithmetic.
+ * https://arxiv.org/abs/1803.10986). Pairs ±p share half of the arithmetic. Zero is always one of them:
+ * then only one element of a tile, along each axis, reaches the first pixel.
  */
 const POINTS: Readonly<Record<number, readonly number[]>> = {
   2: [0, 1, -1],
-  3: [1, -1, 0.5, -0.5],
+  3: [0, 0.75, -0.75, 1.5],
   4: [0, 0.75, -0.75, 1.5, -1.5],
   6: [0, 1, -1, 2, -2, 0.5, -0.5],
 };
@@ -151,36 +162,36 @@ function product(l: Matrix, x: readonly string[], name: string): { lines: string
 const sandwiches = new Map<string, string>();
 
 /**
- * WGSL lines for `out = L · in · Lᵀ`; `store` gets the value's place and its name. All three are those
- * of the kernel that is called `key`.
+ * WGSL lines for `out = L · in · Rᵀ`; `store` gets the value's place and its name. All are those of the
+ * kernel that is called `key`.
  */
 function sandwich(
   key: string,
-  l: Matrix,
+  [l, r]: readonly [Matrix, Matrix],
   load: (i: number, j: number) => string,
   store: (i: number, j: number, value: string) => string,
 ): string {
-  const known = sandwiches.get(key) ?? makeSandwich(l, load, store);
+  const known = sandwiches.get(key) ?? makeSandwich(l, r, load, store);
   sandwiches.set(key, known);
   return known;
 }
 
 function makeSandwich(
   l: Matrix,
+  r: Matrix,
   load: (i: number, j: number) => string,
   store: (i: number, j: number, value: string) => string,
 ): string {
-  const indices = Array.from(l[0]!, (_, k) => k);
   const lines: string[] = [];
-  const half = indices.map((j) => {
-    const x = indices.map((i) => `x${i}_${j}`);
+  const half = r[0]!.map((_, j) => {
+    const x = l[0]!.map((_, i) => `x${i}_${j}`);
     lines.push(...x.map((name, i) => `  let ${name} = ${load(i, j)};`));
     const { lines: own, y } = product(l, x, `t${j}_`);
     lines.push(...own);
     return y;
   });
   l.forEach((_, i) => {
-    const { lines: own, y } = product(l, half.map((column) => column[i]!), `y${i}_`);
+    const { lines: own, y } = product(r, half.map((column) => column[i]!), `y${i}_`);
     lines.push(...own, ...y.map((value, j) => store(i, j, value)));
   });
   return lines.join("\n");
@@ -216,6 +227,7 @@ function gatherTiles(
   matrix: Matrix,
   tiles: Two,
   origin: Two,
+  start: Start,
 ): KernelSpec {
   const [, h, w, c] = four(node.inputs[0]!);
   const size = matrix[0]!.length, n = matrix.length;
@@ -234,11 +246,12 @@ function gatherTiles(
 ${axis("h", "p", "z.top", "z.h", "z.w * z.channels")}
 ${axis("w", "q", "z.left", "z.w", "z.channels")}
   let first = n * z.h * z.w * z.channels + c;
+  ${start.load("c")}
 ${
       sandwich(
-        `${node.op.name} ${m}`,
-        matrix,
-        (i, j) => `select(0.0, x[first + hat${i} + wat${j}], hin${i} & win${j})`,
+        `${node.op.name} ${m} ${start.value("")}`,
+        [matrix, matrix],
+        (i, j) => `select(0.0, ${start.value(`first + hat${i} + wat${j}`)}, hin${i} & win${j})`,
         (i, j, value) => `  y[${i * n + j}u * z.count + i] = ${value};`,
       )
     }`,
@@ -254,11 +267,12 @@ const WinogradInput: Op<TileAttrs> = {
     const [rows, columns] = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     return [(m + 2) ** 2, n * rows * columns, c];
   },
-  kernels: (node, target, { m, padding }) => {
+  starts: true,
+  kernels: (node, target, { m, padding }, _finish, start = READ) => {
     const [, h, w] = four(node.inputs[0]!);
     const tiles = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
     const { bt } = winogradMatrices(m);
-    return [gatherTiles(node, target, m, bt, tiles, [-padding[0], -padding[1]])];
+    return [gatherTiles(node, target, m, bt, tiles, [-padding[0], -padding[1]], start)];
   },
 };
 
@@ -270,12 +284,96 @@ const WinogradOutputGrad: Op<{ m: number }> = {
     const [rows, columns] = tilesOf(p, q, m);
     return [(m + 2) ** 2, n * rows * columns, o];
   },
-  kernels: (node, target, { m }) => {
+  starts: true,
+  kernels: (node, target, { m }, _finish, start = READ) => {
     const [, p, q] = four(node.inputs[0]!);
     const a = transposed(winogradMatrices(m).at);
-    return [gatherTiles(node, target, m, a, tilesOf(p, q, m), [0, 0])];
+    return [gatherTiles(node, target, m, a, tilesOf(p, q, m), [0, 0], start)];
   },
 };
+
+/** Along an axis: how the pixels of a block are made of the elements of tiles. */
+interface Reach {
+  /** From the elements to the block's pixels. */
+  readonly l: Matrix;
+  /** Of each element the tile, counted from the block's own, and its number there. */
+  readonly from: readonly { readonly tile: number; readonly element: number }[];
+  /** Whether each block has a tile of its own. */
+  readonly own: boolean;
+}
+
+/**
+ * Pixels `[N, H, W, C]` in blocks of m×m from tiles `[E, T, C]`, of which an image has `tiles`; the
+ * block's own and those next to it, as far as they reach it.
+ */
+function blocksOf(
+  node: Tensor,
+  target: Target,
+  m: number,
+  tiles: Two,
+  [down, across]: readonly [Reach, Reach],
+  finish: Finish,
+): KernelSpec {
+  const [n, h, w, c] = four(node), blocks = tilesOf(h, w, m);
+  // Where every block is whole, no store needs a condition.
+  const whole = h % m === 0 && w % m === 0;
+  const near = ({ from }: Reach) => [...new Set(from.map(({ tile }) => tile))];
+  const sure = (tile: number, { own }: Reach) => own && tile === 0;
+  const axis = (name: string, reach: Reach, first: string) =>
+    near(reach).map((tile) =>
+      `  let ${name}${tile + 1} = ${first} + ${tile};
+  let ${name}in${tile + 1} = ${
+        sure(tile, reach) ? "true" : `u32(${name}${tile + 1}) < z.tile_${name}`
+      };`
+    ).join("\n");
+  // A tile that is not there is read where the first one is, and counts as zero.
+  const places = near(down).flatMap((a) =>
+    near(across).map((b) => {
+      const [i, j] = [a + 1, b + 1];
+      return `  let in${i}${j} = rowsin${i} & columnsin${j};
+  let at${i}${j} = select(0u, (u32(rows${i}) * z.tile_columns + u32(columns${j})) * z.channels,
+    in${i}${j}) + image;`;
+    })
+  ).join("\n");
+  const load = (i: number, j: number) => {
+    const [a, b] = [down.from[i]!, across.from[j]!], near = `${a.tile + 1}${b.tile + 1}`;
+    const value = `x[${a.element * (m + 2) + b.element}u * z.each + at${near}]`;
+    return sure(a.tile, down) && sure(b.tile, across) ? value : `select(0.0, ${value}, in${near})`;
+  };
+  const reach = ({ from, own, l }: Reach) =>
+    `${own} ${from.map(({ tile, element }) => `${tile}:${element}`)} ${l}`;
+  return perThread(
+    arrays({ x: "f32", y: "f32" }),
+    n * blocks[0] * blocks[1] * c,
+    target,
+    `${PLACE}
+${axis("rows", down, "i32(tile / z.columns % z.rows)")}
+${axis("columns", across, "i32(tile % z.columns)")}
+  let image = n * z.tile_rows * z.tile_columns * z.channels + c;
+${places}
+  let first = (n * z.h + u32(p)) * z.w + u32(q);
+  ${finish.load("c")}
+${
+      sandwich(
+        `${m} ${reach(down)} ${reach(across)} ${whole} ${finish.store("", "")}`,
+        [down.l, across.l],
+        load,
+        (i, j, value) => {
+          const at = `(first + ${i}u * z.w + ${j}u) * z.channels + c`;
+          const store = finish.store(at, value);
+          const condition = `(u32(p) + ${i}u < z.h) & (u32(q) + ${j}u < z.w)`;
+          return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
+        },
+      )
+    }`,
+    {
+      sizes: {
+        ...placeSizes(h, w, c, m, blocks),
+        ...{ tile_rows: tiles[0], tile_columns: tiles[1], each: n * tiles[0] * tiles[1] * c },
+      },
+    },
+  );
+}
 
 /** Aᵀ M A: `[E, T, O]` → `[N, P, Q, O]`. */
 const WinogradOutput: Op<{ m: number; shape: Four }> = {
@@ -283,41 +381,44 @@ const WinogradOutput: Op<{ m: number; shape: Four }> = {
   shape: (_, { shape }) => shape,
   finishes: true,
   kernels: (node, target, { m }, finish) => {
-    const products = node.inputs[0]!;
-    const [, p, q, o] = four(node);
-    const { at } = winogradMatrices(m);
-    const n = m + 2, count = products.shape[1]! * o;
-    // Where every tile is whole, no store needs a condition.
-    const whole = p % m === 0 && q % m === 0;
-    return [perThread(
-      arrays({ x: "f32", y: "f32" }),
-      count,
-      target,
-      `${PLACE}
-  let first = (n * z.h + u32(p)) * z.w + u32(q);
-  ${finish.load("c")}
-${
-        sandwich(
-          `winogradOutput ${m} ${whole} ${finish.store("", "")}`,
-          at,
-          (i, j) => `x[${i * n + j}u * z.count + i]`,
-          (i, j, value) => {
-            const at = `(first + ${i}u * z.w + ${j}u) * z.channels + c`;
-            const store = finish.store(at, value);
-            const condition = `(u32(p) + ${i}u < z.h) & (u32(q) + ${j}u < z.w)`;
-            return whole ? `  ${store}` : `  if (${condition}) { ${store} }`;
-          },
-        )
-      }`,
-      { sizes: placeSizes(p, q, o, m, tilesOf(p, q, m)) },
-    )];
+    const [, p, q] = four(node), { at: l } = winogradMatrices(m);
+    const reach = { l, from: l[0]!.map((_, element) => ({ tile: 0, element })), own: true };
+    return [blocksOf(node, target, m, tilesOf(p, q, m), [reach, reach], finish)];
+  },
+};
+
+/**
+ * How the pixels of x under `padding` are made of the elements of tiles that overlap by two pixels: by
+ * the input transform's adjoint.
+ */
+function inputReach(m: number, padding: number, blocks: number, tiles: number): Reach {
+  const { bt } = winogradMatrices(m);
+  const near = blocks === 1 && tiles === 1 ? [0] : [-1, 0, 1];
+  const columns = near.flatMap((tile) =>
+    bt.flatMap((row, element) => {
+      const column = Array.from({ length: m }, (_, i) => row[i + padding - m * tile] ?? 0);
+      return column.every((value) => value === 0) ? [] : [{ tile, element, column }];
+    })
+  );
+  const l = Array.from({ length: m }, (_, i) => columns.map(({ column }) => column[i]!));
+  return { l, from: columns, own: blocks <= tiles };
+}
+
+/** B M Bᵀ, added where tiles overlap: `[E, T, C]` → `[N, H, W, C]`, the input transform's adjoint. */
+const WinogradInputGrad: Op<TileAttrs & { shape: Four }> = {
+  name: "winogradInputGrad",
+  shape: (_, { shape }) => shape,
+  finishes: true,
+  kernels: (node, target, { m, padding }, finish) => {
+    const [, h, w] = four(node), blocks = tilesOf(h, w, m);
+    const tiles = tilesOf(h + 2 * padding[0] - 2, w + 2 * padding[1] - 2, m);
+    const reach = (axis: 0 | 1) => inputReach(m, padding[axis], blocks[axis], tiles[axis]);
+    return [blocksOf(node, target, m, tiles, [reach(0), reach(1)], finish)];
   },
 };
 
 interface KernelAttrs extends Attrs {
   readonly m: number;
-  /** Whether the kernel is turned by 180°. */
-  readonly flip: boolean;
   /** Whether w is `[3, 3, O, C]`. */
   readonly swap: boolean;
 }
@@ -338,14 +439,12 @@ const WinogradKernel: Op<KernelAttrs> = {
     const swapped = order && sameShape(order, [0, 1, 3, 2]) && !attrs.swap;
     return swapped ? apply(WinogradKernel, [w.inputs[0]!], { ...attrs, swap: true }) : node;
   },
-  kernels: (node, target, { m, flip, swap }) => {
+  kernels: (node, target, { m, swap }) => {
     const each = node.size / (m + 2) ** 2;
-    // A flipped kernel is read from its last tap backwards.
     const [, c, o] = node.shape as [number, number, number];
     // Results that lie side by side are read from lines far apart: a block of them shares lines.
     const block = swap && c % BLOCK === 0 && o % BLOCK === 0 ? [BLOCK, BLOCK] : [1, o];
     const sizes = {
-      ...{ last: flip ? R * R - 1 : 0, step: flip ? -1 : 1 },
       ...{ columns: o, down: swap ? 1 : o, across: swap ? c : 1 },
       ...{ tall: block[0]!, wide: block[1]! },
     };
@@ -359,8 +458,8 @@ const WinogradKernel: Op<KernelAttrs> = {
   let at = row * z.down + column * z.across; let to = row * z.columns + column;
 ` + sandwich(
         `winogradKernel ${m}`,
-        winogradMatrices(m).g,
-        (i, j) => `x[(z.last + ${i * R + j}u * z.step) * z.count + at]`,
+        [winogradMatrices(m).g, winogradMatrices(m).g],
+        (i, j) => `x[${i * R + j}u * z.count + at]`,
         (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + to] = ${value};`,
       ),
       { sizes },
@@ -373,14 +472,14 @@ const WinogradKernelGrad: Op<{ m: number }> = {
   name: "winogradKernelGrad",
   shape: ([u]) => [R, R, ...u!.shape.slice(1)],
   kernels: (node, target, { m }) => {
-    const each = node.size / R ** 2;
+    const each = node.size / R ** 2, gt = transposed(winogradMatrices(m).g);
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       each,
       target,
       sandwich(
         `winogradKernelGrad ${m}`,
-        transposed(winogradMatrices(m).g),
+        [gt, gt],
         (i, j) => `x[${i * (m + 2) + j}u * z.count + i]`,
         (i, j, value) => `  y[${i * R + j}u * z.count + i] = ${value};`,
       ),
@@ -389,18 +488,11 @@ const WinogradKernelGrad: Op<{ m: number }> = {
   },
 };
 
-/**
- * The convolution of x `[N, H, W, C]` with w `[3, 3, C, O]` in tiles of m×m, → `[N, P, Q, O]`;
- * `flip` turns the kernel, as the input gradient wants it.
- */
-export function winogradConv(
-  x: Tensor,
-  w: Tensor,
-  { m, padding, flip = false }: TileAttrs & { flip?: boolean },
-): Tensor {
+/** The convolution of x `[N, H, W, C]` with w `[3, 3, C, O]` in tiles of m×m, → `[N, P, Q, O]`. */
+export function winogradConv(x: Tensor, w: Tensor, { m, padding }: TileAttrs): Tensor {
   const [n, h, width] = four(x);
   const tiles = apply(WinogradInput, [x], { m, padding });
-  const products = matmul(tiles, apply(WinogradKernel, [w], { m, flip, swap: false }));
+  const products = matmul(tiles, apply(WinogradKernel, [w], { m, swap: false }));
   const shape: Four = [
     n,
     h + 2 * padding[0] - 2,
@@ -408,6 +500,18 @@ export function winogradConv(
     w.shape[3]!,
   ];
   return apply(WinogradOutput, [products], { m, shape });
+}
+
+/** The input gradient `[N, H, W, C]` from g `[N, P, Q, O]` and w `[3, 3, O, C]`. */
+export function winogradInputGrad(
+  g: Tensor,
+  w: Tensor,
+  { m, padding, size }: TileAttrs & { size: Two },
+): Tensor {
+  const tiles = apply(WinogradOutputGrad, [g], { m });
+  const products = matmul(tiles, apply(WinogradKernel, [w], { m, swap: false }));
+  const shape: Four = [four(g)[0], ...size, w.shape[3]!];
+  return apply(WinogradInputGrad, [products], { m, padding, shape });
 }
 
 /** The weight gradient `[3, 3, C, O]` from x `[N, H, W, C]` and g `[N, P, Q, O]`. */

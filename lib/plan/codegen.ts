@@ -15,6 +15,7 @@ import {
   perThread,
   PLAIN,
   type Several,
+  type Start,
   summing,
   type Target,
 } from "../kernels/kernel.ts";
@@ -338,17 +339,83 @@ export function finishedKernels(
 ): FinishedKernels | null {
   const kernels = (finish: Finish) => inner.op.kernels!(inner, target, inner.attrs, finish);
   const width = kernels(PLAIN)[0]!.bindings.at(-1)!.type === "vec4f" ? 4 : 1;
-  const { shape } = node, axis = shape.length - 1;
-  if (shape[axis] !== inner.shape.at(-1) || node.size !== inner.size) return null;
+  const { shape } = node;
+  if (shape.at(-1) !== inner.shape.at(-1) || node.size !== inner.size) return null;
   const cluster = new Cluster(shape, inlined);
   const { lines, value } = cluster.write(node);
+  const around = elementsOf(cluster, shape, width, inner);
+  if (!around) return null;
+  const { bindings, reads, loads, own, byPlace, parameters, numbers } = around;
+  const finish: Finish = {
+    load: loads,
+    store: (at, result, suffix = "") => {
+      const values = ["to", result, ...own.map((name) => name + suffix)].join(", ");
+      return `{ let to = ${at}; y[to] = finished(${values}); }`;
+    },
+  };
+  const declarations = `${cluster.declarations(width)}
+fn finished(${["at: u32", "result: T", ...parameters].join(", ")}) -> T {
+${indent([...byPlace, ...lines])}
+  return ${value};
+}`;
+  const specs = kernels(finish).map((spec): KernelSpec => ({
+    ...spec,
+    bindings: [...spec.bindings.slice(0, -1), ...bindings, spec.bindings.at(-1)!],
+    body: `${declarations}\n${spec.body}`,
+    ...some({ ...spec.sizes, ...numbers.fields }, "sizes"),
+    ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
+    flops: (spec.flops ?? 0) + node.size * lines.length,
+  }));
+  return { specs, reads: [...inner.inputs.map(inMemory), ...reads] };
+}
+
+/**
+ * The `kernels` of a node that compute its first input, which is inlined, of each element as they load it;
+ * null where an operand has another shape than that, and is no vector of its columns or a single number.
+ */
+export function startedKernels(
+  node: Tensor,
+  inlined: InlinedNodes,
+  kernels: (start?: Start) => KernelSpec[],
+): FinishedKernels | null {
+  const [x] = node.inputs as [Tensor];
+  const width = kernels()[0]!.bindings[0]!.type === "vec4f" ? 4 : 1;
+  const cluster = new Cluster(x.shape, inlined);
+  const { lines, value } = cluster.write(x);
+  const around = elementsOf(cluster, x.shape, width);
+  if (!around) return null;
+  const { bindings, reads, loads, own, byPlace, parameters, numbers } = around;
+  const declarations = `${cluster.declarations(width)}
+fn started(${["at: u32", ...parameters].join(", ")}) -> T {
+${indent([...byPlace, ...lines])}
+  return ${value};
+}`;
+  const start: Start = { load: loads, value: (at) => `started(${[at, ...own].join(", ")})` };
+  const specs = kernels(start).map((spec): KernelSpec => ({
+    ...spec,
+    bindings: [...bindings, ...spec.bindings.slice(1)],
+    body: `${declarations}\n${spec.body}`,
+    ...some({ ...spec.sizes, ...numbers.fields }, "sizes"),
+    ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
+    flops: (spec.flops ?? 0) + x.size * lines.length,
+  }));
+  return { specs, reads: [...reads, ...node.inputs.slice(1).map(inMemory)] };
+}
+
+/**
+ * How a kernel over elements of `shape`, of so many at once, gets the operands of a cluster, but for
+ * the one that it has as `result`; null where one is neither of that shape, nor a vector of its columns,
+ * nor a single number.
+ */
+function elementsOf(cluster: Cluster, shape: Shape, width: 1 | 4, result?: Tensor) {
+  const axis = shape.length - 1;
   const numbers = new Sizes(), bindings: Binding[] = [], reads: Tensor[] = [];
   /** WGSL of operands: loads by place, loads by column, and the parameters of these. */
   const byPlace: string[] = [], byColumn: ((column: string) => string)[] = [];
   const columnTypes: string[] = [];
   for (const [i, { base, offset, strides }] of cluster.operands.entries()) {
     const flat = isContiguous(shape, { offset, strides });
-    if (base === inner) {
+    if (base === result) {
       if (!flat || offset > 0) return null;
       byPlace.push(`let x${i} = result;`);
       continue;
@@ -375,33 +442,13 @@ export function finishedKernels(
     }
   }
   const own = columnTypes.map((_, k) => `own${k}`);
-  const finish: Finish = {
-    load: (column, suffix = "") =>
+  return {
+    ...{ bindings, reads, numbers, own, byPlace },
+    /** WGSL that loads what belongs to a column. */
+    loads: (column: string, suffix = "") =>
       byColumn.map((load, k) => `let ${own[k]}${suffix} = ${load(column)};`).join(" "),
-    store: (at, result, suffix = "") => {
-      const values = ["to", result, ...own.map((name) => name + suffix)].join(", ");
-      return `{ let to = ${at}; y[to] = finished(${values}); }`;
-    },
+    parameters: own.map((name, k) => `${name}: ${columnTypes[k]}`),
   };
-  const parameters = [
-    "at: u32",
-    "result: T",
-    ...own.map((name, k) => `${name}: ${columnTypes[k]}`),
-  ];
-  const declarations = `${cluster.declarations(width)}
-fn finished(${parameters.join(", ")}) -> T {
-${indent([...byPlace, ...lines])}
-  return ${value};
-}`;
-  const specs = kernels(finish).map((spec): KernelSpec => ({
-    ...spec,
-    bindings: [...spec.bindings.slice(0, -1), ...bindings, spec.bindings.at(-1)!],
-    body: `${declarations}\n${spec.body}`,
-    ...some({ ...spec.sizes, ...numbers.fields }, "sizes"),
-    ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
-    flops: (spec.flops ?? 0) + node.size * lines.length,
-  }));
-  return { specs, reads: [...inner.inputs.map(inMemory), ...reads] };
 }
 
 /** Loads that a thread of a GPU has on the way at a time, and terms that these are for, at most. */

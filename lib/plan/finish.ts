@@ -10,7 +10,7 @@
 import { PLAIN, type Target } from "../kernels/kernel.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { type FinishedKernels, finishedKernels } from "./codegen.ts";
-import { type Fusion, inlinedFor, type InlinedNodes, reading } from "./fuse.ts";
+import { type Fusion, inlinedFor, type InlinedNodes, isStarted, reading } from "./fuse.ts";
 
 /** A node with kernels that finish with another one. */
 export interface Finished extends FinishedKernels {
@@ -45,6 +45,7 @@ export function finishes(
     const own = within.get(node)!;
     const all = [...reading(node, own).leaves].flatMap((inner) => {
       if (!inner.op.finishes || needed.has(inner) || readers.get(inner) !== 1) return [];
+      if (isStarted(inner, inlined)) return [];
       const kernels = finishedKernels(node, inner, own, target);
       return kernels ? [{ inner, ...kernels }] : [];
     });

@@ -62,7 +62,10 @@ function inlining(node: Tensor, inlined: InlinedNodes): Inlined {
   if (node.op.view) {
     leaves.add(strided(node).base);
   } else if (!takesExpressions(node)) {
-    node.inputs.forEach((x) => leaves.add(inMemory(x)));
+    wholeInputs(node, inlined).forEach((x) => leaves.add(inMemory(x)));
+    const first = isStarted(node, inlined) ? inlined.get(node.inputs[0]!)! : undefined;
+    first?.leaves.forEach((leaf) => leaves.add(leaf));
+    operations += first?.operations ?? 0;
   } else {
     node.inputs.forEach((x) => {
       const inner = inlined.get(x);
@@ -87,6 +90,76 @@ function takesExpressions(node: Tensor): boolean {
   return node.op.expression !== undefined || node.op.reduction !== undefined;
 }
 
+/** Whether the kernels of a stored node compute its first input as they load it. */
+export function isStarted(node: Tensor, inlined: { has(x: Tensor): boolean }): boolean {
+  return node.op.starts === true && inlined.has(node.inputs[0]!);
+}
+
+/** The inputs of a node whose kernels take no expressions that these read from memory. */
+const wholeInputs = (node: Tensor, inlined: { has(x: Tensor): boolean }) =>
+  isStarted(node, inlined) ? node.inputs.slice(1) : node.inputs;
+
+/** Bindings that a node's results may need: its own, and that of an op which is computed beside it. */
+const bindingsOfResults = (node: Tensor) => node.op.starts ? 2 : 1;
+
+/** Whether kernels that load elements by place and by column can load all operands of an expression. */
+function isByElement(node: Tensor, within: { has(x: Tensor): boolean }): boolean {
+  const { shape } = node, axis = shape.length - 1, seen = new Set<Tensor>([node]);
+  // One tensor must not be read in two ways: that would take two bindings.
+  const ways = new Map<Tensor, string>();
+  const agrees = (base: Tensor, way: string) =>
+    (ways.get(base) ?? ways.set(base, way).get(base)) === way;
+  const fits = (x: Tensor): boolean => {
+    if (seen.has(x) || scalar(x) !== undefined) return true;
+    if (within.has(x)) {
+      seen.add(x);
+      return x.inputs.every(fits);
+    }
+    const { base, offset, strides } = strided(x), lead = shape.length - x.rank;
+    if (base.dtype !== "f32" || offset % 4 !== 0) return false;
+    if (sameShape(x.shape, shape)) {
+      return offset === 0 && isContiguous(shape, { offset, strides }) && agrees(base, "place");
+    }
+    return x.shape.every((dim, i) => dim === 1 || i + lead === axis && strides[i] === 1) &&
+      agrees(base, x.size === 1 ? "number" : "column");
+  };
+  return node.inputs.every(fits);
+}
+
+/**
+ * The elementwise nodes that kernels may compute as they load them: f32, read only by such kernels and
+ * by expressions of the same shape, and not `apart`. Of kernels that are alike all must have such an input: a driver
+ * takes long to compile another one.
+ */
+function startable(
+  nodes: readonly Tensor[],
+  apart: ReadonlySet<Tensor>,
+  users: ReadonlyMap<Tensor, readonly Tensor[]>,
+): ReadonlySet<Tensor> {
+  /** Whether x, the only reader of which leads to `node`, is computed by a kernel that can finish. */
+  const ends = (node: Tensor): boolean =>
+    node.inputs.some((x) =>
+      users.get(x)!.length === 1 && !apart.has(x) &&
+      (x.op.finishes === true || x.op.expression !== undefined && ends(x))
+    );
+  const fits = (x: Tensor) =>
+    x.op.expression !== undefined && x.dtype === "f32" && !apart.has(x) && !ends(x) &&
+    users.get(x)!.every((user) =>
+      user.op.starts === true && user.inputs.lastIndexOf(x) === 0 ||
+      takesExpressions(user) && sameShape(user.op.expression ? user.shape : x.shape, x.shape)
+    );
+  const kernels = Map.groupBy(
+    nodes.filter((node) => node.op.starts),
+    (node) => `${node.op.name} ${JSON.stringify(node.attrs)}`,
+  );
+  const found = new Set<Tensor>();
+  for (const alike of kernels.values()) {
+    const inputs = alike.map((node) => node.inputs[0]!);
+    if (inputs.every(fits)) inputs.forEach((x) => found.add(x));
+  }
+  return found;
+}
+
 /** The result of fusion. */
 export interface Fusion {
   /** Nodes that get memory, in an order that computes inputs first; leaves of the graph included. */
@@ -104,24 +177,15 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
   for (const node of nodes) new Set(node.inputs).forEach((x) => users.get(x)!.push(node));
   const kept = new Set(roots.map(inMemory));
 
-  const inlined = new Map<Tensor, Inlined>();
-  for (const node of nodes) {
-    const readers = users.get(node)!;
-    if (!node.op.expression || kept.has(node) || readers.length === 0) continue;
-    const fits = readers.every((user) =>
-      takesExpressions(user) && sameShape(user.op.expression ? user.shape : node.shape, node.shape)
-    );
-    if (!fits) continue;
-    const own = inlining(node, inlined);
-    const large = [...own.leaves].filter((leaf) => leaf.size >= node.size).length;
-    if (large * readers.length > large + 1 + readers.length) continue;
-    inlined.set(node, own);
-    const tooMuch = readers.some((user) => {
-      const { leaves, operations } = inlining(user, inlined);
-      // The result needs a binding too.
-      return leaves.size + 1 > maxBuffers || operations > MAX_OPERATIONS;
-    });
-    if (tooMuch) inlined.delete(node);
+  // Where one of the inputs that kernels of a kind start with is stored after all, so are the others.
+  const apart = new Set(kept);
+  let inlined: InlinedNodes;
+  for (;;) {
+    const starts = startable(nodes, apart, users);
+    inlined = inlinedBelow(nodes, { kept, users, starts, maxBuffers });
+    const others = [...starts].filter((x) => !inlined.has(x));
+    if (others.length === 0) break;
+    others.forEach((x) => apart.add(x));
   }
 
   const stored = new Set<Tensor>();
@@ -133,15 +197,55 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
     pending.push(...inlining(node, inlined).leaves);
   }
   const whole = [...stored].filter((node) => !node.op.view && !takesExpressions(node));
-  const needed = new Set([...kept, ...whole.flatMap((node) => node.inputs.map(inMemory))]);
+  const needed = new Set([
+    ...kept,
+    ...whole.flatMap((node) => wholeInputs(node, inlined).map(inMemory)),
+  ]);
   return { stored: [...stored].sort((a, b) => a.id - b.id), inlined, needed };
+}
+
+/** Of `nodes`, in an order that computes inputs first, those that are inlined. */
+function inlinedBelow(
+  nodes: readonly Tensor[],
+  { kept, users, starts, maxBuffers }: {
+    kept: ReadonlySet<Tensor>;
+    users: ReadonlyMap<Tensor, readonly Tensor[]>;
+    starts: ReadonlySet<Tensor>;
+    maxBuffers: number;
+  },
+): InlinedNodes {
+  const inlined = new Map<Tensor, Inlined>();
+  for (const node of nodes) {
+    const readers = users.get(node)!;
+    if (!node.op.expression || kept.has(node) || readers.length === 0) continue;
+    const fits = starts.has(node)
+      ? isByElement(node, inlined)
+      : readers.every((user) =>
+        takesExpressions(user) &&
+        sameShape(user.op.expression ? user.shape : node.shape, node.shape)
+      );
+    if (!fits) continue;
+    const own = inlining(node, inlined);
+    const large = [...own.leaves].filter((leaf) => leaf.size >= node.size).length;
+    if (large * readers.length > large + 1 + readers.length) continue;
+    inlined.set(node, own);
+    const tooMuch = readers.some((user) => {
+      const { leaves, operations } = inlining(user, inlined);
+      return leaves.size + bindingsOfResults(user) > maxBuffers || operations > MAX_OPERATIONS;
+    });
+    if (tooMuch) inlined.delete(node);
+  }
+  return inlined;
 }
 
 /** The tensors that a node's kernel reads if it computes those `within` itself, and how many it does. */
 export function reading(node: Tensor, within: { has(x: Tensor): boolean }) {
   const leaves = new Set<Tensor>(), seen = new Set<Tensor>();
-  const visit = (user: Tensor) =>
+  const visit = (user: Tensor) => {
+    const whole = user.op.view || takesExpressions(user) ? [] : wholeInputs(user, within);
+    whole.forEach((x) => leaves.add(inMemory(x)));
     user.inputs.forEach((x) => {
+      if (whole.includes(x)) return;
       if (!within.has(x)) {
         if (!user.op.expression || scalar(x) === undefined) leaves.add(strided(x).base);
       } else if (!seen.has(x)) {
@@ -149,6 +253,7 @@ export function reading(node: Tensor, within: { has(x: Tensor): boolean }) {
         visit(x);
       }
     });
+  };
   visit(node);
   return { leaves, operations: seen.size + 1 };
 }
@@ -163,17 +268,20 @@ export function inlinedFor(
   { inlined, needed }: Fusion,
   maxBuffers: number,
 ): InlinedNodes {
-  if (!takesExpressions(node)) return inlined;
+  const started = isStarted(node, inlined);
+  if (!takesExpressions(node) && !started) return inlined;
   const { shape, size } = node.op.expression ? node : node.inputs[0]!;
+  const results = bindingsOfResults(node);
   let all = inlined, { leaves } = reading(node, inlined);
   for (const leaf of leaves) {
     if (!leaf.op.expression || !needed.has(leaf) || !sameShape(leaf.shape, shape)) continue;
+    if (started && node.inputs.some((x, i) => i > 0 && inMemory(x) === leaf)) continue;
     const cheap = [...readsOf(leaf, inlined)].every((x) =>
       leaves.has(x) && x !== leaf || VECTOR * x.size <= size
     );
     const more = new Map([...all, [leaf, inlining(leaf, inlined)]]), next = reading(node, more);
-    const fits = !next.leaves.has(leaf) && next.leaves.size < maxBuffers &&
-      next.operations <= MAX_OPERATIONS;
+    const fits = !next.leaves.has(leaf) && next.leaves.size + results <= maxBuffers &&
+      next.operations <= MAX_OPERATIONS && (!started || isByElement(node.inputs[0]!, more));
     if (cheap && fits) [all, leaves] = [more, next.leaves];
   }
   return all;

@@ -8,9 +8,11 @@
 import {
   type BufferRange,
   bytesOf,
+  changesOf,
   createBuffer,
   growWorkspace,
   holdConstant,
+  noteChange,
   readBuffers,
   releaseConstant,
   variableStorage,
@@ -23,7 +25,16 @@ import { defaultDevice, Device } from "../device/device.ts";
 import { uniformOf } from "../kernels/kernel.ts";
 import { assignSlots } from "./memory.ts";
 import { inMemory } from "./fuse.ts";
-import { inputsOf, oversized, type Part, PlanError, type Step, stepsOf } from "./steps.ts";
+import {
+  type Fixed,
+  fixedSteps,
+  inputsOf,
+  oversized,
+  type Part,
+  PlanError,
+  type Step,
+  stepsOf,
+} from "./steps.ts";
 import { checkList, formatShape, type Shape, ShapeError, sizeOf } from "../graph/shape.ts";
 import {
   checkBelow,
@@ -90,6 +101,10 @@ export class Plan {
   readonly #stride: number;
   readonly #constants: ReadonlyMap<Tensor, GPUBuffer>;
   readonly #variables: readonly Variable[];
+  /** Variables that the steps write. */
+  readonly #written: readonly Variable[];
+  /** The variables' buffers when the fixed steps ran last, and how often these had changed. */
+  #fixedFor: readonly (GPUBuffer | number)[] | undefined;
   #groups: GPUBindGroup[] = [];
   #bound: (GPUBuffer | VariableStorage | undefined)[] = [];
   #disposed = false;
@@ -112,6 +127,11 @@ export class Plan {
       readonly parts: ReadonlyMap<Tensor, Part>;
     },
     inputs: ReadonlyMap<string, Tensor>,
+    /**
+     * What is computed only when a variable has changed.
+     * @internal
+     */
+    readonly fixed: Fixed,
   ) {
     this.#inputs = new Map([...inputs].map(([name, node]) => [name, {
       node,
@@ -132,6 +152,9 @@ export class Plan {
     this.#owned = [...placed.pinned.values(), this.#sizes];
     const bound = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
     this.#variables = [...bound].filter((x) => x instanceof Variable);
+    this.#written = [...new Set(steps.flatMap(({ writes }) => writes))].filter((x) =>
+      x instanceof Variable
+    );
     const given = new Set([...bound, ...outputs.map(({ node }) => node)]);
     this.#constants = new Map(
       [...given].filter(constantData).map((node) => [node, holdConstant(device, node)]),
@@ -168,8 +191,10 @@ export class Plan {
     const { steps, parts } = order;
     const inputs = inputsOf(steps, order.outputs);
     const bytes = (node: Tensor) => bytesOf(node.dtype, node.size);
+    const fixed = fixedSteps(order);
     const kept = new Set<Tensor>([
       ...inputs.values(),
+      ...fixed.kept,
       ...order.outputs.filter((x) => !(x instanceof Variable) && !constantData(x)),
       ...[...parts.values()].map((part) => part.whole),
     ]);
@@ -200,6 +225,7 @@ export class Plan {
         results,
         { pinned, slotOf, slotSizes: sizes, parts },
         inputs,
+        fixed,
       );
       plan.#bind();
       return plan;
@@ -234,8 +260,32 @@ export class Plan {
       write(this.device, buffer, 0, data);
     }
     const encoder = this.device.gpu.createCommandEncoder();
-    this.encode(encoder);
+    if (this.#moved()) this.#bind();
+    const fixedFor = this.#fixedNow();
+    const known = this.#fixedFor;
+    const isFixed = known !== undefined && fixedFor.every((x, i) => x === known[i]);
+    this.#encode(
+      encoder,
+      [...this.steps.keys()].filter((i) => !isFixed || !this.fixed.steps.has(i)),
+    );
     this.device.gpu.queue.submit([encoder.finish()]);
+    this.#fixedFor = fixedFor;
+    this.#noteChanges(true);
+  }
+
+  /** The buffers of the variables that fixed steps read, and how often they have changed. */
+  #fixedNow(): (GPUBuffer | number)[] {
+    return this.fixed.variables.flatMap((x) => {
+      const { buffer } = variableStorage(this.device, x);
+      return [buffer, changesOf(buffer)];
+    });
+  }
+
+  /** Notes that the variables which the steps write change: now, or whenever this is submitted. */
+  #noteChanges(submitted: boolean): void {
+    for (const x of this.#written) {
+      noteChange(variableStorage(this.device, x).buffer, submitted);
+    }
   }
 
   /**
@@ -252,6 +302,17 @@ export class Plan {
     this.#use();
     if (this.#moved()) this.#bind();
     const indices = step === undefined ? [...this.steps.keys()] : [step];
+    this.#noteChanges(false);
+    this.#encode(encoder, indices, times, descriptor);
+  }
+
+  /** Encodes some of the steps, `times` over, as one pass. */
+  #encode(
+    encoder: GPUCommandEncoder,
+    indices: readonly number[],
+    times = 1,
+    descriptor: GPUComputePassDescriptor = {},
+  ): void {
     const pass = encoder.beginComputePass(descriptor);
     let set: GPUComputePipeline | undefined;
     for (let k = 0; k < times; k++) {

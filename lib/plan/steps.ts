@@ -6,11 +6,12 @@
 
 import { bytesOf } from "../device/buffers.ts";
 import { formatShape } from "../graph/shape.ts";
-import { type KernelSpec, PLAIN, type Target } from "../kernels/kernel.ts";
+import { type KernelSpec, PLAIN, type Start, type Target } from "../kernels/kernel.ts";
 import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
 import {
   apply,
+  constantData,
   inputName,
   inScope,
   type Op,
@@ -19,8 +20,22 @@ import {
   type Update,
   Variable,
 } from "../graph/tensor.ts";
-import { elementwiseKernel, operandsOf, reductionKernel, type Result } from "./codegen.ts";
-import { fuse, inlinedFor, type InlinedNodes, inMemory, isLeaf, strided } from "./fuse.ts";
+import {
+  elementwiseKernel,
+  operandsOf,
+  reductionKernel,
+  type Result,
+  startedKernels,
+} from "./codegen.ts";
+import {
+  fuse,
+  inlinedFor,
+  type InlinedNodes,
+  inMemory,
+  isLeaf,
+  isStarted,
+  strided,
+} from "./fuse.ts";
 import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
@@ -161,7 +176,9 @@ export function stepsOf(
   const joints = join(jobs, needed, inlined, target, finished);
   const steps: Step[] = [];
   const parts = new Map<Tensor, Part>();
+  const beside = pairsOf(computed), second = new Set(beside.values());
   for (const node of computed) {
+    if (second.has(node)) continue;
     const ends = finished.get(node);
     if (ends) steps.push(...finishedSteps(node, ends, inlined));
     const offsets = packOffsets(node), joint = joints.get(node);
@@ -171,7 +188,12 @@ export function stepsOf(
         ? [jointStep(joint, inlined)]
         : offsets
         ? packSteps(node, offsets, { steps, pinned, parts, target })
-        : nodeSteps(node, inlinedFor(node, fusion, target.maxStorageBuffers), target),
+        : nodeSteps(
+          node,
+          inlinedFor(node, fusion, target.maxStorageBuffers),
+          target,
+          beside.get(node),
+        ),
     );
   }
   updates.forEach((update, i) => {
@@ -264,7 +286,27 @@ function packSteps(
   });
 }
 
-function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] {
+/** For nodes of which kernels compute another one's result too, that one. */
+function pairsOf(nodes: readonly Tensor[]): Map<Tensor, Tensor> {
+  const pairs = new Map<Tensor, Tensor>();
+  for (const node of nodes) {
+    const first = node.op.beside &&
+      nodes.find(({ op, inputs, attrs }) =>
+        op === node.op.beside!.op && attrs === node.attrs &&
+        inputs.every((x, i) => x === node.inputs[i])
+      );
+    if (first) pairs.set(first, node);
+  }
+  return pairs;
+}
+
+/** The steps of a node, and of the one `beside` it. */
+function nodeSteps(
+  node: Tensor,
+  inlined: InlinedNodes,
+  target: Target,
+  beside?: Tensor,
+): Step[] {
   const { scope } = node;
   if (node.op.reduction || node.op.expression || node.op.view) {
     const generate = node.op.reduction ? reductionKernel : elementwiseKernel;
@@ -272,14 +314,20 @@ function nodeSteps(node: Tensor, inlined: InlinedNodes, target: Target): Step[] 
     return [{ name, node, scope, writes: [node], ...generate(node, inlined, target) }];
   }
   if (!node.op.kernels) throw new PlanError(`plan: ${node.op.name} has no kernel`);
-  return inScope(scope, () => node.op.kernels!(node, target, node.attrs, PLAIN)).map((spec) => ({
-    name: node.op.name,
-    node,
-    scope,
-    spec,
-    reads: node.inputs.map(inMemory),
-    writes: [node],
-  }));
+  const kernels = (start?: Start) =>
+    inScope(
+      scope,
+      () =>
+        beside
+          ? beside.op.beside!.kernels(beside, target, beside.attrs, start)
+          : node.op.kernels!(node, target, node.attrs, PLAIN, start),
+    );
+  const { specs, reads } = isStarted(node, inlined)
+    ? startedKernels(node, inlined, kernels)!
+    : { specs: kernels(), reads: node.inputs.map(inMemory) };
+  const name = nameOf(node, inlined) + (beside ? ` + ${beside.op.name}` : "");
+  const writes = [node, ...beside ? [beside] : []];
+  return specs.map((spec): Step => ({ name, node, scope, spec, reads, writes }));
 }
 
 /** The names of a node and of all that is fused into it: `relu(add(mul(sub)))`. */
@@ -287,6 +335,62 @@ function nameOf(node: Tensor, inlined: InlinedNodes): string {
   const inner = [...new Set(node.inputs.filter((x) => inlined.has(x)))];
   const names = inner.map((x) => nameOf(x, inlined)).join(",");
   return names ? `${node.op.name}(${names})` : node.op.name;
+}
+
+/** What a plan computes only when a variable has changed. */
+export interface Fixed {
+  /** Numbers of the steps. */
+  readonly steps: ReadonlySet<number>;
+  /** Results of theirs that other steps read, which are kept from run to run. */
+  readonly kept: ReadonlySet<Tensor>;
+  /** The variables that they read. */
+  readonly variables: readonly Variable[];
+}
+
+/** Bytes that are kept, at most, for each byte of the variables: training has as many of each. */
+const KEPT = 4;
+/** How many times as much a plan may move as the steps that are spared, to be worth the memory. */
+const SHARE = 10;
+
+/**
+ * The steps that depend on constants and on variables which the plan does not update, such as the
+ * transforms of kernels in evaluation; none if they are all, if they are a small part of the work, as
+ * with large batches, or if their results take too much memory.
+ */
+export function fixedSteps({ steps, outputs, parts }: Steps): Fixed {
+  const changed = new Set<Tensor>();
+  for (const { writes } of steps) {
+    writes.forEach((x) => x instanceof Variable && changed.add(wholeOf(x)));
+  }
+  /** Whether all that has been written to a tensor is fixed. */
+  const known = new Map<Tensor, boolean>();
+  const isFixed = (x: Tensor) =>
+    x instanceof Variable
+      ? !changed.has(wholeOf(x))
+      : constantData(x) !== undefined || known.get(x) === true;
+  for (const { reads, writes } of steps) {
+    const all = reads.every(isFixed);
+    for (const x of writes) {
+      known.set(x, all && known.get(x) !== false && !(x instanceof Variable) && !parts.has(x));
+    }
+  }
+  const fixed = new Set(
+    [...steps.keys()].filter((i) => steps[i]!.writes.every((x) => known.get(x) === true)),
+  );
+  const results = new Set([...fixed].flatMap((i) => steps[i]!.writes));
+  const others = steps.filter((_, i) => !fixed.has(i)).flatMap(({ reads }) => reads);
+  const kept = new Set([...others, ...outputs].filter((x) => results.has(x)));
+  const read = new Set([...fixed].flatMap((i) => steps[i]!.reads));
+  const variables = [...read].filter((x) => x instanceof Variable);
+  const bytes = (all: Iterable<Tensor>) =>
+    [...all].reduce((sum, { dtype, size }) => sum + bytesOf(dtype, size), 0);
+  const moved = (all: readonly Step[]) =>
+    bytes(all.flatMap(({ reads, writes }) => [...reads, ...writes]));
+  const small = SHARE * moved(steps.filter((_, i) => fixed.has(i))) < moved(steps);
+  if (others.length === 0 || small || bytes(kept) > KEPT * bytes(variables)) {
+    return { steps: new Set(), kept: new Set(), variables: [] };
+  }
+  return { steps: fixed, kept, variables };
 }
 
 /** Inputs that the steps read, by name. */

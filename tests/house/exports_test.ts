@@ -38,7 +38,7 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
       NormOptions OneCycleLROptions OnnxOptions Op Operand OptimizerOptions OutputSize
       PadOptions Pair ParameterGroup PlanOptions PoolOptions RandomState Range ReduceOptions
       Reduction ReductionSpec ResNetOptions RMSpropOptions SafetensorsFile SafetensorsInput
-      SafetensorsTensor Schedule SGDOptions Shape StateDict Step StridedView Target TensorData
+      SafetensorsTensor Schedule SGDOptions Shape Start StateDict Step StridedView Target TensorData
       Update UpsampleOptions VarianceOptions
     `,
   },

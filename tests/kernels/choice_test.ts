@@ -18,7 +18,7 @@ import {
 import { winogradMatrices } from "../../lib/ops/winograd.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
 import type { KernelChoice } from "../../lib/kernels/kernel.ts";
-import { CHOICES } from "../../lib/kernels/choice.ts";
+import { CHOICES, problemKey } from "../../lib/kernels/choice.ts";
 import { difference, type Nd, nd } from "../ops/nd.ts";
 import {
   conv2d as convolve,
@@ -95,6 +95,9 @@ const CONVOLUTIONS: [number[], number[], Two, Two, Two?, number?][] = [
   [[1, 6, 6, 7], [12, 1, 3, 3], [2, 1], [0, 1], [1, 1], 6],
   [[1, 4, 5, 13], [4, 1, 2, 11], [1, 1], [0, 5], [1, 1], 4],
   [[1, 8, 6, 17], [8, 1, 3, 2], [1, 6], [1, 1], [1, 3], 8],
+  // Windows that are written out, four channels at a time.
+  [[2, 8, 8, 10], [4, 8, 3, 3], [2, 2], [1, 1]],
+  [[2, 4, 9, 12], [8, 4, 2, 3], [2, 2], [1, 0], [2, 1]],
 ];
 /** The same for tiles of 2 and 4 of Winograd's; the 64 channels above have tiles of 3. */
 const WINOGRAD: typeof CONVOLUTIONS = [
@@ -116,6 +119,8 @@ const PRODUCTS: [number[], number[], boolean, boolean][] = [
   [[2, 9, 72], [2, 9, 100], true, false],
   [[2, 70, 10], [2, 68, 10], false, true],
   [[2, 3, 1044], [2, 72, 1044], false, true],
+  [[52, 12], [12, 64], false, false],
+  [[9, 52], [9, 64], true, false],
 ];
 
 function convolutions(): Result[] {
@@ -196,6 +201,44 @@ for (const [what, make] of Object.entries({ convolutions, products })) {
     }
   });
 }
+
+Deno.test("Winograd's tiles of every size compute convolutions and their gradients", async () => {
+  const shapes: [number[], number[], Two][] = [
+    // One tile, partly outside; several that are whole; those of other paddings, which are not.
+    [[2, 4, 3, 2], [4, 4, 3, 3], [1, 1]],
+    [[1, 4, 12, 12], [8, 4, 3, 3], [1, 1]],
+    [[2, 8, 8, 17], [4, 8, 3, 3], [2, 0]],
+  ];
+  for (const [xShape, wShape, padding] of shapes) {
+    const x = some(xShape), w = some(wShape);
+    const leaves = [x, w].map(constant) as [Tensor, Tensor];
+    const window = { stride: [1, 1] as Two, padding };
+    const y = conv2d(...leaves, undefined, window);
+    const g = some(y.shape);
+    const expected = [
+      convolve(x, w, undefined, window),
+      ...conv2dGrads(x, w, g, window).slice(0, 2),
+    ];
+    const results = [y, ...grad(y, leaves, constant(g))];
+    const [n, c, ...pixels] = xShape as [number, number, number, number], [o] = wShape;
+    const problem = { n, c, o: o!, pixels, kernel: [3, 3], stride: [1, 1], padding } as const;
+    for (const m of [2, 3, 4, 6]) {
+      const kinds = ["forward", "inputGrad", "weightGrad"] as const;
+      const keys = kinds.map((kind) => problemKey({ ...problem, kind, dilation: [1, 1] }));
+      const tuned = new Map(keys.map((key) => [key, `winograd ${m}`]));
+      using device = await Device.request({ tuned });
+      const { steps } = stepsOf(results, [], device.target);
+      for (const name of ["winogradOutput", "winogradInputGrad", "winogradKernelGrad"]) {
+        assertEquals(steps.filter((step) => step.name === name).length, 1, name);
+      }
+      const found = await evaluate(results, {}, device);
+      expected.forEach(({ data }, i) => {
+        const off = difference(found[i]!, data);
+        assert(off < 3e-5, `${["y", "dx", "dw"][i]} of [${xShape}] by F(${m}) is off by ${off}`);
+      });
+    }
+  }
+});
 
 Deno.test("Winograd's transforms compute convolutions, for every size of tile", () => {
   for (const m of [2, 3, 4, 6]) {

@@ -1,4 +1,7 @@
-/** What kernels of products, convolutions and pools do with their results before they store them. */
+/**
+ * What kernels of products, convolutions and pools do with their results before they store them, and
+ * with their input as they load it.
+ */
 
 import { assert, assertEquals } from "@std/assert";
 import {
@@ -21,6 +24,7 @@ import {
   sum,
   type Tensor,
   tensor,
+  type TensorData,
 } from "@resnette/resnette";
 import { CHOICES } from "../../lib/kernels/choice.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
@@ -107,6 +111,92 @@ for (const choice of CHOICES.slice(1)) {
     }
   });
 }
+
+/** `relu((h - m) · s) + r`, where m and s are vectors of channels, and r has h's shape. */
+function beginning(shape: readonly number[]): Tensor {
+  const c = shape[1]!, [m, s] = [some([c, 1, 1]), some([c, 1, 1])];
+  return add(relu(mul(sub(images(shape), m), s)), mul(images(shape), 0.5));
+}
+
+/** Asserts that some results are equal but for rounding. */
+function assertClose(found: readonly TensorData[], expected: readonly TensorData[]): void {
+  expected.forEach((values, k) => {
+    const numbers = [...values],
+      scale = numbers.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+    numbers.forEach((v, i) => {
+      const other = found[k]![i]!;
+      assert(Math.abs(v - other) <= 2e-6 * scale, `${k}: ${other} at ${i}, not ${v}`);
+    });
+  });
+}
+
+Deno.test("max pools, with what their gradients need, compute their input as they load it", async () => {
+  using device = await Device.request();
+  for (const c of [8, 5]) {
+    const h = beginning([2, c, 9, 8]), y = maxPool2d(h, { kernelSize: 3, stride: 2, padding: 1 });
+    const [dh] = grad(sum(mul(y, images(y.shape))), [h]);
+    const [found, names] = await run([y, dh!], device);
+    const both = names.filter((x) => /^maxPool2d\(add\(relu.*\) \+ maxPool2dTaps$/.test(x));
+    assertEquals(both.length, 1, `${names}`);
+    // What is asked for is stored, and read.
+    const [[_, ...expected], others] = await run([h, y, dh!], device);
+    assert(others.includes("maxPool2d + maxPool2dTaps"), `${others}`);
+    assertClose(found, expected);
+  }
+});
+
+Deno.test("Winograd's transforms compute their input as they load it, in all passes", async () => {
+  for (const m of [2, 3]) {
+    const kinds = ["forward", "inputGrad", "weightGrad"];
+    const key = "2x7x9x8 3x3x8x8 stride 1x1 padding 1x1";
+    const tuned = new Map(kinds.map((kind) => [`${kind} ${key}`, `winograd ${m}`]));
+    using device = await Device.request({ tuned });
+    const h = beginning([2, 8, 7, 9]), w = some([8, 8, 3, 3]);
+    const y = conv2d(h, w, undefined, { padding: 1 });
+    const g = beginning(y.shape), gradients = grad(y, [h, w], g) as Tensor[];
+    const [found, names] = await run([y, ...gradients], device);
+    const started = names.filter((x) => /^winograd(Input|OutputGrad)\(add\(relu/.test(x));
+    assertEquals(started.length, 2, `${names}`);
+    const [[_h, _g, ...expected], others] = await run([h, g, y, ...gradients], device);
+    assert(others.includes("winogradInput") && others.includes("winogradOutputGrad"), `${others}`);
+    assertClose(found, expected);
+  }
+});
+
+Deno.test("depthwise convolutions and their gradients compute what they convolve", async () => {
+  for (const [choice, c] of [["auto", 8], ["naive", 5]] as const) {
+    using device = await Device.request({ choice });
+    const h = beginning([2, c, 9, 11]), w = some([c, 1, 3, 3]);
+    const y = conv2d(h, w, undefined, { groups: c, padding: 1, stride: [1, 2] });
+    const gradients = grad(y, [h, w], images(y.shape)) as Tensor[];
+    const [found, names] = await run([y, ...gradients], device);
+    const started = names.filter((x) => /^depthwise(WeightGrad)?\(add\(relu/.test(x));
+    assertEquals(started.length, 2, `${names}`);
+    const [[_, ...expected], others] = await run([h, y, ...gradients], device);
+    assert(others.includes("depthwise") && others.includes("depthwiseWeightGrad"), `${others}`);
+    assertClose(found, expected);
+  }
+});
+
+Deno.test("a kernel that is needed as it is elsewhere computes no input", () => {
+  const pool = (x: Tensor) => maxPool2d(x, { kernelSize: 2 });
+  const x = permute(input("x", [2, 8, 6, 4]), [0, 3, 1, 2]), h = relu(add(x, 1));
+  const starts = (outputs: Tensor[], buffers?: number) =>
+    planned(outputs, buffers).filter(({ name }) => name.startsWith("maxPool2d(")).length;
+  assertEquals(starts([pool(h)]), 1);
+  assertEquals(starts([pool(h), pool(relu(add(x, 2)))]), 2);
+  assertEquals(starts([pool(h), pool(x)]), 0);
+  assertEquals(starts([pool(h), h]), 0);
+  // Nor where an operand is read in another way, or there are too many.
+  const some = (name: string, shape: number[]) => permute(input(name, shape), [0, 3, 1, 2]);
+  assertEquals(starts([pool(mul(x, some("s", [2, 1, 1, 4])))]), 0);
+  assertEquals(starts([pool(mul(x, some("s", [1, 1, 1, 4])))]), 1);
+  const many = ["a", "b", "c"].map((name) => some(name, [2, 8, 6, 4])).reduce(add, x);
+  assertEquals([starts([pool(many)]), starts([pool(many)], 3)], [1, 0]);
+  // A convolution finishes with what only a pool reads.
+  const y = conv2d(x, input("w", [8, 4, 3, 3]));
+  assertEquals(starts([pool(relu(y))]), 0);
+});
 
 async function run(outputs: Tensor[], device: Device) {
   using plan = await Plan.compile({ outputs, device });

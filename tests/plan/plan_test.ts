@@ -35,6 +35,7 @@ import {
   reshape,
   select,
   setVariable,
+  SGD,
   ShapeError,
   softmax,
   sqrt,
@@ -44,6 +45,7 @@ import {
   type Tensor,
   tensor,
   toList,
+  type Update,
   Variable,
   where,
 } from "@resnette/resnette";
@@ -441,4 +443,69 @@ Deno.test("a number that changes from call to call compiles nothing again", asyn
   } finally {
     gpu.createComputePipeline = create;
   }
+});
+
+Deno.test("what depends on variables alone is computed when they have changed", async () => {
+  // y = x · exp(w)², in two steps that need no input and one that does.
+  const w = new Variable([8, 8]), x = input("x", [2, 8]), e = exp(w);
+  const y = matmul(x, matmul(e, e));
+  using plan = await Plan.compile({ outputs: [y], device });
+  assertEquals([plan.steps.length, plan.fixed.steps.size], [3, 2]);
+  const ones = { x: new Float32Array(16).fill(1) };
+  let dispatches = 0;
+  const { dispatchWorkgroups } = GPUComputePassEncoder.prototype;
+  GPUComputePassEncoder.prototype.dispatchWorkgroups = function (...counts) {
+    dispatches++;
+    return dispatchWorkgroups.apply(this, counts);
+  };
+  using stack = new DisposableStack();
+  stack.defer(() => GPUComputePassEncoder.prototype.dispatchWorkgroups = dispatchWorkgroups);
+  /** Asserts what a run gives if all of w is `value`, and how many kernels it takes. */
+  const check = async (value: number, kernels: number) => {
+    dispatches = 0;
+    plan.run(ones);
+    assertEquals(dispatches, kernels);
+    const expected = 64 * Math.exp(value) ** 2;
+    for (const v of (await plan.read())[0]!) {
+      assert(Math.abs(v - expected) < 1e-5 * expected, `${v} is not ${expected}`);
+    }
+  };
+  const all = (value: number) => new Float32Array(64).fill(value);
+  await check(0, 3);
+  await check(0, 1);
+  setVariable(w, all(1));
+  await check(1, 3);
+  await check(1, 1);
+  // Another plan updates it.
+  using update = await Plan.compile({ updates: [{ targets: [w], value: add(w, 0.5) }], device });
+  update.run();
+  await check(1.5, 3);
+  await check(1.5, 1);
+  // An optimizer moves it to other memory, and takes a step.
+  const optimizer = new SGD([w], { lr: 1 });
+  using step = await Plan.compile({ updates: optimizer.updates([tensor(all(2), [8, 8])]), device });
+  await check(1.5, 3);
+  step.run(optimizer.nextStep());
+  await check(-0.5, 3);
+  await check(-0.5, 1);
+  // A run that is encoded by hand may be submitted at any time.
+  const encoder = device.gpu.createCommandEncoder();
+  update.encode(encoder);
+  await check(-0.5, 3);
+  device.gpu.queue.submit([encoder.finish()]);
+  await check(0, 3);
+});
+
+Deno.test("it is not kept where that takes much memory, spares little or is all there is", async () => {
+  const fixed = async (outputs: Tensor[], updates: Update[] = []) => {
+    using plan = await Plan.compile({ outputs, updates, device });
+    return plan.fixed.steps.size;
+  };
+  const w = new Variable([8, 8]), x = input("x", [2, 8]), square = matmul(w, w);
+  assertEquals(await fixed([matmul(x, square)]), 1);
+  assertEquals(await fixed([square]), 0);
+  assertEquals(await fixed([matmul(input("x", [2000, 8]), square)]), 0);
+  assertEquals(await fixed([matmul(x, square)], [{ targets: [w], value: neg(w) }]), 0);
+  const row = new Variable([1, 64]), column = new Variable([64, 1]);
+  assertEquals(await fixed([matmul(input("x", [2, 64]), matmul(column, row))]), 0);
 });
