@@ -23,7 +23,7 @@ import {
 import { type Four, four, sameShape } from "../graph/shape.ts";
 import { apply, type Attrs, type Op, type Tensor } from "../graph/tensor.ts";
 import { matmul } from "./matmul.ts";
-import { permuteOrder } from "./view.ts";
+import { permute, permuteOrder } from "./view.ts";
 
 /** Taps of the kernel along each axis. */
 const R = 3;
@@ -417,52 +417,30 @@ const WinogradInputGrad: Op<TileAttrs & { shape: Four }> = {
   },
 };
 
-interface KernelAttrs extends Attrs {
-  readonly m: number;
-  /** Whether w is `[3, 3, O, C]`. */
-  readonly swap: boolean;
-}
-
-/** Rows and columns of a block that is read across its lines: as many numbers as a line of a cache. */
-const BLOCK = 16;
-
 /** G w Gᵀ: w `[3, 3, C, O]` → `[E, C, O]`. */
-const WinogradKernel: Op<KernelAttrs> = {
+const WinogradKernel: Op<{ m: number }> = {
   name: "winogradKernel",
-  shape: ([w], { m, swap }) => {
-    const [, , c, o] = four(w!);
-    return [(m + 2) ** 2, ...swap ? [o, c] : [c, o]];
-  },
+  shape: ([w], { m }) => [(m + 2) ** 2, ...four(w!).slice(2)],
   lower: (node, _, attrs) => {
-    // A kernel with channels swapped, as the input gradient wants it, is read that way instead.
+    // A kernel with channels swapped, as the input gradient wants it, is swapped afterwards: then it is
+    // transformed once, and products take it as it lies.
     const w = node.inputs[0]!, order = permuteOrder(w);
-    const swapped = order && sameShape(order, [0, 1, 3, 2]) && !attrs.swap;
-    return swapped ? apply(WinogradKernel, [w.inputs[0]!], { ...attrs, swap: true }) : node;
+    const swapped = order !== undefined && sameShape(order, [0, 1, 3, 2]);
+    return swapped ? permute(apply(WinogradKernel, [w.inputs[0]!], attrs), [0, 2, 1]) : node;
   },
-  kernels: (node, target, { m, swap }) => {
+  kernels: (node, target, { m }) => {
     const each = node.size / (m + 2) ** 2;
-    const [, c, o] = node.shape as [number, number, number];
-    // Results that lie side by side are read from lines far apart: a block of them shares lines.
-    const block = swap && c % BLOCK === 0 && o % BLOCK === 0 ? [BLOCK, BLOCK] : [1, o];
-    const sizes = {
-      ...{ columns: o, down: swap ? 1 : o, across: swap ? c : 1 },
-      ...{ tall: block[0]!, wide: block[1]! },
-    };
     return [perThread(
       arrays({ x: "f32", y: "f32" }),
       each,
       target,
-      `  let block = i / (z.tall * z.wide); let inside = i % (z.tall * z.wide);
-  let row = block / (z.columns / z.wide) * z.tall + inside / z.wide;
-  let column = block % (z.columns / z.wide) * z.wide + inside % z.wide;
-  let at = row * z.down + column * z.across; let to = row * z.columns + column;
-` + sandwich(
+      sandwich(
         `winogradKernel ${m}`,
         [winogradMatrices(m).g, winogradMatrices(m).g],
-        (i, j) => `x[${i * R + j}u * z.count + at]`,
-        (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + to] = ${value};`,
+        (i, j) => `x[${i * R + j}u * z.count + i]`,
+        (i, j, value) => `  y[${i * (m + 2) + j}u * z.count + i] = ${value};`,
       ),
-      { sizes },
+      { sizes: {} },
     )];
   },
 };
@@ -492,7 +470,7 @@ const WinogradKernelGrad: Op<{ m: number }> = {
 export function winogradConv(x: Tensor, w: Tensor, { m, padding }: TileAttrs): Tensor {
   const [n, h, width] = four(x);
   const tiles = apply(WinogradInput, [x], { m, padding });
-  const products = matmul(tiles, apply(WinogradKernel, [w], { m, swap: false }));
+  const products = matmul(tiles, apply(WinogradKernel, [w], { m }));
   const shape: Four = [
     n,
     h + 2 * padding[0] - 2,
@@ -509,7 +487,7 @@ export function winogradInputGrad(
   { m, padding, size }: TileAttrs & { size: Two },
 ): Tensor {
   const tiles = apply(WinogradOutputGrad, [g], { m });
-  const products = matmul(tiles, apply(WinogradKernel, [w], { m, swap: false }));
+  const products = matmul(tiles, apply(WinogradKernel, [w], { m }));
   const shape: Four = [four(g)[0], ...size, w.shape[3]!];
   return apply(WinogradInputGrad, [products], { m, padding, shape });
 }
