@@ -160,6 +160,7 @@ export class Exchange implements Disposable {
     const submit = (part: number) => device.gpu.queue.submit(commands!.slice(part, part + 1));
     if (commands) submit(0);
     for (const [k, { sums, reduce }] of buckets.entries()) {
+      if (this.#disposed) throw new Error("these gradients were disposed of");
       if (commands) {
         // Deno waits here for all that was submitted; so the next part is submitted after this.
         const mapped = staging[k]!.mapAsync(GPUMapMode.READ);
@@ -171,6 +172,8 @@ export class Exchange implements Disposable {
         staging[k]!.unmap();
       } else sums.fill(0);
       send(() => reduce(sums));
+      // The message is under way before the host waits again; the device has work meanwhile.
+      if (commands && k + 1 < buckets.length) await new Promise((done) => setTimeout(done));
     }
     own[0] = images;
     send(() => {

@@ -52,10 +52,10 @@ import type { ImageDataset } from "../../lib/data/dataset.ts";
 import { HalfSums } from "../../lib/train/compress.ts";
 import { BUCKET_BYTES } from "../../lib/train/exchange.ts";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
-import { LiveBuffers } from "../faults/gpu.ts";
+import { LiveBuffers, onSubmit } from "../faults/gpu.ts";
 import { readFixture } from "../fixture.ts";
 import { fill, makeBatch, norm } from "../golden.ts";
-import { together } from "../ranks.ts";
+import { together, twin } from "../ranks.ts";
 import { tinyNet } from "../tiny_train.ts";
 
 const DATA = "data/fashion-mnist";
@@ -769,6 +769,31 @@ Deno.test("what rank 0 has, all get: bytes, checkpoints, data sets; and texts of
     assertEquals(own.wide.classes, wide.classes);
     assertEquals([...(own.wide.images as Uint8Array).slice(1794)], [43, 1, 2, 3, 4, 5]);
   }
+});
+
+Deno.test("a bucket travels while the next part of the backward pass is computed", async () => {
+  using device = await Device.request();
+  const events: string[] = [], steps: string[] = [];
+  using _ = onSubmit(device.gpu, () => events.push("submit"));
+  const collective: Collective = {
+    ...twin,
+    allReduce: (values) => {
+      events.push(`sum of ${values.length}`);
+      return twin.allReduce(values);
+    },
+    allGather: (send, receive) => {
+      // After the wish to stop before the epoch comes its only step, which ends with its numbers.
+      if (send.length === 16) steps.push(events.join(", "));
+      events.length = 0;
+      return twin.allGather(send, receive);
+    },
+  };
+  await inSmallBuckets(async () => {
+    using trainer = await trainerOf({ batchSize: 64, epochs: 1 }, { device, collective });
+    await trainer.epoch();
+    // The last part is submitted after the first bucket has left, and before the second one does.
+    assertEquals(steps, ["submit, submit, sum of 3072, submit, sum of 960, sum of 320"]);
+  });
 });
 
 Deno.test("others may use the device, also in the middle of a step", async () => {
