@@ -6,6 +6,7 @@
  */
 
 import { Mpi, MpiError } from "../lib/files/mpi.ts";
+import type { Collective } from "../lib/train/collective.ts";
 import { broadcastBytes, gatherTexts, RankError } from "../lib/train/ranks.ts";
 import project from "../deno.json" with { type: "json" };
 import { type Command, type ErrorKind, type Flags, messageOf, runCommand } from "./cli.ts";
@@ -82,8 +83,11 @@ export async function endAll(mpi: Mpi, code: number): Promise<never> {
   return await mpi.abort(code);
 }
 
+/** Ranks, and what this one's machine is called. */
+type Ranks = Collective & Pick<Mpi, "host">;
+
 /** What rank 0 has, on all ranks: anything that JSON can say. */
-export async function shared<T>(mpi: Mpi, own: () => T | Promise<T>): Promise<T> {
+export async function shared<T>(mpi: Collective, own: () => T | Promise<T>): Promise<T> {
   if (mpi.size === 1) return await own();
   const text = mpi.rank === 0 ? JSON.stringify(await own() ?? null) : "";
   const bytes = await broadcastBytes(mpi, new TextEncoder().encode(text));
@@ -91,7 +95,7 @@ export async function shared<T>(mpi: Mpi, own: () => T | Promise<T>): Promise<T>
 }
 
 /** Something of each rank, in their order. */
-export async function eachOf<T>(mpi: Mpi, own: T): Promise<T[]> {
+export async function eachOf<T>(mpi: Collective, own: T): Promise<T[]> {
   return (await gatherTexts(mpi, JSON.stringify(own))).map((text) => JSON.parse(text));
 }
 
@@ -102,7 +106,7 @@ const BEAT = 1000;
  * What `work` comes to, once all ranks have done theirs, however long that takes. If it fails on one of
  * them, all fail.
  */
-export async function allDone<T>(mpi: Mpi, work: Promise<T>): Promise<T> {
+export async function allDone<T>(mpi: Ranks, work: Promise<T>): Promise<T> {
   if (mpi.size === 1) return await work;
   let state: { done: boolean; error?: string } = { done: false };
   const end = work.then(

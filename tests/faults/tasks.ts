@@ -306,7 +306,8 @@ export const TASKS: Readonly<Record<string, Row | undefined>> = {
     },
   },
   "test:mpi": {
-    says: /^ok \| \d+ passed .*\| 0 failed/m,
+    words: "--filter differ",
+    says: /^ok \| 2 passed .*\| 0 failed/m,
     hint: /./,
     long: true, // Only where there are libraries of MPI.
     cases: {
