@@ -355,7 +355,9 @@ const folder = byId<HTMLInputElement>("folder");
 folder.addEventListener("change", () => take(chosen(folder.files!)));
 
 addEventListener("dragover", (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();
+  event.dataTransfer.dropEffect = "copy";
   byId("drop").hidden = false;
 });
 addEventListener("dragleave", (event) => {
