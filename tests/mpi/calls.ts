@@ -8,7 +8,7 @@ assertStrictEquals(await Mpi.init(), mpi);
 assert(size > 1 && mpi.host !== "" && mpi.library !== "");
 
 // More than fits into any buffer of a library's, and nothing at all.
-for (const length of [0, 1, 1000, 3_000_001]) {
+for (const length of [0, 1, 1000, 300_001]) {
   const values = Float32Array.from({ length }, (_, i) => rank + i % 7);
   await mpi.allReduce(values);
   const sum = size * (size - 1) / 2;
