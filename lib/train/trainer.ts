@@ -350,6 +350,15 @@ export class Trainer implements Disposable {
    */
   async prepare(): Promise<void> {
     this.#check("prepare");
+    try {
+      await this.#prepare();
+    } finally {
+      // What was compiled meanwhile has taken memory again.
+      if (this.#disposed) this.#free();
+    }
+  }
+
+  async #prepare(): Promise<void> {
     const { device, train: { count }, config: { batchSize } } = this, ranks = this.#ranks;
     await this.#plans.prepare((size, parts) => {
       try {
@@ -747,6 +756,10 @@ export class Trainer implements Disposable {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#free();
+  }
+
+  #free(): void {
     this.#plans[Symbol.dispose]();
     this.#stepPlan?.[Symbol.dispose]();
     this.#gradients?.[Symbol.dispose]();
