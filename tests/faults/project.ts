@@ -22,6 +22,7 @@ const MORE = [
   "tests/faults/training.ts",
   "tests/graph/tensor_test.ts",
   "tests/mpi",
+  "tests/ranks.ts",
   "tests/ops",
 ];
 
