@@ -23,6 +23,7 @@ const MORE = [
   "tests/faults/training.ts",
   "tests/graph/tensor_test.ts",
   "tests/mpi",
+  "tests/ranks.ts",
   "tests/ops",
 ];
 
