@@ -27,6 +27,17 @@ export function tinyNet({ inChannels = 1, numClasses = 10 } = {}): Sequential {
     .add(new Sequential(new Flatten(), new Linear(16, numClasses)), "fc");
 }
 
+/** Logits `[N, 10]` of `[N, 1, 28, 28]`, without a batch norm: images do not see each other. */
+export const plainNet = (): Sequential =>
+  new Sequential(
+    new Conv2d(1, 8, { kernelSize: 5, stride: 2 }),
+    new ReLU(),
+    new Conv2d(8, 12, { kernelSize: 3, stride: 2 }),
+    new ReLU(),
+    new Flatten(),
+    new Linear(12 * 25, 10),
+  );
+
 MODELS.set("tiny", tinyNet);
 /** The commands that are no training. */
 const OTHERS: Readonly<Record<string, () => Promise<{ main: typeof main }>>> = {

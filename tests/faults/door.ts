@@ -2224,7 +2224,13 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   ...because("has no public constructor", ["Device", "IdxStream", "Mpi", "Plan", "Trainer"]),
   ...because("takes any reason", ["IdxStream.cancel"]),
   ...because("takes WebGPU's own objects, and what is done with them, from plans and profiles", [
-    ...["Device.pipeline", "Device.createBuffer", "Device.made", "Device.checked"],
+    ...[
+      "Device.pipeline",
+      "Device.createBuffer",
+      "Device.made",
+      "Device.checked",
+      "Device.compileAhead",
+    ],
     ...["Device.settled", "Plan.encode", "Plan.runParts"],
   ]),
   ...because("is protected", [

@@ -20,7 +20,6 @@ import {
   PlanError,
   Random,
   readVariables,
-  ReLU,
   Sequential,
   SGD,
 } from "@resnette/resnette";
@@ -48,24 +47,13 @@ import { VisionTransformer } from "../../scripts/examples/nets/vit.ts";
 import { LiveBuffers } from "../faults/gpu.ts";
 import { readFixture } from "../fixture.ts";
 import { fill, makeBatch, norm } from "../golden.ts";
-import { tinyNet } from "../tiny_train.ts";
+import { plainNet, tinyNet } from "../tiny_train.ts";
 
 const DATA = "data/fashion-mnist";
 const train = await loadFashionMnist(DATA, "train", { limit: 64 });
 const test = await loadFashionMnist(DATA, "test", { limit: 32 });
 /** Batches of 25, 25 and 14. */
 const settings = { batchSize: 25, resize: 28, epochs: 2, seed: 3 };
-
-/** A net without a batch norm: images do not see each other. */
-const plainNet = () =>
-  new Sequential(
-    new Conv2d(1, 8, { kernelSize: 5, stride: 2 }),
-    new ReLU(),
-    new Conv2d(8, 12, { kernelSize: 3, stride: 2 }),
-    new ReLU(),
-    new Flatten(),
-    new Linear(12 * 25, 10),
-  );
 
 /** A run to its end. */
 async function trained(
