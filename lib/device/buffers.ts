@@ -48,7 +48,20 @@ export function createBuffer(device: Device, bytes: number, label: string): GPUB
   return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
 }
 
-/** Writes `data` at byte `offset` of `buffer`; a last word of bytes is padded with zeros. */
+/** How often the values in a buffer changed; NaN where nobody can tell. */
+const changes = new WeakMap<GPUBuffer, number>();
+
+/** How often the values in a buffer changed; NaN, which equals nothing, if that is unknown. */
+export function changesOf(buffer: GPUBuffer): number {
+  return changes.get(buffer) ?? 0;
+}
+
+/** Notes that a kernel changes values in a buffer now; or, unless `submitted`, at any time. */
+export function noteChange(buffer: GPUBuffer, submitted = true): void {
+  changes.set(buffer, submitted ? changesOf(buffer) + 1 : NaN);
+}
+
+/** Writes `data` at byte `offset` of `buffer`, and notes that; a last word of bytes is padded with zeros. */
 export function write(device: Device, buffer: GPUBuffer, offset: number, data: TensorData): void {
   if (data.byteLength === 0) return;
   if (offset % 4 !== 0 || offset + Math.ceil(data.byteLength / 4) * 4 > buffer.size) {
@@ -63,6 +76,7 @@ export function write(device: Device, buffer: GPUBuffer, offset: number, data: T
     last.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
     device.gpu.queue.writeBuffer(buffer, offset + whole, last);
   }
+  noteChange(buffer);
 }
 
 /** A constant's buffer and how many plans hold it. */
@@ -111,19 +125,6 @@ function checkOwner(device: Device, variable: Variable): void {
   if (ownerOf(variable) !== device) {
     throw new Error(`${variable} lives on another device; make a new one from its values`);
   }
-}
-
-/** How often the values of variables in a buffer changed; NaN where nobody can tell. */
-const changes = new WeakMap<GPUBuffer, number>();
-
-/** How often values in the buffer of variables changed; NaN, which equals nothing, if that is unknown. */
-export function changesOf(buffer: GPUBuffer): number {
-  return changes.get(buffer) ?? 0;
-}
-
-/** Notes that values in the buffer of variables change now; or, unless `submitted`, at any time. */
-export function noteChange(buffer: GPUBuffer, submitted = true): void {
-  changes.set(buffer, submitted ? changesOf(buffer) + 1 : NaN);
 }
 
 /** Where a variable's values are on `device`; they move there if they are not yet. */
@@ -198,10 +199,7 @@ export function setVariable(
   const { storage, stored, shape } = variable;
   if (stored) setVariable(stored.variable, reorder(values, shape, stored.order));
   else if (!storage) variable.initial = values.slice();
-  else {
-    write(ownerOf(variable), storage.buffer, storage.offset, values);
-    noteChange(storage.buffer);
-  }
+  else write(ownerOf(variable), storage.buffer, storage.offset, values);
 }
 
 /**

@@ -345,7 +345,7 @@ export function finishedKernels(
   const { lines, value } = cluster.write(node);
   const around = elementsOf(cluster, shape, width, inner);
   if (!around) return null;
-  const { bindings, reads, loads, own, byPlace, parameters, numbers } = around;
+  const { bindings, reads, loads, own } = around;
   const finish: Finish = {
     load: loads,
     store: (at, result, suffix = "") => {
@@ -353,18 +353,10 @@ export function finishedKernels(
       return `{ let to = ${at}; y[to] = finished(${values}); }`;
     },
   };
-  const declarations = `${cluster.declarations(width)}
-fn finished(${["at: u32", "result: T", ...parameters].join(", ")}) -> T {
-${indent([...byPlace, ...lines])}
-  return ${value};
-}`;
-  const specs = kernels(finish).map((spec): KernelSpec => ({
-    ...spec,
+  const extended = extending(cluster, around, "finished", ["result: T"], { lines, value });
+  const specs = kernels(finish).map((spec) => ({
+    ...extended(spec, node.size),
     bindings: [...spec.bindings.slice(0, -1), ...bindings, spec.bindings.at(-1)!],
-    body: `${declarations}\n${spec.body}`,
-    ...some({ ...spec.sizes, ...numbers.fields }, "sizes"),
-    ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
-    flops: (spec.flops ?? 0) + node.size * lines.length,
   }));
   return { specs, reads: [...inner.inputs.map(inMemory), ...reads] };
 }
@@ -384,22 +376,40 @@ export function startedKernels(
   const { lines, value } = cluster.write(x);
   const around = elementsOf(cluster, x.shape, width);
   if (!around) return null;
-  const { bindings, reads, loads, own, byPlace, parameters, numbers } = around;
+  const { bindings, reads, loads, own } = around;
+  const start: Start = { load: loads, value: (at) => `started(${[at, ...own].join(", ")})` };
+  const extended = extending(cluster, around, "started", [], { lines, value });
+  const specs = kernels(start).map((spec) => ({
+    ...extended(spec, x.size),
+    bindings: [...bindings, ...spec.bindings.slice(1)],
+  }));
+  return { specs, reads: [...reads, ...node.inputs.slice(1).map(inMemory)] };
+}
+
+/** How a kernel gets the operands of a cluster, element by element. */
+type Around = NonNullable<ReturnType<typeof elementsOf>>;
+
+/** Extends kernels by a WGSL function of a place, the parameters `more`, and what is loaded by column. */
+function extending(
+  cluster: Cluster,
+  { byPlace, parameters, numbers, width }: Around,
+  name: string,
+  more: readonly string[],
+  { lines, value }: { readonly lines: readonly string[]; readonly value: string },
+) {
   const declarations = `${cluster.declarations(width)}
-fn started(${["at: u32", ...parameters].join(", ")}) -> T {
+fn ${name}(${["at: u32", ...more, ...parameters].join(", ")}) -> T {
 ${indent([...byPlace, ...lines])}
   return ${value};
 }`;
-  const start: Start = { load: loads, value: (at) => `started(${[at, ...own].join(", ")})` };
-  const specs = kernels(start).map((spec): KernelSpec => ({
+  /** A kernel with it, which calls it for so many elements. */
+  return (spec: KernelSpec, elements: number): KernelSpec => ({
     ...spec,
-    bindings: [...bindings, ...spec.bindings.slice(1)],
     body: `${declarations}\n${spec.body}`,
     ...some({ ...spec.sizes, ...numbers.fields }, "sizes"),
     ...some({ ...spec.numbers, ...cluster.numbers }, "numbers"),
-    flops: (spec.flops ?? 0) + x.size * lines.length,
-  }));
-  return { specs, reads: [...reads, ...node.inputs.slice(1).map(inMemory)] };
+    flops: (spec.flops ?? 0) + elements * lines.length,
+  });
 }
 
 /**
@@ -443,7 +453,7 @@ function elementsOf(cluster: Cluster, shape: Shape, width: 1 | 4, result?: Tenso
   }
   const own = columnTypes.map((_, k) => `own${k}`);
   return {
-    ...{ bindings, reads, numbers, own, byPlace },
+    ...{ bindings, reads, numbers, own, byPlace, width },
     /** WGSL that loads what belongs to a column. */
     loads: (column: string, suffix = "") =>
       byColumn.map((load, k) => `let ${own[k]}${suffix} = ${load(column)};`).join(" "),

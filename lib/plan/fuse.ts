@@ -128,8 +128,8 @@ function isByElement(node: Tensor, within: { has(x: Tensor): boolean }): boolean
 
 /**
  * The elementwise nodes that kernels may compute as they load them: f32, read only by such kernels and
- * by expressions of the same shape, and not `apart`. Of kernels that are alike all must have such an input: a driver
- * takes long to compile another one.
+ * by expressions of the same shape, and not `apart`. Of kernels that are alike all must have such an
+ * input: a driver takes long to compile another one.
  */
 function startable(
   nodes: readonly Tensor[],

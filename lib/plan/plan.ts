@@ -247,7 +247,6 @@ export class Plan {
   run(feeds: Feeds = {}): void {
     this.#feed(feeds);
     const encoder = this.device.gpu.createCommandEncoder();
-    if (this.#moved()) this.#bind();
     const fixedFor = this.#fixedNow(), known = this.#fixedFor;
     const isFixed = known !== undefined && fixedFor.every((x, i) => x === known[i]);
     this.#encode(
@@ -282,7 +281,7 @@ export class Plan {
 
   /** Writes the values of the inputs. */
   #feed(feeds: Feeds): void {
-    this.#use();
+    this.#ready();
     if (typeof feeds !== "object" || !feeds) refuse("run", "feeds", "an object", feeds);
     for (const name of Object.keys(feeds)) {
       if (!this.#inputs.has(name)) throw new PlanError(`run: the plan has no input "${name}"`);
@@ -330,20 +329,19 @@ export class Plan {
       times?: number;
     } = {},
   ): void {
+    this.#ready();
     const indices = step === undefined ? [...this.steps.keys()] : [step];
     this.#noteChanges(false);
     this.#encode(encoder, indices, descriptor, times);
   }
 
-  /** Encodes a pass of some steps. */
+  /** Encodes a pass of some steps, once it is ready. */
   #encode(
     encoder: GPUCommandEncoder,
     steps: readonly number[],
     descriptor?: GPUComputePassDescriptor,
     times = 1,
   ): void {
-    this.#use();
-    if (this.#moved()) this.#bind();
     const pass = encoder.beginComputePass(descriptor);
     let set: GPUComputePipeline | undefined;
     for (let k = 0; k < times; k++) {
@@ -459,6 +457,12 @@ export class Plan {
   #use(): void {
     if (this.#disposed) throw new PlanError("this plan was disposed; compile a new one");
     this.device.check();
+  }
+
+  /** Makes the bind groups again if they must be. */
+  #ready(): void {
+    this.#use();
+    if (this.#moved()) this.#bind();
   }
 
   /** Where a tensor's elements are now. */

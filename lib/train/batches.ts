@@ -67,11 +67,6 @@ export class BatchPlans implements Disposable {
     this.#parts = parts;
   }
 
-  /** Whether they are disposed of. */
-  get disposed(): boolean {
-    return this.#disposed;
-  }
-
   /** Images of the largest batch. */
   get full(): number {
     return this.#full;

@@ -202,22 +202,17 @@ export class Evaluator implements Disposable {
 
   async prepare(): Promise<void> {
     const { net, data, options: { batchSize: _, together: __, device, ...preprocessing } } = this;
-    try {
-      await this.#plans.prepare((size) => {
-        const indices = input("indices", [size], "u32");
-        const { x, labels } = data.batch(indices, preprocessing);
-        const logits = evaluating(net, () => net.call(x));
-        checkOutputs(data.name, logits, size, data.classes);
-        const updates = [
-          assign(this.#correct, add(this.#correct, correctCount(logits, labels))),
-          note(this.#results, logits, indices),
-        ];
-        return { updates, device };
-      });
-    } finally {
-      // What was compiled meanwhile has taken memory again.
-      if (this.#plans.disposed) this[Symbol.dispose]();
-    }
+    await this.#plans.prepare((size) => {
+      const indices = input("indices", [size], "u32");
+      const { x, labels } = data.batch(indices, preprocessing);
+      const logits = evaluating(net, () => net.call(x));
+      checkOutputs(data.name, logits, size, data.classes);
+      const updates = [
+        assign(this.#correct, add(this.#correct, correctCount(logits, labels))),
+        note(this.#results, logits, indices),
+      ];
+      return { updates, device };
+    });
   }
 
   /** Share classified right; undefined where the signal, of any rank, stopped it. */

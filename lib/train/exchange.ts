@@ -8,7 +8,7 @@
  * @module
  */
 
-import { freeVariables, noteChange, variableStorage, write } from "../device/buffers.ts";
+import { freeVariables, variableStorage, write } from "../device/buffers.ts";
 import type { Device } from "../device/device.ts";
 import { BufferUsage, MapMode } from "../device/flags.ts";
 import { packVariables, type Tensor, type Update, Variable, zerosLike } from "../graph/tensor.ts";
@@ -186,7 +186,6 @@ export class Exchange implements Disposable {
       await collective.wait(sent[k]!);
       const { buffer } = variableStorage(device, whole);
       write(device, buffer, 4 * offset, sums);
-      noteChange(buffer);
     }
     await collective.wait(sent.at(-1)!);
     collective.traffic.steps++;
@@ -215,7 +214,6 @@ export class Exchange implements Disposable {
       }
       const { buffer } = variableStorage(this.#device, whole);
       write(this.#device, buffer, 0, own.subarray(at, at += whole.size));
-      noteChange(buffer);
     }
     return { loss: sum(2), correct: sum(3), stop: sum(1) > 0 };
   }

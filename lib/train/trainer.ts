@@ -47,7 +47,7 @@ import { add, isFinite, mul, where } from "../ops/elementwise.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { correctCount } from "../ops/classification.ts";
 import type { Optimizer } from "../nn/optim.ts";
-import { type Feeds, Plan } from "../plan/plan.ts";
+import { Plan } from "../plan/plan.ts";
 import { Random } from "../graph/random.ts";
 import { augmentation, drawAugmentation, learningRate, makeOptimizer } from "./recipe.ts";
 import { tunedDigest } from "../kernels/choice.ts";
@@ -537,19 +537,30 @@ export class Trainer implements Disposable {
     return places.map((place) => indices[place]!);
   }
 
+  /**
+   * The micro-batches of a step of an epoch with all that their plans are fed, but for the optimizer's
+   * numbers; `places` are those of the whole batch.
+   */
+  #fed(epoch: number, places: Uint32Array, feeds: readonly BatchFeeds[]): BatchFeeds[] {
+    const { config, train } = this, { rank, size } = this.#ranks?.collective ?? ALONE;
+    const isPart = this.#ranks !== undefined || this.#plans.parts > 1;
+    let place = places[0]! + rank;
+    return feeds.map((part, i) => {
+      const { length } = part.indices;
+      const draws = drawAugmentation(config, epoch, place, length, train, size);
+      const share = Float32Array.of(length / places.length), first = Float32Array.of(+(i === 0));
+      place += length * size;
+      return { ...part, ...draws, ...isPart && { share, first } };
+    });
+  }
+
   /** Submits the next step of an epoch: the images at these places of its order. */
   #submit(epoch: number, places: Uint32Array, feeds: BatchFeeds[]): void {
     this.#check("epoch");
-    const { config, optimizer, train } = this, isCut = config.accumulate > 1;
+    const { config, optimizer } = this, isCut = this.#plans.parts > 1;
     optimizer.lr = learningRate(config, optimizer.steps, this.steps);
-    let place = places[0]!;
-    for (const [i, part] of feeds.entries()) {
-      const { length } = part.indices;
-      const draws = drawAugmentation(config, epoch, place, length, train);
-      const share = Float32Array.of(length / places.length), first = Float32Array.of(+(i === 0));
-      const rest = isCut ? { share, first } : optimizer.nextStep();
-      this.#plans.run({ ...part, ...draws, ...rest });
-      place += length;
+    for (const part of this.#fed(epoch, places, feeds)) {
+      this.#plans.run(isCut ? part : { ...part, ...optimizer.nextStep() });
     }
     if (isCut) this.#stepPlan!.run(optimizer.nextStep());
     this.step++;
@@ -584,19 +595,12 @@ export class Trainer implements Disposable {
     this.#together = promise;
     try {
       this.#check("epoch");
-      const { config, optimizer, train } = this,
-        { exchange, collective: { rank, size } } = this.#ranks!;
+      const { config, optimizer } = this, { exchange } = this.#ranks!;
       optimizer.lr = learningRate(config, optimizer.steps, this.steps);
-      let place = places[0]! + rank, images = 0, last: { plan: Plan; feeds: Feeds } | undefined;
-      for (const [i, part] of feeds.entries()) {
-        const { length } = part.indices;
-        const draws = drawAugmentation(config, epoch, place, length, train, size);
-        const share = Float32Array.of(length / places.length), first = Float32Array.of(+(i === 0));
-        last = { plan: this.#plans.planOf(part), feeds: { ...part, ...draws, share, first } };
-        if (i < feeds.length - 1) last.plan.run(last.feeds);
-        place += length * size;
-        images += length;
-      }
+      const parts = this.#fed(epoch, places, feeds);
+      const images = parts.reduce((sum, { indices }) => sum + indices.length, 0);
+      const final = parts.pop(), last = final && { plan: this.#plans.planOf(final), feeds: final };
+      for (const part of parts) this.#plans.run(part);
       const { loss, correct, stop } = await exchange.step(last, { images, stop: aborted });
       this.#check("epoch");
       // All ranks see it in the same step.

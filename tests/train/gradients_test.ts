@@ -15,7 +15,6 @@ import {
   input,
   Linear,
   manualSeed,
-  type Module,
   Plan,
   PlanError,
   Random,
@@ -48,40 +47,7 @@ import { LiveBuffers } from "../faults/gpu.ts";
 import { readFixture } from "../fixture.ts";
 import { fill, makeBatch, norm } from "../golden.ts";
 import { plainNet, tinyNet } from "../tiny_train.ts";
-
-const DATA = "data/fashion-mnist";
-const train = await loadFashionMnist(DATA, "train", { limit: 64 });
-const test = await loadFashionMnist(DATA, "test", { limit: 32 });
-/** Batches of 25, 25 and 14. */
-const settings = { batchSize: 25, resize: 28, epochs: 2, seed: 3 };
-
-/** A run to its end. */
-async function trained(
-  more: Partial<TrainConfig>,
-  { make = plainNet, data = train, device }: {
-    make?: () => Module;
-    data?: ImageDataset;
-    device?: Device;
-  } = {},
-) {
-  manualSeed(7);
-  const config = trainConfig({ ...settings, ...more }), net = make();
-  const before = await net.stateDict();
-  using trainer = await Trainer.create({ config, net, train: data, test, ...device && { device } });
-  while (!trainer.done) await trainer.epoch();
-  const { model, optimizer, run } = await trainer.checkpoint();
-  const history = run.history.map((result) => ({ ...result, seconds: 0 }));
-  const moved = [...model].map(([key, { data }]) =>
-    data.map((x, i) => x - before.get(key)!.data[i]!)
-  );
-  return { model, optimizer, history, moved, config: run.config };
-}
-
-/** How far numbers are from others, relative to the largest of these. */
-function off(values: ArrayLike<number>, expected: ArrayLike<number>): number {
-  const largest = Math.max(...Array.from(expected, Math.abs));
-  return Math.max(...Array.from(values, (x, i) => Math.abs(x - expected[i]!))) / largest;
-}
+import { DATA, off, settings, test, train, trained } from "./runs.ts";
 
 Deno.test("micro-batches are as even as can be, and those of the last batch no larger", () => {
   const sizes = (count: number, batchSize: number, parts: number) => {

@@ -19,7 +19,6 @@ import {
   input,
   Linear,
   manualSeed,
-  type Module,
   Plan,
   Random,
   readVariables,
@@ -45,62 +44,17 @@ import {
   RankError,
   SingleImageError,
   type TrainConfig,
-  trainConfig,
-  Trainer,
+  type Trainer,
 } from "@resnette/resnette/train";
 import type { ImageDataset } from "../../lib/data/dataset.ts";
 import { HalfSums } from "../../lib/train/compress.ts";
 import { BUCKET_BYTES } from "../../lib/train/exchange.ts";
-import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { LiveBuffers, onSubmit } from "../faults/gpu.ts";
 import { readFixture } from "../fixture.ts";
 import { fill, makeBatch, norm } from "../golden.ts";
 import { together, twin } from "../ranks.ts";
 import { plainNet, tinyNet } from "../tiny_train.ts";
-
-const DATA = "data/fashion-mnist";
-const train = await loadFashionMnist(DATA, "train", { limit: 64 });
-const test = await loadFashionMnist(DATA, "test", { limit: 32 });
-/** Batches of 25, 25 and 14. */
-const settings = { batchSize: 25, resize: 28, epochs: 2, seed: 3 };
-
-interface Options {
-  readonly make?: () => Module;
-  readonly data?: ImageDataset;
-  readonly tested?: ImageDataset;
-  readonly device?: Device;
-  readonly collective?: Collective;
-}
-
-/** A trainer of a net of the same weights. */
-function trainerOf(more: Partial<TrainConfig>, options: Options = {}): Promise<Trainer> {
-  const { make = plainNet, data = train, tested = test, device, collective } = options;
-  manualSeed(7);
-  const config = trainConfig({ ...settings, ...more }), net = make();
-  return Trainer.create({
-    ...{ config, net, train: data, test: tested },
-    ...device && { device },
-    ...collective && { collective },
-  });
-}
-
-/** What a run comes to, but for the time it took. */
-async function outcome(trainer: Trainer) {
-  while (!trainer.done) await trainer.epoch();
-  const { model, optimizer, run } = await trainer.checkpoint();
-  const history = run.history.map((result) => ({ ...result, seconds: 0 }));
-  return { model, optimizer, history };
-}
-
-/** A run to its end. */
-async function trained(more: Partial<TrainConfig>, options: Options = {}) {
-  using trainer = await trainerOf(more, options);
-  const before = await trainer.net.stateDict(), end = await outcome(trainer);
-  const moved = [...end.model].map(([key, { data }]) =>
-    data.map((x, i) => x - before.get(key)!.data[i]!)
-  );
-  return { ...end, moved, traffic: trainer.traffic };
-}
+import { off, type Options, outcome, settings, test, train, trained, trainerOf } from "./runs.ts";
 
 /** The same on so many ranks, all of which have the same bits in the end. */
 async function trainedOn(ranks: number, more: Partial<TrainConfig>, options: Options = {}) {
@@ -111,12 +65,6 @@ async function trainedOn(ranks: number, more: Partial<TrainConfig>, options: Opt
   const { traffic: _, ...end } = first!;
   for (const { traffic: _, ...other } of others) assertEquals(other, end);
   return first!;
-}
-
-/** How far numbers are from others, relative to the largest of these. */
-function off(values: ArrayLike<number>, expected: ArrayLike<number>): number {
-  const largest = Math.max(...Array.from(expected, Math.abs));
-  return Math.max(...Array.from(values, (x, i) => Math.abs(x - expected[i]!))) / largest;
 }
 
 /** Has gradients travel in buckets of a few thousand bytes while `body` runs. */

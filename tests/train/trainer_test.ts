@@ -34,14 +34,11 @@ import {
   Trainer,
 } from "@resnette/resnette/train";
 import type { ImageDataset, ImagesInMemory } from "../../lib/data/dataset.ts";
-import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { LiveBuffers } from "../faults/gpu.ts";
 import { displayOf } from "../display.ts";
 import { tinyNet } from "../tiny_train.ts";
+import { test, train } from "./runs.ts";
 
-const DATA = "data/fashion-mnist";
-const train = await loadFashionMnist(DATA, "train", { limit: 64 });
-const test = await loadFashionMnist(DATA, "test", { limit: 32 });
 /** Batches of 24, 24 and 16, and of 24 and 8 in tests. */
 const settings = {
   model: "tiny",
