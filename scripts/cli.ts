@@ -224,7 +224,7 @@ export function adviceOn(error: unknown): string | undefined {
     case "missing-file":
       return "get Fashion-MNIST with `deno task data`";
     case "unreachable":
-      return "`deno task data --from FOLDER` copies the files from there";
+      return "`deno run -A scripts/data.ts --from FOLDER` copies the files from there";
     case "read-failed":
     case "unsupported-type":
       return undefined;

@@ -30,7 +30,7 @@ export const MODELS: Map<string, ModelBuilder> = new Map(
 /** Optimizers by name. */
 export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
 
-/** Courses of the learning rate by name; see {@link TrainConfig.schedule}. */
+/** Schedules of the learning rate by name; see {@link TrainConfig.schedule}. */
 export const SCHEDULES = ["constant", "cosine", "step"] as const;
 
 /** How gradients travel between ranks, by name; see {@link TrainConfig.compress}. */
@@ -48,8 +48,8 @@ export interface TrainConfig {
   /** Images of a step, of all ranks if there are several; the last batch of an epoch has what is left. */
   readonly batchSize: number;
   /**
-   * Micro-batches of a step, on each rank if there are several, at least: where they do not fit the adapter, there are more. Their
-   * gradients are summed, weighted by their sizes, so that a step is that of the whole batch. But a
+   * Micro-batches of a step (of several ranks, on each); if they do not fit the adapter, there are more.
+   * Their gradients are summed, weighted by their sizes, so a step is that of the whole batch. But a
    * batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
    */
   readonly accumulate: number;
@@ -57,11 +57,14 @@ export interface TrainConfig {
   readonly lr: number;
   /** Images are resized to so many rows and columns, or to `[rows, columns]`. */
   readonly resize: Pair;
-  /** Seeds the weights and every epoch's order. */
+  /**
+   * Seeds the weights, the order of each epoch, augmentation and dropout, and which images of a folder
+   * are tested with, or left by a limit.
+   */
   readonly seed: number;
-  /** Train on the first so many images only; null for all. */
+  /** Train on so many images only: the first ones, or some of a folder of images; null for all. */
   readonly limit: number | null;
-  /** Test with the first so many images only; null for all. */
+  /** Test with so many images only, chosen likewise; null for all. */
   readonly testLimit: number | null;
   /** A name of {@link OPTIMIZERS}. */
   readonly optimizer: typeof OPTIMIZERS[number];
@@ -94,17 +97,17 @@ export interface TrainConfig {
   readonly augment: string;
   /** 1 makes images grey, 3 makes them RGB; null leaves them as they are. */
   readonly channels: number | null;
-  /** Taken away from pixels between 0 and 1: a number, or one for each channel; null for 0. */
+  /** Subtracted from pixels between 0 and 1: a number, or one for each channel; null for 0. */
   readonly mean: readonly number[] | null;
   /** What pixels are then divided by: a number, or one for each channel; null for 1. */
   readonly std: readonly number[] | null;
-  /** Share of a folder's images that are tested with, where it has no test images of its own. */
+  /** Share of each class of a folder to test with, if the folder has no test images of its own. */
   readonly testShare: number;
-  /** What of the net keeps its values: the keys that begin with one of these, up to a dot. */
+  /** Parts of the net that are not trained, by the beginnings of their keys: see {@linkcode Module.freeze}. */
   readonly freeze: readonly string[];
   /**
-   * How gradients travel between the ranks of a run on several processes: as they are, or in half as
-   * many bytes, as 16-bit floats scaled by the largest; their sums are made of 32-bit floats.
+   * How gradients travel between the ranks of a run: `none`, as they are; `f16`, in half the bytes, as
+   * 16-bit floats scaled by the largest. Sums are made in 32-bit floats.
    */
   readonly compress: typeof COMPRESSIONS[number];
 }
@@ -240,8 +243,8 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       "micro-batches",
       1,
       [1, 65_536],
-      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; more " +
-        "than N where so few do not fit the adapter",
+      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; if N " +
+        "do not fit the adapter, there are more",
     ),
   ),
   lr: {
@@ -263,8 +266,13 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     [0, Number.MAX_SAFE_INTEGER],
     "seeds the weights, the order of the images and what else is random",
   ),
-  limit: integer("limit", null, [1, 1e9], "train on the first N images only"),
-  testLimit: integer("test limit", null, [1, 1e9], "test with the first N images only"),
+  limit: integer(
+    "limit",
+    null,
+    [1, 1e9],
+    "train on N images only: the first ones, or of a folder of images some, chosen by the seed",
+  ),
+  testLimit: integer("test limit", null, [1, 1e9], "test with N images only, chosen likewise"),
   optimizer: late(word("optimizer", "adam", OPTIMIZERS)),
   momentum: late(real("momentum", 0.9, 1, "its momentum"), ["optimizer", "sgd"]),
   weightDecay: {
@@ -277,19 +285,21 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       "schedule",
       "constant",
       SCHEDULES,
-      "cosine falls with every step, to 0 at the end of the last epoch; step drops now and then",
+      "cosine falls all the time, to 0 at the end of the last epoch; step drops every few epochs",
     ),
   ),
   stepSize: late(integer("step size", 2, [1, 100_000], "epochs between drops"), STEP),
   gamma: late(real("gamma", 0.1, 1, "factor of each drop"), STEP),
   warmup: late(integer("warm-up", 0, [0, 1e9], "steps of linear warm-up before the schedule")),
-  labelSmoothing: late(real("label smoothing", 0, 1, "share of a label spread over all classes")),
+  labelSmoothing: late(
+    real("label smoothing", 0, 1, "share of each label that is spread over all classes"),
+  ),
   augment: {
     words: "augmentation",
     standard: "none",
     about:
       "what happens to training images, with commas between: flip mirrors half of them, crop " +
-      "moves each by up to an eighth of its side (4 of 28 pixels), rotate turns it by up to 15 " +
+      "moves each by up to an eighth of its shorter side, rotate turns it by up to 15 " +
       "degrees, jitter changes brightness, contrast and saturation by up to a fifth",
     wanted: `none, or some of ${AUGMENTATIONS.join(", ")} with commas between`,
     value: "WHAT",
@@ -305,10 +315,10 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     otherwise: "as the images are",
     late: true,
   },
-  mean: perChannel("mean", -Infinity, "0", "taken away from pixels between 0 and 1"),
-  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by"),
+  mean: perChannel("mean", -Infinity, "0", "subtracted from pixels between 0 and 1, by channel"),
+  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by, by channel"),
   testShare: {
-    ...real("test share", 0.2, 1, "share of a folder without test images that is tested with"),
+    ...real("test share", 0.2, 1, "share of each class to test with, if PATH has no test images"),
     wanted: "a number above 0 and below 1",
     allows: (x) => typeof x === "number" && x > 0 && x < 1,
     late: true,
@@ -317,9 +327,7 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     words: "frozen",
     standard: [],
     otherwise: "nothing",
-    about:
-      "parts of the net that keep their values, by the beginnings of their keys, with commas " +
-      "between",
+    about: "parts of the net that keep their weights: beginnings of keys, with commas between",
     wanted: "beginnings of keys, such as layer1,bn1",
     value: "KEY,…",
     allows: (x) =>
