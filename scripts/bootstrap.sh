@@ -6,11 +6,11 @@
 #
 # It looks for Deno, a WebGPU adapter, the packages and the data, in that order, and gets what is
 # missing; only npm, which it gets Deno from, must be there. It says each thing that it does in one
-# line on stderr, and nothing if nothing is missing. What it gets goes into git-ignored folders of the
-# project (.deno, .mesa, .links, data), packages of npm and JSR into Deno's cache. It installs
+# line on stderr, and nothing if nothing is missing. What it gets goes into git-ignored folders of
+# the project (.deno, .mesa, .links, data), packages of npm and JSR into Deno's cache. It installs
 # packages of Debian only if it is root or `sudo` asks for no password: a Vulkan driver if there is
-# none, Chromium for `test:browser`, Open MPI and MPICH for `test:mpi`. A GPU is used as it is, and so
-# is a driver that you chose yourself (VK_DRIVER_FILES).
+# none, Chromium for `test:browser`, Open MPI and MPICH for `test:mpi`. A GPU is used as it is, and
+# so is a driver that you chose yourself (VK_DRIVER_FILES).
 set -eu
 
 cd "$(dirname "$0")/.."

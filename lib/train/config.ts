@@ -48,9 +48,9 @@ export interface TrainConfig {
   /** Images of a step, of all ranks if there are several; the last batch of an epoch has what is left. */
   readonly batchSize: number;
   /**
-   * Micro-batches of a step (of several ranks, on each); if they do not fit the adapter, there are more.
-   * Their gradients are summed, weighted by their sizes, so a step is that of the whole batch. But a
-   * batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
+   * Micro-batches of a step, on each rank if there are several; there are more if so many do not fit
+   * the adapter. Their gradients are summed, weighted by their sizes, so a step is that of the whole
+   * batch. But a batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
    */
   readonly accumulate: number;
   /** Learning rate, the highest of its schedule. */
@@ -58,8 +58,8 @@ export interface TrainConfig {
   /** Images are resized to so many rows and columns, or to `[rows, columns]`. */
   readonly resize: Pair;
   /**
-   * Seeds the weights, the order of each epoch, augmentation and dropout, and which images of a folder
-   * are tested with, or left by a limit.
+   * Seeds the weights, the order of each epoch, augmentation and dropout, and the choice of a
+   * folder's images to test with, or to keep under a limit.
    */
   readonly seed: number;
   /** Train on so many images only: the first ones, or some of a folder of images; null for all. */
@@ -103,11 +103,11 @@ export interface TrainConfig {
   readonly std: readonly number[] | null;
   /** Share of each class of a folder to test with, if the folder has no test images of its own. */
   readonly testShare: number;
-  /** Parts of the net that are not trained, by the beginnings of their keys: see {@linkcode Module.freeze}. */
+  /** Parts of the net that are not trained: prefixes for {@linkcode Module.freeze}. */
   readonly freeze: readonly string[];
   /**
-   * How gradients travel between the ranks of a run: `none`, as they are; `f16`, in half the bytes, as
-   * 16-bit floats scaled by the largest. Sums are made in 32-bit floats.
+   * How gradients travel between the ranks of a run: `none`, as they are; `f16`, in half the bytes,
+   * as 16-bit floats scaled by the largest. Sums are made in 32-bit floats.
    */
   readonly compress: typeof COMPRESSIONS[number];
 }

@@ -115,8 +115,8 @@ function classes({ tested }: Reported): Block[] {
   if (!tested) {
     return [
       "## Classes",
-      "There are no predictions for the test images yet. Each epoch ends with them; for a checkpoint, " +
-      "`deno task report --evaluate RUN` makes them.",
+      "There are no predictions for the test images yet. Each epoch ends with them; for a " +
+      "checkpoint, `deno task report --evaluate RUN` makes them.",
     ];
   }
   const { labels, predicted, classes } = tested;
@@ -198,8 +198,8 @@ async function mistakes({ tested, images }: Reported): Promise<Block[]> {
   }));
   return [
     heading,
-    "The mistakes that the net was surest of: number and true class of the image, predicted class, " +
-    "probability.",
+    "The mistakes that the net was surest of: number and true class of the image, predicted " +
+    "class, probability.",
     {
       name: "mistakes",
       alt: "Test images that were classified wrong",
