@@ -1,5 +1,5 @@
 /**
- * GoogLeNet (Szegedy et al. 2014) as the notebook's course has it, for grey images.
+ * GoogLeNet (Szegedy et al. 2014) as Dive into Deep Learning has it, for grey images.
  *
  *     deno run scripts/examples/nets/googlenet.ts
  */

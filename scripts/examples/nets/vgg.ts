@@ -1,6 +1,6 @@
 /**
- * VGG-11 (Simonyan & Zisserman 2014) as the notebook's course has it, for grey images. `ratio`
- * divides its channels; the course takes 8.
+ * VGG-11 (Simonyan & Zisserman 2014) as Dive into Deep Learning has it, for grey images. `ratio`
+ * divides its channels; the book takes 8.
  *
  *     deno run scripts/examples/nets/vgg.ts
  */
