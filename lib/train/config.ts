@@ -1,6 +1,6 @@
 /**
- * What a training run is told, and what an epoch of it yields. One table says what each setting is;
- * defaults, flags, help, checks and checkpoints are made of it.
+ * The settings of a training run, and the results of an epoch. One table says what each setting is;
+ * defaults, flags, help, checks and checkpoints are made from it.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import type { Module } from "../nn/module.ts";
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** Makes a model: logits of so many classes, of images of so many channels; by default 10 and 1. */
+/** Makes a model for images of `inChannels` channels (1 by default) in `numClasses` classes (10). */
 export type ModelBuilder = (options?: { inChannels?: number; numClasses?: number }) => Module;
 
-/** The models that can be had by name; add your own. */
+/** The models by name; add your own. */
 export const MODELS: Map<string, ModelBuilder> = new Map(
   Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }).flatMap(
     ([name, build]): [string, ModelBuilder][] => [
@@ -36,7 +36,7 @@ export const SCHEDULES = ["constant", "cosine", "step"] as const;
 /** How gradients travel between ranks, by name; see {@link TrainConfig.compress}. */
 export const COMPRESSIONS = ["none", "f16"] as const;
 
-/** What may happen to training images at random, by name; see {@link TrainConfig.augment}. */
+/** Random changes of training images, by name; see {@link TrainConfig.augment}. */
 export const AUGMENTATIONS = ["flip", "crop", "rotate", "jitter"] as const;
 
 /** Settings of a training run. */
@@ -112,7 +112,7 @@ export interface TrainConfig {
   readonly compress: typeof COMPRESSIONS[number];
 }
 
-/** A setting that cannot be; the message names it and says what it may be. */
+/** A setting with a value that is not allowed; the message names it and says what it may be. */
 export class ConfigError extends RangeError {
   /** `ConfigError`. */
   override name = "ConfigError";
@@ -124,7 +124,7 @@ export interface ConfigField {
   readonly words: string;
   /** What it means, with its unit; after the choices, for one that is a word. */
   readonly about: string;
-  /** The notebook's; null for all there is, or nothing. */
+  /** Its default, the notebook's; null for all there is, or nothing. */
   readonly standard: string | number | null | readonly string[];
   /** Its value where another setting has some value, if nobody says otherwise. */
   readonly standardWith?: readonly [name: keyof TrainConfig, value: string, standard: number];
@@ -371,9 +371,11 @@ export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
 ) as unknown as TrainConfig;
 
 /**
- * A whole configuration, the notebook's where `given` says nothing; with AdamW, its weight decay.
+ * Completes a configuration: settings that `given` leaves out have the notebook's values. With AdamW,
+ * the default weight decay is 0.01.
  *
- * @throws {ConfigError} for a setting that is out of its range, naming it.
+ * @throws {ConfigError} if a setting is out of its range; the message names it.
+ * @throws {ArgumentError} if `given` has a name that is no setting.
  *
  * @example
  * ```ts
@@ -404,25 +406,26 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
   return config as unknown as TrainConfig;
 }
 
-/** What an epoch came to. */
+/** The results of an epoch. */
 export interface EpochResult {
   /** Which one, counted from 1. */
   readonly epoch: number;
   /** Mean of its batches' losses. */
   readonly loss: number;
-  /** Share of the training images that were classified right when it was their turn. */
+  /** Share of the training images that were classified right, each in its own training step. */
   readonly trainAccuracy: number;
-  /** Share of the test images classified right, in evaluation mode, after the epoch. */
+  /** Share of the test images that are classified right after the epoch, in evaluation mode. */
   readonly testAccuracy: number;
   /** Time taken by training and testing. */
   readonly seconds: number;
 }
 
 /**
- * An epoch in the notebook's words. The loss is the mean over this epoch's batches; the notebook
- * divides by a batch count that it never resets, so that its second epoch's 0.1235 is really 0.247.
+ * Formats the results of an epoch as a line, in the notebook's words. The loss is the mean over this
+ * epoch's batches; the notebook divides by a count of batches that it never resets, so its second
+ * epoch's 0.1235 is really 0.247.
  *
- * @throws {ArgumentError} where it is no result, or a number of it none.
+ * @throws {ArgumentError} if `result` is no object, or one of its fields is not a number.
  *
  * @example
  * ```ts
@@ -450,7 +453,7 @@ export function formatEpoch(result: EpochResult): string {
     `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
 }
 
-/** What notebooks show of a run's epochs: a table, and curves. */
+/** Shows a run's epochs in a notebook: as a table and curves. */
 export function showHistory(history: readonly EpochResult[]): Record<string, string> {
   if (history.length === 0) return shownAs("no epochs yet", "no epochs yet");
   const rows = history.map(({ epoch, loss, trainAccuracy, testAccuracy, seconds }) => [
