@@ -14,7 +14,7 @@ import type { Module } from "../nn/module.ts";
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** Makes a model for images of `inChannels` channels (1 by default) in `numClasses` classes (10). */
+/** Makes a model for images of `inChannels` channels (default 1) in `numClasses` classes (10). */
 export type ModelBuilder = (options?: { inChannels?: number; numClasses?: number }) => Module;
 
 /** The models by name; add your own. */
@@ -371,8 +371,8 @@ export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
 ) as unknown as TrainConfig;
 
 /**
- * Completes a configuration: settings that `given` leaves out have the notebook's values. With AdamW,
- * the default weight decay is 0.01.
+ * Completes a configuration: settings that `given` leaves out have the notebook's values. With
+ * AdamW, the default weight decay is 0.01.
  *
  * @throws {ConfigError} if a setting is out of its range; the message names it.
  * @throws {ArgumentError} if `given` has a name that is no setting.
@@ -421,9 +421,9 @@ export interface EpochResult {
 }
 
 /**
- * Formats the results of an epoch as a line, in the notebook's words. The loss is the mean over this
- * epoch's batches; the notebook divides by a count of batches that it never resets, so its second
- * epoch's 0.1235 is really 0.247.
+ * Formats the results of an epoch as a line, in the notebook's words. The loss is the mean over
+ * this epoch's batches; the notebook divides by a count of batches that it never resets, so its
+ * second epoch's 0.1235 is really 0.247.
  *
  * @throws {ArgumentError} if `result` is no object, or one of its fields is not a number.
  *
