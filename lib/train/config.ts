@@ -270,7 +270,7 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     "limit",
     null,
     [1, 1e9],
-    "train on N images only: the first ones, or of a folder of images some, chosen by the seed",
+    "train on N images only: the first, or some of a folder of images",
   ),
   testLimit: integer("test limit", null, [1, 1e9], "test with N images only, chosen likewise"),
   optimizer: late(word("optimizer", "adam", OPTIMIZERS)),
