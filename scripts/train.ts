@@ -212,7 +212,9 @@ async function useTuned(device: Device, reporter: TrainReporter, mpi: Mpi): Prom
     }
   });
   tuned.forEach(([key, choice]) => device.tuned.set(key, choice));
-  if (tuned.length > 0) await reporter.say(`${tuned.length} choices by \`deno task tune\``);
+  if (tuned.length > 0) {
+    await reporter.say(`${tuned.length} choices by \`deno task tune\` are used`);
+  }
 }
 
 /** The net of a new run, with the weights that it begins with, which rank 0 reads. */
@@ -333,7 +335,7 @@ async function train(
     throw new UsageError("--init is for new runs: one that goes on has its own weights");
   }
   using stop = new Stop((line) => reporter.say(line), () => {
-    const lost = mpi.size > 1 ? `; should a rank be lost, go on by: ${goOn.command}` : "";
+    const lost = mpi.size > 1 ? `; if a rank is lost, go on by: ${goOn.command}` : "";
     return `finishing the step and saving${lost}`;
   });
   const loaded = resume === undefined ? undefined : await loadTogether(mpi, resume);
@@ -367,7 +369,7 @@ async function train(
   }
   if (before && before.tuned !== await tunedDigest(device.tuned)) {
     await reporter.say(
-      "note: the run used other kernels than `deno task tune` has found here by now; the last " +
+      "note: the run used other kernels than those that `deno task tune` has chosen here; the last " +
         "bits may differ",
     );
   }
@@ -450,7 +452,7 @@ async function train(
       const isNew = goOn.command !== again();
       goOn.path = await shared(mpi, () => run!.save(checkpoint));
       goOn.command = again();
-      const lost = mpi.size > 1 && isNew ? `; should a rank be lost, go on by: ${again()}` : "";
+      const lost = mpi.size > 1 && isNew ? `; if a rank is lost, go on by: ${again()}` : "";
       await reporter.say(`saved ${goOn.path}${lost}`);
       await recorder?.report(checkpoint.run);
     }

@@ -140,7 +140,7 @@ for (const library of LIBRARIES) {
         await shell('kill -9 "$1"', `${job.ranks[victim]}`);
         const { code, err } = await endOf(job);
         assert(code !== 0, err);
-        if (!isEarly) assertStringIncludes(err, `should a rank be lost, go on by: ${RESUME}`);
+        if (!isEarly) assertStringIncludes(err, `if a rank is lost, go on by: ${RESUME}`);
       });
     }
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
