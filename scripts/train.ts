@@ -45,6 +45,7 @@ import {
   messageOf,
   setting,
   settingsHelp,
+  shellWord,
   UsageError,
 } from "./cli.ts";
 import { type OpenedData, openTogether, pathOf } from "./datasets.ts";
@@ -414,7 +415,8 @@ async function train(
   using _ = trainer;
   if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
   const again = () =>
-    `${commandOn(mpi)} --resume ${out}${net === undefined ? "" : ` --net ${net}`}`;
+    `${commandOn(mpi)} --resume ${shellWord(out)}` +
+    (net === undefined ? "" : ` --net ${shellWord(net)}`);
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
@@ -512,7 +514,7 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
  */
 export async function main(args: string[]): Promise<number> {
   return await runOnRanks(args, COMMAND, async (flags, mpi) => {
-    const goOn: GoOn = { command: [commandOn(mpi), ...args].join(" ") };
+    const goOn: GoOn = { command: [commandOn(mpi), ...args.map(shellWord)].join(" ") };
     await using reporter = new TrainReporter({ quiet: mpi.rank > 0 });
     try {
       return await train(flags, reporter, goOn, mpi);
