@@ -1,7 +1,6 @@
 /**
- * Sums and means over axes, and how a reduction is made. A long one is computed in two steps,
- * partial results and then the reduction of these, always in the same order: it does not depend on
- * timing.
+ * Sums and means over axes, and how a reduction is made. A long one is computed in steps, partial
+ * results and then the reduction of these, always in the same order: it does not depend on timing.
  *
  * @module
  */
