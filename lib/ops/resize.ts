@@ -96,8 +96,8 @@ export function resampleTable(inSize: number, outSize: number): ResampleTable {
 }
 
 /**
- * Resizes grey images, or single channels, as Pillow's `resize(…, BILINEAR)` does, bit for bit. The reference for the GPU's
- * kernel; at 28×28 to 96×96 it does about 9,000 images a second.
+ * Resizes grey images, or channels, as Pillow's `resize(…, BILINEAR)` does, bit for bit. The
+ * reference for the GPU's kernel; at 28×28 to 96×96 it does about 9,000 images a second.
  *
  * @param images `[count, height, width]` bytes, row-major
  * @param count how many images
