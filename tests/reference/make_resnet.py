@@ -35,8 +35,8 @@ there, and only `scale` says what is small.  These parameters are listed in meta
 Note that Adam divides by the gradient's own size: it moves these biases by lr per step in a direction made of
 rounding noise.  They do not influence the training loss, but they cannot be compared after ten steps.
 
-The runs keep Adam's settings and the notebook's learning rate (SGD has that of the ResNet paper), and start from weights
-of calm_down.  README.md says why, and how far to trust ten steps.
+The runs keep Adam's settings and the notebook's learning rate (SGD has that of the ResNet paper).  They start from
+weights of calm_down: README.md says why, and how far to trust ten steps.
 
 Metadata (JSON):
     state_dict    [[key, shape], ...] in order, num_batches_tracked (shape []) included
