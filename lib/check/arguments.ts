@@ -1,6 +1,6 @@
 /**
- * What enters is checked once, at the door: a public function hands its arguments to these before it
- * uses them, so that a wrong one is named where it was written, not met deep inside.
+ * Checks of arguments. A public function checks its arguments with these before it uses them, so an
+ * error names the wrong argument where it was written. What is behind it does not check again.
  *
  * @module
  */

@@ -1,11 +1,11 @@
 /**
- * JSON from anywhere, read and checked in one pass: a caller says what a file must hold as a
- * {@link Kind}, and gets that or an error that names the place, the value and what is wanted.
+ * A strict reader of JSON from anywhere. A caller says what a file must hold as a {@link Kind}, and
+ * gets that, or an error that names the place, the value and what is wanted.
  *
- * It is stricter than `JSON.parse`: of a key that is there twice, that would keep the last, so that two
- * readers may see two files; it takes a count that f64 does not hold; it puts keys like `"0"` first; and
- * what is nested without end takes some readers out of their stack. Nothing is made of what is refused,
- * so that a file cannot claim more memory than it has bytes.
+ * It refuses what `JSON.parse` takes: a key that is there twice (of which that keeps the last, so
+ * two readers may see two files), a count that f64 does not hold, and nesting without end. It keeps
+ * the order of keys, where `JSON.parse` puts keys like `"0"` first. What is refused is never built,
+ * so a file cannot claim more memory than it has bytes.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Memory on the device: uploading leaves, storing variables, sharing a workspace, reading back.
+ * Memory on the device: uploading constants, storing variables, sharing a workspace, reading back.
  *
  * In Deno, a `writeBuffer` of nothing or past the end ends the process with an uncaught error. So
  * every write of the library goes through `write`.

@@ -53,7 +53,7 @@ export interface Made {
 export interface DeviceOptions {
   /** How matrix products are computed; `auto` suits the adapter. */
   readonly choice?: KernelChoice;
-  /** Choices measured earlier (`tune.ts`), used with the choice `auto`. */
+  /** Choices measured earlier (see `tune`), used with the choice `auto`. */
   readonly tuned?: ReadonlyMap<string, string>;
 }
 

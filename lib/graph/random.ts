@@ -8,8 +8,8 @@
  * Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), and
  * its Random123 library, whose known answers are in `tests/graph/random_test.ts`.
  *
- * It is no source of secrets. There is no global generator and no seed from the clock. PyTorch's
- * sequence differs (its CPU generator is a Mersenne Twister).
+ * Do not use it for secrets. No seed comes from the clock. PyTorch's sequence differs (its CPU
+ * generator is a Mersenne Twister).
  */
 
 import { checkInstance, checkObject, shown } from "../check/arguments.ts";

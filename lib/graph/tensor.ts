@@ -1,6 +1,7 @@
 /**
- * Tensors as graph nodes: a shape, an element type, an op and its inputs. Building one infers and
- * checks its shape and touches no GPU; a plan (`plan.ts`) computes it.
+ * Tensors as graph nodes: a shape, an element type, an op and its inputs. Making one infers and
+ * checks its shape and touches no GPU; a plan (`plan/plan.ts`) computes it. And the type {@link
+ * Op}.
  *
  * Only leaves have data: {@link tensor} and {@link Variable}.
  *

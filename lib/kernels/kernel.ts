@@ -1,5 +1,6 @@
 /**
- * Kernels: a WGSL body with named bindings becomes a compute pipeline, cached by its source.
+ * Kernels: a WGSL body with named bindings, and pieces to write one with. A device makes a compute
+ * pipeline of it, and caches that by its source.
  *
  * @module
  */

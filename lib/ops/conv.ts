@@ -2,13 +2,13 @@
  * Convolution and its two gradients, as implicit matrix products.
  *
  * {@link conv2d} has PyTorch's layout, `[N, C, H, W]` and `[O, C, R, S]`. The ops behind it work on
- * `[N, H, W, C]` and `[R, S, C, O]`, where four neighbouring channels are one load; the permutations
- * between them meet and vanish when a plan is made (`plan/rewrite.ts`).
+ * `[N, H, W, C]` and `[R, S, C, O]`, where four neighbouring channels are one load; the
+ * permutations between them meet and vanish when a plan is made (`plan/rewrite.ts`).
  *
- * Of groups, the channels lie side by side, and the kernel's are those of one: `[R, S, C / groups, O]`.
+ * With groups, their channels lie side by side, and the kernel is `[R, S, C / groups, O]`.
  *
- * Dimension letters: N images, C channels, H×W pixels, O output channels, P×Q output pixels,
- * R×S kernel.
+ * Dimension letters: N images, C channels, H×W pixels, O output channels, P×Q output pixels, R×S
+ * kernel.
  *
  * @module
  */

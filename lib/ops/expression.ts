@@ -1,7 +1,8 @@
 /**
- * How an elementwise op is made: each is one WGSL expression, so that the planner can fuse a chain of
- * them by substitution. `a`, `b` and `c` are its operands, `T` stands for `f32` or `vec4f`, `U` for the
- * type of its bits. Here are also those that other files know.
+ * How an elementwise op is made: each is one WGSL expression, so that the planner can fuse a chain
+ * of them by substitution. `a`, `b` and `c` are its operands, `T` stands for `f32` or `vec4f`, `U`
+ * for the type of its bits. The ops that other files of the library name, such as {@link Add}, are
+ * here too.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * Elements that other tensors name, and tensors of another element type. Everything here is public.
+ * Elements at indices that other tensors hold, and tensors cast to another element type. Everything
+ * here is public.
  *
  * @module
  */

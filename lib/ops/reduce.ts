@@ -1,7 +1,6 @@
 /**
- * Reductions over axes: how such an op is made, sums and means. A long reduction is taken in two steps,
- * many partial results and then the one of those, always in the same order: it does not depend on
- * timing.
+ * Sums and means over axes, and how a reduction is made. A long one is computed in steps, partial
+ * results and then the reduction of these, always in the same order: it does not depend on timing.
  *
  * @module
  */

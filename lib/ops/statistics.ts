@@ -1,6 +1,6 @@
 /**
- * Reductions over any axes but sums and means: all throw an ArgumentError for what is no tensor or no
- * setting, and a ShapeError for axes that do not fit. Everything here is public.
+ * Reductions over any axes, other than sums and means. All throw an ArgumentError for what is no
+ * tensor or no setting, and a ShapeError for axes that do not fit. Everything here is public.
  *
  * @module
  */
