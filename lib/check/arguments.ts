@@ -7,7 +7,7 @@
 
 import { brief } from "./text.ts";
 
-/** An argument that a function does not take; the message names the function, the argument, its value. */
+/** An argument that a function does not take; the message names the function, the argument and its value. */
 export class ArgumentError extends TypeError {
   /** `"ArgumentError"`. */
   override name = "ArgumentError";

@@ -7,10 +7,13 @@
 
 import { refuse, shown } from "../check/arguments.ts";
 
-/** Dimension sizes, outermost first. `[]` is a scalar. */
+/** Dimension sizes, outermost first; `[]` is a scalar. Each is at least 1: no tensor is empty. */
 export type Shape = readonly number[];
 
-/** A shape, axis or size that does not fit the operation; the message names the op and the shapes. */
+/**
+ * A shape, axis, size or element type that does not fit the operation; the message names the op and the
+ * shapes.
+ */
 export class ShapeError extends Error {
   /** `"ShapeError"`. */
   override name = "ShapeError";

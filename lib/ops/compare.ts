@@ -1,7 +1,6 @@
 /**
- * Comparisons, elementwise with NumPy broadcasting: 1 where they hold, else 0, and no gradient; the
- * smaller and the larger; bounds. NaN compares as in PyTorch: it is equal to nothing, and stays NaN in
- * {@link minimum}, {@link maximum} and {@link clamp}. Everything here is public.
+ * Comparisons, elementwise with NumPy broadcasting: 1 where they hold, else 0; the smaller and the
+ * larger; bounds. NaN compares as in PyTorch. Everything here is public.
  *
  * @module
  */
@@ -26,8 +25,8 @@ const comparison = (name: string, test: string, ofNaN = 0): Op =>
 const Equal = comparison("equal", "a == b");
 
 /**
- * 1 where `a` is `b`, else 0; broadcasts
- * ({@link https://pytorch.org/docs/stable/generated/torch.eq.html | PyTorch}).
+ * 1 where `a` equals `b`, else 0, elementwise with broadcasting; f32. NaN equals nothing. The gradient
+ * is 0 ({@link https://pytorch.org/docs/stable/generated/torch.eq.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -44,7 +43,7 @@ export function equal(a: Operand, b: Operand): Tensor {
 const NotEqual = comparison("notEqual", "a != b", 1);
 
 /**
- * 1 where `a` is not `b`, else 0; broadcasts
+ * 1 where `a` does not equal `b`, else 0; otherwise like {@link equal}, so 1 for NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.ne.html | PyTorch}).
  *
  * @example
@@ -62,7 +61,7 @@ export function notEqual(a: Operand, b: Operand): Tensor {
 const Less = comparison("less", "a < b");
 
 /**
- * 1 where `a` is less than `b`, else 0; broadcasts
+ * 1 where `a` is less than `b`, else 0, also for NaN; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.lt.html | PyTorch}).
  *
  * @example
@@ -80,7 +79,7 @@ export function less(a: Operand, b: Operand): Tensor {
 const LessEqual = comparison("lessEqual", "a <= b");
 
 /**
- * 1 where `a` is at most `b`, else 0; broadcasts
+ * 1 where `a` is at most `b`, else 0, also for NaN; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.le.html | PyTorch}).
  *
  * @example
@@ -98,7 +97,7 @@ export function lessEqual(a: Operand, b: Operand): Tensor {
 const Greater = comparison("greater", "a > b");
 
 /**
- * 1 where `a` is greater than `b`, else 0; broadcasts
+ * 1 where `a` is greater than `b`, else 0, also for NaN; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.gt.html | PyTorch}).
  *
  * @example
@@ -116,7 +115,7 @@ export function greater(a: Operand, b: Operand): Tensor {
 const GreaterEqual = comparison("greaterEqual", "a >= b");
 
 /**
- * 1 where `a` is at least `b`, else 0; broadcasts
+ * 1 where `a` is at least `b`, else 0, also for NaN; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.ge.html | PyTorch}).
  *
  * @example
@@ -145,7 +144,8 @@ const Minimum = extremum("minimum", "a < b", less);
 const Maximum = extremum("maximum", "a > b", greater);
 
 /**
- * The smaller of two, elementwise with broadcasting
+ * The smaller of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of the
+ * gradient each
  * ({@link https://pytorch.org/docs/stable/generated/torch.minimum.html | PyTorch}).
  *
  * @example
@@ -161,7 +161,8 @@ export function minimum(a: Operand, b: Operand): Tensor {
 }
 
 /**
- * The larger of two, elementwise with broadcasting
+ * The larger of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of the
+ * gradient each
  * ({@link https://pytorch.org/docs/stable/generated/torch.maximum.html | PyTorch}).
  *
  * @example
@@ -188,19 +189,20 @@ const Clamp = elementwise(
   ],
 );
 
-/** Bounds of {@link clamp}. */
+/** Bounds of {@link clamp}, at least one of them. */
 export interface ClampOptions {
-  /** What is less becomes this; nothing by default. */
+  /** What is less becomes this; no bound by default. */
   readonly min?: number;
-  /** What is more becomes this; nothing by default. */
+  /** What is more becomes this; no bound by default. */
   readonly max?: number;
 }
 
 /**
- * `x` within bounds, elementwise; any shape; `max` where that is less than `min`. The gradient is 0 where a bound is passed
+ * `x` within bounds, elementwise; any shape. NaN stays NaN. Everything becomes `max` if that is less than
+ * `min`. The gradient is 0 for what is out of bounds
  * ({@link https://pytorch.org/docs/stable/generated/torch.clamp.html | PyTorch}).
  *
- * @throws {ArgumentError} where neither bound is given.
+ * @throws {ArgumentError} if neither bound is given, or one is not finite.
  *
  * @example
  * ```ts
@@ -226,7 +228,7 @@ export function clamp(x: Tensor, options: ClampOptions): Tensor {
 const StopGradient = elementwise("stopGradient", "a", () => [null]);
 
 /**
- * `x`, through which no gradient goes
+ * `x`, through which no gradient flows; any shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.detach.html | PyTorch's detach}).
  *
  * @example
