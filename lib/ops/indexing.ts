@@ -198,13 +198,13 @@ const Cast: Op<{ dtype: DType }> = {
       { sizes: { size: node.size } },
     )];
   },
-  vjp: (g) => [g],
+  vjp: () => [null],
 };
 
 /**
  * `x` with another element type; any shape. From f32, what is behind the point is dropped; what is
- * negative or more than u32 holds gives anything, as in PyTorch. u8 keeps the lowest 8 bits
- * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.to.html | PyTorch's to}).
+ * negative or more than u32 holds gives anything, as in PyTorch. u8 keeps the lowest 8 bits. The gradient
+ * is 0 ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.to.html | PyTorch's to}).
  *
  * @example
  * ```ts

@@ -113,8 +113,8 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
 
 /**
  * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and targets
- * from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100. An x that is no
- * probability gives NaN
+ * from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have no gradient
+ * here. An x that is no probability gives NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html | PyTorch}).
  *
  * @example
@@ -128,7 +128,8 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
  */
 export function binaryCrossEntropy(x: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   const reduction = checkLoss("binaryCrossEntropy", x, target, options);
-  const logOf = (p: Tensor) => clamp(log(p), { min: -100 });
+  // Chosen before the logarithm is taken: of 0, its gradient is infinite, and 0 times that is NaN.
+  const logOf = (p: Tensor) => where(p, clamp(log(where(p, p, 1)), { min: -100 }), -100);
   const losses = add(mul(target, logOf(x)), mul(sub(1, target), logOf(sub(1, x))));
   return reduce(neg(losses), reduction);
 }
