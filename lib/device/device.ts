@@ -51,11 +51,13 @@ export interface Made {
 
 /** Settings of {@link Device.request}. */
 export interface DeviceOptions {
-  /** Kind of kernels for products and convolutions; `"auto"`, the default, suits adapter and shapes. */
+  /**
+   * Kind of kernels for products and convolutions; `"auto"`, the default, suits adapter and shapes.
+   */
   readonly choice?: KernelChoice;
   /**
-   * Choices for `"auto"` that `tune`, of `@resnette/resnette/measure`, has put into `device.tuned` of an
-   * equal device; none by default.
+   * Choices for `"auto"` that `tune`, of `@resnette/resnette/measure`, has put into `device.tuned`
+   * of an equal device; none by default.
    */
   readonly tuned?: ReadonlyMap<string, string>;
 }
@@ -217,8 +219,8 @@ export class Device {
 
   /**
    * Runs `body` and throws the device's errors of that time, or since the last such look: Deno
-   * reports them nowhere else. Everything that was made meanwhile is then taken back. `what` names the
-   * work in the message.
+   * reports them nowhere else. Everything that was made meanwhile is then taken back. `what` names
+   * the work in the message.
    *
    * @throws {DeviceError} if the device refused something, has no memory for it, or was lost.
    */
@@ -284,9 +286,9 @@ export class Device {
   }
 
   /**
-   * Does nothing, unless the device was lost.
+   * Checks that the device is still there.
    *
-   * @throws {DeviceError} if it was.
+   * @throws {DeviceError} if it was lost.
    */
   check(): void {
     if (this.#lost) throw new DeviceError(this.#lost);

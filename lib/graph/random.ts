@@ -281,7 +281,8 @@ export class Random {
   /**
    * The integers 0..n-1 in random order, every order equally likely
    * ({@link https://pytorch.org/docs/stable/generated/torch.randperm.html | PyTorch's randperm}):
-   * Fisher–Yates from the end, where element i (n-1 down to 1) is swapped with element `below(i + 1)`.
+   * Fisher–Yates from the end, where element i (n-1 down to 1) is swapped with element
+   * `below(i + 1)`.
    *
    * @param n Integer in 0..2^32-1, in practice bounded by memory (4n bytes).
    * @returns `n` elements.

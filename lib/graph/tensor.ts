@@ -35,8 +35,8 @@ import {
 } from "./shape.ts";
 
 /**
- * Element types: `f32` for all that is computed, comparisons too; `u32` for indices and labels; `u8` for
- * data sets, which {@link gather} reads.
+ * Element types: `f32` for all that is computed, comparisons too; `u32` for indices and labels;
+ * `u8` for data sets, which {@link gather} reads.
  */
 export type DType = "f32" | "u32" | "u8";
 
@@ -54,7 +54,10 @@ export type TensorData =
   | Uint32Array<ArrayBuffer>
   | Uint8Array<ArrayBuffer>;
 
-/** Settings of a node, such as its axes. Nodes with the same op, inputs and settings are computed once. */
+/**
+ * Settings of a node, such as its axes. Nodes with the same op, inputs and settings are computed
+ * once.
+ */
 export type Attrs = Readonly<Record<string, unknown>>;
 
 /** How an op reads its input through other strides, without moving data. */
@@ -65,7 +68,9 @@ export interface StridedView {
   readonly strides: readonly number[];
 }
 
-/** What a reduction kernel computes of one or two inputs, which may be expressions fused into it. */
+/**
+ * What a reduction kernel computes of one or two inputs, which may be expressions fused into it.
+ */
 export interface ReductionSpec {
   /** Axes of the input that are reduced; neighbours of each other, but for axes of size 1. */
   readonly axes: readonly number[];
@@ -75,7 +80,10 @@ export interface ReductionSpec {
   readonly sums: readonly string[];
   /** WGSL declarations of what else a thread keeps. */
   readonly init?: string;
-  /** WGSL statement that takes up the next element, `v`, and `w` of a second input; `r` is its number. */
+  /**
+   * WGSL statement that takes up the next element, `v`, and `w` of a second input; `r` is its
+   * number.
+   */
   readonly step: string;
   /** Integers that the WGSL reads as `z.NAME`. */
   readonly sizes?: Readonly<Record<string, number>>;
@@ -131,16 +139,16 @@ export interface Op<A extends Attrs = any> {
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
   sink?(x: Tensor, order: readonly number[], attrs: A): Tensor | null;
   /**
-   * For each input, how many records it chooses from; undefined if it holds no indices. A wrong index
-   * from the host is an error where it enters; for one computed on the device, the op gives NaN, or
-   * 2³² - 1.
+   * For each input, how many records it chooses from; undefined if it holds no indices. A wrong
+   * index from the host is an error where it enters; for one computed on the device, the op gives
+   * NaN, or 2³² - 1.
    */
   below?(node: Tensor): readonly (number | undefined)[];
   /** Multiply-accumulates that computing the node takes; none when absent. */
   macs?(node: Tensor): number;
   /**
-   * Gradients of the inputs as graph nodes, from the gradient `g` of the output `y`; null for an input
-   * that gets none. When absent, {@link grad} throws.
+   * Gradients of the inputs as graph nodes, from the gradient `g` of the output `y`; null for an
+   * input that gets none. When absent, {@link grad} throws.
    */
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
@@ -331,17 +339,19 @@ export type NestedNumbers = number | readonly NestedNumbers[];
 
 /**
  * A constant tensor of the given values, which are copied
- * ({@link https://pytorch.org/docs/stable/generated/torch.tensor.html | PyTorch}). Plain numbers become
- * f32, whole ones too. A typed array's type decides the element type: `Uint32Array`, for labels and
- * indices, is u32, `Uint8Array` and `Uint8ClampedArray` are u8, and those whose values f32 holds exactly
- * (`Float32Array`, `Float16Array`, `Int8Array`, `Int16Array`, `Uint16Array`) are f32.
+ * ({@link https://pytorch.org/docs/stable/generated/torch.tensor.html | PyTorch}). Plain numbers
+ * become f32, whole ones too. A typed array's type decides the element type: `Uint32Array`, for
+ * labels and indices, is u32, `Uint8Array` and `Uint8ClampedArray` are u8, and those whose values
+ * f32 holds exactly (`Float32Array`, `Float16Array`, `Int8Array`, `Int16Array`, `Uint16Array`) are
+ * f32.
  *
  * @param data a number, lists of numbers in lists, or a typed array, row-major
- * @param shape dimension sizes; by default those of the lists, `[]` for a number, one dimension for a
- * typed array
- * @throws {ArgumentError} for anything else, such as an `Int32Array`, `Float64Array` or string, naming
- * where it is
- * @throws {ShapeError} for lists of different lengths, no values, or values that do not fill the shape
+ * @param shape dimension sizes; by default those of the lists, `[]` for a number, one dimension for
+ * a typed array
+ * @throws {ArgumentError} for anything else, such as an `Int32Array`, `Float64Array` or string,
+ * naming where it is
+ * @throws {ShapeError} for lists of different lengths, no values, or values that do not fill the
+ * shape
  *
  * @example
  * ```ts
@@ -387,7 +397,7 @@ function copyOf(data: ArrayBufferView): TensorData {
   );
 }
 
-/** The deepest lists that are read: a list may hold itself. */
+/** How deep lists may be nested: one may hold itself. */
 const MAX_DEPTH = 64;
 
 /** Puts the numbers of nested lists into `values`, and their sizes into `shape`. */
@@ -437,8 +447,8 @@ const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
 };
 
 /**
- * A placeholder: its values are given to each run of a plan under `name`, which no other input of the plan
- * may have. `dtype` is f32 by default.
+ * A placeholder: its values are given to each run of a plan under `name`, which no other input of
+ * the plan may have. `dtype` is f32 by default.
  *
  * @throws {ArgumentError} if `name` is no string, or `dtype` no element type.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
@@ -489,9 +499,9 @@ export interface VariableStorage {
 }
 
 /**
- * A tensor whose values persist between runs: a parameter, a running statistic, optimizer state. It is
- * f32. Plans read it like any tensor and change it only by their updates; {@link setVariable} and
- * {@link readVariables} write and read it.
+ * A tensor whose values persist between runs: a parameter, a running statistic, optimizer state. It
+ * is f32. Plans read it like any tensor and change it only by their updates; {@link setVariable}
+ * and {@link readVariables} write and read it.
  *
  * @example
  * ```ts
@@ -521,15 +531,16 @@ export class Variable extends Tensor {
    */
   parts: readonly Variable[] = [];
   /**
-   * The variable that holds the values, and its order of axes, if not this one; see {@link storeIn}.
+   * The variable that holds the values, and its order of axes, if not this one; see
+   * {@link storeIn}.
    * @internal
    */
   stored: { readonly variable: Variable; readonly order: readonly number[] } | undefined;
 
   /**
-   * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
-   * function is called whenever the values are needed before a device holds them, so it must return the
-   * same ones each time.
+   * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default.
+   * A function is called whenever the values are needed before a device holds them, so it must
+   * return the same ones each time.
    *
    * @throws {ArgumentError} if `initial` has other values than numbers.
    * @throws {ShapeError} if `shape` is no shape, or has more or fewer elements than `initial`.
@@ -637,8 +648,8 @@ export function packVariables(variables: readonly Variable[]): Variable[] {
 }
 
 /**
- * An in-place change of variables, run after every reader of their old values. {@link assign} makes one,
- * and so do optimizers. Two updates of one plan cannot have the same target.
+ * An in-place change of variables, run after every reader of their old values. {@link assign} makes
+ * one, and so do optimizers. Two updates of one plan cannot have the same target.
  */
 export interface Update {
   /** The variables that are written. */
@@ -652,8 +663,8 @@ export interface Update {
   /** Dispatches that write the targets, if there is no `value`. */
   readonly kernels?: (target: Target) => KernelSpec[];
   /**
-   * Whether `kernels` run as soon as `reads` are computed, and not after everything else; then nothing
-   * else may read the targets.
+   * Whether `kernels` run as soon as `reads` are computed, and not after everything else; then
+   * nothing else may read the targets.
    */
   readonly early?: boolean;
 }
@@ -696,8 +707,8 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
 }
 
 /**
- * An update that sets `target` to `value`, of the same shape. All else in a run, `value` too, reads the
- * old values.
+ * An update that sets `target` to `value`, of the same shape. All else in a run, `value` too, reads
+ * the old values.
  *
  * @throws {ArgumentError} if `target` is no variable, or `value` no tensor.
  * @throws {ShapeError} if their shapes differ, or `value` is not f32.

@@ -15,10 +15,10 @@ import {
 } from "../check/arguments.ts";
 
 /**
- * Kinds of kernels for products and convolutions. `auto` picks by adapter and shape. `naive` has a thread
- * for each result, and is the reference. `register` has tiles in a thread's registers; the threads of a
- * `subgroup` or a `workgroup` share theirs. `winograd` transforms 3×3 convolutions of stride 1, and is
- * `auto` for the rest.
+ * Kinds of kernels for products and convolutions. `auto` picks by adapter and shape. `naive` has a
+ * thread for each result, and is the reference. `register` has tiles in a thread's registers; the
+ * threads of a `subgroup` or a `workgroup` share theirs. `winograd` transforms 3×3 convolutions of
+ * stride 1, and is `auto` for the rest.
  */
 export type KernelChoice = "auto" | "naive" | "register" | "subgroup" | "workgroup" | "winograd";
 
@@ -64,7 +64,8 @@ export interface Binding {
 const TYPES: readonly Binding["type"][] = ["f32", "vec4f", "u32", "vec4u"];
 
 /**
- * Bindings of a kernel by name, in the order given: the op's inputs, then its output, which is written.
+ * Bindings of a kernel by name, in the order given: the op's inputs, then its output, which is
+ * written.
  *
  * @throws {ArgumentError} for a type that there is not.
  *
@@ -85,9 +86,9 @@ export function arrays(types: Readonly<Record<string, Binding["type"]>>): Bindin
 }
 
 /**
- * How a kernel stores its results in `y`, element by element: the planner may put the ops that follow in
- * the graph into it. Columns are those of the last axis; they and places in `y` are counted in elements
- * of the binding `y`.
+ * How a kernel stores its results in `y`, element by element: the planner may put the ops that
+ * follow in the graph into it. Columns are those of the last axis; they and places in `y` are
+ * counted in elements of the binding `y`.
  */
 export interface Finish {
   /** WGSL that loads what belongs to a column into names that end in `suffix`. */
@@ -103,8 +104,9 @@ export const PLAIN: Finish = {
 };
 
 /**
- * How a kernel gets the elements of its first input: the planner may put the ops before it in the graph
- * into it. Columns and places are counted as in {@link Finish}, in elements of that input's binding.
+ * How a kernel gets the elements of its first input: the planner may put the ops before it in the
+ * graph into it. Columns and places are counted as in {@link Finish}, in elements of that input's
+ * binding.
  */
 export interface Start {
   /** WGSL that loads what belongs to a column. */
@@ -122,7 +124,10 @@ export interface KernelSpec {
   readonly bindings: readonly Binding[];
   /** WGSL without the binding declarations; its entry point is `main`. */
   readonly body: string;
-  /** Integers that the body reads as `z.NAME`, u32. Kernels that differ only in these are compiled once. */
+  /**
+   * Integers that the body reads as `z.NAME`, u32. Kernels that differ only in these are compiled
+   * once.
+   */
   readonly sizes?: Readonly<Record<string, number>>;
   /** The same for f32 numbers. */
   readonly numbers?: Readonly<Record<string, number>>;
@@ -337,11 +342,11 @@ function grid(groups: number, target: Target): [number, number, number] {
  * @param bindings as {@link arrays} makes them
  * @param threads how many threads there are
  * @param target what `kernels` of the op was called with
- * @param statements WGSL that each thread runs; `i` is its number, u32, and `group`, `groups` and `local`
- * are taken
- * @param options WGSL `declarations`, such as functions, to stand before; and `sizes` and `numbers`, as in
- * {@link KernelSpec}. With `sizes`, the number of threads is one of them, `z.count`, so the same WGSL
- * serves any number
+ * @param statements WGSL that each thread runs; `i` is its number, u32, and `group`, `groups` and
+ * `local` are taken
+ * @param options WGSL `declarations`, such as functions, to stand before; and `sizes` and
+ * `numbers`, as in {@link KernelSpec}. With `sizes`, the number of threads is one of them,
+ * `z.count`, so the same WGSL serves any number
  * @throws {ArgumentError} if an argument has another type, or `threads` is no positive integer.
  *
  * @example

@@ -71,7 +71,9 @@ export function silu(x: Tensor): Tensor {
 
 /** Settings of {@link gelu}. */
 export interface GeluOptions {
-  /** `"none"`, the default, is exact; `"tanh"` is the cheaper formula of Hendrycks & Gimpel 2016. */
+  /**
+   * `"none"`, the default, is exact; `"tanh"` is the cheaper formula of Hendrycks & Gimpel 2016.
+   */
   readonly approximate?: "none" | "tanh";
 }
 
@@ -119,8 +121,8 @@ const EluGrad = elementwise(
 );
 
 /**
- * `x`, or `alpha · (e^x - 1)` where x is negative, elementwise; any shape. `alpha` is 1 by default, and
- * at least 0
+ * `x`, or `alpha · (e^x - 1)` where x is negative, elementwise; any shape. `alpha` is 1 by default,
+ * and at least 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.elu.html | PyTorch}).
  *
  * @example
@@ -151,8 +153,8 @@ const LeakyReluGrad = elementwise(
 );
 
 /**
- * `x`, or `negativeSlope · x` where x is negative, elementwise; any shape. `negativeSlope` is 0.01 by
- * default
+ * `x`, or `negativeSlope · x` where x is negative, elementwise; any shape. `negativeSlope` is 0.01
+ * by default
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu.html | PyTorch}).
  *
  * @example

@@ -149,8 +149,8 @@ const OneHot: Op<OneHotAttrs> = {
  * u32 labels `[…]` → f32 `[…, classes]`, 1 at the label and 0 elsewhere
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is not below `classes`; a wrong one that is computed on the
- * device gives a row of NaN.
+ * @throws {ArgumentError} for a label that is not below `classes`; a wrong one that is computed on
+ * the device gives a row of NaN.
  *
  * @example
  * ```ts
@@ -226,10 +226,10 @@ export const argmaxOf = (row: string, count: number) =>
   }`;
 
 /**
- * Index of the largest value along an axis, the last by default, as u32; the first of equal ones. The
- * result lacks that axis. NaN is larger than any number
- * ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}, whose default is an index
- * over all elements).
+ * Index of the largest value along an axis, the last by default, as u32; the first of equal ones.
+ * The result lacks that axis. NaN is larger than any number
+ * ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}, whose default is
+ * an index over all elements).
  *
  * @throws {ShapeError} for a scalar, or an axis that x does not have.
  *
@@ -278,8 +278,8 @@ const Equal: Op = {
 };
 
 /**
- * How many rows of the logits, `[N, classes]`, have their largest value at the label, u32 `[N]`: an f32
- * scalar. {@link argmax} says what counts as the largest.
+ * How many rows of the logits, `[N, classes]`, have their largest value at the label, u32 `[N]`: an
+ * f32 scalar. {@link argmax} says what counts as the largest.
  *
  * @throws {ArgumentError} for a label that is not below `classes`.
  * @throws {ShapeError} if the shapes do not fit together.

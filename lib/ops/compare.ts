@@ -25,8 +25,9 @@ const comparison = (name: string, test: string, ofNaN = 0): Op =>
 const Equal = comparison("equal", "a == b");
 
 /**
- * 1 where `a` equals `b`, else 0, elementwise with broadcasting; f32. NaN equals nothing. The gradient
- * is 0 ({@link https://pytorch.org/docs/stable/generated/torch.eq.html | PyTorch}).
+ * 1 where `a` equals `b`, else 0, elementwise with broadcasting; f32. NaN equals nothing, and is
+ * neither less nor greater. The gradient is 0
+ * ({@link https://pytorch.org/docs/stable/generated/torch.eq.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -61,7 +62,7 @@ export function notEqual(a: Operand, b: Operand): Tensor {
 const Less = comparison("less", "a < b");
 
 /**
- * 1 where `a` is less than `b`, else 0, also for NaN; otherwise like {@link equal}
+ * 1 where `a` is less than `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.lt.html | PyTorch}).
  *
  * @example
@@ -79,7 +80,7 @@ export function less(a: Operand, b: Operand): Tensor {
 const LessEqual = comparison("lessEqual", "a <= b");
 
 /**
- * 1 where `a` is at most `b`, else 0, also for NaN; otherwise like {@link equal}
+ * 1 where `a` is at most `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.le.html | PyTorch}).
  *
  * @example
@@ -97,7 +98,7 @@ export function lessEqual(a: Operand, b: Operand): Tensor {
 const Greater = comparison("greater", "a > b");
 
 /**
- * 1 where `a` is greater than `b`, else 0, also for NaN; otherwise like {@link equal}
+ * 1 where `a` is greater than `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.gt.html | PyTorch}).
  *
  * @example
@@ -115,7 +116,7 @@ export function greater(a: Operand, b: Operand): Tensor {
 const GreaterEqual = comparison("greaterEqual", "a >= b");
 
 /**
- * 1 where `a` is at least `b`, else 0, also for NaN; otherwise like {@link equal}
+ * 1 where `a` is at least `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.ge.html | PyTorch}).
  *
  * @example
@@ -144,8 +145,8 @@ const Minimum = extremum("minimum", "a < b", less);
 const Maximum = extremum("maximum", "a > b", greater);
 
 /**
- * The smaller of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of the
- * gradient each
+ * The smaller of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of
+ * the gradient each
  * ({@link https://pytorch.org/docs/stable/generated/torch.minimum.html | PyTorch}).
  *
  * @example
@@ -161,8 +162,8 @@ export function minimum(a: Operand, b: Operand): Tensor {
 }
 
 /**
- * The larger of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of the
- * gradient each
+ * The larger of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of
+ * the gradient each
  * ({@link https://pytorch.org/docs/stable/generated/torch.maximum.html | PyTorch}).
  *
  * @example
@@ -198,8 +199,8 @@ export interface ClampOptions {
 }
 
 /**
- * `x` within bounds, elementwise; any shape. NaN stays NaN. Everything becomes `max` if that is less than
- * `min`. The gradient is 0 for what is out of bounds
+ * `x` within bounds, elementwise; any shape. NaN stays NaN. Everything becomes `max` if that is
+ * less than `min`. The gradient is 0 for what is out of bounds
  * ({@link https://pytorch.org/docs/stable/generated/torch.clamp.html | PyTorch}).
  *
  * @throws {ArgumentError} if neither bound is given, or one is not finite.

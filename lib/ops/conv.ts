@@ -472,8 +472,8 @@ export interface ConvOptions {
   /** Step between windows; 1 by default. */
   readonly stride?: Pair;
   /**
-   * Zeros added on every side; 0, which is `"valid"`, by default. `"same"` adds as many as keep the size,
-   * and needs a stride of 1.
+   * Zeros added on every side; 0, which is `"valid"`, by default. `"same"` adds as many as keep the
+   * size, and needs a stride of 1.
    */
   readonly padding?: Pair | "same" | "valid";
   /** Pixels from a tap of the kernel to the next; 1 by default. */

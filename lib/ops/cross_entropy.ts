@@ -21,8 +21,9 @@ export interface NllLossOptions {
   /** A label whose losses are left out, such as 255, which need not be a class; none by default. */
   readonly ignoreIndex?: number | undefined;
   /**
-   * What becomes of the losses. `"mean"`, the default, divides their sum by the sum of their labels'
-   * weights, so it is NaN if all labels are ignored; for shares of classes, by the number of losses.
+   * What becomes of the losses. `"mean"`, the default, divides their sum by the sum of their
+   * labels' weights, so it is NaN if all labels are ignored; for shares of classes, by the number
+   * of losses.
    */
   readonly reduction?: Reduction;
 }
@@ -104,8 +105,8 @@ function entropy(
  * `[classes]` and a scalar label are fine too
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is neither below `classes` nor ignored, or an option that
- * cannot be; a wrong label that is computed on the device makes the loss NaN.
+ * @throws {ArgumentError} for a label that is neither below `classes` nor ignored, or an option
+ * that cannot be; a wrong label that is computed on the device makes the loss NaN.
  * @throws {ShapeError} if the shapes do not fit together.
  *
  * @example
@@ -144,8 +145,8 @@ export function crossEntropy(
  * `[N, classes, …]`, against u32 labels `[N, …]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is neither below `classes` nor ignored, or an option that
- * cannot be; a wrong label that is computed on the device makes the loss NaN.
+ * @throws {ArgumentError} for a label that is neither below `classes` nor ignored, or an option
+ * that cannot be; a wrong label that is computed on the device makes the loss NaN.
  * @throws {ShapeError} if the shapes do not fit together.
  *
  * @example

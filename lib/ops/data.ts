@@ -51,12 +51,12 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
 };
 
 /**
- * Records of a data set, u8 or u32 `[count, …]`, by u32 indices `[N]` → `[N, …]`, as f32 by default, or
- * as u32 for labels. No gradient. {@link embedding} does it for f32, and {@link takeAlong} is PyTorch's
- * `gather`.
+ * Records of a data set, u8 or u32 `[count, …]`, by u32 indices `[N]` → `[N, …]`, as f32 by
+ * default, or as u32 for labels. No gradient. {@link embedding} does it for f32, and
+ * {@link takeAlong} is PyTorch's `gather`.
  *
- * @throws {ArgumentError} for records that are f32, or an index that is not below `count`; a wrong one
- * that is computed on the device gives NaN, or 2³² - 1.
+ * @throws {ArgumentError} for records that are f32, or an index that is not below `count`; a wrong
+ * one that is computed on the device gives NaN, or 2³² - 1.
  * @throws {ShapeError} if the records are a scalar, or the indices are not u32.
  *
  * @example
@@ -103,9 +103,10 @@ const CropFlip: Op<{ padding: number }> = {
 };
 
 /**
- * Pads images `[N, C, H, W]` with `padding` zeros on every side, crops each to its old size, and then
- * mirrors some. `draws`, u32 `[N, 3]`, has for each image the top and the left of its crop, from 0 to
- * 2·padding, and whether left and right are swapped (not 0). No gradient. It is what torchvision's
+ * Pads images `[N, C, H, W]` with `padding` zeros on every side, crops each to its old size, and
+ * then mirrors some. `draws`, u32 `[N, 3]`, has for each image the top and the left of its crop,
+ * from 0 to 2·padding, and whether left and right are swapped (not 0). No gradient. It is what
+ * torchvision's
  * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.RandomCrop.html | RandomCrop}`(H, padding)`
  * and `RandomHorizontalFlip` do once they have drawn.
  *
@@ -169,10 +170,11 @@ const Rotate: Op = {
 
 /**
  * Rotates images `[N, C, H, W]` of values 0 to 255 about their centres, interpolated bilinearly and
- * rounded down, with zeros where nothing was. `turns`, f32 `[N, 2]`, has the cosine and the sine of each
- * image's angle, counter-clockwise. No gradient. It is what torchvision's
+ * rounded down, with zeros where nothing was. `turns`, f32 `[N, 2]`, has the cosine and the sine of
+ * each image's angle, counter-clockwise. No gradient. It is what torchvision's
  * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.functional.rotate.html | rotate}
- * does by PIL with `InterpolationMode.BILINEAR`, but for roundings: here and there a pixel differs by 1.
+ * does by PIL with `InterpolationMode.BILINEAR`, but for roundings: here and there a pixel differs
+ * by 1.
  *
  * @throws {ShapeError} if the shapes do not fit together.
  *
@@ -245,13 +247,14 @@ function table(inSize: number, outSize: number): { taps: number; rows: Tensor } 
 }
 
 /**
- * Bilinear resize of f32 images of whole values 0 to 255, `[N, C, H, W]` → `[N, C, …size]`, bit for bit
- * what PIL, and so torchvision's `Resize`, makes of 8-bit images. One number as `size` makes squares,
- * where torchvision keeps the aspect. No gradient
+ * Bilinear resize of f32 images of whole values 0 to 255, `[N, C, H, W]` → `[N, C, …size]`, bit for
+ * bit what PIL, and so torchvision's `Resize`, makes of 8-bit images. One number as `size` makes
+ * squares, where torchvision keeps the aspect. No gradient
  * ({@link https://pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html | torchvision}).
  *
  * @throws {ArgumentError} for a constant with other values.
- * @throws {ShapeError} if `x` does not have 4 dimensions, `size` is no size, or a side is over 32768.
+ * @throws {ShapeError} if `x` does not have 4 dimensions, `size` is no size, or a side is over
+ * 32768.
  *
  * @example
  * ```ts

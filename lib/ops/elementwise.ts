@@ -202,8 +202,8 @@ export function relu(x: Tensor): Tensor {
 }
 
 /**
- * 1 where `x` is finite, 0 where it is infinite or NaN, elementwise; any shape. No gradient: {@link grad}
- * refuses it
+ * 1 where `x` is finite, 0 where it is infinite or NaN, elementwise; any shape. No gradient:
+ * {@link grad} refuses it
  * ({@link https://pytorch.org/docs/stable/generated/torch.isfinite.html | PyTorch}).
  *
  * @example
@@ -220,8 +220,8 @@ export function isFinite(x: Tensor): Tensor {
 }
 
 /**
- * `yes` where `condition`, f32, is not 0, else `no`, elementwise with broadcasting. NaN is not 0. Each
- * gets the gradient where it was taken, and the condition gets 0
+ * `yes` where `condition`, f32, is not 0, else `no`, elementwise with broadcasting. NaN is not 0.
+ * Each gets the gradient where it was taken, and the condition gets 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.where.html | PyTorch}).
  *
  * @example
@@ -418,8 +418,8 @@ const PRODUCTS: ReadonlyMap<number, (x: Tensor) => Tensor> = new Map([
 ]);
 
 /**
- * `a` to the power of `b`, elementwise with broadcasting: 1 where b is 0, NaN where a is negative and b
- * not whole ({@link https://pytorch.org/docs/stable/generated/torch.pow.html | PyTorch}).
+ * `a` to the power of `b`, elementwise with broadcasting: 1 where b is 0, NaN where a is negative
+ * and b not whole ({@link https://pytorch.org/docs/stable/generated/torch.pow.html | PyTorch}).
  *
  * @example
  * ```ts

@@ -25,12 +25,13 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
 }
 
 /**
- * Gradients of `y`, which has one element, with respect to each of `wrt`, in their order and shapes;
- * zeros where `y` does not depend on one. They are tensors like any others, with gradients of their own.
- * `seed`, f32 of the shape of `y`, weights the elements of a `y` that has more, as `grad_outputs` does in
+ * Gradients of `y`, which has one element, with respect to each of `wrt`, in their order and
+ * shapes; zeros where `y` does not depend on one. They are tensors like any others, with gradients
+ * of their own. `seed`, f32 of the shape of `y`, weights the elements of a `y` that has more, as
+ * `grad_outputs` does in
  * {@link https://pytorch.org/docs/stable/generated/torch.autograd.grad.html | PyTorch}.
  *
- * @throws {ArgumentError} if `y` depends on one of `wrt` by an op without a gradient, such as
+ * @throws {ArgumentError} if `y` depends on one of `wrt` through an op without a gradient, such as
  * {@link isFinite}.
  * @throws {ShapeError} if `y` has more elements than one and there is no seed of its shape.
  *

@@ -51,8 +51,8 @@ const Embedding: Op = {
  * Rows of `table`, f32 `[rows, …]`, by u32 `indices` of any shape → `[…indices, …]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.embedding.html | PyTorch}).
  *
- * @throws {ArgumentError} for an index that is not below `rows`; a wrong one that is computed on the
- * device gives NaN.
+ * @throws {ArgumentError} for an index that is not below `rows`; a wrong one that is computed on
+ * the device gives NaN.
  * @throws {ShapeError} if the table is a scalar, or an element type does not fit.
  *
  * @example
@@ -133,10 +133,10 @@ const TakeAlongGrad: Op<Along & { length: number }> = {
 };
 
 /**
- * Elements of `x`, f32, along `axis` by u32 `indices`. Indices and result have the shape of x but for
- * this axis; a negative axis counts from the end
- * ({@link https://pytorch.org/docs/stable/generated/torch.gather.html | PyTorch's gather}, whose indices may
- * be fewer on other axes, too).
+ * Elements of `x`, f32, along `axis` by u32 `indices`. Indices and result have the shape of x but
+ * for this axis; a negative axis counts from the end
+ * ({@link https://pytorch.org/docs/stable/generated/torch.gather.html | PyTorch's gather}, whose
+ * indices may be fewer on other axes, too).
  *
  * @throws {ArgumentError} for an index that is not below the size of the axis; a wrong one that is
  * computed on the device gives NaN.
@@ -203,8 +203,9 @@ const Cast: Op<{ dtype: DType }> = {
 
 /**
  * `x` with another element type; any shape. From f32, what is behind the point is dropped; what is
- * negative or more than u32 holds gives anything, as in PyTorch. u8 keeps the lowest 8 bits. The gradient
- * is 0 ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.to.html | PyTorch's to}).
+ * negative or more than u32 holds gives anything, as in PyTorch. u8 keeps the lowest 8 bits. The
+ * gradient is 0
+ * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.to.html | PyTorch's to}).
  *
  * @example
  * ```ts

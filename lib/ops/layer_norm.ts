@@ -52,8 +52,8 @@ function scaled(y: Tensor, weight: Tensor | undefined, bias: Tensor | undefined)
 }
 
 /**
- * `(x - mean) / √(variance + eps)` over the last dimensions, of sizes `normalizedShape`, which is also the
- * shape of weight and bias; `[…, …normalizedShape]` → the same
+ * `(x - mean) / √(variance + eps)` over the last dimensions, of sizes `normalizedShape`, which is
+ * also the shape of weight and bias; `[…, …normalizedShape]` → the same
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html | PyTorch}).
  *
  * @throws {ArgumentError} for an option that cannot be.
@@ -90,8 +90,10 @@ export function layerNorm(
  * image, `[N, C, …]` → the same; weight and bias `[C]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html | PyTorch}).
  *
- * @throws {ArgumentError} if `numGroups` does not divide the channels, or for an option that cannot be.
- * @throws {ShapeError} if x has fewer than 2 dimensions, or weight or bias does not fit the channels.
+ * @throws {ArgumentError} if `numGroups` does not divide the channels, or for an option that cannot
+ * be.
+ * @throws {ShapeError} if x has fewer than 2 dimensions, or weight or bias does not fit the
+ * channels.
  *
  * @example
  * ```ts

@@ -89,8 +89,8 @@ export interface HuberLossOptions extends LossOptions {
 }
 
 /**
- * `½ d²` for distances d = |x - target| up to delta, and `delta · (d - ½ delta)` beyond, by default their
- * mean; x and target have the same shape
+ * `½ d²` for distances d = |x - target| up to delta, and `delta · (d - ½ delta)` beyond, by default
+ * their mean; x and target have the same shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html | PyTorch}).
  *
  * @example
@@ -112,9 +112,9 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
 }
 
 /**
- * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and targets
- * from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have no gradient
- * here. An x that is no probability gives NaN
+ * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and
+ * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have
+ * no gradient here. An x that is no probability gives NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html | PyTorch}).
  *
  * @example

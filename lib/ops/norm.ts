@@ -221,8 +221,8 @@ export function channelMoments(x: Tensor): Tensor {
 }
 
 /**
- * `(x - mean) / √(variance + eps) · γ + β` for each channel: batch normalisation in evaluation. x is
- * `[N, C, …]`, the other tensors `[C]`; `eps` is 1e-5 by default.
+ * `(x - mean) / √(variance + eps) · γ + β` for each channel: batch normalisation in evaluation. x
+ * is `[N, C, …]`, the other tensors `[C]`; `eps` is 1e-5 by default.
  *
  * @throws {ArgumentError} if `eps` is negative.
  * @throws {ShapeError} if one of them does not fit the channels.
@@ -252,10 +252,10 @@ export function normalize(
 }
 
 /**
- * Batch normalisation in training, by the statistics of the batch itself; x `[N, C, …]`, γ and β `[C]`,
- * `eps` 1e-5 by default. It returns `y`, of the shape of x, and the {@link channelMoments} for running
- * statistics, whose variance is biased. One value per channel is an error, as in PyTorch: it is its own
- * mean, so the result would always be β
+ * Batch normalisation in training, by the statistics of the batch itself; x `[N, C, …]`, γ and β
+ * `[C]`, `eps` 1e-5 by default. It returns `y`, of the shape of x, and the {@link channelMoments}
+ * for running statistics, whose variance is biased. One value per channel is an error, as in
+ * PyTorch: it is its own mean, so the result would always be β
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if `eps` is negative.

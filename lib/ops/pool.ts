@@ -310,8 +310,8 @@ export interface PoolOptions {
   /** Pixels added on every side, at most half the kernel size; 0 by default. */
   readonly padding?: Pair;
   /**
-   * Whether the last windows may end beyond the padding, if they begin in the image or in the padding
-   * before it; false by default.
+   * Whether the last windows may end beyond the padding, if they begin in the image or in the
+   * padding before it; false by default.
    */
   readonly ceilMode?: boolean;
 }
@@ -364,9 +364,9 @@ function pool(op: Op<PoolAttrs>, x: Tensor, attrs: PoolAttrs): Tensor {
 
 /**
  * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`, where
- * `P = ⌊(H + 2 padding - kernelSize) / stride⌋ + 1`, or rounded up with `ceilMode`. Padding counts as -∞,
- * and NaN is larger than any number. The first of equal values gets the gradient, which has no gradient
- * of its own
+ * `P = ⌊(H + 2 padding - kernelSize) / stride⌋ + 1`, or rounded up with `ceilMode`. Padding counts
+ * as -∞, and NaN is larger than any number. The first of equal values gets the gradient, which has
+ * no gradient of its own
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.
@@ -390,9 +390,9 @@ export function maxPool2d(x: Tensor, options: PoolOptions): Tensor {
 }
 
 /**
- * Mean of each window, `[N, C, H, W]` → `[N, C, P, Q]`, sizes as in {@link maxPool2d}. Padding counts as
- * zeros, unless `countIncludePad` is false; what is beyond it, with `ceilMode`, never counts
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
+ * Mean of each window, `[N, C, H, W]` → `[N, C, P, Q]`, sizes as in {@link maxPool2d}. Padding
+ * counts as zeros, unless `countIncludePad` is false; what is beyond it, with `ceilMode`, never
+ * counts ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.
  * @throws {ShapeError} if `x` has other than 4 dimensions, or no window fits.

@@ -174,9 +174,9 @@ export function reduced(
 }
 
 /**
- * Sum over `axes`, all of them by default; negative ones count from the end, and an empty list is none,
- * where for PyTorch it is all. The result lacks these axes, or has them with size 1 if `keepDims` is true
- * ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
+ * Sum over `axes`, all of them by default; negative ones count from the end, and an empty list is
+ * none, where for PyTorch it is all. The result lacks these axes, or has them with size 1 if
+ * `keepDims` is true ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
  *
  * @throws {ShapeError} for an axis that x does not have, or one twice.
  *

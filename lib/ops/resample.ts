@@ -157,7 +157,10 @@ function resample(
   return permute(apply(Resample, [permute(x, [0, 2, 3, 1])], attrs), [0, 3, 1, 2]);
 }
 
-/** Size of the result of {@link adaptiveAvgPool2d}: one for both axes or two; null keeps the input's. */
+/**
+ * Size of the result of {@link adaptiveAvgPool2d}: one for both axes or two; null keeps the
+ * input's.
+ */
 export type OutputSize = number | null | readonly [height: number | null, width: number | null];
 
 /** Throws unless `size` is an {@link OutputSize}; the sizes that it means for images of `pixels`. */
@@ -198,7 +201,7 @@ export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize): Tensor {
   return resample(x, size, "area", (from, to) => from / to);
 }
 
-/** Settings of {@link upsample}: either `size` or `scaleFactor` must be there. */
+/** Settings of {@link upsample}, either with `size` or with `scaleFactor`. */
 export interface UpsampleOptions {
   /** Height and width of the result. */
   readonly size?: Pair;
@@ -207,8 +210,8 @@ export interface UpsampleOptions {
   /** `"nearest"`, the default, takes the nearest pixel; `"bilinear"` the four nearest, weighted. */
   readonly mode?: "nearest" | "bilinear";
   /**
-   * Whether the centres of the corner pixels stay where they are, and not the image's corners; only for
-   * `"bilinear"`. False by default.
+   * Whether the centres of the corner pixels stay where they are, and not the image's corners; only
+   * for `"bilinear"`. False by default.
    */
   readonly alignCorners?: boolean;
 }

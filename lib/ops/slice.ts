@@ -57,16 +57,18 @@ const Slice: Op<Lattice> = {
 };
 
 /**
- * The first element, the end and the step along an axis, as in Python. Without an end, or with null, it
- * goes to the end of the axis. The step is 1 by default, and at least 1: {@link flip} reverses.
+ * The first element, the end and the step along an axis, as in Python. Without an end, or with
+ * null, it goes to the end of the axis. The step is 1 by default, and at least 1: {@link flip}
+ * reverses.
  */
 export type Range = readonly [start: number, end?: number | null, step?: number];
 
 /**
- * Every `step`-th element from `start` to before `end`, for as many leading axes as there are ranges;
- * null takes all of an axis. As in Python, negative numbers count from the end, and an end beyond the
- * axis is its end. f32 or u32
- * ({@link https://pytorch.org/docs/stable/generated/torch.narrow.html | PyTorch} writes `x[a:b:c]`).
+ * Every `step`-th element from `start` to before `end`, for as many leading axes as there are
+ * ranges; null takes all of an axis. As in Python, negative numbers count from the end, and an end
+ * beyond the axis is its end. f32 or u32
+ * ({@link https://pytorch.org/docs/stable/generated/torch.narrow.html | PyTorch} writes
+ * `x[a:b:c]`).
  *
  * @throws {ArgumentError} for a range that is none.
  * @throws {ShapeError} if there are more ranges than axes, or nothing is in one.
@@ -147,12 +149,13 @@ export function flip(x: Tensor, axes: readonly number[]): Tensor {
 }
 
 /**
- * Consecutive parts along `axis`, the first by default: of `sizes` elements each, the last one maybe
- * smaller; or of as many as a list says. f32 or u32
+ * Consecutive parts along `axis`, the first by default: of `sizes` elements each, the last one
+ * maybe smaller; or of as many as a list says. f32 or u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.split.html | PyTorch}).
  *
  * @throws {ArgumentError} for a size that is no positive integer.
- * @throws {ShapeError} for an axis that x does not have, or a list that does not add up to its size.
+ * @throws {ShapeError} for an axis that x does not have, or a list that does not add up to its
+ * size.
  *
  * @example
  * ```ts
@@ -251,8 +254,8 @@ export interface PadOptions {
 }
 
 /**
- * Elements of one value added around `x`, f32: `pads` has how many before and behind the last axis, then
- * before and behind the one before it, and so on
+ * Elements of one value added around `x`, f32: `pads` has how many before and behind the last axis,
+ * then before and behind the one before it, and so on
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.pad.html | PyTorch}).
  *
  * @throws {ArgumentError} for a number of elements that is negative: {@link slice} removes.
@@ -340,8 +343,8 @@ const Concat: Op<{ axis: number }> = {
 };
 
 /**
- * Tensors one after the other along `axis`, the first by default; their other sizes are equal, and all
- * are f32 or all u32
+ * Tensors one after the other along `axis`, the first by default; their other sizes are equal, and
+ * all are f32 or all u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.cat.html | PyTorch's cat}).
  *
  * @throws {ArgumentError} for an empty list.
@@ -381,8 +384,8 @@ function joined(op: string, xs: readonly Tensor[], axis: number): Tensor {
 }
 
 /**
- * Tensors of one shape, side by side along a new `axis`, the first by default; all are f32 or all u32
- * ({@link https://pytorch.org/docs/stable/generated/torch.stack.html | PyTorch}).
+ * Tensors of one shape, side by side along a new `axis`, the first by default; all are f32 or all
+ * u32 ({@link https://pytorch.org/docs/stable/generated/torch.stack.html | PyTorch}).
  *
  * @throws {ArgumentError} for an empty list.
  * @throws {ShapeError} if they do not fit each other, or there is no such axis.

@@ -34,9 +34,9 @@ const Max = extreme("max", "(v > best)");
 const Min = extreme("min", "(v < best)");
 
 /**
- * The largest element over `axes`, all of them by default; axes and options are those of {@link sum}. NaN
- * is larger than any number. Equal ones share the gradient. {@link argmax} gives the index
- * ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
+ * The largest element over `axes`, all of them by default; axes and options are those of
+ * {@link sum}. NaN is larger than any number. Equal ones share the gradient. {@link argmax} gives
+ * the index ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
  *
  * @example
  * ```ts
@@ -98,15 +98,15 @@ export function prod(x: Tensor, axes?: readonly number[], options: ReduceOptions
 /** Settings of {@link variance}. */
 export interface VarianceOptions extends ReduceOptions {
   /**
-   * What is taken from the number of elements, by which the squares are divided: 1, the default, gives
-   * the unbiased estimate, 0 the biased one.
+   * What is taken from the number of elements, by which the squares are divided: 1, the default,
+   * gives the unbiased estimate, 0 the biased one.
    */
   readonly correction?: number;
 }
 
 /**
- * The variance over `axes`, all of them by default, by default unbiased; axes and options are those of
- * {@link sum} and `correction`
+ * The variance over `axes`, all of them by default, by default unbiased; axes and options are those
+ * of {@link sum} and `correction`
  * ({@link https://pytorch.org/docs/stable/generated/torch.var.html | PyTorch's var}).
  *
  * @throws {ShapeError} if there are no more elements than `correction`, where PyTorch only warns.

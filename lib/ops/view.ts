@@ -252,8 +252,8 @@ const Unselect: Op<{ index: number; count: number }> = {
 };
 
 /**
- * `x` without axes of size 1: without all of them, or without those that are in `axes`; other axes stay.
- * Negative axes count from the end
+ * `x` without axes of size 1: without all of them, or without those that are in `axes`; other axes
+ * stay. Negative axes count from the end
  * ({@link https://pytorch.org/docs/stable/generated/torch.squeeze.html | PyTorch}).
  *
  * @throws {ShapeError} for an axis that x does not have, or one twice.

@@ -172,10 +172,11 @@ export class Plan {
    * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups.
    *
    * @param options what is computed, and where
-   * @param workspace buffers for intermediate values; by default those of the device, which plans share
+   * @param workspace buffers for intermediate values; by default those of the device, which plans
+   * share
    * @throws {ArgumentError} for an option that cannot be.
-   * @throws {PlanError} if a tensor exceeds what one buffer of the device holds, two inputs have the same
-   * name, or two updates the same target.
+   * @throws {PlanError} if a tensor exceeds what one buffer of the device holds, two inputs have
+   * the same name, or two updates the same target.
    * @throws {DeviceError} if there is no device, or it refuses a kernel or is out of memory.
    *
    * @example
@@ -243,11 +244,11 @@ export class Plan {
   }
 
   /**
-   * Runs the plan once, in one submit, without waiting for it: {@link Plan.read} waits. All inputs are
-   * given in each run, and their values are copied.
+   * Runs the plan once, in one submit, without waiting for it: {@link Plan.read} waits. All inputs
+   * are given in each run, and their values are copied.
    *
-   * @throws {PlanError} if an input is missing, unknown, or of another type or size, or if the plan was
-   * disposed.
+   * @throws {PlanError} if an input is missing, unknown, or of another type or size, or if the plan
+   * was disposed.
    * @throws {ArgumentError} if an index or a label is out of range.
    * @throws {DeviceError} if the device was lost.
    */
@@ -326,8 +327,9 @@ export class Plan {
   }
 
   /**
-   * Encodes a run as one pass, `times` over (once by default), or only its step `step`, as a profile
-   * does. Inputs are those of the latest run; a step alone reads the values that the steps before it left.
+   * Encodes a run as one pass, `times` over (once by default), or only its step `step`, as a
+   * profile does. Inputs are those of the latest run; a step alone reads the values that the steps
+   * before it left.
    *
    * @throws {PlanError} if the plan was disposed.
    * @throws {DeviceError} if the device was lost.
@@ -366,8 +368,8 @@ export class Plan {
   }
 
   /**
-   * Values of the outputs in the latest run, in the order of `outputs`, each row-major in a typed array;
-   * of a variable, those before its update.
+   * Values of the outputs in the latest run, in the order of `outputs`, each row-major in a typed
+   * array; of a variable, those before its update.
    *
    * @throws {PlanError} if the plan was disposed.
    * @throws {DeviceError} if the device refused the run, or was lost.
@@ -548,8 +550,9 @@ function limitsOf(steps: readonly Step[]): Map<string, number> {
 }
 
 /**
- * Values of a tensor, row-major in a typed array ({@link toList} gives lists), or of several tensors at
- * once. It is a plan that is compiled, run once and disposed; to run one more than once, use {@link Plan}.
+ * Values of a tensor, row-major in a typed array ({@link toList} gives lists), or of several
+ * tensors at once. It compiles a plan, runs it once and disposes of it; to compute the same again
+ * and again, keep a {@link Plan}.
  *
  * @param x a tensor, or a list of them
  * @param feeds values of the inputs that they depend on, by name
@@ -613,8 +616,8 @@ export async function item(x: Tensor, feeds?: Feeds, device?: Device): Promise<n
 }
 
 /**
- * The numbers of a tensor in nested lists, one depth for each dimension, computed as {@link evaluate}
- * does; of a scalar, the number
+ * The numbers of a tensor in nested lists, one depth for each dimension, computed as
+ * {@link evaluate} does; of a scalar, the number
  * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.tolist.html | PyTorch's tolist}).
  *
  * @example

@@ -41,7 +41,9 @@ import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
 
-/** A graph that cannot be a plan, or not on this device; or a run whose inputs do not fit the plan. */
+/**
+ * A graph that cannot be a plan, or not on this device; or a run whose inputs do not fit the plan.
+ */
 export class PlanError extends Error {
   /** `"PlanError"`. */
   override name = "PlanError";
