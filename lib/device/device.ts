@@ -393,7 +393,8 @@ async function requestAdapter(): Promise<GPUAdapter> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (adapter) return adapter;
   const what = "install a Vulkan driver (on Debian, the software one: " +
-    "apt-get install mesa-vulkan-drivers) or run `sh scripts/bootstrap.sh TASK`";
+    "apt-get install mesa-vulkan-drivers); in a clone of Resnette, " +
+    "`sh scripts/bootstrap.sh TASK` does it";
   throw new DeviceError(`no WebGPU adapter: ${advice(what, missing)}`);
 }
 

@@ -60,7 +60,7 @@ export type TensorData =
  */
 export type Attrs = Readonly<Record<string, unknown>>;
 
-/** How an op reads its input through other strides, without moving data. */
+/** Where the elements of a view lie in the tensor that it is a view of, its base. */
 export interface StridedView {
   /** First element, counted from the base tensor's start. */
   readonly offset: number;
@@ -411,7 +411,7 @@ function unnest(
   const isList = Array.isArray(list) || ArrayBuffer.isView(list) && isExactInF32(list);
   if (!isList) {
     if (typeof list !== "number") refuse("tensor", path, "a number", list);
-    if (depth < shape.length) ragged(path, "a number", shape[depth]!);
+    if (depth < shape.length) ragged(path, "is a number", shape[depth]!);
     values.push(list);
     return;
   }
@@ -419,9 +419,11 @@ function unnest(
   const items = list as ArrayLike<unknown>;
   // The first list of a depth says how long all of that depth are; before the first number.
   if (depth === shape.length) {
-    if (values.length > 0) ragged(path, `${items.length} values`, undefined);
+    if (values.length > 0) ragged(path, `has ${items.length} values`, undefined);
     shape.push(items.length);
-  } else if (shape[depth] !== items.length) ragged(path, `${items.length} values`, shape[depth]!);
+  } else if (shape[depth] !== items.length) {
+    ragged(path, `has ${items.length} values`, shape[depth]!);
+  }
   for (let i = 0; i < items.length; i++) {
     unnest(items[i], values, shape, depth + 1, `${path}[${i}]`);
   }
@@ -429,7 +431,7 @@ function unnest(
 
 function ragged(path: string, what: string, wanted: number | undefined): never {
   throw new ShapeError(
-    `tensor: lists must have one length at each depth: ${path} has ${what}, and others ${
+    `tensor: lists must have one length at each depth: ${path} ${what}, and others ${
       wanted === undefined ? "are numbers" : `have ${wanted}`
     }`,
   );

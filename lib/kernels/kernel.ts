@@ -56,7 +56,7 @@ export interface Binding {
   readonly name: string;
   /** Element type of the array. */
   readonly type: "f32" | "vec4f" | "u32" | "vec4u";
-  /** Whether the kernel writes it; the last binding always is. */
+  /** Whether the kernel writes it, as it does its output. */
   readonly write?: boolean;
 }
 

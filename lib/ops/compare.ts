@@ -1,6 +1,7 @@
 /**
- * Comparisons, elementwise with NumPy broadcasting: 1 where they hold, else 0; the smaller and the
- * larger; bounds. NaN compares as in PyTorch. Everything here is public.
+ * Comparisons, elementwise with NumPy broadcasting: 1 where they hold, else 0, and no gradient; the
+ * smaller and the larger; bounds. NaN compares as in PyTorch: it is equal to nothing, and stays NaN in
+ * {@link minimum}, {@link maximum} and {@link clamp}. Everything here is public.
  *
  * @module
  */

@@ -105,7 +105,7 @@ const CropFlip: Op<{ padding: number }> = {
 /**
  * Pads images `[N, C, H, W]` with `padding` zeros on every side, crops each to its old size, and
  * then mirrors some. `draws`, u32 `[N, 3]`, has for each image the top and the left of its crop,
- * from 0 to 2·padding, and whether left and right are swapped (not 0). No gradient. It is what
+ * from 0 to 2·padding, and 1 if left and right are swapped, else 0. No gradient. It is what
  * torchvision's
  * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.RandomCrop.html | RandomCrop}`(H, padding)`
  * and `RandomHorizontalFlip` do once they have drawn.

@@ -222,7 +222,9 @@ export function channelMoments(x: Tensor): Tensor {
 
 /**
  * `(x - mean) / √(variance + eps) · γ + β` for each channel: batch normalisation in evaluation. x
- * is `[N, C, …]`, the other tensors `[C]`; `eps` is 1e-5 by default.
+ * is `[N, C, …]`, the other tensors `[C]`; `eps` is 1e-5 by default
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html | PyTorch's batch_norm},
+ * without `training`).
  *
  * @throws {ArgumentError} if `eps` is negative.
  * @throws {ShapeError} if one of them does not fit the channels.

@@ -209,9 +209,9 @@ export class Plan {
     ]);
     const over = oversized(order, device.target);
     if (over) {
-      const wayOut = over.largest === undefined
-        ? "take a smaller network"
-        : `its first dimension can be at most ${over.largest}`;
+      const wayOut = over.largest
+        ? `its first dimension can be at most ${over.largest}`
+        : "take a smaller network";
       throw new PlanError(`plan: tensor ${over.what}; ${wayOut}`, over.largest);
     }
     for (const { name, node, spec } of steps) {
@@ -550,7 +550,7 @@ function limitsOf(steps: readonly Step[]): Map<string, number> {
 }
 
 /**
- * Values of a tensor, row-major in a typed array ({@link toList} gives lists), or of several
+ * Values of a tensor, row-major in an array of its type ({@link toList} gives lists), or of several
  * tensors at once. It compiles a plan, runs it once and disposes of it; to compute the same again
  * and again, keep a {@link Plan}.
  *
