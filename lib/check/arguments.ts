@@ -7,7 +7,10 @@
 
 import { brief } from "./text.ts";
 
-/** An argument that a function does not take; the message names the function, the argument, its value. */
+/**
+ * An argument that a function does not take; the message names the function, the argument and its
+ * value.
+ */
 export class ArgumentError extends TypeError {
   /** `"ArgumentError"`. */
   override name = "ArgumentError";
@@ -60,7 +63,7 @@ function isRecord(value: unknown): value is object {
  */
 export function checkOptions(op: string, options: object, known: readonly string[]): void {
   if (!isRecord(options)) {
-    refuse(op, "options", `an object of ${known.join(", ")}`, options);
+    refuse(op, "options", `an object that may have ${known.join(", ")}`, options);
   }
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;

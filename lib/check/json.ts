@@ -12,7 +12,7 @@
 
 import { brief, quote } from "./text.ts";
 
-/** Objects and lists in each other. */
+/** The most objects and lists that are nested. */
 const MAX_DEPTH = 32;
 /** Numbers, `true`, `false`, `null`, and what is none of them. */
 const WORD = /[-+.\w]*/y;
@@ -34,7 +34,7 @@ export type Of<K> = K extends Kind<infer T> ? T : never;
  * What a JSON file holds, which must be of a kind.
  *
  * @throws {SyntaxError} or the `error` that is given, where it is something else, is no JSON, an object
- * has a key twice or has `__proto__`, or more than 32 objects and lists are in each other.
+ * has a key twice or has `__proto__`, or more than 32 objects and lists are nested.
  *
  * @example
  * ```ts
@@ -164,7 +164,7 @@ class JsonReader {
     if (this.scalar() !== open) this.refuse(wanted);
     this.#at++;
     if (++this.#depth > MAX_DEPTH) {
-      this.fail(`has more than ${MAX_DEPTH} objects and lists in each other`);
+      this.fail(`has more than ${MAX_DEPTH} nested objects and lists`);
     }
     if (!this.#accept(close)) {
       do read(); while (this.#accept(","));

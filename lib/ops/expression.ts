@@ -14,7 +14,7 @@ import { apply, checkTensor, type Op, Tensor, tensor } from "../graph/tensor.ts"
 import { mul, neg } from "./elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
-/** A tensor, or a number standing for a scalar tensor. */
+/** An f32 tensor, or a number, which is taken as a scalar tensor. */
 export type Operand = Tensor | number;
 
 /** Argument `name` of `op` as a tensor. */
