@@ -109,14 +109,7 @@ export function flatten(x: Tensor): Tensor {
 const Permute: Op<{ order: readonly number[] }> = {
   name: "permute",
   dtype: ([x]) => wordType("permute", x!),
-  shape: ([x], { order }) => {
-    if (!isOrder(order, x!.rank)) {
-      throw new ShapeError(
-        `permute: ${formatShape(order)} is no order of the axes of ${formatShape(x!.shape)}`,
-      );
-    }
-    return order.map((axis) => x!.shape[axis]!);
-  },
+  shape: ([x], { order }) => order.map((axis) => x!.shape[axis]!),
   view: (x, { order }) => ({
     offset: x.offset,
     strides: order.map((axis) => x.strides[axis]!),
@@ -125,10 +118,10 @@ const Permute: Op<{ order: readonly number[] }> = {
 };
 
 /**
- * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`
+ * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`, f32 or u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.permute.html | PyTorch}).
  *
- * @throws {ShapeError} if `order` does not have each axis once.
+ * @throws {ShapeError} if `order` does not have each axis once; a negative one counts from the end.
  *
  * @example
  * ```ts
@@ -142,7 +135,13 @@ const Permute: Op<{ order: readonly number[] }> = {
 export function permute(x: Tensor, order: readonly number[]): Tensor {
   checkTensor("permute", "x", x);
   checkList("permute", "order", order);
-  return apply(Permute, [x], { order });
+  const fromStart = order.map((axis) => axis < 0 ? axis + x.rank : axis);
+  if (!isOrder(fromStart, x.rank)) {
+    throw new ShapeError(
+      `permute: order ${formatShape(order)} must have each axis of ${formatShape(x.shape)} once`,
+    );
+  }
+  return apply(Permute, [x], { order: fromStart });
 }
 
 /** The order of a {@link permute} node, or undefined for any other node. */
@@ -174,7 +173,7 @@ export const BroadcastTo: Op<{ shape: Shape }> = {
 };
 
 /**
- * `x` repeated along axes of size 1, and along new leading ones, to fill `shape`
+ * `x`, f32 or u32, repeated along axes of size 1, and along new leading ones, to fill `shape`
  * ({@link https://pytorch.org/docs/stable/generated/torch.broadcast_to.html | PyTorch}).
  *
  * @throws {ShapeError} if `x` does not broadcast to it.
@@ -198,12 +197,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 const Select: Op<{ index: number }> = {
   name: "select",
   dtype: ([x]) => wordType("select", x!),
-  shape: ([x], { index }) => {
-    if (!(Number.isInteger(index) && index >= 0 && index < (x!.shape[0] ?? 0))) {
-      throw new ShapeError(`select: no index ${shown(index)} in ${formatShape(x!.shape)}`);
-    }
-    return x!.shape.slice(1);
-  },
+  shape: ([x]) => x!.shape.slice(1),
   view: (x, { index }) => ({
     offset: x.offset + index * x.strides[0]!,
     strides: x.strides.slice(1),
@@ -212,7 +206,7 @@ const Select: Op<{ index: number }> = {
 };
 
 /**
- * The `index`-th slice along the first axis: `[K, …]` → `[…]`
+ * The `index`-th slice along the first axis, `[K, …]` → `[…]`, f32 or u32; the first is 0, the last -1
  * ({@link https://pytorch.org/docs/stable/generated/torch.select.html | PyTorch} of axis 0).
  *
  * @throws {ShapeError} if there is no such index.
@@ -228,7 +222,13 @@ const Select: Op<{ index: number }> = {
  */
 export function select(x: Tensor, index: number): Tensor {
   checkTensor("select", "x", x);
-  return apply(Select, [x], { index });
+  const count = x.shape[0] ?? 0;
+  if (!(Number.isInteger(index) && index >= -count && index < count)) {
+    throw new ShapeError(
+      `select: there is no index ${shown(index)} on the first axis of ${formatShape(x.shape)}`,
+    );
+  }
+  return apply(Select, [x], { index: index < 0 ? index + count : index });
 }
 
 /** `count` slices of zeros, of which the `index`-th is the input: the gradient of select. */
@@ -248,8 +248,11 @@ const Unselect: Op<{ index: number; count: number }> = {
 };
 
 /**
- * Without the axes of size 1: all of them, or those of `axes` that are
+ * `x` without axes of size 1: without all of them, or without those that are in `axes`; other axes
+ * stay. Negative axes count from the end
  * ({@link https://pytorch.org/docs/stable/generated/torch.squeeze.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that x does not have, or one twice.
  *
  * @example
  * ```ts
@@ -268,8 +271,10 @@ export function squeeze(x: Tensor, axes?: readonly number[]): Tensor {
 }
 
 /**
- * With a new axis of size 1 at `axis`; -1 puts it last
+ * `x` with a new axis of size 1, which is axis `axis` of the result; -1 puts it last
  * ({@link https://pytorch.org/docs/stable/generated/torch.unsqueeze.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that the result does not have.
  *
  * @example
  * ```ts

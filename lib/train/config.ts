@@ -1,6 +1,6 @@
 /**
- * The settings of a training run, and the results of an epoch. One table says what each setting is;
- * defaults, flags, help, checks and checkpoints are made from it.
+ * The settings of a training run, and the results of an epoch. One table, {@link CONFIG_FIELDS},
+ * says what each setting is; defaults, flags, help, checks and checkpoints are made of it.
  *
  * @module
  */
@@ -48,8 +48,8 @@ export interface TrainConfig {
   /** Images of a step, of all ranks if there are several; the last batch of an epoch has what is left. */
   readonly batchSize: number;
   /**
-   * Micro-batches of a step, on each rank if there are several; there are more if so many do not fit
-   * the adapter. Their gradients are summed, weighted by their sizes, so a step is that of the whole
+   * Micro-batches of a step, on each rank if there are several. There are more if these do not fit the
+   * adapter. Their gradients are summed, weighted by their sizes, so that a step is that of the whole
    * batch. But a batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
    */
   readonly accumulate: number;

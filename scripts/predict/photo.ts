@@ -1,6 +1,6 @@
 /**
  * A picture of a garment as Fashion-MNIST would have it: 28×28, the garment bright on black and as
- * large as it goes. MNIST and its kin show their letters in the same way. These are the steps by
+ * large as fits. MNIST and its kin show their letters in the same way. These are the steps by
  * which the data set was made (Xiao et al. 2017, https://arxiv.org/abs/1708.07747, figure 1), without
  * its sharpening; on the CPU, for one image.
  *

@@ -6,6 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   add,
+  cast,
   channelMoments,
   evaluate,
   type Feeds,
@@ -13,6 +14,7 @@ import {
   grad,
   input,
   matmul,
+  maxPool2d,
   mean as reduceMean,
   mul,
   permute,
@@ -242,6 +244,22 @@ Deno.test("each op reads inputs that are strided views at an odd offset", async 
     const off = difference(found[i]!, graph.row.reference(...exact(graph, 1)).data);
     assert(off < (graph.row.tolerance ?? TOLERANCE), `${graph.name} is off by ${off}`);
   });
+});
+
+Deno.test("a value that is made whole has no gradient", async () => {
+  const x = tensor([0.3, 2.7]), whole = sum(mul(cast(cast(x, "u32"), "f32"), x));
+  assertEquals(await evaluate(grad(whole, [x])[0]!), new Float32Array([0, 2]));
+});
+
+Deno.test("a max pool's second gradient is what lies where its results came from", async () => {
+  const x = tensor([[[[1, 5, 2], [4, 3, 9], [7, 7, 0]]]]), w = tensor([[[[2, 3], [5, 7]]]]);
+  const pooled = maxPool2d(x, { kernelSize: 2, stride: 1 });
+  const [dx] = grad(sum(mul(mul(pooled, pooled), w)), [x]);
+  const direction = tensor([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]]);
+  const [ddx] = grad(sum(mul(dx!, direction)), [x]);
+  // Windows have 5, 9, 7, 9; the gradient 2 w v goes to those pixels, and 2 w u to them again.
+  const wanted = [[0, 2 * 2 * 2, 0], [0, 0, 2 * 10 * 6], [2 * 5 * 7, 0, 0]];
+  assertEquals(await evaluate(ddx!), new Float32Array(wanted.flat()));
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
