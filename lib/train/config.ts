@@ -14,10 +14,10 @@ import type { Module } from "../nn/module.ts";
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** Makes a model: logits of so many classes, of images of so many channels; by default 10 and 1. */
+/** Makes a model for images of `inChannels` channels (default 1) in `numClasses` classes (10). */
 export type ModelBuilder = (options?: { inChannels?: number; numClasses?: number }) => Module;
 
-/** The models that can be had by name; add your own. */
+/** The models by name; add your own. */
 export const MODELS: Map<string, ModelBuilder> = new Map(
   Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }).flatMap(
     ([name, build]): [string, ModelBuilder][] => [
@@ -30,13 +30,13 @@ export const MODELS: Map<string, ModelBuilder> = new Map(
 /** Optimizers by name. */
 export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
 
-/** Courses of the learning rate by name; see {@link TrainConfig.schedule}. */
+/** Schedules of the learning rate by name; see {@link TrainConfig.schedule}. */
 export const SCHEDULES = ["constant", "cosine", "step"] as const;
 
 /** How gradients travel between ranks, by name; see {@link TrainConfig.compress}. */
 export const COMPRESSIONS = ["none", "f16"] as const;
 
-/** What may happen to training images at random, by name; see {@link TrainConfig.augment}. */
+/** Random changes of training images, by name; see {@link TrainConfig.augment}. */
 export const AUGMENTATIONS = ["flip", "crop", "rotate", "jitter"] as const;
 
 /** Settings of a training run. */
@@ -57,11 +57,14 @@ export interface TrainConfig {
   readonly lr: number;
   /** Images are resized to so many rows and columns, or to `[rows, columns]`. */
   readonly resize: Pair;
-  /** Seeds the weights and every epoch's order. */
+  /**
+   * Seeds the weights, the order of each epoch, augmentation and dropout, and the choice of a
+   * folder's images to test with, or to keep under a limit.
+   */
   readonly seed: number;
-  /** Train on the first so many images only; null for all. */
+  /** Train on so many images only: the first ones, or some of a folder of images; null for all. */
   readonly limit: number | null;
-  /** Test with the first so many images only; null for all. */
+  /** Test with so many images only, chosen likewise; null for all. */
   readonly testLimit: number | null;
   /** A name of {@link OPTIMIZERS}. */
   readonly optimizer: typeof OPTIMIZERS[number];
@@ -94,22 +97,22 @@ export interface TrainConfig {
   readonly augment: string;
   /** 1 makes images grey, 3 makes them RGB; null leaves them as they are. */
   readonly channels: number | null;
-  /** Taken away from pixels between 0 and 1: a number, or one for each channel; null for 0. */
+  /** Subtracted from pixels between 0 and 1: a number, or one for each channel; null for 0. */
   readonly mean: readonly number[] | null;
   /** What pixels are then divided by: a number, or one for each channel; null for 1. */
   readonly std: readonly number[] | null;
-  /** Share of a folder's images that are tested with, where it has no test images of its own. */
+  /** Share of each class of a folder to test with, if the folder has no test images of its own. */
   readonly testShare: number;
-  /** What of the net keeps its values: the keys that begin with one of these, up to a dot. */
+  /** Parts of the net that are not trained: prefixes for {@linkcode Module.freeze}. */
   readonly freeze: readonly string[];
   /**
-   * How gradients travel between the ranks of a run on several processes: as they are, or in half as
-   * many bytes, as 16-bit floats scaled by the largest; their sums are made of 32-bit floats.
+   * How gradients travel between the ranks of a run: `none`, as they are; `f16`, in half the bytes,
+   * as 16-bit floats scaled by the largest. Sums are made in 32-bit floats.
    */
   readonly compress: typeof COMPRESSIONS[number];
 }
 
-/** A setting that cannot be; the message names it and says what it may be. */
+/** A setting with a value that is not allowed; the message names it and says what it may be. */
 export class ConfigError extends RangeError {
   /** `ConfigError`. */
   override name = "ConfigError";
@@ -121,7 +124,7 @@ export interface ConfigField {
   readonly words: string;
   /** What it means, with its unit; after the choices, for one that is a word. */
   readonly about: string;
-  /** The notebook's; null for all there is, or nothing. */
+  /** Its default, the notebook's; null for all there is, or nothing. */
   readonly standard: string | number | null | readonly string[];
   /** Its value where another setting has some value, if nobody says otherwise. */
   readonly standardWith?: readonly [name: keyof TrainConfig, value: string, standard: number];
@@ -240,8 +243,8 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       "micro-batches",
       1,
       [1, 65_536],
-      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; more " +
-        "than N where so few do not fit the adapter",
+      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; if N " +
+        "do not fit the adapter, there are more",
     ),
   ),
   lr: {
@@ -263,8 +266,13 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     [0, Number.MAX_SAFE_INTEGER],
     "seeds the weights, the order of the images and what else is random",
   ),
-  limit: integer("limit", null, [1, 1e9], "train on the first N images only"),
-  testLimit: integer("test limit", null, [1, 1e9], "test with the first N images only"),
+  limit: integer(
+    "limit",
+    null,
+    [1, 1e9],
+    "train on N images only: the first, or some of a folder of images",
+  ),
+  testLimit: integer("test limit", null, [1, 1e9], "test with N images only, chosen likewise"),
   optimizer: late(word("optimizer", "adam", OPTIMIZERS)),
   momentum: late(real("momentum", 0.9, 1, "its momentum"), ["optimizer", "sgd"]),
   weightDecay: {
@@ -277,19 +285,21 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       "schedule",
       "constant",
       SCHEDULES,
-      "cosine falls with every step, to 0 at the end of the last epoch; step drops now and then",
+      "cosine falls all the time, to 0 at the end of the last epoch; step drops every few epochs",
     ),
   ),
   stepSize: late(integer("step size", 2, [1, 100_000], "epochs between drops"), STEP),
   gamma: late(real("gamma", 0.1, 1, "factor of each drop"), STEP),
   warmup: late(integer("warm-up", 0, [0, 1e9], "steps of linear warm-up before the schedule")),
-  labelSmoothing: late(real("label smoothing", 0, 1, "share of a label spread over all classes")),
+  labelSmoothing: late(
+    real("label smoothing", 0, 1, "share of each label that is spread over all classes"),
+  ),
   augment: {
     words: "augmentation",
     standard: "none",
     about:
       "what happens to training images, with commas between: flip mirrors half of them, crop " +
-      "moves each by up to an eighth of its side (4 of 28 pixels), rotate turns it by up to 15 " +
+      "moves each by up to an eighth of its shorter side, rotate turns it by up to 15 " +
       "degrees, jitter changes brightness, contrast and saturation by up to a fifth",
     wanted: `none, or some of ${AUGMENTATIONS.join(", ")} with commas between`,
     value: "WHAT",
@@ -305,10 +315,10 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     otherwise: "as the images are",
     late: true,
   },
-  mean: perChannel("mean", -Infinity, "0", "taken away from pixels between 0 and 1"),
-  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by"),
+  mean: perChannel("mean", -Infinity, "0", "subtracted from pixels between 0 and 1, by channel"),
+  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by, by channel"),
   testShare: {
-    ...real("test share", 0.2, 1, "share of a folder without test images that is tested with"),
+    ...real("test share", 0.2, 1, "share of each class to test with, if PATH has no test images"),
     wanted: "a number above 0 and below 1",
     allows: (x) => typeof x === "number" && x > 0 && x < 1,
     late: true,
@@ -317,9 +327,7 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     words: "frozen",
     standard: [],
     otherwise: "nothing",
-    about:
-      "parts of the net that keep their values, by the beginnings of their keys, with commas " +
-      "between",
+    about: "parts of the net that keep their weights: beginnings of keys, with commas between",
     wanted: "beginnings of keys, such as layer1,bn1",
     value: "KEY,…",
     allows: (x) =>
@@ -363,9 +371,11 @@ export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
 ) as unknown as TrainConfig;
 
 /**
- * A whole configuration, the notebook's where `given` says nothing; with AdamW, its weight decay.
+ * Completes a configuration: settings that `given` leaves out have the notebook's values. With
+ * AdamW, the default weight decay is 0.01.
  *
- * @throws {ConfigError} for a setting that is out of its range, naming it.
+ * @throws {ConfigError} if a setting is out of its range; the message names it.
+ * @throws {ArgumentError} if `given` has a name that is no setting.
  *
  * @example
  * ```ts
@@ -396,25 +406,26 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
   return config as unknown as TrainConfig;
 }
 
-/** What an epoch came to. */
+/** The results of an epoch. */
 export interface EpochResult {
   /** Which one, counted from 1. */
   readonly epoch: number;
   /** Mean of its batches' losses. */
   readonly loss: number;
-  /** Share of the training images that were classified right when it was their turn. */
+  /** Share of the training images that were classified right, each in its own training step. */
   readonly trainAccuracy: number;
-  /** Share of the test images classified right, in evaluation mode, after the epoch. */
+  /** Share of the test images that are classified right after the epoch, in evaluation mode. */
   readonly testAccuracy: number;
   /** Time taken by training and testing. */
   readonly seconds: number;
 }
 
 /**
- * An epoch in the notebook's words. The loss is the mean over this epoch's batches; the notebook
- * divides by a batch count that it never resets, so that its second epoch's 0.1235 is really 0.247.
+ * Formats the results of an epoch as a line, in the notebook's words. The loss is the mean over
+ * this epoch's batches; the notebook divides by a count of batches that it never resets, so its
+ * second epoch's 0.1235 is really 0.247.
  *
- * @throws {ArgumentError} where it is no result, or a number of it none.
+ * @throws {ArgumentError} if `result` is no object, or one of its fields is not a number.
  *
  * @example
  * ```ts
@@ -442,7 +453,7 @@ export function formatEpoch(result: EpochResult): string {
     `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
 }
 
-/** What notebooks show of a run's epochs: a table, and curves. */
+/** Shows a run's epochs in a notebook: as a table and curves. */
 export function showHistory(history: readonly EpochResult[]): Record<string, string> {
   if (history.length === 0) return shownAs("no epochs yet", "no epochs yet");
   const rows = history.map(({ epoch, loss, trainAccuracy, testAccuracy, seconds }) => [
