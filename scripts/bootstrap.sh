@@ -5,12 +5,12 @@
 #   eval "$(sh scripts/bootstrap.sh env)"     the same settings, for this shell
 #
 # It looks for Deno, a WebGPU adapter, the packages and the data, in that order, and gets what is
-# missing; only npm, which it gets Deno from, must be there. It says each thing that it does in one
-# line on stderr, and nothing if nothing is missing. What it gets goes into git-ignored folders of
-# the project (.deno, .mesa, .links, data), packages of npm and JSR into Deno's cache. It installs
-# packages of Debian only if it is root or `sudo` asks for no password: a Vulkan driver if there is
-# none, Chromium for `test:browser`, Open MPI and MPICH for `test:mpi`. A GPU is used as it is, and
-# so is a driver that you chose yourself (VK_DRIVER_FILES).
+# missing. It says each thing that it does in one line on stderr, and nothing if nothing is missing.
+# What it gets goes into git-ignored folders of the project (.deno, .mesa, .links, data), packages of
+# npm and JSR into Deno's cache. It installs packages of Debian only if it is root or `sudo` asks for
+# no password: npm, which it gets Deno from, and a Vulkan driver, if there is none; Chromium for
+# `test:browser`; Open MPI and MPICH for `test:mpi`. A GPU is used as it is, and so is a driver that
+# you chose yourself (VK_DRIVER_FILES).
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -57,6 +57,14 @@ as_root() {
   fi
 }
 can_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
+
+# get_debian PACKAGE…: installs packages; whether that worked shows in what is there afterwards.
+can_install() { command -v apt-get >/dev/null && can_be_root; }
+get_debian() {
+  as_root apt-get update -qq >/dev/null 2>&1 || true
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
+    >/dev/null 2>&1 || true
+}
 
 # release: "debian bookworm" and the like.
 # shellcheck disable=SC1091
@@ -126,6 +134,10 @@ is_recent() {
 if ! is_recent deno; then
   local_bin=$root/.deno/node_modules/.bin
   if ! is_recent "$local_bin/deno"; then
+    if ! command -v npm >/dev/null && can_install; then
+      say "no Deno 2.9, and no npm to get it with: installing Debian's npm"
+      get_debian npm ca-certificates
+    fi
     command -v npm >/dev/null ||
       die "no Deno 2.9 on PATH, and no npm to get it with; $(by_hand apt-get install -y npm)"
     say "installing Deno into .deno (npm install deno)"
@@ -188,11 +200,9 @@ fi
 chosen=${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}${DENO_WEBGPU_BACKEND:-}
 if [ "$needs_adapter" = yes ] && [ -z "$chosen" ] && [ "$(adapter)" != hardware ] &&
   ! use_mesa; then
-  if ! has_vulkan && command -v apt-get >/dev/null && can_be_root; then
+  if ! has_vulkan && can_install; then
     say "no Vulkan driver: installing Debian's software driver ($driver)"
-    as_root apt-get update -qq >/dev/null 2>&1 || true
-    # shellcheck disable=SC2086
-    as_root env DEBIAN_FRONTEND=noninteractive $install_driver >/dev/null 2>&1 || true
+    get_debian "$driver"
   fi
   if ! has_vulkan; then
     [ "$(adapter)" != none ] ||
@@ -264,23 +274,17 @@ fi
 
 # ----------------------------------------------------------------------------------------- browser
 
-if [ "$1" = test:browser ] && [ ! -x /usr/lib/chromium/chromium ] &&
-  command -v apt-get >/dev/null && can_be_root; then
+if [ "$1" = test:browser ] && [ ! -x /usr/lib/chromium/chromium ] && can_install; then
   say "installing Debian's browser (chromium)"
-  as_root apt-get update -qq >/dev/null 2>&1 || true
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium \
-    >/dev/null 2>&1 || true # The task says what to do.
+  get_debian chromium # Where that fails, the task says what to do.
 fi
 
 # --------------------------------------------------------------------------------------------- MPI
 
 if [ "$1" = test:mpi ] && [ -z "${RESNETTE_MPI:-}" ] &&
-  ! { command -v mpirun.openmpi && command -v mpirun.mpich; } >/dev/null &&
-  command -v apt-get >/dev/null && can_be_root; then
+  ! { command -v mpirun.openmpi && command -v mpirun.mpich; } >/dev/null && can_install; then
   say "installing Debian's Open MPI and MPICH (openmpi-bin, mpich)"
-  as_root apt-get update -qq >/dev/null 2>&1 || true
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-    openmpi-bin mpich >/dev/null 2>&1 || true # The task says what is missing.
+  get_debian openmpi-bin mpich # Where that fails, the task says what is missing.
 fi
 
 # --------------------------------------------------------------------------------------------- run
