@@ -349,7 +349,9 @@ async function train(
   }
   if (loaded && folder === undefined && !loaded.run) {
     throw new UsageError(
-      `--resume ${resume}: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
+      `--resume ${
+        shellWord(resume!)
+      }: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
         "it in a new folder",
     );
   }
@@ -377,7 +379,8 @@ async function train(
   if (before && before.history.length >= config.epochs) {
     await reporter.say(
       `${loaded.path}: all ${config.epochs} epochs are done; to train on: ` +
-        `--resume ${resume} --epochs N; for its report: deno task report ${resume}`,
+        `--resume ${shellWord(resume!)} --epochs N; for its report: deno task report ` +
+        shellWord(resume!),
     );
     return 0;
   }

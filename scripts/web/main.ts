@@ -290,12 +290,15 @@ worker.onerror = (event) => {
   tellProblem(`The worker failed: ${event.message || "it could not be loaded"}`);
 };
 
+/** Files of weights: what is no safetensors among them is refused with a word on what it is. */
+const WEIGHTS = /\.(safetensors|pth?|ckpt|bin|npz|onnx|h5|gguf)$/i;
+
 /** Does what was dropped, or chosen, asks for. */
 function take(what: Dropped | undefined): void {
   if (!what) return tellProblem("That is neither a file nor a folder.");
   if (what.kind === "folder") {
     ask({ type: "folder", name: what.name, files: what.files, settings: readForm() });
-  } else if (/\.safetensors$/i.test(what.file.name)) ask({ type: "load", file: what.file });
+  } else if (WEIGHTS.test(what.file.name)) ask({ type: "load", file: what.file });
   else void lookAtFile(what.file);
 }
 
