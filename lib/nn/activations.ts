@@ -67,8 +67,9 @@ export class SiLU extends Module {
 }
 
 /**
- * `log(1 + e^x)` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Softplus.html | PyTorch},
- * with its default `beta` of 1).
+ * `log(1 + e^x)`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Softplus.html | PyTorch}, with its
+ * default `beta` of 1).
  *
  * @example
  * ```ts

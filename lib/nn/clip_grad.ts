@@ -22,8 +22,8 @@ function checkGrads(op: string, grads: readonly Tensor[]): void {
 const backward = <T>(body: () => T) => inScope({ layer: "", pass: "backward" }, body);
 
 /**
- * Scales gradients of any shapes down, so that the Euclidean norm of them all as one vector is at most
- * `maxNorm`
+ * Scales gradients of any shapes down, so that the Euclidean norm of them all as one vector is at
+ * most `maxNorm`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html | PyTorch}).
  * Returns the new `grads`, for `Optimizer.updates`, and the `norm` before, a scalar.
  *

@@ -18,9 +18,9 @@ import { Module, noteRunning, UnsavedBuffer } from "./module.ts";
  * evaluation, does nothing; any shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Dropout.html | PyTorch}).
  *
- * Which elements are dropped follows from {@link manualSeed} and a count of the draws. The count goes up
- * by an update: without {@link collectUpdates}, each run of a plan drops the same elements. The
- * checkpoints of a `Trainer` have the count.
+ * Which elements are dropped follows from {@link manualSeed} and a count of the draws. The count
+ * goes up by an update: without {@link collectUpdates}, each run of a plan drops the same elements.
+ * The checkpoints of a `Trainer` have the count.
  *
  * @example
  * ```ts

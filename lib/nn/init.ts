@@ -15,8 +15,8 @@ import { Parameter } from "./module.ts";
 let generator = new Random(0);
 
 /**
- * Seeds the generator of the layers' first weights, and of the dropouts that are made after it. The seed
- * is 0 until then. PyTorch's `manual_seed` gives other numbers.
+ * Seeds the generator of the layers' first weights, and of the dropouts that are made after it. The
+ * seed is 0 until then. PyTorch's `manual_seed` gives other numbers.
  *
  * @throws {ArgumentError} if the seed is no integer in 0..2^53-1.
  *
@@ -71,8 +71,8 @@ export function uniformParameter(shape: Shape, fanIn: number): Parameter {
 }
 
 /**
- * A parameter drawn from the normal distribution N(0, std²), like PyTorch's `normal_`. The values are
- * made when they are first needed.
+ * A parameter drawn from the normal distribution N(0, std²), like PyTorch's `normal_`. The values
+ * are made when they are first needed.
  *
  * @throws {ArgumentError} if `std` is negative or not finite.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.

@@ -312,8 +312,8 @@ export class ReLU extends Module {
 
 /**
  * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}). There is no
- * dilation.
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}). There is
+ * no dilation.
  *
  * @example
  * ```ts
@@ -490,9 +490,9 @@ class Lambda extends Module {
 
 /**
  * Layers one after the other
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Sequential.html | PyTorch}). Children are
- * named `0`, `1`, … or as {@link Sequential.add} says. A function may stand for a layer: it counts in
- * these names, and has no parameters.
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Sequential.html | PyTorch}). Children
+ * are named `0`, `1`, … or as {@link Sequential.add} says. A function may stand for a layer: it
+ * counts in these names, and has no parameters.
  *
  * @example
  * ```ts
@@ -516,8 +516,8 @@ export class Sequential extends Module {
   /**
    * Appends a layer (PyTorch's `add_module`); its name is its position by default.
    *
-   * @throws {ArgumentError} if it is neither a module nor a function, or if the name is empty, taken or
-   * has a dot.
+   * @throws {ArgumentError} if it is neither a module nor a function, or if the name is empty,
+   * taken or has a dot.
    */
   add(layer: Layer, name: string = String(this.#children.size)): this {
     checkString("Sequential", "a layer's name", name);

@@ -87,8 +87,8 @@ let collector: Update[] | undefined;
 
 /**
  * Runs `body`, which calls modules in training mode. Returns its `result`, and the `updates` of
- * running statistics that those calls noted. Compile both into one plan: without the updates, running
- * means stay as they are and every step drops out the same elements.
+ * running statistics that those calls noted. Compile both into one plan: without the updates,
+ * running means stay as they are and every step drops out the same elements.
  *
  * @throws {ArgumentError} if `body` is no function.
  *
@@ -238,8 +238,8 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
 
 /**
  * Base of all layers and models
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}). Its children and
- * parameters are its properties: nothing has to be registered.
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}). Its children
+ * and parameters are its properties: nothing has to be registered.
  *
  * @example
  * ```ts
@@ -263,16 +263,16 @@ export abstract class Module {
   #frozen = false;
 
   /**
-   * Builds the graph of the output for `x`, and for further tensors if the module takes any. It checks
-   * shapes and needs no device. Run a module by {@link Module.call}.
+   * Builds the graph of the output for `x`, and for further tensors if the module takes any. It
+   * checks shapes and needs no device. Run a module by {@link Module.call}.
    *
    * @throws {ShapeError} if `x` does not fit.
    */
   abstract forward(x: Tensor, ...others: Tensor[]): Tensor;
 
   /**
-   * The output of {@link Module.forward} (PyTorch's `__call__`). Call networks and children so: then
-   * summaries, profiles and ONNX files know which layer each node belongs to.
+   * The output of {@link Module.forward} (PyTorch's `__call__`). Call networks and children so:
+   * then summaries, profiles and ONNX files know which layer each node belongs to.
    *
    * @throws {ArgumentError} if `x` is no tensor.
    * @throws {ShapeError} if `x` does not fit.
@@ -305,7 +305,8 @@ export abstract class Module {
   }
 
   /**
-   * The direct children with their names, in the order of definition: the properties that are modules.
+   * The direct children with their names, in the order of definition: the properties that are
+   * modules.
    *
    * @throws {ArgumentError} if a property is an array of modules or variables: layers belong in a
    * {@link ModuleList}, variables in properties of their own.
@@ -337,8 +338,8 @@ export abstract class Module {
   }
 
   /**
-   * All parameters and buffers with their state-dict keys: a module's own before its children's, in the
-   * order of definition. As in PyTorch, a shared variable is listed under each of its names. An
+   * All parameters and buffers with their state-dict keys: a module's own before its children's, in
+   * the order of definition. As in PyTorch, a shared variable is listed under each of its names. An
    * {@link UnsavedBuffer} is left out. `prefix` is put before every key.
    *
    * @throws {ArgumentError} if a module is inside itself.
@@ -386,8 +387,8 @@ export abstract class Module {
   }
 
   /**
-   * Switches this module and all below it to training mode, or to evaluation mode if `mode` is false.
-   * Frozen modules stay in evaluation mode.
+   * Switches this module and all below it to training mode, or to evaluation mode if `mode` is
+   * false. Frozen modules stay in evaluation mode.
    */
   train(mode = true): this {
     checkBoolean("train", "mode", mode);
@@ -404,9 +405,9 @@ export abstract class Module {
    * Freezes the layer or parameter with the key `prefix` and all below it, so that only the rest is
    * trained; by default it freezes everything. `layer1` means `layer1.0.weight` and so on, not
    * `layer10.weight`. Frozen parameters have `requiresGrad` false, as after PyTorch's
-   * `requires_grad_(False)`; make the optimizer of the others. Unlike in PyTorch, frozen layers also
-   * stay in evaluation mode, even after {@link Module.train}: batch norms take their running statistics
-   * and leave them as they are, and dropouts drop nothing. `frozen` false undoes it.
+   * `requires_grad_(False)`; make the optimizer of the others. Unlike in PyTorch, frozen layers
+   * also stay in evaluation mode, even after {@link Module.train}: batch norms take their running
+   * statistics and leave them as they are, and dropouts drop nothing. `frozen` false undoes it.
    *
    * @throws {ArgumentError} if no layer that has variables and no parameter has that key.
    *
@@ -435,7 +436,7 @@ export abstract class Module {
     );
     if (under.length === 0 || !module && parameters.length === 0) {
       const first = [...new Set(own.map(([key]) => key.split(".")[0]))].join(", ");
-      const wanted = `the key of a layer or a parameter, as keys begin: ${brief(first, 200)}`;
+      const wanted = `the key of a layer or a parameter (keys begin with ${brief(first, 200)})`;
       refuse("freeze", "prefix", wanted, prefix);
     }
     for (const parameter of parameters) parameter.requiresGrad = !frozen;
@@ -449,8 +450,8 @@ export abstract class Module {
   }
 
   /**
-   * Its class, settings and children, much as PyTorch prints them, and the number of its parameters:
-   * `Linear(784, 10)  // 7,850 parameters`.
+   * Its class, settings and children, much as PyTorch prints them, and the number of its
+   * parameters: `Linear(784, 10)  // 7,850 parameters`.
    */
   toString(): string {
     const children = this.namedChildren()
@@ -503,16 +504,16 @@ export abstract class Module {
 
   /**
    * Takes over values by key: row-major, as Float32Arrays or lists of numbers. By default it is
-   * strict: all keys must be there, and no others. Everything is checked first. If anything does not
-   * fit, nothing changes and the error lists what is wrong. If a parameter has two names, the values of
-   * the last one count. As in PyTorch, `num_batches_tracked` may be missing, because older weights have
-   * none.
+   * strict: all keys must be there, and no others. Everything is checked first. If anything does
+   * not fit, nothing changes and the error lists what is wrong. If a parameter has two names, the
+   * values of the last one count. As in PyTorch, `num_batches_tracked` may be missing, because
+   * older weights have none.
    *
    * With `strict` false it takes over what there is. The result lists the keys that were `loaded`,
    * those that are `missing` and those that are `unexpected`. Values of another shape are still an
-   * error, as in PyTorch; `ignoreMismatchedSizes` (Hugging Face's name) leaves them out and lists them
-   * as `mismatched`. If all keys begin with `module.` (PyTorch's `DataParallel`) or `_orig_mod.`
-   * (`torch.compile`), that prefix is dropped.
+   * error, as in PyTorch; `ignoreMismatchedSizes` (Hugging Face's name) leaves them out and lists
+   * them as `mismatched`. If all keys begin with `module.` (PyTorch's `DataParallel`) or
+   * `_orig_mod.` (`torch.compile`), that prefix is dropped.
    *
    * @throws {ArgumentError} if keys or shapes do not fit; the message lists them.
    *
@@ -622,8 +623,8 @@ function inMode<T>(net: Module, mode: boolean, body: () => T): T {
 
 /**
  * A list of modules that their parent finds; their names are `0`, `1`, …
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ModuleList.html | PyTorch}). It computes
- * nothing itself: the parent calls its members.
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ModuleList.html | PyTorch}). It
+ * computes nothing itself: the parent calls its members.
  *
  * @example
  * ```ts

@@ -45,8 +45,8 @@ export interface BatchNormOptions extends NormOptions {
 }
 
 /**
- * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common. In training it takes the mean and
- * variance of the batch, and moves the running statistics towards them, by updates that
+ * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common. In training it takes the mean
+ * and variance of the batch, and moves the running statistics towards them, by updates that
  * {@link collectUpdates} gathers. In evaluation it takes the running statistics.
  *
  * @example Freeze every batch norm of a net
@@ -102,8 +102,8 @@ export abstract class BatchNorm extends Module {
   /**
    * `[N, numFeatures, …]` → the same.
    *
-   * @throws {ShapeError} if `x` has other channels or, where it takes the batch's statistics, only one
-   * value for each.
+   * @throws {ShapeError} if `x` has other channels or, where it takes the batch's statistics, only
+   * one value for each.
    */
   override forward(x: Tensor): Tensor {
     const { runningMean, runningVar, numBatchesTracked, numFeatures, eps } = this;
@@ -248,7 +248,8 @@ export class GroupNorm extends Module {
   /**
    * Begins with scale 1 and shift 0.
    *
-   * @throws {ArgumentError} for invalid numbers or options, or if the groups do not divide the channels.
+   * @throws {ArgumentError} for invalid numbers or options, or if the groups do not divide the
+   * channels.
    */
   constructor(
     readonly numGroups: number,

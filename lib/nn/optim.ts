@@ -56,8 +56,8 @@ export type GroupSettings<O> = { readonly [K in Exclude<keyof O, "lr">]-?: NonNu
 };
 
 /**
- * Base of the optimizers. Compile its {@link Optimizer.minimize} into the plan of a step, and feed each
- * run of the plan with {@link Optimizer.nextStep}.
+ * Base of the optimizers. Compile its {@link Optimizer.minimize} into the plan of a step, and feed
+ * each run of the plan with {@link Optimizer.nextStep}.
  *
  * A subclass says which `states` it keeps, which `numbers` a step needs, and the `rule`: WGSL that
  * computes a parameter `p` from its gradient `g0`, the numbers `h` and the states by their names.
@@ -106,10 +106,11 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   }[];
 
   /**
-   * Packs the parameters into flat buffers; they stay usable as they were. `defaults` names all options
-   * but `maximize`.
+   * Packs the parameters into flat buffers; they stay usable as they were. `defaults` names all
+   * options but `maximize`.
    *
-   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is invalid.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   protected constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<O>[],
@@ -187,10 +188,11 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   protected abstract numbers(group: GroupSettings<O>, t: number): readonly number[];
 
   /**
-   * The updates that take a step, given a gradient for each parameter, in their order, group by group.
+   * The updates that take a step, given a gradient for each parameter, in their order, group by
+   * group.
    *
-   * @throws {ArgumentError} if `grads` are no tensors, or not one for each parameter, or if a parameter
-   * is frozen.
+   * @throws {ArgumentError} if `grads` are no tensors, or not one for each parameter, or if a
+   * parameter is frozen.
    * @throws {ShapeError} if a gradient has another shape than its parameter.
    */
   updates(grads: readonly Tensor[]): Update[] {
@@ -278,8 +280,8 @@ ${names.map((name) => `  state_${name}[i] = ${name};`).join("\n")}`,
   }
 
   /**
-   * What to feed the next run of a plan that has this optimizer's updates, such as the learning rate.
-   * Call it once for each run: it counts the step.
+   * What to feed the next run of a plan that has this optimizer's updates, such as the learning
+   * rate. Call it once for each run: it counts the step.
    */
   nextStep(): Feeds {
     const t = ++this.steps;
@@ -325,7 +327,8 @@ export class Adam extends Optimizer<AdamOptions> {
   /**
    * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is invalid.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<AdamOptions>[],
@@ -351,8 +354,8 @@ export class Adam extends Optimizer<AdamOptions> {
   }
 
   /**
-   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. Then what is the
-   * same in each step: 1 - β₁, β₂, 1 - β₂, eps.
+   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. Then what is
+   * the same in each step: 1 - β₁, β₂, 1 - β₂, eps.
    */
   protected override numbers(group: GroupSettings<AdamOptions>, t: number): number[] {
     const { lr, betas: [b1, b2], weightDecay, eps } = group;
@@ -395,7 +398,8 @@ export class AdamW extends Adam {
   /**
    * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is invalid.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<AdamOptions>[],
@@ -449,7 +453,8 @@ export class SGD extends Optimizer<SGDOptions> {
   /**
    * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is invalid.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<SGDOptions>[],
@@ -531,7 +536,8 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
   /**
    * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is invalid.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<RMSpropOptions>[],

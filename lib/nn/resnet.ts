@@ -104,10 +104,10 @@ export class Residual extends Module {
 }
 
 /**
- * The residual block of ResNet-50 and deeper, `[N, inChannels, H, W]` → `[N, outChannels, ⌈H/stride⌉,
- * ⌈W/stride⌉]`: a 1×1 convolution to `outChannels / 4` channels, a 3×3 and a 1×1 back, each with a batch
- * norm; then the shortcut is added as in {@link Residual}. The 3×3 convolution has the stride, as in
- * torchvision; in the paper the first 1×1 has it.
+ * The residual block of ResNet-50 and deeper, `[N, inChannels, H, W]` → `[N, outChannels,
+ * ⌈H/stride⌉, ⌈W/stride⌉]`: a 1×1 convolution to `outChannels / 4` channels, a 3×3 and a 1×1 back,
+ * each with a batch norm; then the shortcut is added as in {@link Residual}. The 3×3 convolution
+ * has the stride, as in torchvision; in the paper the first 1×1 has it.
  *
  * @example
  * ```ts
@@ -255,9 +255,10 @@ const TorchvisionBottleneck = class Bottleneck extends Module {
 };
 
 /**
- * `numResiduals` residual blocks, one after the other; their `kind` is {@link Residual} by default. The
- * first of them halves the size and changes the number of channels. With `firstBlock`, as at the
- * beginning of a ResNet, it keeps the size; then {@link Residual}s also keep the number of channels.
+ * `numResiduals` residual blocks, one after the other; their `kind` is {@link Residual} by default.
+ * The first of them halves the size and changes the number of channels. With `firstBlock`, as at
+ * the beginning of a ResNet, it keeps the size; then {@link Residual}s also keep the number of
+ * channels.
  *
  * @throws {ArgumentError} for invalid numbers or options, or channels that the kind cannot have.
  *
@@ -393,10 +394,10 @@ function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Seque
 }
 
 /**
- * ResNet-18 (He et al. 2015, table 1), `[N, inChannels, H, W]` → logits `[N, numClasses]`. Its children
- * and state-dict keys are the notebook's, or torchvision's with that `variant`. In the notebook's
- * definition every convolution has a bias and the 1×1 shortcut no batch norm; in torchvision's it is the
- * other way round.
+ * ResNet-18 (He et al. 2015, table 1), `[N, inChannels, H, W]` → logits `[N, numClasses]`. Its
+ * children and state-dict keys are the notebook's, or torchvision's with that `variant`. In the
+ * notebook's definition every convolution has a bias and the 1×1 shortcut no batch norm; in
+ * torchvision's it is the other way round.
  *
  * @throws {ArgumentError} for invalid options.
  *
@@ -444,7 +445,8 @@ export function resnet34(options?: ResNetOptions): Sequential {
 
 /**
  * ResNet-50, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet34} with
- * {@link Bottleneck}s in place of its {@link Residual}s, up to 2,048 channels (He et al. 2015, table 1).
+ * {@link Bottleneck}s in place of its {@link Residual}s, up to 2,048 channels (He et al. 2015,
+ * table 1).
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * Learning-rate schedules: functions from a step, counted from 0, to its rate. They give the rates of
- * PyTorch's schedulers, if those are stepped after each step of the optimizer.
+ * Learning-rate schedules: functions from a step, counted from 0, to its rate. They give the rates
+ * of PyTorch's schedulers, if those are stepped after each step of the optimizer.
  *
  * @module
  */
@@ -19,8 +19,8 @@ import {
 import { checkList } from "../graph/shape.ts";
 
 /**
- * The learning rate of a step, counted from 0: set `optimizer.lr = rate(optimizer.steps)` before each
- * step. Those of this library throw an ArgumentError for what is no step.
+ * The learning rate of a step, counted from 0: set `optimizer.lr = rate(optimizer.steps)` before
+ * each step. Those of this library throw an ArgumentError for what is no step.
  */
 export type Schedule = (step: number) => number;
 
@@ -132,7 +132,8 @@ export function exponentialLR(lr: number, options: { readonly gamma: number }): 
 }
 
 /**
- * Half a cosine from `lr` to `etaMin` (0 by default) in `TMax` steps, then back up in as many, and so on
+ * Half a cosine from `lr` to `etaMin` (0 by default) in `TMax` steps, then back up in as many, and
+ * so on
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html | PyTorch}).
  *
  * @throws {ArgumentError} for an invalid rate or option.
@@ -217,10 +218,11 @@ export interface OneCycleLROptions {
 }
 
 /**
- * A rise to `maxLr` and then a fall far below the first rate, in `totalSteps` steps (Smith & Topin 2017;
+ * A rise to `maxLr` and then a fall far below the first rate, in `totalSteps` steps (Smith & Topin
+ * 2017;
  * {@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html | PyTorch}).
- * PyTorch also cycles the momentum by default; this does not. The schedule throws for a step that is not
- * below `totalSteps`.
+ * PyTorch also cycles the momentum by default; this does not. The schedule throws for a step that
+ * is not below `totalSteps`.
  *
  * @throws {ArgumentError} for an invalid rate or option.
  *

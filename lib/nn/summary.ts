@@ -26,13 +26,13 @@ export interface LayerSummary {
   /** Number of values of all its parameters, frozen ones too. */
   readonly parameters: number;
   /**
-   * Multiply-accumulates of convolutions and matrix products. Biases, normalisation, pooling, additions
-   * and activations are not counted; padding counts like any other input.
+   * Multiply-accumulates of convolutions and matrix products. Biases, normalisation, pooling,
+   * additions and activations are not counted; padding counts like any other input.
    */
   readonly macs: number;
   /**
-   * Bytes, as f32, of the outputs of the layers that call no other layers. What a block computes between
-   * its layers is not counted, such as the ReLUs and the addition of a residual block.
+   * Bytes, as f32, of the outputs of the layers that call no other layers. What a block computes
+   * between its layers is not counted, such as the ReLUs and the addition of a residual block.
    */
   readonly activationBytes: number;
   /** The calls that it makes of other modules, in order. */
@@ -72,8 +72,8 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
 }
 
 /**
- * What the layers of `net` compute for an input of `shape` (`[N, C, H, W]` for a convolutional net), in
- * evaluation mode. It needs no device.
+ * What the layers of `net` compute for an input of `shape` (`[N, C, H, W]` for a convolutional
+ * net), in evaluation mode. It needs no device.
  *
  * @throws {ArgumentError} if `net` is no module or `shape` no list.
  * @throws {ShapeError} when the shape does not fit the network.
@@ -99,8 +99,8 @@ export function summarize(net: Module, shape: Shape): LayerSummary {
 
 /**
  * Runs the direct children of `net` one after the other, each on the output of the one before, and
- * yields each child's name and output. The net stays in the mode that it is in, training or evaluation.
- * Without a `device` it takes the default one.
+ * yields each child's name and output. The net stays in the mode that it is in, training or
+ * evaluation. Without a `device` it takes the default one.
  *
  * @throws {ArgumentError} if an argument is of another kind.
  * @throws {ShapeError} if `x` does not fit the first child, or an output the next one.
@@ -158,7 +158,8 @@ function checkSummary(name: string, summary: LayerSummary): void {
 }
 
 /**
- * A summary as a table: each layer is indented below the module that calls it, and the totals come last.
+ * A summary as a table: each layer is indented below the module that calls it, and the totals come
+ * last.
  *
  * @throws {ArgumentError} if it is no summary.
  *
