@@ -6,7 +6,7 @@
  * @module
  */
 
-/** What went wrong, for programs. The message says the same, names the file and says what to do. */
+/** What went wrong, for programs. The message says it for people, with the file and what to do. */
 export type DataErrorCode =
   /** There is no such file. */
   | "missing-file"
@@ -40,19 +40,19 @@ export type DataErrorCode =
   | "count-mismatch"
   /** A label is not one of the classes. */
   | "label-range"
-  /** A file that lists classes does not. */
+  /** A file that lists the classes is damaged or does not fit the labels. */
   | "bad-classes"
-  /** A path that is to be a folder is none. */
+  /** A path that should be a folder is a file. */
   | "not-a-folder"
   /** A folder holds several data sets. */
   | "several-sets"
-  /** There are no images, or none of a class, that can be read. */
+  /** There are no images that can be read, or none of a class. */
   | "no-images"
-  /** There are images of one class only. */
+  /** All images are of one class. */
   | "one-class"
   /** There are no images to test with. */
   | "no-test-images"
-  /** There are images to test with of a class that there is none to train on. */
+  /** There are test images of a class that has no training images. */
   | "unknown-class"
   /** The decompressed bytes are not the published ones. */
   | "checksum"
@@ -65,7 +65,7 @@ export type DataErrorCode =
 export const FETCH_AGAIN = "the file is damaged: get it again";
 
 /**
- * Data could not be read, or are not what they claim to be.
+ * Data that could not be read, or are not what they should be.
  *
  * @example
  * ```ts
@@ -82,7 +82,7 @@ export class DataError extends Error {
   override readonly name = "DataError";
   /** What went wrong. */
   readonly code: DataErrorCode;
-  /** The file, as the caller named it; or function and argument. */
+  /** The file, as the caller named it; or the function and its argument. */
   readonly file: string;
 
   /**

@@ -93,8 +93,8 @@ export function bytesOfState(state: StateDict): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Reads the state dict in a safetensors file, ours or PyTorch's, for
- * `Module.loadStateDict`. Tensors may be F32, F16, BF16 or F64 and become f32, as
+ * Reads the state dict in a safetensors file, ours or PyTorch's, for `Module.loadStateDict`.
+ * Tensors may be F32, F16, BF16 or F64 and become f32, as
  * {@linkcode asFloat32Array} says; `num_batches_tracked` may be of any type of numbers. `name` is
  * what error messages call the file.
  *
