@@ -568,7 +568,7 @@ Deno.test("a batch that ranks cannot share is refused", async () => {
   /** A batch norm over images alone, which one of them is not enough for. */
   const oneNet = () =>
     new Sequential(new GlobalAvgPool2d(), new BatchNorm2d(1), new Flatten(), new Linear(1, 10));
-  const few = "the batch size must be at least 3, as there are as many ranks, got 2";
+  const few = "the batch size must be at least the number of ranks, 3, got 2";
   await refused(3, { batchSize: 2 }, ConfigError, few);
   // 64 = 25 + 25 + 14, of which 8 ranks have 1 or 2.
   const one =
