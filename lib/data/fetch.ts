@@ -43,7 +43,7 @@ export interface FetchOptions {
 export interface FetchImagesOptions extends FetchOptions {
   /** Keep only the first `limit` images. */
   readonly limit?: number;
-  /** End the request when `limit` images have come; gzip's checksum at the end is then not checked. */
+  /** End the request when `limit` images have come; gzip's checksum is then not checked. */
   readonly stopEarly?: boolean;
 }
 

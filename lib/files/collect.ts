@@ -39,7 +39,7 @@ export interface ImageItem {
 export interface CollectOptions {
   /** The classes' names, by label. By default the labels' own names, sorted, or numbers. */
   classes?: readonly string[];
-  /** What images are resized to: a side, or `[height, width]`. Without it all must have one size. */
+  /** What images are resized to: a side, or `[height, width]`. Without it all must be alike. */
   size?: number | readonly [height: number, width: number];
   /** 1 for grey, 3 for RGB; by default what the first image is. */
   channels?: 1 | 3;

@@ -48,8 +48,8 @@ const MEMORY = 2 ** 30;
  *   upright.
  * - Folders of classes: `PATH/train/CLASS/…` with `PATH/test/CLASS/…` (or `val`, `valid`,
  *   `validation`); or `PATH/CLASS/…`, and a share of each class becomes the test images. Images are
- *   JPEG, PNG and WebP files of any size, also in folders within a class's. They become grey if all of
- *   them are, or else RGB, and are resized as torchvision's `Resize` does PIL images.
+ *   JPEG, PNG and WebP files of any size, also in folders within a class's. They become grey if all
+ *   of them are, or else RGB, and are resized as torchvision's `Resize` does PIL images.
  *
  * Files that cannot be read are left out, and listed in the summary.
  *

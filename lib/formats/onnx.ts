@@ -569,7 +569,7 @@ export interface OnnxOptions {
   readonly images?: string;
   /** Further texts by name, for ONNX's `metadata_props`; none by default. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Version of the program that writes the file, for ONNX's `producer_version`; empty by default. */
+  /** Version of the writing program, for ONNX's `producer_version`; empty by default. */
   readonly version?: string;
 }
 

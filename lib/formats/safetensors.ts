@@ -33,7 +33,7 @@ import {
 } from "../check/json.ts";
 import { foreignFormat } from "./foreign.ts";
 
-/** A file that is not safetensors, or tensors that cannot be written as one; the message says why. */
+/** A file is not safetensors, or tensors cannot be written as one; the message says why. */
 export class SafetensorsError extends Error {
   /** `"SafetensorsError"`. */
   override readonly name = "SafetensorsError";

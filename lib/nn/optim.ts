@@ -94,7 +94,7 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   steps = 0;
   /** The groups (PyTorch's `param_groups`); one if the optimizer was given only parameters. */
   readonly paramGroups: readonly GroupSettings<O>[];
-  /** The state by PyTorch's names, such as `exp_avg`: a tensor for each parameter, group by group. */
+  /** State by PyTorch's names, such as `exp_avg`: a tensor for each parameter, group by group. */
   readonly state: ReadonlyMap<string, readonly Variable[]>;
   readonly #parameters: readonly Variable[];
   /** Of each group: name of its input, packed parameters, the same for each state tensor. */
@@ -426,7 +426,7 @@ export interface SGDOptions extends OptimizerOptions {
   readonly dampening?: number;
   /** L2 penalty; 0 by default. */
   readonly weightDecay?: number;
-  /** Whether to use Nesterov momentum, which needs a momentum and no dampening; false by default. */
+  /** Whether to use Nesterov momentum; needs a momentum and no dampening; false by default. */
   readonly nesterov?: boolean;
 }
 

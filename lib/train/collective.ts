@@ -25,7 +25,7 @@ export interface Collective {
   broadcast(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /** Gets the bytes of all ranks, in their order: `receive` is `size` times as long as `send`. */
   allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** Sends each rank its part of `send`, and gets each rank's part for this one; both are as long. */
+  /** Sends each rank its part of `send`, and gets each rank's part for this one, as long. */
   allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
@@ -50,7 +50,7 @@ export interface Traffic {
   readonly steps: number;
   /** Calls of the collective. */
   readonly messages: number;
-  /** The fewest bytes that this rank can have sent: for a sum in a ring, about twice what it sums. */
+  /** The least bytes that this rank has sent: for a sum in a ring, about twice what it sums. */
   readonly bytes: number;
   /** Calls that the training had to wait for. */
   readonly waits: number;

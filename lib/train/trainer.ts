@@ -110,7 +110,7 @@ export interface TrainerOptions {
   readonly test: ImageDataset;
   /** Where to run; the default device by default. */
   readonly device?: Device;
-  /** A net of your own to train; by default the one that `config.model` names, made from the seed. */
+  /** A net of your own; by default the one that `config.model` names, made from the seed. */
   readonly net?: Module;
   /** Where the images are from, for checkpoints; by default a guess from their classes. */
   readonly source?: DataSource;
