@@ -1,8 +1,12 @@
 /**
- * Resnette trains ResNets on WebGPU, in Deno and in the browser. Here is what a network is made of:
- * tensors as graph nodes, reverse-mode gradients, plans that replay a graph in one submit, layers,
- * optimizers, and the ResNet of the notebook. Data sets are in `@resnette/resnette/data`, the training
- * loop in `/train`, and what measures speed in `/measure`.
+ * Resnette trains neural networks on the GPU, in Deno and in the browser. Here is what a network is
+ * made of: tensors as graph nodes, reverse-mode gradients, plans that replay a graph in one submit,
+ * layers, optimizers, and ResNets. Data sets are in `@resnette/resnette/data`, the training loop is
+ * in `/train`, what measures speed in `/measure`, and what joins several processes in `/mpi`.
+ *
+ * Names, arguments and defaults are PyTorch's, in camelCase, and ops take f32 tensors, unless they
+ * say otherwise. What does not fit is an error where the graph is built: an {@link ArgumentError}
+ * for a wrong argument, a {@link ShapeError} for a shape, an axis or an element type.
  *
  * @example A residual block on random images
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * The images that a command works on: Fashion-MNIST, or the data set at a path; and what is said about
- * them.
+ * The images that a command works on: Fashion-MNIST, or the data set at a path; and the messages
+ * about them.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * `deno task export`: a trained network as a file for other programs. Parse, call, print; the work is
- * in `lib/formats/onnx.ts` and `lib/train/checkpoint.ts`.
+ * `deno task export`: a trained network as a file for other programs. Parse, call, print; the work
+ * is in `lib/formats/`.
  *
  * @module
  */

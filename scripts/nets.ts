@@ -1,5 +1,5 @@
 /**
- * Nets and weights that a command line names.
+ * Loads the nets and weights that a command line names: `--net` and `--init`.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * `deno task predict`: what is on pictures. Parse, call, print; the work is in
- * `lib/files/image.ts`, `scripts/predict/photo.ts` and `lib/train/predict.ts`.
+ * `lib/files/image.ts`, `scripts/predict/` and `lib/train/predict.ts`.
  *
  * @module
  */

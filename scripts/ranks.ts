@@ -1,6 +1,6 @@
 /**
- * Commands that several processes run together, started by `mpirun`, `mpiexec` or `srun`; alone they are
- * as if there were no others. Rank 0 speaks for all, and an error of any rank ends all.
+ * Runs a command on several processes, started by `mpirun`, `mpiexec` or `srun`; a process alone
+ * needs none of it. Rank 0 speaks for all, and an error of any rank ends all.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * `deno task train`: trains a ResNet on Fashion-MNIST, or another net on other images. Parse, call, print; the work is in
- * `lib/train/trainer.ts`, the files are `lib/files/run.ts`'s.
+ * `deno task train`: trains a ResNet on Fashion-MNIST, or another net on other images. Parse, call,
+ * print; the work is in `lib/train/trainer.ts`, and the files are in `lib/files/run.ts`.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What `deno task train` and `tune` say on stderr while they work: a bar where somebody watches, and plain
- * lines now and then where not.
+ * What `deno task train` and `tune` say on stderr while they work: a progress bar in a terminal,
+ * else plain lines now and then.
  *
  * @module
  */

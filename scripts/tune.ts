@@ -1,6 +1,6 @@
 /**
- * `deno task tune`: measures which kernels are fastest on this adapter, for training. Parse,
- * call, print; the work is in `lib/measure/tune.ts`, the file is `lib/files/tuned.ts`'s.
+ * `deno task tune`: measures which kernels are fastest on this adapter, for training. Parse, call,
+ * print; the work is in `lib/measure/tune.ts`, and the file is in `lib/files/tuned.ts`.
  *
  * @module
  */

@@ -1,7 +1,9 @@
 /**
- * `deno task web`: makes the page of `scripts/web/` a folder of static files, and serves it for a look.
+ * `deno task web`: builds the page of `scripts/web/` as a folder of static files, and serves it on
+ * this machine.
  *
- * All files but the page itself and its service worker have a hash of their contents in their names.
+ * All files but the page itself and its service worker have a hash of their contents in their
+ * names.
  *
  * @module
  */

@@ -1,13 +1,16 @@
 /**
- * What enters is checked once, at the door: a public function hands its arguments to these before it
- * uses them, so that a wrong one is named where it was written, not met deep inside.
+ * Checks of arguments. A public function checks its arguments with these before it uses them, so an
+ * error names the wrong argument where it was written. What is behind it does not check again.
  *
  * @module
  */
 
 import { brief } from "./text.ts";
 
-/** An argument that a function does not take; the message names the function, the argument, its value. */
+/**
+ * An argument that a function does not take; the message names the function, the argument and its
+ * value.
+ */
 export class ArgumentError extends TypeError {
   /** `"ArgumentError"`. */
   override name = "ArgumentError";
@@ -60,7 +63,7 @@ function isRecord(value: unknown): value is object {
  */
 export function checkOptions(op: string, options: object, known: readonly string[]): void {
   if (!isRecord(options)) {
-    refuse(op, "options", `an object of ${known.join(", ")}`, options);
+    refuse(op, "options", `an object that may have ${known.join(", ")}`, options);
   }
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;

@@ -1,8 +1,8 @@
 /**
- * What a notebook shows of a value. Jupyter's Deno kernel asks an object's method
- * `Symbol.for("Jupyter.display")` for its media types; elsewhere nobody calls it. Here are the parts:
- * tables, pictures, curves. Front ends keep them where they do not trust a notebook: no scripts, and SVG
- * only as a picture.
+ * What a notebook shows of a value: tables, pictures, curves. Jupyter's Deno kernel asks an
+ * object's method `Symbol.for("Jupyter.display")` for its media types; nothing else calls it. There
+ * are no scripts, and SVG is only a picture: front ends show these even if they do not trust a
+ * notebook.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 /**
- * The symbols by which what is done with is disposed of, for browsers that have none. Modules with such
- * a method import this. They get the symbols that compilers put in the place of missing ones, so a
- * caller's `using` works where it is compiled to something older.
+ * Defines `Symbol.dispose` and `Symbol.asyncDispose` in browsers that lack them. Modules with such
+ * a method import this. Compilers use the same symbols in place of missing ones, so `using` works
+ * in code that is compiled for older browsers, too.
  *
  * @module
  */

@@ -1,18 +1,18 @@
 /**
- * JSON from anywhere, read and checked in one pass: a caller says what a file must hold as a
- * {@link Kind}, and gets that or an error that names the place, the value and what is wanted.
+ * A strict reader of JSON from anywhere. A caller says what a file must hold as a {@link Kind}, and
+ * gets that, or an error that names the place, the value and what is wanted.
  *
- * It is stricter than `JSON.parse`: of a key that is there twice, that would keep the last, so that two
- * readers may see two files; it takes a count that f64 does not hold; it puts keys like `"0"` first; and
- * what is nested without end takes some readers out of their stack. Nothing is made of what is refused,
- * so that a file cannot claim more memory than it has bytes.
+ * It refuses what `JSON.parse` takes: a key that is there twice (of which that keeps the last, so
+ * two readers may see two files), a count that f64 does not hold, and nesting without end. It keeps
+ * the order of keys, where `JSON.parse` puts keys like `"0"` first. What is refused is never built,
+ * so a file cannot claim more memory than it has bytes.
  *
  * @module
  */
 
 import { brief, quote } from "./text.ts";
 
-/** Objects and lists in each other. */
+/** The most objects and lists that are nested. */
 const MAX_DEPTH = 32;
 /** Numbers, `true`, `false`, `null`, and what is none of them. */
 const WORD = /[-+.\w]*/y;
@@ -34,7 +34,7 @@ export type Of<K> = K extends Kind<infer T> ? T : never;
  * What a JSON file holds, which must be of a kind.
  *
  * @throws {SyntaxError} or the `error` that is given, where it is something else, is no JSON, an object
- * has a key twice or has `__proto__`, or more than 32 objects and lists are in each other.
+ * has a key twice or has `__proto__`, or more than 32 objects and lists are nested.
  *
  * @example
  * ```ts
@@ -164,7 +164,7 @@ class JsonReader {
     if (this.scalar() !== open) this.refuse(wanted);
     this.#at++;
     if (++this.#depth > MAX_DEPTH) {
-      this.fail(`has more than ${MAX_DEPTH} objects and lists in each other`);
+      this.fail(`has more than ${MAX_DEPTH} nested objects and lists`);
     }
     if (!this.#accept(close)) {
       do read(); while (this.#accept(","));

@@ -1,5 +1,5 @@
 /**
- * Text for people: a little of what may be anything, made harmless for where it stands, and tables.
+ * Text in messages and documents: shortened, quoted, escaped; and tables in columns.
  *
  * @module
  */

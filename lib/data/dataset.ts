@@ -1,7 +1,7 @@
 /**
- * A data set: how it is read from files of images and labels, and its checks. It is checked once, where
- * it enters, because a network also trains on data that do not fit. What a function reads of it is
- * checked where it is read.
+ * Data sets of images: what one is made of, its checks, and how it is read from files of images and
+ * labels. A data set is checked once, where it enters the library. Images that a function reads are
+ * checked when they are read.
  *
  * @module
  */

@@ -1,7 +1,5 @@
 /**
- * The one error of the data readers: a code for programs, a message for people.
- *
- * One class serves all faults: they differ in code and message, and a caller switches on the code.
+ * The error of all data readers: a code for programs, a message for people.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Fashion-MNIST: what its files are, and what must be in them. Nothing here opens files
- * (`files/fashion_mnist.ts`), downloads (`files/download.ts`), shuffles, scales or resizes.
+ * Fashion-MNIST: names, sizes and checksums of its files, its classes, and how it is read from
+ * streams. `files/fashion_mnist.ts` opens the files, and `files/download.ts` downloads them.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Data sets from a server, as they come: in a page as in Deno.
+ * Data sets from a server, by `fetch`, in a browser or in Deno.
  *
  * @module
  */

@@ -1,10 +1,10 @@
 /**
- * gunzip for streams, with errors that say what is wrong with which file.
+ * gunzip for streams, with errors that say what is wrong with which file. Works in a browser.
  *
- * It is the platform's `DecompressionStream`, fed in small slices, with its vague errors sorted. As
- * gzip(1), it reads files of several members, and zeros after the last one; the platform does neither,
- * nor does it say where a member ends. So slices end wherever the next three bytes could begin another
- * one, or where nothing but zeros is left. It refuses to be a decoder. Works in a browser.
+ * The platform's `DecompressionStream` decompresses; this sorts its vague errors. As gzip(1), it
+ * reads files of several members, and zeros after the last one. The platform does neither, nor does
+ * it say where a member ends. So it is fed small slices, which end wherever the next three bytes
+ * could begin another member, or where nothing but zeros is left.
  *
  * @module
  */

@@ -1,13 +1,14 @@
 /**
- * A streaming reader of IDX files (the format of MNIST and its kin), as they come: gzipped or not.
+ * A streaming reader of IDX files (the format of MNIST and its kin), gzipped or not.
  *
- * An IDX file is two zero bytes, a type byte, a byte that counts the dimensions, each dimension as a
- * big-endian u32 (the first counts the records), then the elements, row-major. Only files of unsigned
- * bytes are read. The reader pulls: beyond the records that are taken, it reads only the slice or two
- * in the platform's pipes. It opens no files (see `files/open.ts`) and works in a browser.
+ * An IDX file is two zero bytes, a type byte, a byte that counts the dimensions, each dimension as
+ * a big-endian u32 (the first counts the records), then the elements, row-major. Only files of
+ * unsigned bytes are read. The reader pulls: beyond the records that are taken, it reads only the
+ * slice or two in the platform's pipes. It opens no files (see `files/open.ts`) and works in a
+ * browser.
  *
- * All data are **provisional until the end has been reached**: only there, a wrong checksum or a
- * payload that is too short or too long is found. {@linkcode IdxStream.bytes} resolves only after a
+ * All data are **provisional until the end has been reached**: a wrong checksum or a payload that
+ * is too short or too long is found only there. {@linkcode IdxStream.bytes} resolves only after a
  * clean end. With {@linkcode IdxStream.batches}, drop the batches so far if the stream fails.
  *
  * @module

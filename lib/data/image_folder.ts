@@ -1,6 +1,7 @@
 /**
- * A folder of images, looked at: which classes there are, which images are to train on and which to
- * test with. It opens no file, and knows not where the folder is: on a disk, or dropped on a page.
+ * A folder of images: which classes it has, which images are trained on and which tested with. It
+ * works on listings and opens no file, so it serves a folder on a disk and one that is dropped on a
+ * page.
  *
  *     PATH/train/CLASS/…  PATH/test/CLASS/…    or val, valid, validation
  *     PATH/CLASS/…                             split by a share

@@ -1,5 +1,5 @@
 /**
- * Memory on the device: uploading leaves, storing variables, sharing a workspace, reading back.
+ * Memory on the device: uploading constants, storing variables, sharing a workspace, reading back.
  *
  * In Deno, a `writeBuffer` of nothing or past the end ends the process with an uncaught error. So
  * every write of the library goes through `write`.
@@ -172,10 +172,12 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
 }
 
 /**
- * Sets a variable's values, on the device if they are there already; they are copied.
+ * Sets a variable's values, row-major, on the device if they are there already; they are copied.
  *
  * @throws {ArgumentError} if `variable` is no variable, or `values` has other values than numbers.
  * @throws {RangeError} if there are more or fewer values than the variable has elements.
+ * @throws {DeviceError} if the device that has the variable was lost.
+ * @throws {Error} if the variable was freed.
  *
  * @example
  * ```ts
@@ -234,9 +236,11 @@ export function freeVariables(variables: Iterable<Variable>): void {
 }
 
 /**
- * Values of variables, in order; one wait for all that are on the device.
+ * Values of variables, in order, each row-major; one wait for all that are on the device.
  *
  * @throws {ArgumentError} if one of them is no variable.
+ * @throws {DeviceError} if the device that has them was lost.
+ * @throws {Error} if one of them was freed.
  *
  * @example
  * ```ts

@@ -10,7 +10,7 @@ import { type KernelChoice, type KernelSpec, type Target, wgsl } from "../kernel
 import { CHOICES } from "../kernels/choice.ts";
 import { BufferUsage, MapMode } from "./flags.ts";
 
-/** No adapter, a lost device, or a command that the device refused; the message says what to do. */
+/** No adapter, a lost device, no memory, or a command that the device refused. */
 export class DeviceError extends Error {
   /** `"DeviceError"`. */
   override name = "DeviceError";
@@ -49,16 +49,22 @@ export interface Made {
   readonly memory?: { readonly buffer: GPUBuffer; readonly error: Promise<GPUError | null> };
 }
 
-/** What to change about a device. */
+/** Settings of {@link Device.request}. */
 export interface DeviceOptions {
-  /** How matrix products are computed; `auto` suits the adapter. */
+  /**
+   * Kind of kernels for products and convolutions; `"auto"`, the default, suits adapter and shapes.
+   */
   readonly choice?: KernelChoice;
-  /** Choices measured earlier (`tune.ts`), used with the choice `auto`. */
+  /**
+   * Choices for `"auto"` that `tune`, of `@resnette/resnette/measure`, has put into `device.tuned`
+   * of an equal device; none by default.
+   */
   readonly tuned?: ReadonlyMap<string, string>;
 }
 
 /**
- * A WebGPU device, its facts, and the pipelines compiled for it.
+ * A WebGPU device, what is known about it, and the pipelines compiled for it. Most programs use
+ * {@link defaultDevice} without naming it.
  *
  * @example
  * ```ts
@@ -72,7 +78,7 @@ export interface DeviceOptions {
 export class Device {
   /** What kernels may rely on. */
   readonly target: Target;
-  /** Buffers that plans share for intermediate values; see `buffers.ts`. */
+  /** Buffers for intermediate values, which plans share. */
   readonly workspace: ({ buffer: GPUBuffer; size: number } | undefined)[] = [];
   /** By their source, the latest used last. */
   readonly #pipelines = new Map<string, GPUComputePipeline>();
@@ -88,7 +94,7 @@ export class Device {
     /** The adapter it came from. */
     readonly info: GPUAdapterInfo,
     target: Target,
-    /** Choices that the plans compiled from now on use, by problem: `tune` adds to them. */
+    /** Choices of kernels, by problem, that plans compiled from now on use: `tune` adds to them. */
     readonly tuned: Map<string, string>,
   ) {
     this.target = { ...target, tuned };
@@ -97,10 +103,10 @@ export class Device {
   }
 
   /**
-   * Asks for an adapter and a device on it, with the adapter's full limits.
+   * Asks for the fastest adapter and a device on it, with the adapter's full limits.
    *
    * @throws {ArgumentError} for an option that cannot be.
-   * @throws {DeviceError} if there is no adapter, or none that can run the kernels.
+   * @throws {DeviceError} if there is no adapter, or it cannot run the kernels or gives no device.
    */
   static async request(options: DeviceOptions = {}): Promise<Device> {
     checkOptions("Device.request", options, ["choice", "tuned"]);
@@ -213,8 +219,10 @@ export class Device {
 
   /**
    * Runs `body` and throws the device's errors of that time, or since the last such look: Deno
-   * reports them nowhere else. Everything that was made meanwhile is taken back. `what` names the
-   * work in the message.
+   * reports them nowhere else. Everything that was made meanwhile is then taken back. `what` names
+   * the work in the message.
+   *
+   * @throws {DeviceError} if the device refused something, has no memory for it, or was lost.
    */
   async checked<T>(what: string, body: () => T): Promise<T> {
     this.check();
@@ -237,7 +245,7 @@ export class Device {
     try {
       await outOfMemory(what, made);
       refuse(what, await meanwhile);
-      refuse(`${what}, of what was submitted before`, await before);
+      refuse(`${what}, because of what was submitted before`, await before);
       this.check();
     } catch (error) {
       takeBack();
@@ -248,7 +256,11 @@ export class Device {
     return result;
   }
 
-  /** The result of `work`. A lost device may never finish it; then this throws. */
+  /**
+   * The result of `work`, which a lost device may never finish; `what` names it in the message.
+   *
+   * @throws {DeviceError} if it fails, or the device is lost.
+   */
   async settled<T>(what: string, work: () => Promise<T>): Promise<T> {
     this.check();
     const { promise, reject } = Promise.withResolvers<never>();
@@ -273,12 +285,16 @@ export class Device {
     await this.checked("run", () => {});
   }
 
-  /** Throws when the device was lost. */
+  /**
+   * Checks that the device is still there.
+   *
+   * @throws {DeviceError} if it was lost.
+   */
   check(): void {
     if (this.#lost) throw new DeviceError(this.#lost);
   }
 
-  /** Frees everything the device holds. */
+  /** Frees everything the device holds, variables' values too; what is waiting for it fails. */
   [Symbol.dispose](): void {
     this.#lose("destroyed: it was disposed of");
     this.gpu.destroy();
@@ -377,7 +393,8 @@ async function requestAdapter(): Promise<GPUAdapter> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (adapter) return adapter;
   const what = "install a Vulkan driver (on Debian, the software one: " +
-    "apt-get install mesa-vulkan-drivers) or run `sh scripts/bootstrap.sh TASK`";
+    "apt-get install mesa-vulkan-drivers); in a clone of Resnette, " +
+    "`sh scripts/bootstrap.sh TASK` does it";
   throw new DeviceError(`no WebGPU adapter: ${advice(what, missing)}`);
 }
 

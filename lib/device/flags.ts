@@ -1,6 +1,6 @@
 /**
- * WebGPU's flags, by its specification. Everywhere they are global as well, but TypeScript's library
- * of a browser's names has not got them.
+ * WebGPU's flags, by its specification. They are globals as well, but TypeScript's library of a
+ * browser's names does not have them.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * How fast: which kernels suit an adapter, where the time of a plan goes, and what the device could do.
+ * Speed: which kernels suit an adapter, where the time of a plan goes, and the most that a device
+ * can do.
  *
  * @example The share of each op in a plan
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * Several processes, on one machine or several: MPI. Deno only; in a browser there is none.
+ * Several processes by MPI, on one machine or several. Deno only.
  *
  * @example A sum over all processes that `mpirun` started; alone, over one
  * ```ts

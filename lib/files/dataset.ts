@@ -1,6 +1,6 @@
 /**
- * A data set from a path: what lies there, and its images. Class folders are this file's; IDX files are
- * `idx_folder.ts`'s.
+ * {@link loadDataset}: finds out what lies at a path, and loads folders of classes. `idx_folder.ts`
+ * loads IDX files.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Decoding of many images, in as many threads as there are cores.
+ * Decodes many images, by default in as many threads as there are cores.
  *
  * @module
  */

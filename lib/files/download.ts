@@ -1,9 +1,9 @@
 /**
- * Getting Fashion-MNIST onto this machine. Network and file system.
+ * Downloads Fashion-MNIST into a folder.
  *
- * A file is in place only after its decompressed bytes have been checked against the published
- * sha256: it grows as `NAME.part` beside its place, and is renamed. It refuses to install anything,
- * and to trust: mirrors, copies and leftovers go through the same check.
+ * A file grows as `NAME.part` beside its place. It is renamed only after its decompressed bytes
+ * have been checked against the published sha256. Mirrors, copies and leftovers go through the same
+ * check.
  *
  * @module
  */

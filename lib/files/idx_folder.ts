@@ -1,6 +1,6 @@
 /**
- * IDX files of a folder, as data sets are published: MNIST and those that took its names (KMNIST,
- * Fashion-MNIST), and EMNIST.
+ * IDX files in a folder, by the names that they are published under: MNIST's, which KMNIST and
+ * Fashion-MNIST use as well, and EMNIST's.
  *
  *     train-images-idx3-ubyte.gz  train-labels-idx1-ubyte.gz
  *     t10k-images-idx3-ubyte.gz   t10k-labels-idx1-ubyte.gz

@@ -1,10 +1,10 @@
 /**
- * PNG, JPEG and WebP files as pixels, grey or RGB. **Deno only:** its `createImageBitmap` decodes, and its
- * `OffscreenCanvas` hands the pixels out as a BMP, which browsers' do not.
+ * PNG, JPEG and WebP files as pixels, grey or RGB. **Deno only:** its `createImageBitmap` decodes,
+ * and its `OffscreenCanvas` hands the pixels out as a BMP, which browsers' do not.
  *
- * Files come from anywhere: their length, the size that their headers claim, and whether their end is
- * there, are checked before anything is decoded. Other formats are not read, only the first picture of
- * an animation is, and colour profiles are ignored.
+ * Files come from anywhere. So their length, the size that their headers claim, and whether their
+ * end is there are checked before anything is decoded. Other formats are not read. Of an animation,
+ * only the first picture is. Colour profiles are ignored.
  *
  * @module
  */

@@ -4,8 +4,9 @@
  *     CACHE/NAME-HASH/images.bin    records: an image, zeros to the next multiple of 4, a checksum
  *     CACHE/NAME-HASH/index.json    what they were made from, and which files are not among them
  *
- * A cache is written under another name, and renamed when it is whole. It is believed only if index and
- * lengths are right and it was made from just these files; each record is checked when it is read.
+ * A cache is written under another name, and renamed when it is whole. It is used only if its index
+ * and lengths are right and it was made from just these files; each record is checked when it is
+ * read.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * A folder of images on the disk, for `data/image_folder.ts`. Links that leave it are not followed. It
- * opens no file; `loadDataset` does.
+ * Lists a folder of images on a disk, for `data/image_folder.ts`. Links that leave the folder are
+ * not followed, and no file is opened.
  *
  * @module
  */

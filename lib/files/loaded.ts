@@ -1,5 +1,5 @@
 /**
- * What `loadDataset` takes and gives.
+ * The options and the result of `loadDataset`.
  *
  * @module
  */

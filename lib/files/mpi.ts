@@ -1,6 +1,6 @@
 /**
- * MPI, the engine of several processes on clusters, through Deno's FFI: Open MPI 4 and 5, MPICH and its
- * kin (Intel MPI, MVAPICH), and whatever has the standard ABI of MPI 5.
+ * MPI for several processes, on one machine or a cluster, through Deno's FFI: Open MPI 4 and 5,
+ * MPICH and its kin (Intel MPI, MVAPICH), and whatever has the standard ABI of MPI 5.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Opening data files: what comes out is a stream, which `data/` reads.
+ * Opens data files as streams, which `data/` reads.
  *
  * @module
  */

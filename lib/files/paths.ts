@@ -1,6 +1,6 @@
 /**
- * Paths, for files of this folder that a page loads as well: there, `node:path` is an error, even where
- * it is not used.
+ * Paths, for files of this folder that a page loads as well: in a page, `node:path` is an error,
+ * even if it is not used.
  *
  * @module
  */

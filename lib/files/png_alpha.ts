@@ -1,6 +1,6 @@
 /**
- * The transparency of a PNG whose pixels the platform hands out without it: grey ones, and those of 16
- * bits a channel. All else of such a file, its checksums too, is the platform's.
+ * Reads the transparency of PNG files whose pixels the platform hands out without it: grey ones,
+ * and those of 16 bits a channel. The platform decodes and checks the rest.
  *
  * @module
  */

@@ -5,8 +5,8 @@
  *     RUN/checkpoints/epoch-1/        after epoch 1
  *     RUN/checkpoints/epoch-2-step-37/  after 37 steps of epoch 2: where a run was stopped
  *
- * A checkpoint's folder is written under another name and renamed when it is whole. Those of stops
- * are removed once there is a later one.
+ * A checkpoint's folder is written under another name and renamed when it is whole. Checkpoints of
+ * stops are removed once there is a later one.
  *
  * @module
  */

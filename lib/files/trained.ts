@@ -1,5 +1,5 @@
 /**
- * A trained network from what a command line names.
+ * Loads a trained network from the path that a command line names.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
- * Choices that were measured to be fastest, as a file in the user's folder for caches: one for each
- * adapter, runtime (the driver's and the shader compiler's part that a program can see) and version
- * of the library. What is read is checked for its form only: `kernels/choice.ts` ignores entries that do
- * not fit, so a bad file makes a run slow at worst.
+ * The table of measured kernels, as a file in the user's folder for caches: one for each adapter,
+ * runtime (`navigator.userAgent`, which is all that a program sees of the shader compiler) and
+ * version of the library. What is read is checked for its form only: `kernels/choice.ts` ignores
+ * entries that do not fit, so a bad file makes a run slow at worst.
  *
  * @module
  */

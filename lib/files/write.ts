@@ -1,6 +1,5 @@
 /**
- * Files that must never be half written. It does not know what is in them, makes no folders, and
- * keeps no older versions.
+ * Writes files whole or not at all. It makes no folders, and keeps no older versions.
  */
 
 import { dirname, join } from "./paths.ts";

@@ -1,5 +1,5 @@
 /**
- * Formats that are taken for safetensors, told by how their files begin.
+ * Recognizes files of other formats that are given instead of safetensors, by how they begin.
  *
  * @module
  */

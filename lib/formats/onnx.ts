@@ -1,14 +1,14 @@
 /**
  * A network in evaluation mode as an ONNX file, which other runtimes load.
  *
- * The network is run without computing anything, for two sizes of a batch, which tell what of a shape is
- * the batch's. Its layers are noted, and the graph is followed from the logits back: a layer's output
- * becomes that layer's ONNX operator, if there is one, and else the ops it is made of become operators.
- * So a block needs no code of its own here, only layers and ops that are known.
- * Initializers have their state-dict keys, nodes their layers' paths.
+ * The network's graph is built for two sizes of a batch: where shapes differ, they have the batch
+ * in them. Then the graph is followed from the logits back. The output of a layer in {@link LAYERS}
+ * becomes that layer's operator; otherwise, ops become operators by {@link OPS}. So a block needs
+ * no code of its own here, only layers and ops that are known. Initializers have their state-dict
+ * keys, nodes their layers' paths.
  *
  * The format is protobuf; field numbers are those of `onnx.proto`
- * (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). ONNX is written and not read, without
+ * (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). ONNX is only written, and not for
  * training. Batch norms are not folded: other runtimes do that when they load the file.
  *
  * @module

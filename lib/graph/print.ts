@@ -1,5 +1,6 @@
 /**
- * The numbers of a tensor as PyTorch prints them: in brackets, in columns, the middle of many left out.
+ * The numbers of a tensor as PyTorch prints them: in brackets and columns, without the middle of
+ * long lists.
  *
  * @module
  */

@@ -8,8 +8,8 @@
  * Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), and
  * its Random123 library, whose known answers are in `tests/graph/random_test.ts`.
  *
- * It is no source of secrets. There is no global generator and no seed from the clock. PyTorch's
- * sequence differs (its CPU generator is a Mersenne Twister).
+ * Do not use it for secrets. No seed comes from the clock. PyTorch's sequence differs (its CPU
+ * generator is a Mersenne Twister).
  */
 
 import { checkInstance, checkObject, shown } from "../check/arguments.ts";
@@ -83,7 +83,7 @@ export function philoxBlocks(
   }
 }
 
-/** What a {@linkcode Random} is, in a form that JSON keeps exactly. */
+/** The state of a {@linkcode Random}, which JSON keeps exactly. */
 export interface RandomState {
   /** Integer in 0..2^53-1. */
   seed: number;
@@ -136,7 +136,7 @@ export class Random {
    * A generator at position 0.
    *
    * @param seed Integer in 0..2^53-1.
-   * @param stream Integer in 0..2^32-1.
+   * @param stream Integer in 0..2^32-1; 0 by default.
    * @throws {RangeError} If either is not such an integer.
    */
   constructor(seed: number, stream = 0) {
@@ -159,7 +159,7 @@ export class Random {
     this.#position = words;
   }
 
-  /** The state, for a checkpoint: `Random.fromState` makes an equal generator of it. */
+  /** The state, for a checkpoint: {@linkcode Random.fromState} makes an equal generator of it. */
   get state(): RandomState {
     return { seed: this.seed, stream: this.stream, position: this.#position };
   }
@@ -167,6 +167,7 @@ export class Random {
   /**
    * The generator with this state.
    *
+   * @throws {ArgumentError} If `state` is no object.
    * @throws {RangeError} If a number is out of its range.
    */
   static fromState(state: RandomState): Random {
@@ -220,8 +221,8 @@ export class Random {
    * the rounding may return `high` itself.
    *
    * @param out Any number of elements; overwritten and returned.
-   * @param low Finite in float32.
-   * @param high Finite in float32, not below `low`.
+   * @param low Finite in float32; 0 by default.
+   * @param high Finite in float32, not below `low`; 1 by default.
    * @throws {ArgumentError} If `out` is no Float32Array.
    * @throws {RangeError} If the bounds are not such numbers.
    */
@@ -250,8 +251,8 @@ export class Random {
    * so unlike `uniform` this is the same on every machine only to about one unit in the last place.
    *
    * @param out Any number of elements; overwritten and returned.
-   * @param mean Finite.
-   * @param std Finite, not negative.
+   * @param mean Finite; 0 by default.
+   * @param std Finite, not negative; 1 by default.
    * @throws {ArgumentError} If `out` is no Float32Array.
    * @throws {RangeError} If `mean` or `std` are not such numbers.
    */
@@ -278,8 +279,10 @@ export class Random {
   }
 
   /**
-   * The integers 0..n-1 in random order, every order equally likely: Fisher–Yates from the end,
-   * where element i (n-1 down to 1) is swapped with element `below(i + 1)`.
+   * The integers 0..n-1 in random order, every order equally likely
+   * ({@link https://pytorch.org/docs/stable/generated/torch.randperm.html | PyTorch's randperm}):
+   * Fisher–Yates from the end, where element i (n-1 down to 1) is swapped with element
+   * `below(i + 1)`.
    *
    * @param n Integer in 0..2^32-1, in practice bounded by memory (4n bytes).
    * @returns `n` elements.

@@ -7,10 +7,13 @@
 
 import { refuse, shown } from "../check/arguments.ts";
 
-/** Dimension sizes, outermost first. `[]` is a scalar. */
+/** Dimension sizes, outermost first; `[]` is a scalar. Each is at least 1: no tensor is empty. */
 export type Shape = readonly number[];
 
-/** A shape, axis or size that does not fit the operation; the message names the op and the shapes. */
+/**
+ * A shape, axis, size or element type that does not fit the operation; the message names the op and
+ * the shapes.
+ */
 export class ShapeError extends Error {
   /** `"ShapeError"`. */
   override name = "ShapeError";
@@ -121,8 +124,7 @@ export function pair(op: string, what: string, value: Pair, least: number): [num
   if (!fits || more.length > 0) {
     const got = Array.isArray(value) ? formatShape(value) : shown(value);
     throw new ShapeError(
-      `${op}: ${what} must be an integer of at least ${least}, or two of them, and at most ${MOST}, got ` +
-        got,
+      `${op}: ${what} must be an integer from ${least} to ${MOST}, or two of them, got ${got}`,
     );
   }
   return [h, w] as [number, number];

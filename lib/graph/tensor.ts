@@ -1,6 +1,7 @@
 /**
- * Tensors as graph nodes: a shape, an element type, an op and its inputs. Building one infers and
- * checks its shape and touches no GPU; a plan (`plan.ts`) computes it.
+ * Tensors as graph nodes: a shape, an element type, an op and its inputs. Making one infers and
+ * checks its shape and touches no GPU; a plan (`plan/plan.ts`) computes it. And the type {@link
+ * Op}.
  *
  * Only leaves have data: {@link tensor} and {@link Variable}.
  *
@@ -34,7 +35,10 @@ import {
   stridesOf,
 } from "./shape.ts";
 
-/** Element types. `u8` is storage for data sets only; `u32` serves indices and labels. */
+/**
+ * Element types: `f32` for all that is computed, comparisons too; `u32` for indices and labels;
+ * `u8` for data sets, which {@link gather} reads.
+ */
 export type DType = "f32" | "u32" | "u8";
 
 /** Every element type. */
@@ -45,16 +49,19 @@ function checkDType(op: string, dtype: unknown): asserts dtype is DType {
   checkChoice(op, "dtype", dtype, DTYPES);
 }
 
-/** The typed array of each element type. */
+/** The typed arrays of the element types f32, u32 and u8, in this order. */
 export type TensorData =
   | Float32Array<ArrayBuffer>
   | Uint32Array<ArrayBuffer>
   | Uint8Array<ArrayBuffer>;
 
-/** Plain values an op is parametrised with; they are part of a node's identity. */
+/**
+ * Settings of a node, such as its axes. Nodes with the same op, inputs and settings are computed
+ * once.
+ */
 export type Attrs = Readonly<Record<string, unknown>>;
 
-/** How an op reads its input through other strides, without moving data. */
+/** Where the elements of a view lie in the tensor that it is a view of, its base. */
 export interface StridedView {
   /** First element, counted from the base tensor's start. */
   readonly offset: number;
@@ -62,17 +69,22 @@ export interface StridedView {
   readonly strides: readonly number[];
 }
 
-/** What a reduction kernel computes; its one or two inputs may be expressions fused into it. */
+/**
+ * What a reduction kernel computes of one or two inputs, which may be expressions fused into it.
+ */
 export interface ReductionSpec {
-  /** Axes of the input that are summed; neighbours of each other, but for axes of size 1. */
+  /** Axes of the input that are reduced; neighbours of each other, but for axes of size 1. */
   readonly axes: readonly number[];
   /** Partial results for each result, each over ⌈length / chunks⌉ neighbours. */
   readonly chunks: number;
-  /** Names of the sums that are taken, of type `T` (`f32` or `vec4f`); they begin at 0. */
+  /** Names of variables that `step` adds to, of type `T` (`f32` or `vec4f`); they begin at 0. */
   readonly sums: readonly string[];
   /** WGSL declarations of what else a thread keeps. */
   readonly init?: string;
-  /** WGSL statement that takes up `v`, and `w` of a second input; `r` is its number of the length. */
+  /**
+   * WGSL statement that takes up the next element, `v`, and `w` of a second input; `r` is its
+   * number.
+   */
   readonly step: string;
   /** Integers that the WGSL reads as `z.NAME`. */
   readonly sizes?: Readonly<Record<string, number>>;
@@ -83,7 +95,7 @@ export interface ReductionSpec {
 /**
  * An operation: shape rule, kernel and gradient in one place. One of `expression`, `view`,
  * `reduction` and `kernels` says how it is computed, or `lower` does for the cases they leave out
- * (leaves have none).
+ * (leaves have none). {@link apply} makes a node of it.
  */
 // deno-lint-ignore no-explicit-any -- each op gives its own attrs type
 export interface Op<A extends Attrs = any> {
@@ -91,7 +103,7 @@ export interface Op<A extends Attrs = any> {
   readonly name: string;
   /** Output shape; throws a ShapeError that names the op and the shapes. */
   shape(inputs: readonly Tensor[], attrs: A): Shape;
-  /** Element type that each input must have: f32 when absent; `"any"`, like views, takes all. */
+  /** Element type of each input, f32 when absent; `"any"`, and views, take all. */
   readonly accepts?: readonly DType[] | "any";
   /** Output element type; f32 when absent. */
   dtype?(inputs: readonly Tensor[], attrs: A): DType;
@@ -128,13 +140,17 @@ export interface Op<A extends Attrs = any> {
   /** The value of the op on `permute(x, order)`, computed from `x` as stored; null if no gain. */
   sink?(x: Tensor, order: readonly number[], attrs: A): Tensor | null;
   /**
-   * For each input of indices, how many records there are. A wrong index from the host is an error
-   * where it enters; for one that only the device knows, the op gives NaN, or 2³² - 1.
+   * For each input, how many records it chooses from; undefined if it holds no indices. A wrong
+   * index from the host is an error where it enters; for one computed on the device, the op gives
+   * NaN, or 2³² - 1.
    */
   below?(node: Tensor): readonly (number | undefined)[];
   /** Multiply-accumulates that computing the node takes; none when absent. */
   macs?(node: Tensor): number;
-  /** Gradients for the inputs, as graph nodes; null if an input has none. */
+  /**
+   * Gradients of the inputs as graph nodes, from the gradient `g` of the output `y`; null for an
+   * input that gets none. When absent, {@link grad} throws.
+   */
   vjp?(g: Tensor, y: Tensor, inputs: readonly Tensor[], attrs: A): (Tensor | null)[];
 }
 
@@ -193,13 +209,16 @@ export class Tensor {
   readonly size: number;
   /** Element type. */
   readonly dtype: DType;
-  /** Where it comes from: see {@link Scope}. */
+  /** The layer and the pass that built it, for profiles. */
   readonly scope: Scope = scope;
 
-  /** Use an op's function instead. */
+  /** A node as {@link apply} makes it. */
   constructor(
+    /** What computes it. */
     readonly op: Op,
+    /** The tensors that it is computed from. */
     readonly inputs: readonly Tensor[],
+    /** Settings of the op. */
     readonly attrs: Attrs,
   ) {
     if (typeof op?.shape !== "function" || typeof op.name !== "string") {
@@ -229,7 +248,7 @@ export class Tensor {
     return `Tensor ${this.op.name} ${formatShape(this.shape)} ${this.dtype}`;
   }
 
-  /** Shown by `console.log`: of a constant, its numbers too. */
+  /** Shown by `console.log`: {@link toString}, and a constant's numbers. */
   [Symbol.for("Deno.customInspect")](): string {
     const data = constantData(this);
     return data ? `${this}\n${printed(data, this.shape)}` : this.toString();
@@ -272,7 +291,7 @@ export function checkBelow(op: string, name: string, data: TensorData, limit: nu
   const at = (data as Uint32Array).findIndex((index) => index >= limit);
   if (at < 0) return;
   throw new ArgumentError(
-    `${op}: ${name} has ${data[at]} at ${at}, and there are ${limit}: 0 to ${limit - 1}`,
+    `${op}: ${name} must be from 0 to ${limit - 1}, got ${data[at]} at index ${at}`,
   );
 }
 
@@ -320,14 +339,20 @@ const ConstantOp: Op<{ shape: Shape; dtype: DType; data: TensorData }> = {
 export type NestedNumbers = number | readonly NestedNumbers[];
 
 /**
- * A constant tensor of the given values, which are copied. A typed array's type decides the element
- * type: `Uint32Array` is u32, `Uint8Array` and `Uint8ClampedArray` are u8, and those whose values f32
- * holds exactly are f32; others are refused. Plain numbers are rounded to f32.
+ * A constant tensor of the given values, which are copied
+ * ({@link https://pytorch.org/docs/stable/generated/torch.tensor.html | PyTorch}). Plain numbers
+ * become f32, whole ones too. A typed array's type decides the element type: `Uint32Array`, for
+ * labels and indices, is u32, `Uint8Array` and `Uint8ClampedArray` are u8, and those whose values
+ * f32 holds exactly (`Float32Array`, `Float16Array`, `Int8Array`, `Int16Array`, `Uint16Array`) are
+ * f32.
  *
- * @param data a number, lists of numbers in lists to any depth, or a typed array, row-major
- * @param shape dimension sizes; by default those of the lists, `[]` for a number
- * @throws {ArgumentError} for anything else than numbers, naming where it is
- * @throws {ShapeError} for lists of different lengths, or where the values do not fill the shape
+ * @param data a number, lists of numbers in lists, or a typed array, row-major
+ * @param shape dimension sizes; by default those of the lists, `[]` for a number, one dimension for
+ * a typed array
+ * @throws {ArgumentError} for anything else, such as an `Int32Array`, `Float64Array` or string,
+ * naming where it is
+ * @throws {ShapeError} for lists of different lengths, no values, or values that do not fill the
+ * shape
  *
  * @example
  * ```ts
@@ -373,7 +398,7 @@ function copyOf(data: ArrayBufferView): TensorData {
   );
 }
 
-/** The most lists in each other that are read: a list may hold itself. */
+/** How deep lists may be nested: one may hold itself. */
 const MAX_DEPTH = 64;
 
 /** Puts the numbers of nested lists into `values`, and their sizes into `shape`. */
@@ -387,17 +412,19 @@ function unnest(
   const isList = Array.isArray(list) || ArrayBuffer.isView(list) && isExactInF32(list);
   if (!isList) {
     if (typeof list !== "number") refuse("tensor", path, "a number", list);
-    if (depth < shape.length) ragged(path, "a number", shape[depth]!);
+    if (depth < shape.length) ragged(path, "is a number", shape[depth]!);
     values.push(list);
     return;
   }
-  if (depth === MAX_DEPTH) throw new ShapeError(`tensor: lists in each other, over ${depth} deep`);
+  if (depth === MAX_DEPTH) throw new ShapeError(`tensor: lists are nested over ${depth} deep`);
   const items = list as ArrayLike<unknown>;
   // The first list of a depth says how long all of that depth are; before the first number.
   if (depth === shape.length) {
-    if (values.length > 0) ragged(path, `${items.length} values`, undefined);
+    if (values.length > 0) ragged(path, `has ${items.length} values`, undefined);
     shape.push(items.length);
-  } else if (shape[depth] !== items.length) ragged(path, `${items.length} values`, shape[depth]!);
+  } else if (shape[depth] !== items.length) {
+    ragged(path, `has ${items.length} values`, shape[depth]!);
+  }
   for (let i = 0; i < items.length; i++) {
     unnest(items[i], values, shape, depth + 1, `${path}[${i}]`);
   }
@@ -405,7 +432,7 @@ function unnest(
 
 function ragged(path: string, what: string, wanted: number | undefined): never {
   throw new ShapeError(
-    `tensor: lists must have one length at each depth: ${path} has ${what}, and others ${
+    `tensor: lists must have one length at each depth: ${path} ${what}, and others ${
       wanted === undefined ? "are numbers" : `have ${wanted}`
     }`,
   );
@@ -423,7 +450,8 @@ const InputOp: Op<{ shape: Shape; dtype: DType; name: string }> = {
 };
 
 /**
- * A placeholder: its values are given to each run of a plan under `name`.
+ * A placeholder: its values are given to each run of a plan under `name`, which no other input of
+ * the plan may have. `dtype` is f32 by default.
  *
  * @throws {ArgumentError} if `name` is no string, or `dtype` no element type.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
@@ -474,8 +502,9 @@ export interface VariableStorage {
 }
 
 /**
- * A tensor whose values persist between runs: a parameter, a running statistic, optimizer state.
- * f32. Plans read it like any tensor and change it only through their updates.
+ * A tensor whose values persist between runs: a parameter, a running statistic, optimizer state. It
+ * is f32. Plans read it like any tensor and change it only by their updates; {@link setVariable}
+ * and {@link readVariables} write and read it.
  *
  * @example
  * ```ts
@@ -487,23 +516,34 @@ export interface VariableStorage {
  * ```
  */
 export class Variable extends Tensor {
-  /** Values, or how to make them, until a device takes them over; absent means zeros. */
+  /** Values, or a function that makes them, until a device takes them over; absent means zeros. */
   initial: Float32Array<ArrayBuffer> | (() => Float32Array<ArrayBuffer>) | undefined;
   /**
    * Where the values are once a device holds them.
    * @internal
    */
   storage: VariableStorage | undefined;
-  /** The variable that this one is a part of, from element `offset` on; see {@link packVariables}. */
+  /**
+   * The variable that this one is a part of, from element `offset` on; see {@link packVariables}.
+   * @internal
+   */
   home: { readonly whole: Variable; readonly offset: number } | undefined;
-  /** The variables that are parts of this one. */
+  /**
+   * The variables that are parts of this one.
+   * @internal
+   */
   parts: readonly Variable[] = [];
-  /** Where the values really are, if not here; see {@link storeIn}. */
+  /**
+   * The variable that holds the values, and its order of axes, if not this one; see
+   * {@link storeIn}.
+   * @internal
+   */
   stored: { readonly variable: Variable; readonly order: readonly number[] } | undefined;
 
   /**
-   * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default. A
-   * function is called when the values are first needed.
+   * A variable of `shape` holding `initial` values, row-major, which are copied; zeros by default.
+   * A function is called whenever the values are needed before a device holds them, so it must
+   * return the same ones each time.
    *
    * @throws {ArgumentError} if `initial` has other values than numbers.
    * @throws {ShapeError} if `shape` is no shape, or has more or fewer elements than `initial`.
@@ -610,21 +650,24 @@ export function packVariables(variables: readonly Variable[]): Variable[] {
   });
 }
 
-/** An in-place change of variables, run after every reader of their old values. */
+/**
+ * An in-place change of variables, run after every reader of their old values. {@link assign} makes
+ * one, and so do optimizers. Two updates of one plan cannot have the same target.
+ */
 export interface Update {
   /** The variables that are written. */
   readonly targets: readonly Variable[];
-  /** Computes the new values: either one tensor for one target … */
+  /** The new values of the only target; absent if `kernels` compute them. */
   readonly value?: Tensor;
-  /** … or a kernel over `reads`, then `targets` bound for reading and writing. */
+  /** Tensors that `kernels` read: they bind these, then the targets for reading and writing. */
   readonly reads?: readonly Tensor[];
-  /** Name in plans and profiles, for updates with a kernel. */
+  /** Name in plans and profiles, if there are `kernels`. */
   readonly name?: string;
-  /** The kernel of such an update. */
+  /** Dispatches that write the targets, if there is no `value`. */
   readonly kernels?: (target: Target) => KernelSpec[];
   /**
-   * Whether such an update is made as soon as what it reads is there, and not after all else; nothing
-   * else may read its targets then.
+   * Whether `kernels` run as soon as `reads` are computed, and not after everything else; then
+   * nothing else may read the targets.
    */
   readonly early?: boolean;
 }
@@ -667,10 +710,11 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
 }
 
 /**
- * An update that sets `target` to `value`, of the same shape.
+ * An update that sets `target` to `value`, of the same shape. All else in a run, `value` too, reads
+ * the old values.
  *
  * @throws {ArgumentError} if `target` is no variable, or `value` no tensor.
- * @throws {ShapeError} if their shapes differ.
+ * @throws {ShapeError} if their shapes differ, or `value` is not f32.
  *
  * @example
  * ```ts

@@ -1,8 +1,8 @@
 /**
- * Which kernel computes a product or a convolution, and with what tile: one place for every choice
- * that depends on the adapter. A choice that was measured on it counts first (`measure/tune.ts`), if it is
- * one of the {@link candidates}; else a rule decides. The naive kernel is the reference and serves
- * the shapes no tile fits.
+ * Which kernel computes a product or a convolution, and with which tile: the one place for choices
+ * that depend on the adapter. A choice that was measured on it (`measure/tune.ts`) counts first, if
+ * it is one of the {@link candidates}; else a rule decides. The naive kernel is the reference and
+ * serves the shapes that no tile fits.
  *
  * @module
  */

@@ -4,10 +4,11 @@
  * vectors of the 64×64 result. Pieces outside the operands count as zero; results outside are not
  * stored. Bindings, sizes and dimension letters are those of `gemm.ts`.
  *
- * What counts is how many instructions are multiply-adds. So both blocks lie by steps of the inner
- * axis, four neighbouring rows or columns to a vector: a step reads four vectors for 64 of them. And they
- * are arrays of arrays whose inner indices are constants, or are the same in all steps: a shader compiler
- * bounds each index that it does not know, and adds the constant ones to the address for nothing.
+ * The more of the instructions are multiply-adds, the faster. So both blocks lie by steps of the
+ * inner axis, four neighbouring rows or columns to a vector: a step reads four vectors for 64
+ * multiply-adds. And the blocks are arrays of arrays, whose inner indices are constants or the same
+ * in all steps: a shader compiler adds a check to each index that it does not know, and constant
+ * ones cost nothing.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * Kernels: a WGSL body with named bindings becomes a compute pipeline, cached by its source.
+ * Kernels: a WGSL body with named bindings, and pieces to write one with. A device makes a compute
+ * pipeline of it, and caches that by its source.
  *
  * @module
  */
@@ -14,7 +15,12 @@ import {
   refuse,
 } from "../check/arguments.ts";
 
-/** Kinds of kernels for products and convolutions; `auto` picks by adapter and shape (`choice.ts`). */
+/**
+ * Kinds of kernels for products and convolutions. `auto` picks by adapter and shape. `naive` has a
+ * thread for each result, and is the reference. `register` has tiles in a thread's registers; the
+ * threads of a `subgroup` or a `workgroup` share theirs. `winograd` transforms 3×3 convolutions of
+ * stride 1, and is `auto` for the rest.
+ */
 export type KernelChoice = "auto" | "naive" | "register" | "subgroup" | "workgroup" | "winograd";
 
 /** Names of candidates by the keys of the problems that they were measured to be best for. */
@@ -26,9 +32,9 @@ export interface Target {
   readonly subgroupSize: number;
   /** Whether the shader must say `enable subgroups;` (browsers) or must not (Deno). */
   readonly subgroupsDirective: boolean;
-  /** How matrix products are computed. */
+  /** Kind of kernels for products and convolutions. */
   readonly choice: KernelChoice;
-  /** Choices that were measured, by the keys of their problems (`choice.ts`); rules decide the rest. */
+  /** Choices that were measured, by the keys of their problems; rules decide the rest. */
   readonly tuned?: Tuned;
   /** Storage buffers one kernel can bind. */
   readonly maxStorageBuffers: number;
@@ -51,7 +57,7 @@ export interface Binding {
   readonly name: string;
   /** Element type of the array. */
   readonly type: "f32" | "vec4f" | "u32" | "vec4u";
-  /** Whether the kernel writes it; the last binding always is. */
+  /** Whether the kernel writes it, as it does its output. */
   readonly write?: boolean;
 }
 
@@ -59,7 +65,8 @@ export interface Binding {
 const TYPES: readonly Binding["type"][] = ["f32", "vec4f", "u32", "vec4u"];
 
 /**
- * Bindings by name, in the order given; the last one is written.
+ * Bindings of a kernel by name, in the order given: the op's inputs, then its output, which is
+ * written.
  *
  * @throws {ArgumentError} for a type that there is not.
  *
@@ -80,12 +87,12 @@ export function arrays(types: Readonly<Record<string, Binding["type"]>>): Bindin
 }
 
 /**
- * What a kernel does with its results, element by element, before they are stored in `y`: what
- * follows in the graph, as a compiler found. Columns are those of the last axis; they and places in
- * `y` are counted in elements of the binding `y`.
+ * How a kernel stores its results in `y`, element by element: the planner may put the ops that
+ * follow in the graph into it. Columns are those of the last axis; they and places in `y` are
+ * counted in elements of the binding `y`.
  */
 export interface Finish {
-  /** WGSL that loads what belongs to a column into names that end on `suffix`. */
+  /** WGSL that loads what belongs to a column into names that end in `suffix`. */
   load(column: string, suffix?: string): string;
   /** WGSL that stores the result `value` of that column at place `at`. */
   store(at: string, value: string, suffix?: string): string;
@@ -98,8 +105,9 @@ export const PLAIN: Finish = {
 };
 
 /**
- * How a kernel gets the elements of its first input: what comes before in the graph, as a compiler
- * found. Columns and places are counted as in {@link Finish}, in elements of that binding.
+ * How a kernel gets the elements of its first input: the planner may put the ops before it in the
+ * graph into it. Columns and places are counted as in {@link Finish}, in elements of that input's
+ * binding.
  */
 export interface Start {
   /** WGSL that loads what belongs to a column. */
@@ -111,15 +119,18 @@ export interface Start {
 /** The input is bound as `x`, and read as it is. */
 export const READ: Start = { load: () => "", value: (at) => `x[${at}]` };
 
-/** One dispatch: bindings are the op's inputs in order, then its output. */
+/** One dispatch of a kernel; {@link perThread} makes one. */
 export interface KernelSpec {
-  /** Arrays the body uses: inputs, then outputs. */
+  /** Arrays that the body uses: the op's inputs in order, then its output; see {@link arrays}. */
   readonly bindings: readonly Binding[];
   /** WGSL without the binding declarations; its entry point is `main`. */
   readonly body: string;
-  /** Integers that the body reads as `z.NAME`, u32: what differs between uses of one pipeline. */
+  /**
+   * Integers that the body reads as `z.NAME`, u32. Kernels that differ only in these are compiled
+   * once.
+   */
   readonly sizes?: Readonly<Record<string, number>>;
-  /** Numbers that it reads the same way, f32, so that the WGSL has no constants of the graph. */
+  /** The same for f32 numbers. */
   readonly numbers?: Readonly<Record<string, number>>;
   /** Grid of workgroups. */
   readonly workgroups: readonly [number, number, number];
@@ -327,9 +338,16 @@ function grid(groups: number, target: Target): [number, number, number] {
 }
 
 /**
- * A kernel with one thread for each of `threads` results; `i` is the thread's number. With `sizes`,
- * the number of threads is one of them, `z.count`, so the same WGSL serves any number.
+ * A kernel with one thread for each of `threads` results.
  *
+ * @param bindings as {@link arrays} makes them
+ * @param threads how many threads there are
+ * @param target what `kernels` of the op was called with
+ * @param statements WGSL that each thread runs; `i` is its number, u32, and `group`, `groups` and
+ * `local` are taken
+ * @param options WGSL `declarations`, such as functions, to stand before; and `sizes` and
+ * `numbers`, as in {@link KernelSpec}. With `sizes`, the number of threads is one of them,
+ * `z.count`, so the same WGSL serves any number
  * @throws {ArgumentError} if an argument has another type, or `threads` is no positive integer.
  *
  * @example

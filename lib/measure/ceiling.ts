@@ -1,5 +1,5 @@
 /**
- * The most that the adapter can do, to compare with: multiply-adds that never leave the registers,
+ * The most that an adapter can do, for comparison: multiply-adds that never leave the registers,
  * and a copy of memory. Measuring both takes about a second.
  *
  * @module

@@ -1,6 +1,6 @@
 /**
- * The problems of a graph that `kernels/choice.ts` chooses kernels for; and a graph of one problem
- * alone, to time it.
+ * Finds the problems of a graph, products and convolutions, that `kernels/choice.ts` chooses
+ * kernels for; and makes a graph of one problem alone, to time it.
  *
  * @module
  */

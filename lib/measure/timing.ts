@@ -1,7 +1,8 @@
 /**
- * How long work takes on the device, by its own clock (`passTimes`) or by the host's (`timings`).
- * Waiting for a submit has a fixed cost (Deno looks every 10 ms whether it is done), so the host's
- * clock times short work by submitting it many times. And which of several is faster (`contest`).
+ * How long work takes on the device, by its own clock (`passTimes`) or by the host's (`timings`),
+ * and which of several kernels is fastest (`contest`). Waiting for a submit has a fixed cost (Deno
+ * looks every 10 ms whether it is done), so the host's clock times short work by submitting it many
+ * times.
  *
  * @module
  */

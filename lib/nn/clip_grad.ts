@@ -1,5 +1,5 @@
 /**
- * Gradients within bounds, between `grad` and an optimizer's `updates`.
+ * Clips gradients, between `grad` and an optimizer's `updates`.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Normalisation: over the batch, with running statistics for evaluation; and within an image or a
- * sequence, the same in training and evaluation.
+ * Normalisation layers: batch norms, with running statistics for evaluation; and group and layer
+ * norms, which compute the same in training and evaluation.
  *
  * @module
  */

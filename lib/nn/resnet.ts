@@ -1,8 +1,8 @@
 /**
- * ResNets (after He et al. 2015, https://arxiv.org/abs/1512.03385) in two definitions: the notebook's,
- * with its deeper siblings, and torchvision's, whose published weights fit. In the notebook's, every
- * convolution has a bias and the 1×1 shortcut no batch norm; in torchvision's it is the other way round.
- * It has the architecture and nothing else.
+ * ResNets (after He et al. 2015, https://arxiv.org/abs/1512.03385) in two definitions: the
+ * notebook's, with its deeper siblings, and torchvision's, whose published weights fit. In the
+ * notebook's, every convolution has a bias and the 1×1 shortcut no batch norm; in torchvision's it
+ * is the other way round.
  *
  * @module
  */

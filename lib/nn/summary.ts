@@ -1,6 +1,7 @@
 /**
- * The layers of a network: output shapes, parameters, multiply-accumulates, activation bytes. All of
- * it is read off the graph, without a device. And the notebook's trace, which does run the layers.
+ * The layers of a network: output shapes, parameters, multiply-accumulates, activation bytes. All
+ * of it is read off the graph, without a device. The notebook's trace, {@link runLayers}, does run
+ * the layers.
  *
  * Time, memory in use and the optimizer's state depend on the plan, and are not estimated here.
  *

@@ -19,7 +19,7 @@ const Sigmoid = elementwise(
 );
 
 /**
- * The logistic function `1 / (1 + e^-x)`
+ * The logistic function `1 / (1 + e^-x)`, elementwise; any shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.sigmoid.html | PyTorch}).
  *
  * @example
@@ -37,7 +37,8 @@ export function sigmoid(x: Tensor): Tensor {
 const Tanh = elementwise("tanh", "tanhOf(a)", (g, y) => [mul(g, sub(1, square(y)))], [TANH]);
 
 /**
- * Hyperbolic tangent ({@link https://pytorch.org/docs/stable/generated/torch.tanh.html | PyTorch}).
+ * Hyperbolic tangent, elementwise; any shape
+ * ({@link https://pytorch.org/docs/stable/generated/torch.tanh.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -52,7 +53,7 @@ export function tanh(x: Tensor): Tensor {
 }
 
 /**
- * `x · sigmoid(x)`, also called swish
+ * `x · sigmoid(x)`, elementwise; any shape. Also called swish
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.silu.html | PyTorch}).
  *
  * @example
@@ -70,12 +71,14 @@ export function silu(x: Tensor): Tensor {
 
 /** Settings of {@link gelu}. */
 export interface GeluOptions {
-  /** `"tanh"` for the cheaper formula of Hendrycks & Gimpel 2016; `"none"`, the exact one, by default. */
+  /**
+   * `"none"`, the default, is exact; `"tanh"` is the cheaper formula of Hendrycks & Gimpel 2016.
+   */
   readonly approximate?: "none" | "tanh";
 }
 
 /**
- * `x · Φ(x)`, Φ the distribution of the normal numbers
+ * `x · Φ(x)`, elementwise; any shape. Φ is the distribution function of standard normal numbers
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html | PyTorch}).
  *
  * @example
@@ -118,7 +121,8 @@ const EluGrad = elementwise(
 );
 
 /**
- * `x`, or `alpha · (e^x - 1)` where x is negative
+ * `x`, or `alpha · (e^x - 1)` where x is negative, elementwise; any shape. `alpha` is 1 by default,
+ * and at least 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.elu.html | PyTorch}).
  *
  * @example
@@ -149,7 +153,8 @@ const LeakyReluGrad = elementwise(
 );
 
 /**
- * `x`, or `negativeSlope · x` where x is negative
+ * `x`, or `negativeSlope · x` where x is negative, elementwise; any shape. `negativeSlope` is 0.01
+ * by default
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu.html | PyTorch}).
  *
  * @example

@@ -49,9 +49,9 @@ ${
   vjp: (g, y) => [sub(g, mul(exp(y), sum(g, [-1], { keepDims: true })))],
 };
 
-/** Settings of {@link softmax} and its like. */
+/** Settings of {@link softmax}, {@link logSoftmax}, {@link argmax} and {@link argmin}. */
 export interface AxisOptions {
-  /** The axis along which; the last by default. */
+  /** The axis to go along; negative ones count from the end. The last by default. */
   readonly axis?: number;
 }
 
@@ -78,10 +78,10 @@ const logSoftmaxOf = (op: string, x: Tensor, options: AxisOptions) =>
   alongAxis(op, x, options, (x) => apply(LogSoftmax, [x], {}));
 
 /**
- * `log(softmax(x))` over an axis, the last by default; does not overflow
+ * `log(softmax(x))` over an axis, the last by default, without overflow; the shape of x
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html | PyTorch}).
  *
- * @throws {ShapeError} for a scalar, or an axis that there is not.
+ * @throws {ShapeError} for a scalar, or an axis that x does not have.
  *
  * @example
  * ```ts
@@ -97,10 +97,10 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
 }
 
 /**
- * Probabilities over an axis, the last by default
+ * Probabilities `e^x / Σ e^x` over an axis, the last by default, without overflow; the shape of x
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.softmax.html | PyTorch}).
  *
- * @throws {ShapeError} for a scalar, or an axis that there is not.
+ * @throws {ShapeError} for a scalar, or an axis that x does not have.
  *
  * @example
  * ```ts
@@ -149,8 +149,8 @@ const OneHot: Op<OneHotAttrs> = {
  * u32 labels `[…]` → f32 `[…, classes]`, 1 at the label and 0 elsewhere
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is not below `classes`; one that only the device knows
- * gives NaN.
+ * @throws {ArgumentError} for a label that is not below `classes`; a wrong one that is computed on
+ * the device gives a row of NaN.
  *
  * @example
  * ```ts
@@ -177,8 +177,8 @@ export function labelHits(
 ): Tensor {
   const data = ignored === undefined ? undefined : constantData(labels);
   if (data) {
-    const others = (data as Uint32Array).filter((label) => label !== ignored);
-    checkBelow(op, "labels", others, classes);
+    const counted = (data as Uint32Array).map((label) => label === ignored ? 0 : label);
+    checkBelow(op, "labels", counted, classes);
   } else if (ignored === undefined) checkIndices(op, "labels", labels, classes);
   return apply(OneHot, [labels], ignored === undefined ? { classes } : { classes, ignored });
 }
@@ -226,10 +226,12 @@ export const argmaxOf = (row: string, count: number) =>
   }`;
 
 /**
- * Index of the largest value along an axis, the last by default, as u32; the first of equal ones. NaN
- * is larger than any number ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}).
+ * Index of the largest value along an axis, the last by default, as u32; the first of equal ones.
+ * The result lacks that axis. NaN is larger than any number
+ * ({@link https://pytorch.org/docs/stable/generated/torch.argmax.html | PyTorch}, whose default is
+ * an index over all elements).
  *
- * @throws {ShapeError} for a scalar, or an axis that there is not.
+ * @throws {ShapeError} for a scalar, or an axis that x does not have.
  *
  * @example
  * ```ts
@@ -246,10 +248,10 @@ export function argmax(x: Tensor, options: AxisOptions = {}): Tensor {
 }
 
 /**
- * Index of the smallest value along an axis, the last by default, as u32; the first of equal ones. NaN
- * is smaller than any number ({@link https://pytorch.org/docs/stable/generated/torch.argmin.html | PyTorch}).
+ * Index of the smallest value along an axis, otherwise like {@link argmax}. NaN is smaller than any
+ * number ({@link https://pytorch.org/docs/stable/generated/torch.argmin.html | PyTorch}).
  *
- * @throws {ShapeError} for a scalar, or an axis that there is not.
+ * @throws {ShapeError} for a scalar, or an axis that x does not have.
  *
  * @example
  * ```ts
@@ -276,8 +278,10 @@ const Equal: Op = {
 };
 
 /**
- * How many of the logits `[N, classes]` have their largest value at the label `[N]`: a scalar.
+ * How many rows of the logits, `[N, classes]`, have their largest value at the label, u32 `[N]`: an
+ * f32 scalar. {@link argmax} says what counts as the largest.
  *
+ * @throws {ArgumentError} for a label that is not below `classes`.
  * @throws {ShapeError} if the shapes do not fit together.
  *
  * @example

@@ -26,7 +26,8 @@ const comparison = (name: string, test: string, ofNaN = 0): Op =>
 const Equal = comparison("equal", "a == b");
 
 /**
- * 1 where `a` is `b`, else 0; broadcasts
+ * 1 where `a` equals `b`, else 0, elementwise with broadcasting; f32. NaN equals nothing, and is
+ * neither less nor greater. The gradient is 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.eq.html | PyTorch}).
  *
  * @example
@@ -44,7 +45,7 @@ export function equal(a: Operand, b: Operand): Tensor {
 const NotEqual = comparison("notEqual", "a != b", 1);
 
 /**
- * 1 where `a` is not `b`, else 0; broadcasts
+ * 1 where `a` does not equal `b`, else 0; otherwise like {@link equal}, so 1 for NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.ne.html | PyTorch}).
  *
  * @example
@@ -62,7 +63,7 @@ export function notEqual(a: Operand, b: Operand): Tensor {
 const Less = comparison("less", "a < b");
 
 /**
- * 1 where `a` is less than `b`, else 0; broadcasts
+ * 1 where `a` is less than `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.lt.html | PyTorch}).
  *
  * @example
@@ -80,7 +81,7 @@ export function less(a: Operand, b: Operand): Tensor {
 const LessEqual = comparison("lessEqual", "a <= b");
 
 /**
- * 1 where `a` is at most `b`, else 0; broadcasts
+ * 1 where `a` is at most `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.le.html | PyTorch}).
  *
  * @example
@@ -98,7 +99,7 @@ export function lessEqual(a: Operand, b: Operand): Tensor {
 const Greater = comparison("greater", "a > b");
 
 /**
- * 1 where `a` is greater than `b`, else 0; broadcasts
+ * 1 where `a` is greater than `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.gt.html | PyTorch}).
  *
  * @example
@@ -116,7 +117,7 @@ export function greater(a: Operand, b: Operand): Tensor {
 const GreaterEqual = comparison("greaterEqual", "a >= b");
 
 /**
- * 1 where `a` is at least `b`, else 0; broadcasts
+ * 1 where `a` is at least `b`, else 0; otherwise like {@link equal}
  * ({@link https://pytorch.org/docs/stable/generated/torch.ge.html | PyTorch}).
  *
  * @example
@@ -145,7 +146,8 @@ const Minimum = extremum("minimum", "a < b", less);
 const Maximum = extremum("maximum", "a > b", greater);
 
 /**
- * The smaller of two, elementwise with broadcasting
+ * The smaller of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of
+ * the gradient each
  * ({@link https://pytorch.org/docs/stable/generated/torch.minimum.html | PyTorch}).
  *
  * @example
@@ -161,7 +163,8 @@ export function minimum(a: Operand, b: Operand): Tensor {
 }
 
 /**
- * The larger of two, elementwise with broadcasting
+ * The larger of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of
+ * the gradient each
  * ({@link https://pytorch.org/docs/stable/generated/torch.maximum.html | PyTorch}).
  *
  * @example
@@ -188,19 +191,20 @@ const Clamp = elementwise(
   ],
 );
 
-/** Bounds of {@link clamp}. */
+/** Bounds of {@link clamp}, at least one of them. */
 export interface ClampOptions {
-  /** What is less becomes this; nothing by default. */
+  /** What is less becomes this; no bound by default. */
   readonly min?: number;
-  /** What is more becomes this; nothing by default. */
+  /** What is more becomes this; no bound by default. */
   readonly max?: number;
 }
 
 /**
- * `x` within bounds, elementwise; any shape; `max` where that is less than `min`. The gradient is 0 where a bound is passed
+ * `x` within bounds, elementwise; any shape. NaN stays NaN. Everything becomes `max` if that is
+ * less than `min`. The gradient is 0 for what is out of bounds
  * ({@link https://pytorch.org/docs/stable/generated/torch.clamp.html | PyTorch}).
  *
- * @throws {ArgumentError} where neither bound is given.
+ * @throws {ArgumentError} if neither bound is given, or one is not finite.
  *
  * @example
  * ```ts
@@ -226,7 +230,7 @@ export function clamp(x: Tensor, options: ClampOptions): Tensor {
 const StopGradient = elementwise("stopGradient", "a", () => [null]);
 
 /**
- * `x`, through which no gradient goes
+ * `x`, through which no gradient flows; any shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.detach.html | PyTorch's detach}).
  *
  * @example

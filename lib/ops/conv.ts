@@ -2,13 +2,13 @@
  * Convolution and its two gradients, as implicit matrix products.
  *
  * {@link conv2d} has PyTorch's layout, `[N, C, H, W]` and `[O, C, R, S]`. The ops behind it work on
- * `[N, H, W, C]` and `[R, S, C, O]`, where four neighbouring channels are one load; the permutations
- * between them meet and vanish when a plan is made (`plan/rewrite.ts`).
+ * `[N, H, W, C]` and `[R, S, C, O]`, where four neighbouring channels are one load; the
+ * permutations between them meet and vanish when a plan is made (`plan/rewrite.ts`).
  *
- * Of groups, the channels lie side by side, and the kernel's are those of one: `[R, S, C / groups, O]`.
+ * With groups, their channels lie side by side, and the kernel is `[R, S, C / groups, O]`.
  *
- * Dimension letters: N images, C channels, H×W pixels, O output channels, P×Q output pixels,
- * R×S kernel.
+ * Dimension letters: N images, C channels, H×W pixels, O output channels, P×Q output pixels, R×S
+ * kernel.
  *
  * @module
  */
@@ -471,7 +471,10 @@ export const CONV_TRANSPOSE_WEIGHT_ORDER: readonly number[] = [2, 3, 0, 1];
 export interface ConvOptions {
   /** Step between windows; 1 by default. */
   readonly stride?: Pair;
-  /** Zeros added on every side; 0 by default. `"same"`: as many as keep the size, without a stride. */
+  /**
+   * Zeros added on every side; 0, which is `"valid"`, by default. `"same"` adds as many as keep the
+   * size, and needs a stride of 1.
+   */
   readonly padding?: Pair | "same" | "valid";
   /** Pixels from a tap of the kernel to the next; 1 by default. */
   readonly dilation?: Pair;
@@ -536,7 +539,8 @@ function imagesOf(y: Tensor, bias: Tensor | undefined): Tensor {
 }
 
 /**
- * 2-D convolution: x `[N, C, H, W]`, weight `[O, C / groups, R, S]`, bias `[O]` → `[N, O, P, Q]`
+ * 2-D convolution: x `[N, C, H, W]`, weight `[O, C / groups, R, S]`, bias `[O]` or none →
+ * `[N, O, P, Q]`, where `P = ⌊(H + 2 padding - dilation (R - 1) - 1) / stride⌋ + 1`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if an argument is no tensor, or for an option that cannot be.
@@ -601,7 +605,7 @@ export interface ConvTransposeOptions {
   readonly stride?: Pair;
   /** Pixels left out on every side of the result; 0 by default. */
   readonly padding?: Pair;
-  /** Pixels added below and on the right; fewer than stride or dilation. 0 by default. */
+  /** Pixels added below and on the right, fewer than stride or dilation; 0 by default. */
   readonly outputPadding?: Pair;
   /** Pixels from a tap of the kernel to the next; 1 by default. */
   readonly dilation?: Pair;
@@ -627,8 +631,9 @@ export function checkConvTranspose(name: string, options: ConvTransposeOptions) 
 }
 
 /**
- * What a convolution does backwards: x `[N, C, H, W]`, weight `[C, O / groups, R, S]`, bias `[O]` →
- * `[N, O, P, Q]`, where `P = (H - 1) stride - 2 padding + dilation (R - 1) + outputPadding + 1`
+ * Transposed convolution, the gradient of {@link conv2d} for its input: x `[N, C, H, W]`, weight
+ * `[C, O / groups, R, S]`, bias `[O]` or none → `[N, O, P, Q]`, where
+ * `P = (H - 1) stride - 2 padding + dilation (R - 1) + outputPadding + 1`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if an argument is no tensor, or for an option that cannot be.
@@ -671,7 +676,9 @@ export function convTranspose2d(
     dilation[axis]! * (taps - 1) + outputPadding[axis]! % stride[axis]! + 1
   ) as [number, number];
   if (size.some((pixels) => pixels < 1)) {
-    throw new ShapeError(`${op}: padding ${padding} leaves nothing of ${size}: ${shapes}`);
+    throw new ShapeError(
+      `${op}: padding ${padding} leaves nothing, a size of ${formatShape(size)}: ${shapes}`,
+    );
   }
   const images = permute(larger, [0, 2, 3, 1]), attrs = { ...window, size };
   const w = permute(weight, CONV_TRANSPOSE_WEIGHT_ORDER);

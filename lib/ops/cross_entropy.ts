@@ -18,11 +18,12 @@ import { permute } from "./view.ts";
 export interface NllLossOptions {
   /** What the losses of each class are multiplied by, `[classes]`; 1 by default. */
   readonly weight?: Tensor | undefined;
-  /** A label that counts for nothing, such as 255; it may be no class. None by default. */
+  /** A label whose losses are left out, such as 255, which need not be a class; none by default. */
   readonly ignoreIndex?: number | undefined;
   /**
-   * What becomes of the losses: `"mean"` by default. That of labels is weighted: their losses by the sum
-   * of their classes' weights.
+   * What becomes of the losses. `"mean"`, the default, divides their sum by the sum of their
+   * labels' weights, so it is NaN if all labels are ignored; for shares of classes, by the number
+   * of losses.
    */
   readonly reduction?: Reduction;
 }
@@ -100,11 +101,12 @@ function entropy(
 
 /**
  * Cross-entropy of logits `[N, classes, …]` against u32 labels `[N, …]`, or against f32 shares of
- * classes, of the logits' shape; a scalar, or with `reduction: "none"` as many losses as labels
+ * classes, of the logits' shape; a scalar, or with `reduction: "none"` the losses, `[N, …]`. Logits
+ * `[classes]` and a scalar label are fine too
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is not below `classes` nor ignored, or an option that cannot
- * be; a label that only the device knows makes the loss NaN.
+ * @throws {ArgumentError} for a label that is neither below `classes` nor ignored, or an option
+ * that cannot be; a wrong label that is computed on the device makes the loss NaN.
  * @throws {ShapeError} if the shapes do not fit together.
  *
  * @example
@@ -143,8 +145,8 @@ export function crossEntropy(
  * `[N, classes, …]`, against u32 labels `[N, …]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html | PyTorch}).
  *
- * @throws {ArgumentError} for a label that is not below `classes` nor ignored, or an option that cannot
- * be; a label that only the device knows makes the loss NaN.
+ * @throws {ArgumentError} for a label that is neither below `classes` nor ignored, or an option
+ * that cannot be; a wrong label that is computed on the device makes the loss NaN.
  * @throws {ShapeError} if the shapes do not fit together.
  *
  * @example

@@ -51,11 +51,13 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
 };
 
 /**
- * Records of a u8 or u32 data set `[count, …]` by u32 indices `[N]` → `[N, …]`, with their values as
- * f32, or as u32 for labels.
+ * Records of a data set, u8 or u32 `[count, …]`, by u32 indices `[N]` → `[N, …]`, as f32 by
+ * default, or as u32 for labels. No gradient. {@link embedding} does it for f32, and
+ * {@link takeAlong} is PyTorch's `gather`.
  *
- * @throws {ArgumentError} for an index of no record; one that only the device knows
- * gives NaN, or 2³² - 1.
+ * @throws {ArgumentError} for records that are f32, or an index that is not below `count`; a wrong
+ * one that is computed on the device gives NaN, or 2³² - 1.
+ * @throws {ShapeError} if the records are a scalar, or the indices are not u32.
  *
  * @example
  * ```ts
@@ -70,7 +72,7 @@ const Gather: Op<{ dtype: "f32" | "u32" }> = {
 export function gather(records: Tensor, indices: Tensor, dtype: "f32" | "u32" = "f32"): Tensor {
   checkTensor("gather", "records", records);
   if (records.dtype === "f32") {
-    refuse("gather", "records", "a u8 or u32 tensor (indexSelect takes f32)", records);
+    refuse("gather", "records", "a u8 or u32 tensor (embedding takes f32)", records);
   }
   checkTensor("gather", "indices", indices, "u32");
   if (dtype !== "f32" && dtype !== "u32") refuse("gather", "dtype", "f32 or u32", dtype);
@@ -101,12 +103,14 @@ const CropFlip: Op<{ padding: number }> = {
 };
 
 /**
- * Crops images `[N, C, H, W]` to their own size out of themselves with `padding` zeros on all sides,
- * and mirrors some: `draws` `[N, 3]` (u32) has for each image the top and the left of the crop, from 0
- * to 2·padding, and whether its columns are then reversed. No gradient. It is what torchvision's
+ * Pads images `[N, C, H, W]` with `padding` zeros on every side, crops each to its old size, and
+ * then mirrors some. `draws`, u32 `[N, 3]`, has for each image the top and the left of its crop,
+ * from 0 to 2·padding, and 1 if left and right are swapped, else 0. No gradient. It is what
+ * torchvision's
  * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.RandomCrop.html | RandomCrop}`(H, padding)`
  * and `RandomHorizontalFlip` do once they have drawn.
  *
+ * @throws {ArgumentError} if `padding` is no integer from 0 to 2³⁰.
  * @throws {ShapeError} if the shapes do not fit together.
  *
  * @example
@@ -165,11 +169,12 @@ const Rotate: Op = {
 };
 
 /**
- * Turns images `[N, C, H, W]` of values 0 to 255 about their middles, bilinearly, to integers, with
- * zeros where nothing was: `turns` `[N, 2]` has the cosine and the sine of each one's angle, which is
- * counter-clockwise. No gradient. It is what torchvision's
+ * Rotates images `[N, C, H, W]` of values 0 to 255 about their centres, interpolated bilinearly and
+ * rounded down, with zeros where nothing was. `turns`, f32 `[N, 2]`, has the cosine and the sine of
+ * each image's angle, counter-clockwise. No gradient. It is what torchvision's
  * {@link https://pytorch.org/vision/stable/generated/torchvision.transforms.functional.rotate.html | rotate}
- * does by PIL with `InterpolationMode.BILINEAR`, but for roundings: here and there a pixel differs by 1.
+ * does by PIL with `InterpolationMode.BILINEAR`, but for roundings: here and there a pixel differs
+ * by 1.
  *
  * @throws {ShapeError} if the shapes do not fit together.
  *
@@ -242,11 +247,14 @@ function table(inSize: number, outSize: number): { taps: number; rows: Tensor } 
 }
 
 /**
- * Bilinear resize of integer-valued images 0 to 255, `[N, C, H, W]` → `[N, C, …size]`, bit for bit
- * what PIL, and so torchvision's `Resize`, makes of 8-bit images; no gradient
+ * Bilinear resize of f32 images of whole values 0 to 255, `[N, C, H, W]` → `[N, C, …size]`, bit for
+ * bit what PIL, and so torchvision's `Resize`, makes of 8-bit images. One number as `size` makes
+ * squares, where torchvision keeps the aspect. No gradient
  * ({@link https://pytorch.org/vision/stable/generated/torchvision.transforms.Resize.html | torchvision}).
  *
- * @throws {ShapeError} if `x` does not have 4 dimensions, or `size` is no size.
+ * @throws {ArgumentError} for a constant with other values.
+ * @throws {ShapeError} if `x` does not have 4 dimensions, `size` is no size, or a side is over
+ * 32768.
  *
  * @example
  * ```ts

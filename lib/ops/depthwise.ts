@@ -1,6 +1,6 @@
 /**
  * Convolutions of each channel by itself, and their two gradients. They work on `[N, H, W, C]` and
- * kernels `[R, S, C]`, four channels at a time where there are so many. A thread makes neighbouring
+ * kernels `[R, S, C]`, four channels at a time if C is a multiple of 4. A thread makes neighbouring
  * results of a row, so that what it loads serves several of them.
  *
  * Dimension letters: N images, C channels, H×W pixels, P×Q result pixels, R×S kernel.

@@ -65,16 +65,24 @@ const Dropout: Op<{ p: number; seed: number }> = {
 export interface DropoutOptions {
   /** The share of elements that become 0, from 0 to less than 1; 0.5 by default. */
   readonly p?: number;
-  /** Integer from 0 to 2^53 - 1; 0 by default. */
+  /** Integer from 0 to 2^53 - 1: each seed drops others; 0 by default. */
   readonly seed?: number;
-  /** A whole number from 0 on, or a scalar tensor of one: another step drops others; 0 by default. */
+  /**
+   * Integer from 0 to 2^24, or a scalar f32 tensor of one: each step drops others; 0 by default.
+   */
   readonly step?: Tensor | number;
 }
 
 /**
- * Zeros for a share `p` of the elements, drawn by `seed` and `step`, and the others divided by 1 - p;
- * any shape ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html | PyTorch},
- * whose random numbers are others).
+ * Zeros for a share `p` of the elements, drawn by `seed` and `step`, and the others divided by
+ * `1 - p`; any shape
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html | PyTorch},
+ * whose random numbers are others). The same seed and step drop the same elements, in every call
+ * and run; the layer {@link Dropout} has a seed of its own, counts the steps, and does nothing in
+ * evaluation.
+ *
+ * @throws {ArgumentError} for an option that cannot be.
+ * @throws {ShapeError} if `step` is a tensor and no f32 scalar.
  *
  * @example
  * ```ts

@@ -41,7 +41,7 @@ const Where = elementwise(
 );
 
 /**
- * `a + b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * `a + b`, elementwise with broadcasting
  * ({@link https://pytorch.org/docs/stable/generated/torch.add.html | PyTorch}).
  *
  * @example
@@ -58,7 +58,7 @@ export function add(a: Operand, b: Operand): Tensor {
 }
 
 /**
- * `a - b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * `a - b`, elementwise with broadcasting
  * ({@link https://pytorch.org/docs/stable/generated/torch.sub.html | PyTorch}).
  *
  * @example
@@ -74,7 +74,7 @@ export function sub(a: Operand, b: Operand): Tensor {
 }
 
 /**
- * `a * b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * `a * b`, elementwise with broadcasting
  * ({@link https://pytorch.org/docs/stable/generated/torch.mul.html | PyTorch}).
  *
  * @example
@@ -90,7 +90,7 @@ export function mul(a: Operand, b: Operand): Tensor {
 }
 
 /**
- * `a / b`, elementwise; throws a {@link ShapeError} unless the shapes broadcast
+ * `a / b`, elementwise with broadcasting
  * ({@link https://pytorch.org/docs/stable/generated/torch.div.html | PyTorch}).
  *
  * @example
@@ -137,7 +137,8 @@ export function exp(x: Tensor): Tensor {
 }
 
 /**
- * Natural logarithm, elementwise; any shape ({@link https://pytorch.org/docs/stable/generated/torch.log.html | PyTorch}).
+ * Natural logarithm, elementwise; any shape. -∞ of 0, NaN of negative numbers
+ * ({@link https://pytorch.org/docs/stable/generated/torch.log.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -201,7 +202,8 @@ export function relu(x: Tensor): Tensor {
 }
 
 /**
- * 1 where `x` is finite, 0 where it is infinite or NaN, elementwise; any shape. No gradient
+ * 1 where `x` is finite, 0 where it is infinite or NaN, elementwise; any shape. No gradient:
+ * {@link grad} refuses it
  * ({@link https://pytorch.org/docs/stable/generated/torch.isfinite.html | PyTorch}).
  *
  * @example
@@ -218,8 +220,9 @@ export function isFinite(x: Tensor): Tensor {
 }
 
 /**
- * `yes` where `condition` is not 0, else `no`; throws a {@link ShapeError} unless the shapes broadcast. No gradient
- * for the condition ({@link https://pytorch.org/docs/stable/generated/torch.where.html | PyTorch}).
+ * `yes` where `condition`, f32, is not 0, else `no`, elementwise with broadcasting. NaN is not 0.
+ * Each gets the gradient where it was taken, and the condition gets 0
+ * ({@link https://pytorch.org/docs/stable/generated/torch.where.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -282,7 +285,7 @@ export function abs(x: Tensor): Tensor {
 const Sign = elementwise("sign", `select(sign(a), a, ${isNaNOf("a", "T")})`, () => [null]);
 
 /**
- * -1, 0 or 1, elementwise; any shape. No gradient
+ * -1, 0 or 1, the sign of x, elementwise; any shape. NaN stays NaN. The gradient is 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.sign.html | PyTorch}).
  *
  * @example
@@ -300,7 +303,7 @@ export function sign(x: Tensor): Tensor {
 const Floor = elementwise("floor", "floor(a)", () => [null]);
 
 /**
- * The largest whole number that is not above, elementwise; any shape. No gradient
+ * The largest whole number that is not above x, elementwise; any shape. The gradient is 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.floor.html | PyTorch}).
  *
  * @example
@@ -318,7 +321,7 @@ export function floor(x: Tensor): Tensor {
 const Round = elementwise("round", "round(a)", () => [null]);
 
 /**
- * The nearest whole number, of two the even one, elementwise; any shape. No gradient
+ * The nearest whole number, of two the even one, elementwise; any shape. The gradient is 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.round.html | PyTorch}).
  *
  * @example
@@ -336,7 +339,7 @@ export function round(x: Tensor): Tensor {
 const Sin = elementwise("sin", "sinOf(a, T(0.0))", (g, _, [a]) => [mul(g, cos(a!))], [SIN]);
 
 /**
- * Sine of radians, elementwise; any shape. Exact to f32 for |x| up to some 10⁴
+ * Sine of radians, elementwise; any shape. Within 2e-7 of the exact value for |x| up to about 10⁴
  * ({@link https://pytorch.org/docs/stable/generated/torch.sin.html | PyTorch}).
  *
  * @example
@@ -415,8 +418,8 @@ const PRODUCTS: ReadonlyMap<number, (x: Tensor) => Tensor> = new Map([
 ]);
 
 /**
- * `a` to the power of `b`, elementwise with broadcasting: NaN where a is negative and b not whole
- * ({@link https://pytorch.org/docs/stable/generated/torch.pow.html | PyTorch}).
+ * `a` to the power of `b`, elementwise with broadcasting: 1 where b is 0, NaN where a is negative
+ * and b not whole ({@link https://pytorch.org/docs/stable/generated/torch.pow.html | PyTorch}).
  *
  * @example
  * ```ts

@@ -1,7 +1,8 @@
 /**
- * How an elementwise op is made: each is one WGSL expression, so that the planner can fuse a chain of
- * them by substitution. `a`, `b` and `c` are its operands, `T` stands for `f32` or `vec4f`, `U` for the
- * type of its bits. Here are also those that other files know.
+ * How an elementwise op is made: each is one WGSL expression, so that the planner can fuse a chain
+ * of them by substitution. `a`, `b` and `c` are its operands, `T` stands for `f32` or `vec4f`, `U`
+ * for the type of its bits. The ops that other files of the library name, such as {@link Add}, are
+ * here too.
  *
  * @module
  */
@@ -13,7 +14,7 @@ import { apply, checkTensor, type Op, Tensor, tensor } from "../graph/tensor.ts"
 import { mul, neg } from "./elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
-/** A tensor, or a number standing for a scalar tensor. */
+/** An f32 tensor, or a number, which is taken as a scalar tensor. */
 export type Operand = Tensor | number;
 
 /** Argument `name` of `op` as a tensor. */

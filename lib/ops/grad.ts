@@ -25,12 +25,15 @@ export function topological(roots: readonly Tensor[]): Tensor[] {
 }
 
 /**
- * Gradients of the scalar `y` with respect to each of `wrt`, in their order and shapes; zeros where
- * `y` does not depend on one. `seed`, of the shape of `y`, weights the elements of a `y` that is no
- * scalar ({@link https://pytorch.org/docs/stable/generated/torch.autograd.grad.html | PyTorch}).
- * A gradient's nodes come from the layer of the op that they belong to.
+ * Gradients of `y`, which has one element, with respect to each of `wrt`, in their order and
+ * shapes; zeros where `y` does not depend on one. They are tensors like any others, with gradients
+ * of their own. `seed`, f32 of the shape of `y`, weights the elements of a `y` that has more, as
+ * `grad_outputs` does in
+ * {@link https://pytorch.org/docs/stable/generated/torch.autograd.grad.html | PyTorch}.
  *
- * @throws {ShapeError} if `y` is no scalar and there is no seed of its shape.
+ * @throws {ArgumentError} if `y` depends on one of `wrt` through an op without a gradient, such as
+ * {@link isFinite}.
+ * @throws {ShapeError} if `y` has more elements than one and there is no seed of its shape.
  *
  * @example
  * ```ts
@@ -53,7 +56,7 @@ export function grad(y: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[]
     }
   }
   if (!seed && y.size !== 1) {
-    throw new ShapeError(`grad: wants a scalar, or a seed of its shape; got ${y}`);
+    throw new ShapeError(`grad: y must have one element, or there must be a seed; got ${y}`);
   }
   const nodes = topological([y]);
   const needed = new Set(wrt);

@@ -1,5 +1,6 @@
 /**
- * Elements that other tensors name, and tensors of another element type. Everything here is public.
+ * Elements at indices that other tensors hold, and tensors cast to another element type. Everything
+ * here is public.
  *
  * @module
  */
@@ -48,10 +49,12 @@ const Embedding: Op = {
 };
 
 /**
- * Rows of `table` `[rows, …]` by u32 `indices` of any shape → `[…indices, …]`
+ * Rows of `table`, f32 `[rows, …]`, by u32 `indices` of any shape → `[…indices, …]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.embedding.html | PyTorch}).
  *
- * @throws {ArgumentError} for an index that is no row's; one that only the device knows gives NaN.
+ * @throws {ArgumentError} for an index that is not below `rows`; a wrong one that is computed on
+ * the device gives NaN.
+ * @throws {ShapeError} if the table is a scalar, or an element type does not fit.
  *
  * @example
  * ```ts
@@ -131,11 +134,14 @@ const TakeAlongGrad: Op<Along & { length: number }> = {
 };
 
 /**
- * Elements of `x` along `axis` by u32 `indices`, which have the shape of the result: that of x but for
- * this axis ({@link https://pytorch.org/docs/stable/generated/torch.gather.html | PyTorch's gather}).
+ * Elements of `x`, f32, along `axis` by u32 `indices`. Indices and result have the shape of x but
+ * for this axis; a negative axis counts from the end
+ * ({@link https://pytorch.org/docs/stable/generated/torch.gather.html | PyTorch's gather}, whose
+ * indices may be fewer on other axes, too).
  *
- * @throws {ArgumentError} for an index that is none of the axis; one that only the device knows gives
- * NaN.
+ * @throws {ArgumentError} for an index that is not below the size of the axis; a wrong one that is
+ * computed on the device gives NaN.
+ * @throws {ShapeError} if a shape, the axis or an element type does not fit.
  *
  * @example
  * ```ts
@@ -152,9 +158,9 @@ export function takeAlong(x: Tensor, indices: Tensor, axis: number): Tensor {
   const [at] = normalizeAxes("takeAlong", x.rank, [axis]) as [number];
   if (indices.rank !== x.rank || !sameShape(indices.shape.with(at, 1), x.shape.with(at, 1))) {
     throw new ShapeError(
-      `takeAlong: indices ${formatShape(indices.shape)} do not fit ${
+      `takeAlong: indices ${formatShape(indices.shape)} must have the shape of x, ${
         formatShape(x.shape)
-      } but for axis ${at}`,
+      }, but for axis ${at}`,
     );
   }
   checkIndices("takeAlong", "indices", indices, x.shape[at]!);
@@ -193,13 +199,13 @@ const Cast: Op<{ dtype: DType }> = {
       { sizes: { size: node.size } },
     )];
   },
-  vjp: (g) => [g],
+  vjp: () => [null],
 };
 
 /**
- * `x` with another element type: f32 becomes whole by dropping what is behind the point, and u8 keeps
- * the lowest 8 bits of what is whole and not negative; what does not fit is undefined, as in PyTorch.
- * Between f32 and f32 nothing happens, and only there is a gradient
+ * `x` with another element type; any shape. From f32, what is behind the point is dropped; what is
+ * negative or more than u32 holds gives anything, as in PyTorch. u8 keeps the lowest 8 bits. The
+ * gradient is 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.to.html | PyTorch's to}).
  *
  * @example

@@ -13,11 +13,11 @@ import { reshape } from "./view.ts";
 
 /** Settings of {@link layerNorm} and {@link groupNorm}. */
 export interface LayerNormOptions {
-  /** Scale γ; none by default. */
+  /** Scale γ, which the result is multiplied by; none by default. */
   readonly weight?: Tensor | undefined;
-  /** Shift β; none by default. */
+  /** Shift β, which is then added; none by default. */
   readonly bias?: Tensor | undefined;
-  /** Added to the variance; 1e-5 by default. */
+  /** Added to the variance, which is the biased one; 1e-5 by default. */
   readonly eps?: number;
 }
 
@@ -52,9 +52,12 @@ function scaled(y: Tensor, weight: Tensor | undefined, bias: Tensor | undefined)
 }
 
 /**
- * Normalisation over the last dimensions, which are `normalizedShape`, as are weight and bias;
- * `[…, …normalizedShape]` → the same
+ * `(x - mean) / √(variance + eps)` over the last dimensions, of sizes `normalizedShape`, which is
+ * also the shape of weight and bias; `[…, …normalizedShape]` → the same
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html | PyTorch}).
+ *
+ * @throws {ArgumentError} for an option that cannot be.
+ * @throws {ShapeError} if x does not end in `normalizedShape`, or weight or bias has another shape.
  *
  * @example
  * ```ts
@@ -83,11 +86,14 @@ export function layerNorm(
 }
 
 /**
- * Normalisation over each of `numGroups` groups of channels and all pixels of an image, `[N, C, …]` →
- * the same; weight and bias `[C]`
+ * `(x - mean) / √(variance + eps)` over each of `numGroups` groups of channels and all pixels of an
+ * image, `[N, C, …]` → the same; weight and bias `[C]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html | PyTorch}).
  *
- * @throws {ArgumentError} where the channels cannot be split into groups of one size.
+ * @throws {ArgumentError} if `numGroups` does not divide the channels, or for an option that cannot
+ * be.
+ * @throws {ShapeError} if x has fewer than 2 dimensions, or weight or bias does not fit the
+ * channels.
  *
  * @example
  * ```ts

@@ -12,12 +12,12 @@ import { clamp, lessEqual } from "./compare.ts";
 import { abs, add, log, mul, neg, softplus, square, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 
-/** What becomes of the losses of the elements: their mean, their sum, or all of them. */
+/** What becomes of losses: their mean or their sum, a scalar, or with `"none"` all of them. */
 export type Reduction = "mean" | "sum" | "none";
 
 /** Settings of losses. */
 export interface LossOptions {
-  /** `"mean"` by default. */
+  /** What becomes of the losses of the elements; `"mean"` by default. */
   readonly reduction?: Reduction;
 }
 
@@ -48,7 +48,7 @@ function checkLoss<Options extends LossOptions>(
 }
 
 /**
- * `(x - target)²`; x and target of one shape
+ * Squared errors `(x - target)²`, by default their mean; x and target have the same shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html | PyTorch}).
  *
  * @example
@@ -65,7 +65,7 @@ export function mseLoss(x: Tensor, target: Tensor, options: LossOptions = {}): T
 }
 
 /**
- * `|x - target|`; x and target of one shape
+ * Absolute errors `|x - target|`, by default their mean; x and target have the same shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html | PyTorch}).
  *
  * @example
@@ -84,12 +84,13 @@ export function l1Loss(x: Tensor, target: Tensor, options: LossOptions = {}): Te
 
 /** Settings of {@link huberLoss}. */
 export interface HuberLossOptions extends LossOptions {
-  /** Distance from which on the loss is a line; 1 by default. */
+  /** Distance from which on the loss is a line, more than 0; 1 by default. */
   readonly delta?: number;
 }
 
 /**
- * `½ d²` for distances d = |x - target| up to delta, and `delta · (d - ½ delta)` beyond
+ * `½ d²` for distances d = |x - target| up to delta, and `delta · (d - ½ delta)` beyond, by default
+ * their mean; x and target have the same shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html | PyTorch}).
  *
  * @example
@@ -111,8 +112,9 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
 }
 
 /**
- * `-(target · log x + (1 - target) · log(1 - x))` for probabilities x, of whose logarithms none is
- * less than -100
+ * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and
+ * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have
+ * no gradient here. An x that is no probability gives NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html | PyTorch}).
  *
  * @example
@@ -126,19 +128,20 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
  */
 export function binaryCrossEntropy(x: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   const reduction = checkLoss("binaryCrossEntropy", x, target, options);
-  const logOf = (p: Tensor) => clamp(log(p), { min: -100 });
+  // Chosen before the logarithm is taken: of 0, its gradient is infinite, and 0 times that is NaN.
+  const logOf = (p: Tensor) => where(p, clamp(log(where(p, p, 1)), { min: -100 }), -100);
   const losses = add(mul(target, logOf(x)), mul(sub(1, target), logOf(sub(1, x))));
   return reduce(neg(losses), reduction);
 }
 
 /** Settings of {@link binaryCrossEntropyWithLogits}. */
 export interface LogitsLossOptions extends LossOptions {
-  /** What the share of positive targets is multiplied by; 1 by default. */
+  /** What the losses of positive targets are multiplied by, one number for all; 1 by default. */
   readonly posWeight?: number;
 }
 
 /**
- * {@link binaryCrossEntropy} of `sigmoid(x)`, without overflow
+ * {@link binaryCrossEntropy} of `sigmoid(x)`, without overflow and with exact gradients far from 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html | PyTorch}).
  *
  * @example

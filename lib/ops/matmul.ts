@@ -257,8 +257,9 @@ const transpose = (x: Tensor): Tensor => permute(x, swappedOrder(x.rank));
 
 /**
  * Matrix product over the last two axes, `[…, M, K] @ […, K, N]` → `[…, M, N]`; leading axes
- * broadcast. `transposeA` and `transposeB` swap the last two axes of an operand first. A vector `[K]`
- * is a row on the left and a column on the right, whose axis the result then lacks
+ * broadcast. `transposeA` and `transposeB` swap the last two axes of an operand first; both are
+ * false by default. A vector `[K]` is a row on the left and a column on the right, and the result
+ * lacks that axis: two vectors give a scalar
  * ({@link https://pytorch.org/docs/stable/generated/torch.matmul.html | PyTorch}).
  *
  * @throws {ShapeError} if the shapes do not multiply, or a scalar is given.
@@ -309,7 +310,7 @@ export function matmul(
 }
 
 /**
- * `x Wᵀ + b`: `[…, in]`, weight `[out, in]`, bias `[out]` → `[…, out]`
+ * `x Wᵀ + b`: x `[…, in]`, weight `[out, in]`, bias `[out]` or none → `[…, out]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.linear.html | PyTorch}).
  *
  * @throws {ShapeError} if the shapes do not fit together.

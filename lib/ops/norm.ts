@@ -221,8 +221,12 @@ export function channelMoments(x: Tensor): Tensor {
 }
 
 /**
- * `(x - mean) / √(variance + eps) · γ + β` for each channel; x `[N, C, …]`, the rest `[C]`.
+ * `(x - mean) / √(variance + eps) · γ + β` for each channel: batch normalisation in evaluation. x
+ * is `[N, C, …]`, the other tensors `[C]`; `eps` is 1e-5 by default
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html | PyTorch's batch_norm},
+ * without `training`).
  *
+ * @throws {ArgumentError} if `eps` is negative.
  * @throws {ShapeError} if one of them does not fit the channels.
  *
  * @example
@@ -250,11 +254,13 @@ export function normalize(
 }
 
 /**
- * Batch normalisation by the statistics of the batch itself; x `[N, C, …]`, γ and β `[C]`. The
- * moments, `[2, C]`, are returned too, for the running statistics. One value per channel is an error: it
- * is its own mean, so the result would always be β
+ * Batch normalisation in training, by the statistics of the batch itself; x `[N, C, …]`, γ and β
+ * `[C]`, `eps` 1e-5 by default. It returns `y`, of the shape of x, and the {@link channelMoments}
+ * for running statistics, whose variance is biased. One value per channel is an error, as in
+ * PyTorch: it is its own mean, so the result would always be β
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
  *
+ * @throws {ArgumentError} if `eps` is negative.
  * @throws {ShapeError} if γ or β do not fit the channels, or there is one value for each.
  *
  * @example

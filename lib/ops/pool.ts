@@ -301,15 +301,18 @@ const AvgPoolGrad: Op<PoolAttrs & { size: Two }> = {
   vjp: (u, _, _g, { size: _size, ...attrs }) => [apply(AvgPool, [u], attrs)],
 };
 
-/** Window of a pooling op. By default, as in PyTorch, the stride is the kernel size, without padding. */
+/** Window of a pooling op, with PyTorch's defaults. */
 export interface PoolOptions {
   /** Height and width of the window. */
   readonly kernelSize: Pair;
   /** Step between windows; the kernel size by default. */
   readonly stride?: Pair;
-  /** Cells added on every side; at most half the kernel size. */
+  /** Pixels added on every side, at most half the kernel size; 0 by default. */
   readonly padding?: Pair;
-  /** Whether there are windows that begin inside, or in the padding before it, and end outside. */
+  /**
+   * Whether the last windows may end beyond the padding, if they begin in the image or in the
+   * padding before it; false by default.
+   */
   readonly ceilMode?: boolean;
 }
 
@@ -360,8 +363,10 @@ function pool(op: Op<PoolAttrs>, x: Tensor, attrs: PoolAttrs): Tensor {
 }
 
 /**
- * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`; padding never wins, the first of
- * equal values gets the gradient
+ * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`, where
+ * `P = ⌊(H + 2 padding - kernelSize) / stride⌋ + 1`, or rounded up with `ceilMode`. Padding counts
+ * as -∞, and NaN is larger than any number. The first of equal values gets the gradient, which has
+ * no gradient of its own
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.
@@ -385,9 +390,9 @@ export function maxPool2d(x: Tensor, options: PoolOptions): Tensor {
 }
 
 /**
- * Mean of each window, `[N, C, H, W]` → `[N, C, P, Q]`. Padding counts as zeros, if it is not left out
- * by `countIncludePad: false`; what is beyond it, with `ceilMode`, never counts
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
+ * Mean of each window, `[N, C, H, W]` → `[N, C, P, Q]`, sizes as in {@link maxPool2d}. Padding
+ * counts as zeros, unless `countIncludePad` is false; what is beyond it, with `ceilMode`, never
+ * counts ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.
  * @throws {ShapeError} if `x` has other than 4 dimensions, or no window fits.

@@ -1,7 +1,6 @@
 /**
- * Reductions over axes: how such an op is made, sums and means. A long reduction is taken in two steps,
- * many partial results and then the one of those, always in the same order: it does not depend on
- * timing.
+ * Sums and means over axes, and how a reduction is made. A long one is computed in steps, partial
+ * results and then the reduction of these, always in the same order: it does not depend on timing.
  *
  * @module
  */
@@ -139,7 +138,7 @@ export function noteSum(x: Tensor, axes: readonly number[], value: Tensor): void
   knownSums.set(x, { axes, value });
 }
 
-/** Settings of reductions. */
+/** Settings of reductions, such as {@link sum} and {@link max}. */
 export interface ReduceOptions {
   /** Whether reduced axes stay, with size 1; false by default. */
   readonly keepDims?: boolean;
@@ -174,10 +173,11 @@ export function reduced(
 }
 
 /**
- * Sum over `axes`, all of them by default; negative axes count from the end. `keepDims` keeps them,
- * of size 1 ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
+ * Sum over `axes`, all of them by default; negative ones count from the end, and an empty list is
+ * none, where for PyTorch it is all. The result lacks these axes, or has them with size 1 if
+ * `keepDims` is true ({@link https://pytorch.org/docs/stable/generated/torch.sum.html | PyTorch}).
  *
- * @throws {ShapeError} for an axis that there is not, or one twice.
+ * @throws {ShapeError} for an axis that x does not have, or one twice.
  *
  * @example
  * ```ts
@@ -200,7 +200,7 @@ export function sum(
  * Mean over `axes`, all of them by default; axes and options are those of {@link sum}
  * ({@link https://pytorch.org/docs/stable/generated/torch.mean.html | PyTorch}).
  *
- * @throws {ShapeError} for an axis that there is not, or one twice.
+ * @throws {ShapeError} for an axis that x does not have, or one twice.
  *
  * @example
  * ```ts

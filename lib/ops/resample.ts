@@ -157,7 +157,10 @@ function resample(
   return permute(apply(Resample, [permute(x, [0, 2, 3, 1])], attrs), [0, 3, 1, 2]);
 }
 
-/** Sizes after {@link adaptiveAvgPool2d}: one for both axes or two; null keeps an axis as it is. */
+/**
+ * Size of the result of {@link adaptiveAvgPool2d}: one for both axes or two; null keeps the
+ * input's.
+ */
 export type OutputSize = number | null | readonly [height: number | null, width: number | null];
 
 /** Throws unless `size` is an {@link OutputSize}; the sizes that it means for images of `pixels`. */
@@ -198,15 +201,18 @@ export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize): Tensor {
   return resample(x, size, "area", (from, to) => from / to);
 }
 
-/** Settings of {@link upsample}: the size after, or how many times as large it is. */
+/** Settings of {@link upsample}, either with `size` or with `scaleFactor`. */
 export interface UpsampleOptions {
-  /** Height and width after. */
+  /** Height and width of the result. */
   readonly size?: Pair;
-  /** How many times as many pixels along both axes, or along each; fractions of one are dropped. */
+  /** What height and width are multiplied by, and rounded down; numbers from 2⁻²⁴ to 2²⁴. */
   readonly scaleFactor?: Pair;
-  /** The nearest pixel, by default, or the four nearest ones, weighted. */
+  /** `"nearest"`, the default, takes the nearest pixel; `"bilinear"` the four nearest, weighted. */
   readonly mode?: "nearest" | "bilinear";
-  /** Of bilinear ones: whether the corner pixels' centres, and not their corners, stay where they are. */
+  /**
+   * Whether the centres of the corner pixels stay where they are, and not the image's corners; only
+   * for `"bilinear"`. False by default.
+   */
   readonly alignCorners?: boolean;
 }
 
@@ -235,7 +241,7 @@ function factorsOf(name: string, factor: Pair): readonly [number, number] {
 }
 
 /**
- * Images made larger, or smaller without smoothing, `[N, C, H, W]` → `[N, C, P, Q]`
+ * Images made larger, or smaller without antialiasing, `[N, C, H, W]` → `[N, C, P, Q]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html | PyTorch's interpolate}).
  *
  * @throws {ArgumentError} if `x` is no tensor, or for options that cannot be.

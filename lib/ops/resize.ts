@@ -1,12 +1,12 @@
 /**
- * torchvision's `Resize` of an 8-bit grey image, bit for bit, on the CPU; and the table a GPU kernel
- * needs to give the same bits.
+ * torchvision's `Resize` of 8-bit images, bit for bit, on the CPU; and the table a GPU kernel needs
+ * to give the same bits.
  *
- * torchvision hands a PIL image to Pillow, which resamples in fixed point: along the rows into 8 bits,
- * then along the columns into 8 bits. The same integers are made here. (From Pillow 13 on, the columns
- * come first if an image loses more than twice as many rows as columns, which changes a last bit here
- * and there; never on square images.) One channel only, bilinear, antialiased as Pillow does when it
- * shrinks.
+ * torchvision hands a PIL image to Pillow, which resamples in fixed point: along the rows into 8
+ * bits, then along the columns into 8 bits. The same integers are made here. (From Pillow 13 on,
+ * the columns come first if an image loses more than twice as many rows as columns, which changes a
+ * last bit here and there; never on square images.) Bilinear only, antialiased as Pillow does when
+ * it shrinks; each channel by itself.
  *
  * @module
  */
@@ -96,8 +96,8 @@ export function resampleTable(inSize: number, outSize: number): ResampleTable {
 }
 
 /**
- * Resizes grey images as Pillow's `resize(…, BILINEAR)` does, bit for bit. The reference for the GPU's
- * kernel; at 28×28 to 96×96 it does about 9,000 images a second.
+ * Resizes grey images, or channels, as Pillow's `resize(…, BILINEAR)` does, bit for bit. The
+ * reference for the GPU's kernel; at 28×28 to 96×96 it does about 9,000 images a second.
  *
  * @param images `[count, height, width]` bytes, row-major
  * @param count how many images

@@ -56,13 +56,22 @@ const Slice: Op<Lattice> = {
   },
 };
 
-/** The first element, the end and the step along an axis, as in Python; null ends with the axis. */
+/**
+ * The first element, the end and the step along an axis, as in Python. Without an end, or with
+ * null, it goes to the end of the axis. The step is 1 by default, and at least 1: {@link flip}
+ * reverses.
+ */
 export type Range = readonly [start: number, end?: number | null, step?: number];
 
 /**
- * Every `step`-th element from `start` to before `end`, for as many leading axes as there are ranges;
- * null takes all of an axis. Negative numbers count from the end, as in Python
- * ({@link https://pytorch.org/docs/stable/generated/torch.narrow.html | PyTorch} writes `x[a:b:c]`).
+ * Every `step`-th element from `start` to before `end`, for as many leading axes as there are
+ * ranges; null takes all of an axis. As in Python, negative numbers count from the end, and an end
+ * beyond the axis is its end. f32 or u32
+ * ({@link https://pytorch.org/docs/stable/generated/torch.narrow.html | PyTorch} writes
+ * `x[a:b:c]`).
+ *
+ * @throws {ArgumentError} for a range that is none.
+ * @throws {ShapeError} if there are more ranges than axes, or nothing is in one.
  *
  * @example The second row, and every other column
  * ```ts
@@ -79,7 +88,9 @@ export function slice(x: Tensor, ranges: readonly (Range | null)[]): Tensor {
   checkTensor("slice", "x", x);
   checkList("slice", "ranges", ranges);
   if (ranges.length > x.rank) {
-    throw new ShapeError(`slice: ${ranges.length} ranges for ${formatShape(x.shape)}`);
+    throw new ShapeError(
+      `slice: there are ${ranges.length} ranges for the ${x.rank} axes of ${formatShape(x.shape)}`,
+    );
   }
   const starts: number[] = [], steps: number[] = [], shape: number[] = [];
   x.shape.forEach((size, axis) => {
@@ -96,7 +107,7 @@ export function slice(x: Tensor, ranges: readonly (Range | null)[]): Tensor {
     const count = Math.ceil((inside(end) - inside(start)) / step);
     if (count <= 0) {
       throw new ShapeError(
-        `slice: nothing is from ${start} to before ${end} on axis ${axis} of ${
+        `slice: there is nothing from ${start} to before ${end} on axis ${axis} of ${
           formatShape(x.shape)
         }`,
       );
@@ -109,8 +120,10 @@ export function slice(x: Tensor, ranges: readonly (Range | null)[]): Tensor {
 }
 
 /**
- * The elements along `axes` in reverse
+ * The elements along `axes` in reverse; negative axes count from the end. f32 or u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.flip.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that x does not have, or one twice.
  *
  * @example
  * ```ts
@@ -136,8 +149,13 @@ export function flip(x: Tensor, axes: readonly number[]): Tensor {
 }
 
 /**
- * Consecutive parts along `axis`: of `sizes` elements each, the last one maybe smaller; or of as many
- * as a list says ({@link https://pytorch.org/docs/stable/generated/torch.split.html | PyTorch}).
+ * Consecutive parts along `axis`, the first by default: of `sizes` elements each, the last one
+ * maybe smaller; or of as many as a list says. f32 or u32
+ * ({@link https://pytorch.org/docs/stable/generated/torch.split.html | PyTorch}).
+ *
+ * @throws {ArgumentError} for a size that is no positive integer.
+ * @throws {ShapeError} for an axis that x does not have, or a list that does not add up to its
+ * size.
  *
  * @example
  * ```ts
@@ -231,14 +249,17 @@ function place(x: Tensor, { starts, steps, shape }: Lattice, fill: number): Tens
 
 /** Settings of {@link pad}. */
 export interface PadOptions {
-  /** What is added; 0 by default. */
+  /** What the new elements are; 0 by default. */
   readonly value?: number;
 }
 
 /**
- * Elements added around `x`: `pads` has how many before and behind the last axis, then before and
- * behind the one before it, and so on
+ * Elements of one value added around `x`, f32: `pads` has how many before and behind the last axis,
+ * then before and behind the one before it, and so on
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.pad.html | PyTorch}).
+ *
+ * @throws {ArgumentError} for a number of elements that is negative: {@link slice} removes.
+ * @throws {ShapeError} if there are not two numbers for each of the last axes.
  *
  * @example
  * ```ts
@@ -322,8 +343,12 @@ const Concat: Op<{ axis: number }> = {
 };
 
 /**
- * Tensors one after the other along `axis`; their other dimensions are equal
+ * Tensors one after the other along `axis`, the first by default; their other sizes are equal, and
+ * all are f32 or all u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.cat.html | PyTorch's cat}).
+ *
+ * @throws {ArgumentError} for an empty list.
+ * @throws {ShapeError} if they do not fit each other, or are scalars: {@link stack} takes those.
  *
  * @example
  * ```ts
@@ -351,14 +376,19 @@ function joined(op: string, xs: readonly Tensor[], axis: number): Tensor {
     const fits = x.rank === first.rank && sameShape(x.shape.with(at, 1), first.shape.with(at, 1)) &&
       x.dtype === first.dtype;
     if (fits) continue;
-    throw new ShapeError(`${op}: ${x} does not fit ${first} but for axis ${at}`);
+    throw new ShapeError(
+      `${op}: ${x} and ${first} must have the same type and sizes, but for axis ${at}`,
+    );
   }
   return xs.length === 1 ? first : apply(Concat, xs, { axis: at });
 }
 
 /**
- * Tensors of one shape, side by side along a new `axis`
- * ({@link https://pytorch.org/docs/stable/generated/torch.stack.html | PyTorch}).
+ * Tensors of one shape, side by side along a new `axis`, the first by default; all are f32 or all
+ * u32 ({@link https://pytorch.org/docs/stable/generated/torch.stack.html | PyTorch}).
+ *
+ * @throws {ArgumentError} for an empty list.
+ * @throws {ShapeError} if they do not fit each other, or there is no such axis.
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * Reductions over any axes but sums and means: all throw an ArgumentError for what is no tensor or no
- * setting, and a ShapeError for axes that do not fit. Everything here is public.
+ * Reductions over any axes, other than sums and means. All throw an ArgumentError for what is no
+ * tensor or no setting, and a ShapeError for axes that do not fit. Everything here is public.
  *
  * @module
  */
@@ -34,9 +34,9 @@ const Max = extreme("max", "(v > best)");
 const Min = extreme("min", "(v < best)");
 
 /**
- * The largest element over `axes`, all of them by default; NaN is larger than any number. Equal ones
- * share the gradient
- * ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
+ * The largest element over `axes`, all of them by default; axes and options are those of
+ * {@link sum}. NaN is larger than any number. Equal ones share the gradient. {@link argmax} gives
+ * the index ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
  *
  * @example
  * ```ts
@@ -51,7 +51,7 @@ export function max(x: Tensor, axes?: readonly number[], options: ReduceOptions 
 }
 
 /**
- * The smallest element over `axes`, all of them by default; see {@link max}
+ * The smallest element over `axes`, otherwise like {@link max}. NaN is smaller than any number
  * ({@link https://pytorch.org/docs/stable/generated/torch.amin.html | PyTorch's amin}).
  *
  * @example
@@ -80,7 +80,7 @@ const Prod: Op = reducing("prod", PRODUCT, (g, y, [x], { axes }) => {
 });
 
 /**
- * The product over `axes`, all of them by default
+ * The product over `axes`, all of them by default; axes and options are those of {@link sum}
  * ({@link https://pytorch.org/docs/stable/generated/torch.prod.html | PyTorch}).
  *
  * @example
@@ -97,15 +97,19 @@ export function prod(x: Tensor, axes?: readonly number[], options: ReduceOptions
 
 /** Settings of {@link variance}. */
 export interface VarianceOptions extends ReduceOptions {
-  /** What the number of elements is reduced by: 1, for an estimate, by default; 0 for all there is. */
+  /**
+   * What is taken from the number of elements, by which the squares are divided: 1, the default,
+   * gives the unbiased estimate, 0 the biased one.
+   */
   readonly correction?: number;
 }
 
 /**
- * The variance over `axes`, all of them by default
+ * The variance over `axes`, all of them by default, by default unbiased; axes and options are those
+ * of {@link sum} and `correction`
  * ({@link https://pytorch.org/docs/stable/generated/torch.var.html | PyTorch's var}).
  *
- * @throws {ShapeError} where there are no more elements than `correction`.
+ * @throws {ShapeError} if there are no more elements than `correction`, where PyTorch only warns.
  *
  * @example
  * ```ts
@@ -133,7 +137,8 @@ export function variance(
 }
 
 /**
- * `log Σ e^x` over `axes`, all of them by default, without overflow
+ * `log Σ e^x` over `axes`, all of them by default, without overflow; axes and options are those of
+ * {@link sum}
  * ({@link https://pytorch.org/docs/stable/generated/torch.logsumexp.html | PyTorch}).
  *
  * @example

@@ -112,7 +112,9 @@ const Permute: Op<{ order: readonly number[] }> = {
   shape: ([x], { order }) => {
     if (!isOrder(order, x!.rank)) {
       throw new ShapeError(
-        `permute: ${formatShape(order)} is no order of the axes of ${formatShape(x!.shape)}`,
+        `permute: order ${formatShape(order)} must have each axis of ${
+          formatShape(x!.shape)
+        } once, from 0 on`,
       );
     }
     return order.map((axis) => x!.shape[axis]!);
@@ -125,10 +127,10 @@ const Permute: Op<{ order: readonly number[] }> = {
 };
 
 /**
- * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`
+ * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`, f32 or u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.permute.html | PyTorch}).
  *
- * @throws {ShapeError} if `order` does not have each axis once.
+ * @throws {ShapeError} if `order` does not have each axis once, as a number from 0 on.
  *
  * @example
  * ```ts
@@ -174,7 +176,7 @@ export const BroadcastTo: Op<{ shape: Shape }> = {
 };
 
 /**
- * `x` repeated along axes of size 1, and along new leading ones, to fill `shape`
+ * `x`, f32 or u32, repeated along axes of size 1, and along new leading ones, to fill `shape`
  * ({@link https://pytorch.org/docs/stable/generated/torch.broadcast_to.html | PyTorch}).
  *
  * @throws {ShapeError} if `x` does not broadcast to it.
@@ -200,7 +202,9 @@ const Select: Op<{ index: number }> = {
   dtype: ([x]) => wordType("select", x!),
   shape: ([x], { index }) => {
     if (!(Number.isInteger(index) && index >= 0 && index < (x!.shape[0] ?? 0))) {
-      throw new ShapeError(`select: no index ${shown(index)} in ${formatShape(x!.shape)}`);
+      throw new ShapeError(
+        `select: there is no index ${shown(index)} on the first axis of ${formatShape(x!.shape)}`,
+      );
     }
     return x!.shape.slice(1);
   },
@@ -212,10 +216,10 @@ const Select: Op<{ index: number }> = {
 };
 
 /**
- * The `index`-th slice along the first axis: `[K, …]` → `[…]`
+ * The `index`-th slice along the first axis, `[K, …]` → `[…]`, f32 or u32; the first is 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.select.html | PyTorch} of axis 0).
  *
- * @throws {ShapeError} if there is no such index.
+ * @throws {ShapeError} if there is no such index, or it is negative.
  *
  * @example
  * ```ts
@@ -248,8 +252,11 @@ const Unselect: Op<{ index: number; count: number }> = {
 };
 
 /**
- * Without the axes of size 1: all of them, or those of `axes` that are
+ * `x` without axes of size 1: without all of them, or without those that are in `axes`; other axes
+ * stay. Negative axes count from the end
  * ({@link https://pytorch.org/docs/stable/generated/torch.squeeze.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that x does not have, or one twice.
  *
  * @example
  * ```ts
@@ -268,8 +275,10 @@ export function squeeze(x: Tensor, axes?: readonly number[]): Tensor {
 }
 
 /**
- * With a new axis of size 1 at `axis`; -1 puts it last
+ * `x` with a new axis of size 1, which is axis `axis` of the result; -1 puts it last
  * ({@link https://pytorch.org/docs/stable/generated/torch.unsqueeze.html | PyTorch}).
+ *
+ * @throws {ShapeError} for an axis that the result does not have.
  *
  * @example
  * ```ts

@@ -1,9 +1,10 @@
 /**
  * Joining: kernels that do little by themselves become one with several results. A reduction, or a
- * small elementwise kernel, takes up those after it that are elementwise over as many elements as it
- * has results and wait for nothing else: a dispatch costs more than what they do. The work of a batch
- * norm on its channels is one kernel this way, behind the sums that it needs. And a reduction of a
- * tensor that an elementwise kernel stores is taken on the way, which saves reading it.
+ * small elementwise kernel, takes up later nodes that are elementwise, have as many elements as its
+ * result, and wait for nothing else: a dispatch costs more than what they do. So the work of a
+ * batch norm on its channels is one kernel, behind the sums that it needs. And a reduction of a
+ * tensor that an elementwise kernel stores is computed in that kernel, which saves reading the
+ * tensor.
  *
  * @module
  */

@@ -59,15 +59,15 @@ const UNIFORM_ALIGNMENT = 256;
 
 /** What a plan computes, and where. */
 export interface PlanOptions {
-  /** Tensors whose values can be read after a run. */
+  /** Tensors whose values can be read after a run; none by default. */
   readonly outputs?: readonly Tensor[];
-  /** In-place changes, made after everything else in each run. */
+  /** In-place changes, made after everything else in each run; none by default. */
   readonly updates?: readonly Update[];
   /** Where to run; the default device if absent. */
   readonly device?: Device;
 }
 
-/** Values for the inputs of a plan, by name. */
+/** Values for the inputs of a plan, by name: typed arrays of their element types, row-major. */
 export type Feeds = Readonly<Record<string, TensorData>>;
 
 /** Values of f32 tensors are Float32Arrays, of u32 tensors Uint32Arrays. */
@@ -77,7 +77,8 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
 }
 
 /**
- * A compiled graph. Make one with {@link Plan.compile}; `using plan = …` frees it.
+ * A compiled graph, for the shapes that its tensors have. Make one with {@link Plan.compile};
+ * `using plan = …`, or `plan[Symbol.dispose]()`, frees it.
  *
  * @example
  * ```ts
@@ -168,11 +169,15 @@ export class Plan {
   }
 
   /**
-   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups. Plans share the
-   * device's `workspace`; one that is to run in parts takes another, lest others run in between.
+   * Compiles `outputs` and `updates` for a device: memory, pipelines, bind groups.
    *
-   * @throws {PlanError} when a tensor exceeds what one buffer of the device holds.
-   * @throws {DeviceError} when the device refuses a kernel or is out of memory.
+   * @param options what is computed, and where
+   * @param workspace buffers for intermediate values; by default those of the device, which plans
+   * share
+   * @throws {ArgumentError} for an option that cannot be.
+   * @throws {PlanError} if a tensor exceeds what one buffer of the device holds, two inputs have
+   * the same name, or two updates the same target.
+   * @throws {DeviceError} if there is no device, or it refuses a kernel or is out of memory.
    *
    * @example
    * ```ts
@@ -204,9 +209,9 @@ export class Plan {
     ]);
     const over = oversized(order, device.target);
     if (over) {
-      const wayOut = over.largest === undefined
-        ? "take a smaller network"
-        : `its first dimension can be at most ${over.largest}`;
+      const wayOut = over.largest
+        ? `its first dimension can be at most ${over.largest}`
+        : "take a smaller network";
       throw new PlanError(`plan: tensor ${over.what}; ${wayOut}`, over.largest);
     }
     for (const { name, node, spec } of steps) {
@@ -239,10 +244,13 @@ export class Plan {
   }
 
   /**
-   * Runs the plan once, in one submit, without waiting for it.
+   * Runs the plan once, in one submit, without waiting for it: {@link Plan.read} waits. All inputs
+   * are given in each run, and their values are copied.
    *
-   * @throws {PlanError} if an input is missing, unknown, or of another type or size.
-   * @throws {ArgumentError} if an index is out of range.
+   * @throws {PlanError} if an input is missing, unknown, or of another type or size, or if the plan
+   * was disposed.
+   * @throws {ArgumentError} if an index or a label is out of range.
+   * @throws {DeviceError} if the device was lost.
    */
   run(feeds: Feeds = {}): void {
     this.#feed(feeds);
@@ -319,8 +327,12 @@ export class Plan {
   }
 
   /**
-   * Encodes a run as one pass, `times` over, or only its step `step`, as a profile does. Inputs are
-   * those of the latest run; a step alone reads the values that the steps before it left.
+   * Encodes a run as one pass, `times` over (once by default), or only its step `step`, as a
+   * profile does. Inputs are those of the latest run; a step alone reads the values that the steps
+   * before it left.
+   *
+   * @throws {PlanError} if the plan was disposed.
+   * @throws {DeviceError} if the device was lost.
    */
   encode(
     encoder: GPUCommandEncoder,
@@ -356,8 +368,10 @@ export class Plan {
   }
 
   /**
-   * Values of the outputs in the latest run, in order; of a variable, those before its update.
+   * Values of the outputs in the latest run, in the order of `outputs`, each row-major in a typed
+   * array; of a variable, those before its update.
    *
+   * @throws {PlanError} if the plan was disposed.
    * @throws {DeviceError} if the device refused the run, or was lost.
    */
   async read(): Promise<TensorData[]> {
@@ -371,7 +385,7 @@ export class Plan {
   }
 
   /**
-   * The first output in the latest run, which has one element, such as a loss: PyTorch's `item`.
+   * The number in the first output of the latest run, which has one element, such as a loss.
    *
    * @throws {ShapeError} if there is no output, or the first has more elements than one.
    * @throws {DeviceError} if the device refused the run, or was lost.
@@ -395,7 +409,11 @@ export class Plan {
     return (await this.read())[0]![0]!;
   }
 
-  /** Resolves when everything submitted to the device so far has run. */
+  /**
+   * Resolves when everything submitted to the device so far has run.
+   *
+   * @throws {DeviceError} if the device refused some of it, or was lost.
+   */
   async finished(): Promise<void> {
     await this.device.finished();
   }
@@ -532,8 +550,14 @@ function limitsOf(steps: readonly Step[]): Map<string, number> {
 }
 
 /**
- * Values of a tensor, or of several at once: a plan compiled, run once and disposed.
+ * Values of a tensor, row-major in an array of its type ({@link toList} gives lists), or of several
+ * tensors at once. It compiles a plan, runs it once and disposes of it; to compute the same again
+ * and again, keep a {@link Plan}.
  *
+ * @param x a tensor, or a list of them
+ * @param feeds values of the inputs that they depend on, by name
+ * @param device where to compute; {@link defaultDevice} if absent
+ * @throws {ArgumentError} if `x` is no tensor, or an index or a label is out of range.
  * @throws {PlanError} if an input is missing, or a tensor exceeds a buffer of the device.
  * @throws {DeviceError} if there is no device, or it is lost or out of memory.
  *
@@ -592,8 +616,8 @@ export async function item(x: Tensor, feeds?: Feeds, device?: Device): Promise<n
 }
 
 /**
- * The numbers of a tensor as lists in lists, one depth for each dimension, computed as {@link evaluate}
- * does; of a scalar, the number
+ * The numbers of a tensor in nested lists, one depth for each dimension, computed as
+ * {@link evaluate} does; of a scalar, the number
  * ({@link https://pytorch.org/docs/stable/generated/torch.Tensor.tolist.html | PyTorch's tolist}).
  *
  * @example

@@ -41,11 +41,13 @@ import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
 import { rewrite } from "./rewrite.ts";
 
-/** A graph that this device cannot run; the message names the tensor, the limit and a way out. */
+/**
+ * A graph that cannot be a plan, or not on this device; or a run whose inputs do not fit the plan.
+ */
 export class PlanError extends Error {
   /** `"PlanError"`. */
   override name = "PlanError";
-  /** The largest first dimension of the oversized tensor that the limit allows. */
+  /** If a tensor is too large for the device: the largest first dimension that it could have. */
   readonly largest: number | undefined;
 
   /** An error with a message, and maybe the largest first dimension that fits. */
@@ -55,7 +57,7 @@ export class PlanError extends Error {
   }
 }
 
-/** One dispatch. */
+/** One dispatch of a plan. */
 export interface Step {
   /** Name in tables, profiles and driver messages. */
   readonly name: string;

@@ -40,9 +40,9 @@ export const placesOf = (
 ): Uint32Array<ArrayBuffer> => size === 1 ? places : places.filter((_, i) => i % size === rank);
 
 /**
- * Plans for the batches of `count` images, as far as they are a rank's: the full one, the last one, or
- * both. Each is cut into
- * micro-batches, as even as can be, a full one into `parts`; into more if these do not fit the device.
+ * Plans for a rank's part of the batches of `count` images: the full one, the last one, or both. Each
+ * is cut into micro-batches, as even as can be: a full one into `parts`, or into more if these do not
+ * fit the device.
  */
 export class BatchPlans implements Disposable {
   /** By the number of images. */

@@ -1,9 +1,9 @@
 /**
  * Checkpoints as bytes: `model.safetensors` with PyTorch's state dict and nothing else,
  * `optimizer.safetensors` with `exp_avg.KEY` and the like, and `run.json` with all the rest and the
- * sha256 of the other two. Where files lie is not known here; `files/run.ts` knows.
+ * sha256 of the other two. `files/run.ts` has them as files in a folder.
  *
- * What is read may come from anywhere: it is checked before it is believed.
+ * What is read may come from anywhere, so it is checked.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What the ranks of a run that is spread over several processes do together. Here is only what they
- * are asked for; `files/mpi.ts` (Deno only) does it by MPI.
+ * How the ranks of a run on several processes communicate: the interface, and a counter of what is
+ * sent. `files/mpi.ts` (Deno only) implements it by MPI.
  *
  * @module
  */

@@ -1,10 +1,12 @@
 /**
- * Sums over ranks in half as many bytes: values travel as 16-bit floats, and are summed as 32-bit ones.
+ * Sums over ranks in half as many bytes: values travel as 16-bit floats, and are summed as 32-bit
+ * ones.
  *
- * Each rank sums a part of the values, a chunk. So all send each rank its chunk, and each sends all the
- * chunk's sums. In a chunk, values are multiplied by the power of two that brings the largest below
- * 2¹⁴: gradients are small, and 16-bit floats below 6e-5 lose digits. So a value is off by 2⁻¹¹ of
- * itself at most, or by 2⁻³⁸ of the chunk's largest; and then the sum again.
+ * Each rank sums one part of the values, a chunk. It gets that chunk from all ranks, sums it in
+ * their order, and sends the sums to all. In a chunk, values are multiplied by the power of two
+ * that brings the largest below 2¹⁴, because gradients are small, and 16-bit floats below 6e-5 lose
+ * digits. So a value is off by 2⁻¹¹ of itself at most, or by 2⁻³⁸ of the chunk's largest; and so is
+ * the sum.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What a training run is told, and what an epoch of it yields. One table says what each setting is;
- * defaults, flags, help, checks and checkpoints are made of it.
+ * The settings of a training run, and the results of an epoch. One table, {@link CONFIG_FIELDS},
+ * says what each setting is; defaults, flags, help, checks and checkpoints are made of it.
  *
  * @module
  */

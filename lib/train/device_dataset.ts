@@ -1,5 +1,6 @@
 /**
- * Data sets on the device. A batch is a list of indices; its images are made ready there.
+ * Data sets as graphs read them: a batch is a list of indices, and its images are made ready on the
+ * device.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * How well a net does on a data set; and going over one in batches, which training does as well.
+ * How well a net does on a data set; and the loop over batches, which training uses as well.
  *
  * @module
  */

@@ -1,9 +1,11 @@
 /**
- * A step that ranks make together. Each computes the gradients of its part of the batch; they are summed
- * over the ranks, and all make the same update with the sums. So all hold the same bits after it.
+ * A step that ranks make together. Each computes the gradients of its part of the batch; they are
+ * summed over the ranks, and all make the same update with the sums. So all hold the same bits
+ * after it.
  *
- * Gradients travel in buckets while the backward pass goes on: that is submitted in parts, each of which
- * ends with a bucket's gradients in a staging buffer. All that takes memory is made once.
+ * Gradients travel in buckets while the device computes the rest of the backward pass. For that,
+ * the pass is submitted in parts, each of which ends with a bucket's gradients in a staging buffer.
+ * All memory that this takes is taken once.
  *
  * @module
  */

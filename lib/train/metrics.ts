@@ -1,6 +1,6 @@
 /**
- * What a classifier got right and what wrong: the confusion matrix, precision and recall by class, the
- * mistakes it was surest of. Numbers in, numbers out; where predictions come from is not known here.
+ * What a classifier got right and what wrong: the confusion matrix, precision and recall by class,
+ * the mistakes it was surest of.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What a trained network makes of images: probabilities, and the likeliest classes.
+ * What a trained network predicts for images: probabilities, and the likeliest classes.
  *
  * @module
  */

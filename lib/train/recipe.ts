@@ -1,6 +1,6 @@
 /**
- * What the settings of a run come to: its optimizer, the learning rate of each step, and what happens
- * to its training images at random.
+ * What a run is made of by its settings: the optimizer, the learning rate of each step, and the
+ * random changes of the training images.
  *
  * @module
  */

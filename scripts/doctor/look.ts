@@ -1,6 +1,6 @@
 /**
- * Whether this machine has what training needs, and what to do if it has not. Every check looks, and
- * changes nothing.
+ * Looks whether this machine has what training needs, and says what to do if it has not. No check
+ * changes anything.
  *
  * @module
  */

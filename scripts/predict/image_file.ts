@@ -1,5 +1,6 @@
 /**
- * An image file of a command line, or of standard input, as bytes; `lib/files/image.ts` decodes them.
+ * Reads an image file of a command line, or standard input, as bytes; `lib/files/image.ts` decodes
+ * them.
  *
  * @module
  */

@@ -1,7 +1,8 @@
 /**
  * A picture of a garment as Fashion-MNIST would have it: 28×28, the garment bright on black and as
- * large as it goes. MNIST and its kin have their letters so, too. These are the steps by which the data set was made (Xiao et al. 2017,
- * https://arxiv.org/abs/1708.07747, figure 1), without its sharpening; on the CPU, for one image.
+ * large as fits. MNIST and its kin have their letters like that, too. These are the steps by which
+ * the data set was made (Xiao et al. 2017, https://arxiv.org/abs/1708.07747, figure 1), without its
+ * sharpening; on the CPU, for one image.
  *
  * The garment must be alone and upright.
  *

@@ -1,7 +1,7 @@
 /**
- * What a training run leaves beside its checkpoints: `metrics.jsonl` while it trains; after each epoch
- * and each stop, `predictions.json` and the report. Once it trains, an error with these files is only a
- * warning.
+ * Writes what a training run leaves beside its checkpoints: `metrics.jsonl` while it trains; after
+ * each epoch and each stop, `predictions.json` and the report. Once it trains, an error with these
+ * files is only a warning.
  *
  * @module
  */

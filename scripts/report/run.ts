@@ -1,6 +1,6 @@
 /**
- * What a report is about: a run as its folder shows it. A checkpoint is enough, or the metrics of a run
- * that has no checkpoint yet.
+ * Reads a run from its folder, for a report. A checkpoint is enough, or the metrics of a run that
+ * has no checkpoint yet.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * From runs to the files of a report.
+ * Makes the files of a report on one run, or on several.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What there is to say of the device that the browser gives.
+ * Describes the device that the browser gives.
  *
  * @module
  */

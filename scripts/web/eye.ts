@@ -1,6 +1,6 @@
 /**
- * One picture and what the net makes of it: probabilities, and what comes out of each layer. Its plans
- * read the net's parameters where they are, so they show it as it is while it is trained.
+ * What the net makes of one picture: probabilities, and what comes out of each layer. Its plans
+ * read the net's parameters where they are, so they show the net as it is while it is trained.
  *
  * @module
  */

@@ -1,7 +1,8 @@
 /**
- * The run that the browser keeps: the three files of a checkpoint, in the page's own file system. One of
- * two folders is written while the other one stands, so that a page that is closed meanwhile has the
- * one before. Where there is no such file system, the run is kept as long as the page is open.
+ * Keeps a run in the browser: the three files of a checkpoint, in the page's own file system. There
+ * are two folders, and one stays while the other is written. So if the page is closed meanwhile,
+ * the checkpoint before is still there. Without such a file system, the run is kept until the page
+ * is closed.
  *
  * @module
  */

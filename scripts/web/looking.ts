@@ -1,5 +1,5 @@
 /**
- * The picture that is looked at, and the telling of what the net makes of it.
+ * The picture that is looked at, and the messages about what the net makes of it.
  *
  * @module
  */

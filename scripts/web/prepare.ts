@@ -1,6 +1,6 @@
 /**
- * Pictures that people give the page, as the net wants them. The browser decodes; what follows is what
- * `deno task predict` does.
+ * Pictures that people give the page, made ready for the net: the browser decodes them, and then
+ * the steps are those of `deno task predict`.
  *
  * @module
  */

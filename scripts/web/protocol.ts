@@ -1,6 +1,7 @@
 /**
- * What the page and its worker say to each other. The worker has the device, the net and the data; the
- * page has everything that is seen. Both are bundled by themselves, and this file is what they share.
+ * The messages between the page and its worker. The worker has the device, the net and the data;
+ * the page has everything that is seen. Each is a bundle of its own, and this file is what they
+ * share.
  *
  * @module
  */

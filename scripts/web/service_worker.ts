@@ -1,9 +1,10 @@
 /**
- * Keeps the page and its data in the browser, so that it works without a network after the first visit.
+ * Keeps the page and its data in the browser, so that it works without a network after the first
+ * visit.
  *
- * What a browser asks for first is the page itself, from the server; only where that does not answer,
- * it is the one that was kept. All other files have names with their hashes, and come from the cache. So
- * no page is stale, and none gets the files of another one. Nothing is asked for elsewhere.
+ * The page itself comes from the server; only if that does not answer, it is the one that was kept.
+ * All other files have a hash in their names, and come from the cache. So no page is stale, and
+ * none gets the files of another version. Nothing is requested from anywhere else.
  *
  * @module
  */

@@ -1,6 +1,7 @@
 /**
- * What the worker has: a device, data, a run of the library's trainer, and the picture that is looked
- * at. It is told what to do, one thing after the other, and tells what comes of it.
+ * What the worker has: a device, data, a run of the library's trainer, and the picture that is
+ * looked at. It does what it is told, one thing after the other, and tells the page what comes of
+ * it.
  *
  * @module
  */

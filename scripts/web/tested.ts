@@ -1,5 +1,5 @@
 /**
- * What became of the test images: which class was taken for which, and the worst mistakes.
+ * Results on the test images: which class was taken for which, and the worst mistakes.
  *
  * @module
  */

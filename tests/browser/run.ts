@@ -1,14 +1,14 @@
 /**
- * `deno task test:browser [FILE…]`: the tests of ops, choices and plans, and those against PyTorch,
- * in a browser, whose shader compiler refuses what Deno's lets pass. The files are those that `deno task
- * test` runs; a FILE (`ops/ops`) takes that one alone. All that the shader compiler says, error
- * or warning, and all that the page's console says but a log, fails the test. Those of `web.ts`
- * (`web/use`) are about the page of `deno task web`.
+ * `deno task test:browser [FILE…]`: runs tests in a browser, whose shader compiler refuses what
+ * Deno's lets pass. The files are those of ops, kernels and plans, and those against PyTorch, which
+ * `deno task test` runs, too; a FILE (`ops/ops`) takes that one alone. All that the shader compiler
+ * says, error or warning, and all that the page's console says but a log, fails the test. The tests
+ * in `web.ts` (`web/use`) are about the page of `deno task web`.
  *
- * The browser is Debian's Chromium, whose WebGPU computes on the CPU; `--browser PATH` takes another
- * (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Files of
- * tests get the project's files, types stripped, by the pipe that the browser is driven by; the page of
- * `deno task web` comes from a server on this machine, as it needs a service worker.
+ * The browser is Debian's Chromium, whose WebGPU computes on the CPU; `--browser PATH` takes
+ * another (which the task may not start: `deno run -A tests/browser/run.ts --browser PATH`). Files
+ * of tests get the project's files, types stripped, by the pipe that the browser is driven by; the
+ * page of `deno task web` comes from a server on this machine, as it needs a service worker.
  */
 
 import { Buffer } from "node:buffer";

@@ -154,14 +154,14 @@ Deno.test("labels and indices are checked where they enter, also by a plan's run
   const logits = R.tensor([[1, 2, 3], [1, 2, 3]]), records = R.tensor(new Uint8Array([5, 6]));
   const u32 = (...values: number[]) => R.tensor(new Uint32Array(values));
   refused([
-    [() => R.crossEntropy(logits, u32(0, 3)), "crossEntropy: labels has 3 at 1", "0 to 2"],
-    [() => R.correctCount(logits, u32(7, 0)), "correctCount: labels has 7 at 0"],
-    [() => R.oneHot(u32(4), 4), "oneHot:", "4 at 0", "0 to 3"],
-    [() => R.gather(records, u32(0, 1, 2)), "gather:", "2 at 2", "0 to 1"],
+    [() => R.crossEntropy(logits, u32(0, 3)), "crossEntropy: labels", "0 to 2, got 3 at index 1"],
+    [() => R.correctCount(logits, u32(7, 0)), "correctCount: labels", "got 7 at index 0"],
+    [() => R.oneHot(u32(4), 4), "oneHot:", "0 to 3, got 4 at index 0"],
+    [() => R.gather(records, u32(0, 1, 2)), "gather:", "0 to 1, got 2 at index 2"],
   ]);
   const labels = R.input("labels", [2], "u32");
   using plan = await R.Plan.compile({ outputs: [R.crossEntropy(logits, labels)] });
-  const message = 'input "labels" has 3 at 1, and there are 3: 0 to 2';
+  const message = 'input "labels" must be from 0 to 2, got 3 at index 1';
   assertThrows(() => plan.run({ labels: new Uint32Array([0, 3]) }), R.ArgumentError, message);
   plan.run({ labels: new Uint32Array([0, 2]) });
   const [loss] = await plan.read();

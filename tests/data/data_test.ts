@@ -1,6 +1,6 @@
 /**
  * The data readers on good files: Fashion-MNIST itself if it is there, and small files made here.
- * Damaged ones are in `data_faults_test.ts`, the network in `download_test.ts`.
+ * Damaged ones are in `faults_test.ts`, the network in `tests/files/download_test.ts`.
  */
 
 import { gzipSync } from "node:zlib";

@@ -1,6 +1,6 @@
 /**
- * A clock that steps back: durations are measured by one that cannot (`performance.now`), and what is
- * named by the clock, or was written by it, takes no other's place.
+ * A clock that steps back. Durations are measured by one that cannot (`performance.now`), and files
+ * that are named by the clock take no other's place.
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";

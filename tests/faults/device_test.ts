@@ -295,7 +295,7 @@ Deno.test("a command that the device refuses is not passed over in silence: the 
   plan.run();
   assertMatch(await deviceError(() => plan.read()), /of what was submitted before: .*destroyed/i);
   plan.run();
-  assertMatch(await deviceError(() => plan.finished()), /of what was submitted before: /);
+  assertMatch(await deviceError(() => plan.finished()), /because of what was submitted before: /);
 });
 
 /** A layer whose op has these statements. */

@@ -1,11 +1,11 @@
 /**
- * Disks that are full or may not be written to, and folders that are in use: a run says what to do, keeps
- * what it has saved, leaves nothing half written, and goes on later to the same bits.
+ * Disks that are full or may not be written to, and folders that are in use: a run says what to do,
+ * keeps what it has saved, leaves nothing half written, and goes on later to the same bits.
  *
- * In the suite the full disk is played, at any operation, and the kernel's own refusals come from a limit
- * on the size of files and from files where folders should be: nobody needs to be root for that. (A
- * limit on a whole training run kills Mesa's software adapter, whose memory counts as a file.) A soak has
- * real disks: a small tmpfs and folders mounted read-only.
+ * In the suite the full disk is played, at any operation. The kernel's own refusals come from a
+ * limit on the size of files, and from files where folders should be, so nobody needs to be root.
+ * (A limit on a whole training run kills Mesa's software adapter, whose memory counts as a file.) A
+ * soak has real disks: a small tmpfs and folders mounted read-only.
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";

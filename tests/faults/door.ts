@@ -1,6 +1,6 @@
 /**
- * Calls for the fuzzer of the door: for each public function, class and method, arguments that it takes,
- * what float64 makes of them, and how to spoil them. Not a test.
+ * How the fuzzer calls each public function, class and method: arguments that it takes, what
+ * float64 makes of them, and how to spoil them. Not a test.
  */
 
 import * as R from "@resnette/resnette";

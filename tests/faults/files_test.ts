@@ -262,7 +262,7 @@ Deno.test("JSON has no key twice, no __proto__ and no end of depth", () => {
     ['[[{"a":[{}],"b":"a","a":2}]]', 'has the key "a" twice'],
     ['{"__proto__":{"polluted":true}}', 'has the key "__proto__"'],
     ['[{"a" :0,\n "\\u005f_proto__" : 1}]', 'has the key "__proto__"'],
-    [deep(33), "has more than 32 objects and lists in each other"],
+    [deep(33), "has more than 32 nested objects and lists"],
     [`{"a":`.repeat(4e6), "has more than 32"],
     ['{"a', "is not JSON"],
     ['{"\\x":0}', "is not JSON"],

@@ -1,6 +1,7 @@
 /**
- * What tasks may do. Each runs with what `deno.json` lists for it, and without any one of that says
- * what it was refused, or does without what that was for. So nothing is listed that is not needed.
+ * What tasks may do. Each task runs with the permissions that `deno.json` lists for it, and without
+ * any one of them. Then it says what it was refused, or does without. So nothing is listed that is
+ * not needed.
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";

@@ -1,6 +1,6 @@
 /**
- * The documentation. Its examples, which `deno task test` runs, compare what they show, so that none
- * says what is no longer so; and no sentence stands in two places.
+ * The documentation: examples, which `deno task test` runs, assert what they show; no sentence
+ * stands in two places; links, paths and commands exist.
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";

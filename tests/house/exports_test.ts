@@ -1,6 +1,6 @@
 /**
- * The public names, entry by entry: whoever adds or removes one does so here as well, on purpose. What
- * documents and examples use is among them.
+ * The public names of each entry. Whoever adds or removes one does so here as well, on purpose.
+ * What documents and examples use is public.
  */
 
 import { assert, assertEquals } from "@std/assert";

@@ -1,6 +1,6 @@
 /**
  * The order of the layers, read from the imports of `lib/` and from the table in `lib/README.md`;
- * and no `Deno.` but in `lib/files/`.
+ * and `Deno.` only in `lib/files/`.
  */
 
 import { assert, assertEquals } from "@std/assert";

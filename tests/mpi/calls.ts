@@ -1,4 +1,7 @@
-/** What each rank of {@linkcode Mpi} must see of its calls; it throws where it sees something else. Not a test. */
+/**
+ * What each rank must see of the calls of {@linkcode Mpi}; throws if it sees something else. Not a
+ * test.
+ */
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { Mpi, MpiError } from "@resnette/resnette/mpi";

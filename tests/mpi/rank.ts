@@ -1,6 +1,6 @@
 /**
- * `deno task train` as a rank, with the model `tiny`, that says which process it is, and to which the
- * first word may do something. Not a test.
+ * `deno task train` as a rank, with the model `tiny`. It says which process it is. Its first word
+ * may name a fault and when it happens (`lost=3`). Not a test.
  */
 
 import { defaultDevice } from "@resnette/resnette";

@@ -1,6 +1,7 @@
 /**
- * `deno task test:mpi`: training on several ranks that a launcher starts, by each library that there is: what
- * one says and writes, what happens where one of them fails, and that all go on to the same bits.
+ * `deno task test:mpi`: training on several ranks that a launcher starts, by each library of MPI
+ * that is installed: what one says and writes, what happens if one fails, and that all go on to the
+ * same bits.
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";

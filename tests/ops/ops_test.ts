@@ -6,6 +6,8 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   add,
+  binaryCrossEntropy,
+  cast,
   channelMoments,
   evaluate,
   type Feeds,
@@ -242,6 +244,16 @@ Deno.test("each op reads inputs that are strided views at an odd offset", async 
     const off = difference(found[i]!, graph.row.reference(...exact(graph, 1)).data);
     assert(off < (graph.row.tolerance ?? TOLERANCE), `${graph.name} is off by ${off}`);
   });
+});
+
+Deno.test("where a value is cut off or made whole, the gradient is 0", async () => {
+  // A net that is sure has probabilities of 0 and 1.
+  const p = tensor([0, 1, 0, 1, 0.5]), target = tensor([0, 1, 1, 0, 1]);
+  const loss = binaryCrossEntropy(p, target, { reduction: "sum" });
+  const x = tensor([0.3, 2.7]), whole = sum(mul(cast(cast(x, "u32"), "f32"), x));
+  const [value, dp, dx] = await evaluate([loss, ...grad(loss, [p]), ...grad(whole, [x])]);
+  const found = [value![0]!, ...dp!, ...dx!], wanted = [200 + Math.LN2, 1, -1, 0, 0, -2, 0, 2];
+  assert(found.every((v, i) => Math.abs(v - wanted[i]!) < 1e-4), `${found}`);
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {

@@ -35,13 +35,8 @@ there, and only `scale` says what is small.  These parameters are listed in meta
 Note that Adam divides by the gradient's own size: it moves these biases by lr per step in a direction made of
 rounding noise.  They do not influence the training loss, but they cannot be compared after ten steps.
 
-How far to trust ten steps.  A rounding error of 1e-6 switches a few of the millions of ReLUs.  Each of those changes
-gradients by much more than 1e-6, and a step at the notebook's learning rate from weights of PyTorch's initial size
-moves the net so far (a tenth of each weight, all in concert) that the next step switches more.  So PyTorch's own
-float32 losses are up to some percent from its float64 ones after three steps; README.md has the numbers.  The runs here
-keep Adam's settings and the notebook's learning rate (SGD has that of the ResNet paper), and calm the start: calm_down
-makes residual branches and logits small, much as torchvision's zero_init_residual does.  Then PyTorch's two precisions
-agree to 3e-5 and better in every loss, and with errors of 5e-6 in every convolution still to about 1e-4.
+The runs keep Adam's settings and the notebook's learning rate (SGD has that of the ResNet paper).  They start from
+weights of calm_down: README.md says why, and how far to trust ten steps.
 
 Metadata (JSON):
     state_dict    [[key, shape], ...] in order, num_batches_tracked (shape []) included

@@ -1,4 +1,6 @@
-/** What commands do together where several processes run them, played in one. `tests/mpi/` has real ones. */
+/**
+ * What commands do together on several processes, played in one. `tests/mpi/` has real ones.
+ */
 
 import { assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { type Collective, RankError } from "@resnette/resnette/train";
