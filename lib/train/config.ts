@@ -30,7 +30,7 @@ export const MODELS: Map<string, ModelBuilder> = new Map(
 /** Optimizers by name. */
 export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
 
-/** Learning-rate schedules by name; see {@link TrainConfig.schedule}. */
+/** Schedules of the learning rate by name; see {@link TrainConfig.schedule}. */
 export const SCHEDULES = ["constant", "cosine", "step"] as const;
 
 /** How gradients are sent between ranks, by name; see {@link TrainConfig.compress}. */
@@ -48,21 +48,23 @@ export interface TrainConfig {
   /** Images of a step, on all ranks together; the last batch of an epoch has what is left. */
   readonly batchSize: number;
   /**
-   * The least number of micro-batches of a step, on each rank; there are more if so few do not fit
-   * the adapter. Their gradients are summed, weighted by their sizes, so that a step is that of the
-   * whole batch. But batch norms, and their running statistics, see one micro-batch at a time, as
-   * in PyTorch.
+   * Micro-batches of a step, on each rank if there are several; there are more if so many do not fit
+   * the adapter. Their gradients are summed, weighted by their sizes, so a step is that of the whole
+   * batch. But a batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
    */
   readonly accumulate: number;
   /** Learning rate: the highest of the schedule. */
   readonly lr: number;
   /** Images are resized to this: a side, or `[rows, columns]`. */
   readonly resize: Pair;
-  /** Seeds the weights, the order of the images in each epoch, and the augmentation. */
+  /**
+   * Seeds the weights, the order of each epoch, augmentation and dropout, and the choice of a
+   * folder's images to test with, or to keep under a limit.
+   */
   readonly seed: number;
-  /** The most images to train on; null for all. The loader applies it, a `Trainer` does not. */
+  /** Train on so many images only: the first ones, or some of a folder of images; null for all. */
   readonly limit: number | null;
-  /** The most images to test with, likewise. */
+  /** Test with so many images only, chosen likewise; null for all. */
   readonly testLimit: number | null;
   /** One of {@link OPTIMIZERS}. */
   readonly optimizer: typeof OPTIMIZERS[number];
@@ -100,22 +102,22 @@ export interface TrainConfig {
    * loaded; a trainer cannot do it.
    */
   readonly channels: number | null;
-  /** Subtracted from pixels between 0 and 1: one number, or one for each channel; null for 0. */
+  /** Subtracted from pixels between 0 and 1: a number, or one for each channel; null for 0. */
   readonly mean: readonly number[] | null;
-  /** What pixels are then divided by: one number, or one for each channel; null for 1. */
+  /** What pixels are then divided by: a number, or one for each channel; null for 1. */
   readonly std: readonly number[] | null;
-  /** Share of a folder's images that become test images, if it has none. The loader applies it. */
+  /** Share of each class of a folder to test with, if the folder has no test images of its own. */
   readonly testShare: number;
-  /** Keys of layers and parameters that are frozen: see `Module.freeze`. */
+  /** Parts of the net that are not trained: prefixes for {@linkcode Module.freeze}. */
   readonly freeze: readonly string[];
   /**
-   * How gradients are sent between ranks: `none`, as they are; or `f16`, in half as many bytes, as
-   * 16-bit floats that are scaled and then summed as 32-bit floats.
+   * How gradients travel between the ranks of a run: `none`, as they are; `f16`, in half the bytes,
+   * as 16-bit floats scaled by the largest. Sums are made in 32-bit floats.
    */
   readonly compress: typeof COMPRESSIONS[number];
 }
 
-/** An invalid setting; the message names it and says what it may be. */
+/** A setting with a value that is not allowed; the message names it and says what it may be. */
 export class ConfigError extends RangeError {
   /** `ConfigError`. */
   override name = "ConfigError";
@@ -369,11 +371,11 @@ export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
 ) as unknown as TrainConfig;
 
 /**
- * A complete configuration: the settings `given`, and {@link DEFAULT_CONFIG} for the others. The
- * default `weightDecay` is 0.01 with `adamw`.
+ * Completes a configuration: settings that `given` leaves out have the notebook's values. With
+ * AdamW, the default weight decay is 0.01.
  *
- * @throws {ArgumentError} for an unknown setting.
- * @throws {ConfigError} for an invalid value; the message names the setting.
+ * @throws {ConfigError} if a setting is out of its range; the message names it.
+ * @throws {ArgumentError} if `given` has a name that is no setting.
  *
  * @example
  * ```ts
@@ -410,7 +412,7 @@ export interface EpochResult {
   readonly epoch: number;
   /** Mean of the losses of its batches. */
   readonly loss: number;
-  /** Share of the training images that were classified right, each as it was trained on. */
+  /** Share of the training images that were classified right, each in its own training step. */
   readonly trainAccuracy: number;
   /** Share of the test images that are classified right after the epoch, in evaluation mode. */
   readonly testAccuracy: number;
