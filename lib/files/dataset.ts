@@ -188,8 +188,9 @@ async function loadFolder(path: string, options: LoadOptions): Promise<LoadedDat
     const form = { height, width, channels: await channelsOf(images, options) };
     const each = form.channels * height * width, bytes = images.length * each;
     if (bytes > memory) {
-      const what = `its ${images.length} images need ${bytes} bytes, more than the ${memory} of ` +
-        "memory; give a folder as cache, from which they are read, a smaller resize, or a limit";
+      const what =
+        `its ${images.length} images need ${bytes} bytes, and memory allows ${memory}; ` +
+        "give a folder as cache, from which they are then read, a smaller resize, or a limit";
       throw new DataError("too-large", path, what);
     }
     const sets = [false, true].map((part) =>

@@ -239,7 +239,8 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
 /**
  * Base of all layers and models
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}). Its children
- * and parameters are its properties: nothing has to be registered.
+ * and parameters are its properties; nothing has to be registered. Their keys in the state dict are
+ * PyTorch's: `runningMean` of a child `norm` is `norm.running_mean`.
  *
  * @example
  * ```ts

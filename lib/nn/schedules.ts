@@ -19,8 +19,9 @@ import {
 import { checkList } from "../graph/shape.ts";
 
 /**
- * The learning rate of a step, counted from 0: set `optimizer.lr = rate(optimizer.steps)` before
- * each step. Those of this library throw an ArgumentError for what is no step.
+ * The learning rate of a step of the optimizer, counted from 0. Set
+ * `optimizer.lr = rate(optimizer.steps)` before each step. For a schedule by epochs, multiply its
+ * numbers of steps by the steps of an epoch. What is no step is an ArgumentError.
  */
 export type Schedule = (step: number) => number;
 
