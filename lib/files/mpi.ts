@@ -412,7 +412,7 @@ export class Mpi implements Collective {
   /**
    * Gets the bytes of all ranks, in their order: `receive` is `size` times as long as `send`.
    *
-   * @throws {ArgumentError} if it is not.
+   * @throws {ArgumentError} if `receive` has another length.
    * @throws {MpiError} if a rank is lost, or does not come in time.
    */
   async allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -434,7 +434,7 @@ export class Mpi implements Collective {
    * Sends each rank its part of `send`, and gets each rank's part for this one. Both are equally
    * long, and have equal parts.
    *
-   * @throws {ArgumentError} if they have not.
+   * @throws {ArgumentError} if the lengths differ, or cannot be divided by `size`.
    * @throws {MpiError} if a rank is lost, or does not come in time.
    */
   async allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {

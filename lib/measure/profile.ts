@@ -50,7 +50,7 @@ export interface Profile {
 
 /** Settings of {@link profilePlan}. */
 export interface ProfileOptions extends TimingOptions {
-  /** `timestamps`, the default, takes them if the device has good ones; `submits` does not. */
+  /** `"timestamps"` by default, if the device has good ones; `"submits"` does without them. */
   readonly clock?: Profile["clock"];
 }
 

@@ -44,7 +44,7 @@ function draw(words: number): RandomState {
 }
 
 /**
- * A parameter drawn from U(-1/√fanIn, 1/√fanIn), the same as PyTorch's default
+ * A parameter drawn from U(-1/√fanIn, 1/√fanIn), the distribution of PyTorch's default,
  * `kaiming_uniform_(a=√5)`. The values are made when they are first needed.
  *
  * @throws {ArgumentError} if `fanIn` is less than 1.

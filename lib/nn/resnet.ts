@@ -62,7 +62,7 @@ function blockOptions(name: string, options: BlockOptions): Required<BlockOption
  * ```
  */
 export class Residual extends Module {
-  /** How many times the 3×3 convolution's channels the block puts out. */
+  /** The block's output channels divided by those of its 3×3 convolutions. */
   static readonly expansion: number = 1;
   /** 3×3, with the stride. */
   readonly conv1: Conv2d;
@@ -120,7 +120,7 @@ export class Residual extends Module {
  * ```
  */
 export class Bottleneck extends Module {
-  /** How many times the 3×3 convolution's channels the block puts out. */
+  /** The block's output channels divided by those of its 3×3 convolution. */
   static readonly expansion: number = 4;
 
   /** 1×1, to a quarter of the output's channels. */

@@ -21,7 +21,8 @@ import { checkList } from "../graph/shape.ts";
 /**
  * The learning rate of a step of the optimizer, counted from 0. Set
  * `optimizer.lr = rate(optimizer.steps)` before each step. For a schedule by epochs, multiply its
- * numbers of steps by the steps of an epoch. What is no step is an ArgumentError.
+ * numbers of steps by the steps of an epoch. The schedules of this library throw an ArgumentError
+ * for a step that is no integer of at least 0.
  */
 export type Schedule = (step: number) => number;
 

@@ -229,7 +229,7 @@ export class DeviceDataset {
    * is resident, or else the batch's images, as a promise.
    *
    * @throws {ArgumentError} if an index is too large.
-   * @throws {DataError} if a function that reads the images gives something else.
+   * @throws {DataError} if the function that reads the images gives something else.
    */
   feeds(indices: Uint32Array<ArrayBuffer>):
     | { images?: Uint8Array<ArrayBuffer> }

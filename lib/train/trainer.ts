@@ -158,7 +158,7 @@ export function buildModel(
  * A training run: a net, its optimizer, the data, and how far it has come. Everything random
  * follows from the seed: epoch `e`, counted from 1, takes the images in the order
  * `new Random(seed, e).permutation(count)`; stream 0 gives the weights, and streams 2³¹ + e and
- * 3·2³⁰ + e the augmentation of epoch `e`. Frees its memory when it is disposed of (`using`).
+ * 3·2³⁰ + e the augmentation of epoch `e`. Dispose of it (`using`) to free its memory.
  *
  * @example
  * ```ts
