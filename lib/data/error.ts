@@ -8,7 +8,7 @@
 export type DataErrorCode =
   /** There is no such file. */
   | "missing-file"
-  /** The file is there but reading it failed (a permission, a directory, the disk). */
+  /** Reading failed: a permission, a directory, the disk, no Deno; or a file that is no image. */
   | "read-failed"
   /** The first bytes are not gzip's. */
   | "not-gzip"
@@ -22,9 +22,9 @@ export type DataErrorCode =
   | "wrong-magic"
   /** IDX data, but its elements are not unsigned bytes; or a value in memory of another kind. */
   | "unsupported-type"
-  /** IDX data of other dimensions than were asked for; or an array of another length than its sizes. */
+  /** Data of other sizes than were asked for, or than other data; or an array of another length. */
   | "wrong-shape"
-  /** The header claims more than can be held or counted. */
+  /** More than can be held in memory, counted or read, or than the header may claim. */
   | "too-large"
   /** The decompressed data end inside the header. */
   | "header-truncated"
@@ -38,7 +38,7 @@ export type DataErrorCode =
   | "count-mismatch"
   /** A label is not one of the classes. */
   | "label-range"
-  /** A file that lists the classes is damaged or does not fit the labels. */
+  /** A file that lists the classes cannot be used. */
   | "bad-classes"
   /** A path that should be a folder is a file. */
   | "not-a-folder"
@@ -52,7 +52,7 @@ export type DataErrorCode =
   | "no-test-images"
   /** There are test images of a class that has no training images. */
   | "unknown-class"
-  /** The decompressed bytes are not the published ones. */
+  /** The bytes are not the published ones, or those that a cache was written with. */
   | "checksum"
   /** A server answered with something else than the file. */
   | "bad-response"

@@ -43,8 +43,8 @@ export class Embedding extends Module {
   /**
    * The rows at `indices`.
    *
-   * @throws {ArgumentError} for an index that is not below `numEmbeddings`. If only the device knows
-   * the index, the row is NaN.
+   * @throws {ArgumentError} for an index that is not below `numEmbeddings`. If only the device
+   * knows the index, the row is NaN.
    */
   override forward(indices: Tensor): Tensor {
     return embedding(this.weight, indices);
