@@ -5,11 +5,12 @@
 #   eval "$(sh scripts/bootstrap.sh env)"     the same settings, for this shell
 #
 # It looks for Deno, a WebGPU adapter, the packages and the data, in that order, and gets what is
-# missing. It says each thing it does in one line on stderr, and nothing when nothing is missing.
-# What it gets goes into git-ignored folders of the project (.deno, .mesa, .links, data). The system
-# itself is changed only where there is no adapter at all, by installing Debian's Vulkan driver, and
-# for `test:browser` and `test:mpi` by installing Debian's Chromium, or Open MPI and MPICH.
-# A GPU is used as it is, and so is a driver that you chose yourself (VK_DRIVER_FILES).
+# missing; only npm, which it gets Deno from, must be there. It says each thing that it does in one
+# line on stderr, and nothing if nothing is missing. What it gets goes into git-ignored folders of
+# the project (.deno, .mesa, .links, data), packages of npm and JSR into Deno's cache. It installs
+# packages of Debian only if it is root or `sudo` asks for no password: a Vulkan driver if there is
+# none, Chromium for `test:browser`, Open MPI and MPICH for `test:mpi`. A GPU is used as it is, and
+# so is a driver that you chose yourself (VK_DRIVER_FILES).
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -196,7 +197,7 @@ if [ "$needs_adapter" = yes ] && [ -z "$chosen" ] && [ "$(adapter)" != hardware 
   if ! has_vulkan; then
     [ "$(adapter)" != none ] ||
       die "no WebGPU adapter; $(by_hand "$install_driver")"
-    say "no Vulkan driver, so OpenGL it is; for a better one, $(by_hand "$install_driver")"
+    say "no Vulkan driver: using OpenGL; for a better driver, $(by_hand "$install_driver")"
   elif [ "$(release)" = "debian bookworm" ] && [ ! -f .mesa/failed ]; then
     say "getting a faster software driver into .mesa ($driver of bookworm-backports)"
     if ! get_mesa; then
@@ -228,7 +229,7 @@ if [ "$needs_packages" = yes ] &&
   ! deno run --quiet --cached-only --lock=.links/deno.lock -P=report "$report" >/dev/null 2>&1; then
   say "getting the packages of the report (deno cache $report)"
   deno cache --quiet --lock=.links/deno.lock "$report" 2>/dev/null ||
-    say "that failed; all but the reports on runs works without"
+    say "that failed; without them, runs get no reports, and all else works"
 fi
 
 # -------------------------------------------------------------------------------------------- data

@@ -102,6 +102,10 @@ function parse<V extends string, S extends string>(
   return { values: given, on: on as Record<S, boolean>, words: rest };
 }
 
+/** A word of a command as a shell takes it: in quotes where it needs them. */
+export const shellWord = (word: string): string =>
+  /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
 /** `batchSize` as `--batch-size`. */
 export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
@@ -224,7 +228,7 @@ export function adviceOn(error: unknown): string | undefined {
     case "missing-file":
       return "get Fashion-MNIST with `deno task data`";
     case "unreachable":
-      return "`deno task data --from FOLDER` copies the files from there";
+      return "`deno run -A scripts/data.ts --from FOLDER` copies the files from there";
     case "read-failed":
     case "unsupported-type":
       return undefined;

@@ -11,13 +11,16 @@ import { TrainReporter } from "./train_reporter.ts";
 const USAGE = `usage: deno task data [--dir FOLDER] [--from FOLDER] [--verify]
 
 Gets the four files of Fashion-MNIST (30 MB), checks the sha256 of what they decompress to, and puts
-them in place. Files that are there already are kept. An interrupted download is resumed. Where
-nothing can be downloaded, Debian's package dataset-fashion-mnist is used if it is installed.
+them in place. Files that are there already are kept. An interrupted download is resumed. If nothing
+can be downloaded, Debian's package dataset-fashion-mnist is used, if it is installed.
 
   --dir FOLDER    where to put them (data/fashion-mnist)
-  --from FOLDER   copy the .gz files from there instead of downloading
+  --from FOLDER   copy the files from there instead of downloading
   --verify        also check the files that are there, and replace those that are wrong
   -h, --help      this text
+
+The task may use only data/fashion-mnist and the package's folder. To use another FOLDER, run
+deno run -A scripts/data.ts.
 
 exit code: 0 all files are there; 1 some cannot be had; 2 the command line is wrong`;
 

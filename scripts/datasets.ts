@@ -97,7 +97,8 @@ export async function openTogether(
   const own = first ?? here;
   const without = (await eachOf(mpi, own !== undefined)).filter((has) => !has).length;
   if (without === 0) return own!;
-  await reporter.say(`sending the images to ${broadcast ? "all" : `${without}, which have none`}`);
+  const to = without === 1 ? "1 rank that has none" : `${without} ranks that have none`;
+  await reporter.say(`sending the images to ${broadcast ? "all ranks" : to}`);
   const sets = {
     train: await broadcastDataset(mpi, first?.train),
     test: await broadcastDataset(mpi, first?.test),

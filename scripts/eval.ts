@@ -35,9 +35,9 @@ const usage = () =>
   `usage: deno task eval CHECKPOINT [--data PATH] [--net FILE] [--resize N] [--batch-size N]
                       [--limit N] [--json]
 
-Classifies the test images of what a network was trained on, and prints its accuracy, a table of
-precision and recall by class, and the confusion matrix; of many classes, the worst. Results go to
-stdout, all else to stderr.
+Classifies the test images of the data set that a network was trained on, and prints the accuracy,
+precision and recall of each class, and the confusion matrix. Of many classes, only the worst are
+printed. Results go to stdout, all else to stderr.
 
   CHECKPOINT        a checkpoint's folder; a run's, for its latest complete checkpoint; or a
                     .safetensors file, ours or PyTorch's
@@ -50,8 +50,8 @@ stdout, all else to stderr.
   --json            print one JSON object instead
   -h, --help        this text
 
-mpirun -n N, mpiexec -n N or srun before the command divides the images among N processes, of which
-only the first needs files, and speaks.
+mpirun -n N, mpiexec -n N or srun before the command divides the images among N processes. Only the
+first of them needs files, and only it prints.
 
 exit code: 0 done; 1 no checkpoint, no data or no adapter; 2 the command line is wrong`;
 

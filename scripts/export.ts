@@ -27,15 +27,15 @@ Writes a trained network to a file that other programs read.
                 .safetensors file, ours or PyTorch's
   --to FORMAT   safetensors: the state dict, with the notebook's keys, for load_state_dict
                 onnx: the network, for onnxruntime and others
-  --out FILE    where to (beside the checkpoint, with its name)
+  --out FILE    where to write it (beside the checkpoint, with its name)
   --resize N    size of the images (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
   --net FILE    the module that made the net, if it is one of your own
   -h, --help    this text
 
 In ONNX (opset 15) the input is called images, [N, channels, rows, columns] for any N: values from 0
-(black) to 1, less the mean and divided by the standard deviation that the run was trained with, if
-any; the file's metadata say which, and name the classes. The output is called logits, [N, classes],
-before softmax. Weights have the state dict's keys. It needs no adapter.
+(black) to 1, minus the mean and divided by the standard deviation that the run was trained with, if
+any. The file's metadata have both, and the names of the classes. The output is called logits,
+[N, classes], before softmax. Weights have the state dict's keys. The command needs no adapter.
 
 exit code: 0 written; 1 no checkpoint, or it cannot be written; 2 the command line is wrong`;
 

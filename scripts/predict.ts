@@ -25,31 +25,33 @@ const usage = () =>
   `usage: deno task predict CHECKPOINT [IMAGE…] [--invert auto|yes|no] [--resize N] [--net FILE]
                          [--json]
 
-Says what is on each image, one line an image: the three likeliest classes with their probabilities.
+Says what is on each image, in one line each: the three likeliest classes with their probabilities.
 Images are PNG, JPEG or WebP, of any size, grey or in colour; without any, or for one called -,
 standard input is read.
 
   CHECKPOINT     a checkpoint's folder; a run's, for its latest complete checkpoint; or a
                  .safetensors file, ours or PyTorch's
-  --invert WHEN  a network that was trained on IDX files knows bright things on black: yes inverts,
-                 no does not, and auto inverts images whose edges are light (auto)
+  --invert WHEN  for networks that were trained on IDX files, which show bright things on black: yes
+                 inverts, no does not, and auto inverts images whose edges are light (auto)
   --resize N     size of the images, N×N or NxM (the run's own; ${DEFAULT_CONFIG.resize} for a file alone)
   --net FILE     the module that made the net, if it is one of your own
   --json         print one JSON object instead
   -h, --help     this text
 
-What was trained on a folder of images gets images as they are: grey or RGB as in training, turned
-as their EXIF says, transparency laid on white, resized.
+For a network that was trained on a folder of images, an image is turned as its EXIF says, laid on
+white where it is transparent, made grey or RGB as in training, and resized.
 
-For what was trained on Fashion-MNIST or other IDX files, an image is prepared as that set was: made
-grey, and inverted where its background, the median of its outermost pixels, is light; what differs
-from that by less than 5% is cut off on all sides; the rest is resized to the size (28×28) of the
-data set's images, or as much of it as things take there, and put in the middle of black pixels. An
-image of that size is taken to be one of the data set, and at most inverted. After that it is
-resized as in training. One garment on a plain background works; a person who wears it in a street
-does not, nor does a garment upside down.
+For a network that was trained on Fashion-MNIST or other IDX files, an image is prepared as that set
+was. It is made grey, and inverted if its background, the median of its outermost pixels, is light.
+Margins that differ from the background by less than 5% are cut off. The rest is resized to the size
+of the data set's images (28×28), or to as much of it as things take there, and put in the middle of
+black pixels. An image that has that size already is taken to be one of the data set, and at most
+inverted. Then it is resized as in training. One garment on a plain background works; a person who
+wears it in a street does not, nor does a garment upside down.
 
-Files may have ${MAX_IMAGE_BYTES / 2 ** 20} MiB and ${MAX_IMAGE_PIXELS / 2 ** 20} Mi pixels.
+Files may have at most ${MAX_IMAGE_BYTES / 2 ** 20} MiB and ${
+    MAX_IMAGE_PIXELS / 2 ** 20
+  } Mi pixels (2²⁰ each).
 
 exit code: 0 done; 1 no checkpoint, no adapter, or an image that cannot be used (the others are
 predicted all the same); 2 the command line is wrong`;

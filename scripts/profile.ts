@@ -48,8 +48,8 @@ ${modelHelp()}
 
 Times are the device's own (timestamp-query, the median of three runs), if it has such and they
 agree with the host's clock; else each dispatch is submitted over and over. A kernel into which ops
-of several layers are fused counts for the layer of the last. GFLOP/s are those that a kernel makes,
-so Winograd's are fewer than a direct convolution's; GB/s count each tensor bound once. "of ceiling"
+of several layers are fused counts for the layer of the last. GFLOP/s count what a kernel computes,
+so Winograd's are fewer than a direct convolution's; GB/s count each bound tensor once. "of ceiling"
 is the larger share of two rates measured just before: multiply-adds in registers, and a copy of
 memory.
 

@@ -25,15 +25,15 @@ const COMPARISON = `${RUNS}/compare`;
 const USAGE = `usage: deno task report [RUN] [options]
        deno task report RUN1 RUN2 … [options]
 
-Writes report.md and report.html, and the pictures of the former in report/, about a run: settings,
+Writes a report about a run, as report.html and as report.md with pictures in report/: settings,
 curves, precision and recall by class, confusion matrix, the most confident mistakes, time, memory,
 the network. The HTML is one file, loads nothing and runs no script. deno task train does the same
 after each epoch. Several runs are compared.
 
   RUN            folder of a run or of a checkpoint (the run in ${RUNS}/ that was trained last)
   --out DIR      folder of the report (the run's own; ${COMPARISON} for several)
-  --evaluate     test the latest checkpoint, on the WebGPU adapter, where it is not known how it
-                 does on each test image: after a stop, say, or where RUN is a checkpoint
+  --evaluate     test the latest checkpoint, on the WebGPU adapter, if its predictions are not
+                 known: after a stop, for example, or if RUN is a checkpoint
   --data PATH    where the images lie now (where they were when it was trained)
   --net FILE     the module that made the net, if it is one of your own; for its picture, and for
                  --evaluate

@@ -26,7 +26,7 @@ export class Stop implements Disposable {
       }
       sinceFirst = stopwatch();
       this.code = code;
-      say(`${signal}: ${finishing()}; once more stops at once`);
+      say(`${signal}: ${finishing()}; a second signal stops at once`);
       this.#controller.abort();
     }]);
     for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);

@@ -45,6 +45,7 @@ import {
   messageOf,
   setting,
   settingsHelp,
+  shellWord,
   UsageError,
 } from "./cli.ts";
 import { type OpenedData, openTogether, pathOf } from "./datasets.ts";
@@ -58,47 +59,49 @@ import { TrainReporter } from "./train_reporter.ts";
 const usage = () =>
   `usage: deno task train [options]
 
-Trains a ResNet on Fashion-MNIST, by default as the notebook does, and tests it after each epoch.
-The data are fetched the first time. Results go to stdout, one line an epoch; all else to stderr.
+Trains a ResNet on Fashion-MNIST, or another net on other images, and tests it after each epoch. The
+defaults are those of the PyTorch notebook that the README names. Fashion-MNIST is fetched the first
+time. Results go to stdout, one line an epoch; all else to stderr.
 
   --data PATH       other images: a folder of classes, or IDX files (Fashion-MNIST)
   --net FILE        a net of your own: a module that exports a function, of { inChannels,
                     numClasses }, that returns a Module
-  --init WEIGHTS    begin with the weights of a .safetensors file or a checkpoint, if they fit
+  --init WEIGHTS    begin with those weights of a .safetensors file or a checkpoint that fit the net
 ${settingsHelp()}
   --out DIR         folder of the run (runs/TIME-${DEFAULT_CONFIG.model})
   --resume PATH     go on with a run, given its folder or a checkpoint's; the settings are the
                     run's own, and only --epochs, --out and --data (where the same images lie
-                    now) may change; a cosine then reaches to the new end
+                    now) may change; the schedule cosine then reaches to the new end
   --broadcast       on several ranks: only rank 0 reads the images, and sends them to the others
   --timeout N       on several ranks: seconds that one waits for the others (300)
   --no-tuned        do without the kernels that deno task tune found to be fastest here
   -h, --help        this text
 
 Folders of images are PATH/train/CLASS/… and PATH/test/CLASS/… (or val), or PATH/CLASS/…, of which
-a share is tested with. JPEG, PNG and WebP files of any size are decoded once, resized, and kept in
-data/cache until something changes. IDX files are MNIST's, KMNIST's and EMNIST's as published; where
-a folder has several sets, PATH is the beginning of their names: DIR/emnist-letters.
+--test-share is kept for testing. JPEG, PNG and WebP files of any size are decoded once, resized,
+and kept in data/cache. If a file changes, they are decoded again. IDX files are MNIST's, KMNIST's
+and EMNIST's as published; if a folder has several sets, PATH is the beginning of their names, such
+as DIR/emnist-letters.
 
 The loss is the mean over the epoch's batches. (The notebook divides by a count of batches that it
 never resets: its second epoch's 0.1235 is really 0.247.)
 
-After each epoch, and when it is stopped, the run's state is saved, whole or not at all, in
-DIR/checkpoints/epoch-N: model.safetensors has the notebook's state-dict keys,
-optimizer.safetensors the optimizer's state, run.json settings and history; 130 MB in all. Ctrl-C
-(or SIGTERM) finishes the step, saves, and says how to go on; a second one stops at once. A resumed
-run ends, on the same adapter, with the same bits as one that was never stopped. DIR/report.html
-shows how it went (deno task report), DIR/metrics.jsonl has the numbers.
+After each epoch, and when it is stopped, the run's state is saved, whole or not at all, in a folder
+of DIR/checkpoints: model.safetensors has the weights, optimizer.safetensors the optimizer's state,
+run.json settings and history; 130 MB in all for a ResNet-18. Ctrl-C (or SIGTERM) finishes the step,
+saves, and says how to go on; a second one stops at once. A resumed run ends, on the same adapter,
+with the same bits as one that was never stopped. DIR/report.html shows how it went (deno task
+report), DIR/metrics.jsonl has the numbers.
 
   deno task train --limit 512 --resize 32               a first try: a minute without a GPU
   deno task train                                       the notebook's run
   deno task train --data ~/photos --resize 64           a folder of photographs
   deno task train --resume runs/a --epochs 10           train a run of 5 epochs for 5 more
 
-mpirun -n N, mpiexec -n N or srun before the command trains on N processes, of one machine or
-several; --batch-size is that of all together. Only rank 0 needs the checkpoint, writes and speaks;
-where another has no images, rank 0 sends them. If one fails, all end; --resume goes on, on any
-number of ranks.
+mpirun -n N, mpiexec -n N or srun before the command trains with N processes, called ranks, on one
+machine or several; --batch-size is the batch of all of them. Only rank 0 needs the checkpoint, and
+only it writes and prints; it sends the images to ranks that have none. If one fails, all end, and
+--resume goes on, with any number of ranks.
 
 exit code: 0 trained; 1 the run failed; 2 the command line is wrong; 130 stopped by Ctrl-C; 143 by
 SIGTERM`;
@@ -210,7 +213,9 @@ async function useTuned(device: Device, reporter: TrainReporter, mpi: Mpi): Prom
     }
   });
   tuned.forEach(([key, choice]) => device.tuned.set(key, choice));
-  if (tuned.length > 0) await reporter.say(`${tuned.length} choices by \`deno task tune\``);
+  if (tuned.length > 0) {
+    await reporter.say(`${tuned.length} choices by \`deno task tune\` are used`);
+  }
 }
 
 /** The net of a new run, with the weights that it begins with, which rank 0 reads. */
@@ -331,7 +336,7 @@ async function train(
     throw new UsageError("--init is for new runs: one that goes on has its own weights");
   }
   using stop = new Stop((line) => reporter.say(line), () => {
-    const lost = mpi.size > 1 ? `; should a rank be lost, go on by: ${goOn.command}` : "";
+    const lost = mpi.size > 1 ? `; if a rank is lost, go on by: ${goOn.command}` : "";
     return `finishing the step and saving${lost}`;
   });
   const loaded = resume === undefined ? undefined : await loadTogether(mpi, resume);
@@ -365,7 +370,7 @@ async function train(
   }
   if (before && before.tuned !== await tunedDigest(device.tuned)) {
     await reporter.say(
-      "note: the run used other kernels than `deno task tune` has found here by now; the last " +
+      "note: the run used other kernels than those that `deno task tune` has chosen here; the last " +
         "bits may differ",
     );
   }
@@ -410,11 +415,12 @@ async function train(
   using _ = trainer;
   if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
   const again = () =>
-    `${commandOn(mpi)} --resume ${out}${net === undefined ? "" : ` --net ${net}`}`;
+    `${commandOn(mpi)} --resume ${shellWord(out)}` +
+    (net === undefined ? "" : ` --net ${shellWord(net)}`);
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
-      `${trainer.steps} steps per epoch; planned in ${seconds.toFixed(1)} sec`,
+      `${trainer.steps} steps per epoch; compiled in ${seconds.toFixed(1)} sec`,
   );
 
   using recorder = run && await RunRecorder.open({
@@ -448,7 +454,7 @@ async function train(
       const isNew = goOn.command !== again();
       goOn.path = await shared(mpi, () => run!.save(checkpoint));
       goOn.command = again();
-      const lost = mpi.size > 1 && isNew ? `; should a rank be lost, go on by: ${again()}` : "";
+      const lost = mpi.size > 1 && isNew ? `; if a rank is lost, go on by: ${again()}` : "";
       await reporter.say(`saved ${goOn.path}${lost}`);
       await recorder?.report(checkpoint.run);
     }
@@ -508,7 +514,7 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
  */
 export async function main(args: string[]): Promise<number> {
   return await runOnRanks(args, COMMAND, async (flags, mpi) => {
-    const goOn: GoOn = { command: [commandOn(mpi), ...args].join(" ") };
+    const goOn: GoOn = { command: [commandOn(mpi), ...args.map(shellWord)].join(" ") };
     await using reporter = new TrainReporter({ quiet: mpi.rank > 0 });
     try {
       return await train(flags, reporter, goOn, mpi);

@@ -24,29 +24,29 @@ const usage = () =>
   `usage: deno task tune [--budget SECONDS] [--batch-size N] [--resize N] [--model NAME] [--json]
 
 Measures which kernels compute a training step's convolutions and matrix products fastest on this
-adapter, the most expensive first, and keeps those that are clearly faster than what rules choose:
-deno task train uses them from then on. What the budget does not reach stays as it was. Nothing else
-should run meanwhile.
+adapter, the most expensive first, and keeps those that are clearly faster than the ones that rules
+choose. deno task train uses them from then on. What the budget does not reach stays as it was. Let
+nothing else run meanwhile.
 
   --budget SECONDS  time after which no other measurement is begun (${BUDGET})
   --batch-size N    images of a step (${batchSize})
   --resize N        size of the images (${resize})
 ${modelHelp()}
   --json            print one JSON object instead of the table, with all times, and which kernels
-                    were refused by compiler or device, or skipped as hopeless, and why
+                    were refused by compiler or device, or skipped as too slow, and why
   -h, --help        this text
 
-Winners hold for one batch size and image size; tune for others too, all are kept. The table goes
+The choices are for one batch size and image size. Tune for others too: all are kept. The table goes
 to stdout, all else to stderr, also a line for each kernel that was refused. GFLOP/s are those of
-the direct computation, so Winograd's may exceed the measured ceiling: what multiply-adds reach that
-never leave the registers.
+the direct computation, so Winograd's may exceed the ceiling, which is measured by multiply-adds
+that stay in registers.
 
-The file is $XDG_CACHE_HOME/resnette/tuned-ADAPTER-….json (by default in ~/.cache, on macOS in
-~/Library/Caches, on Windows in %LOCALAPPDATA%), one for each adapter, version of Deno and of this
-project. Remove it, or train with --no-tuned, to go back to the rules. Ctrl-C keeps what has been
-decided so far.
+They are kept in $XDG_CACHE_HOME/resnette/tuned-ADAPTER-….json (by default in ~/.cache, on macOS in
+~/Library/Caches, on Windows in %LOCALAPPDATA%), a file for each adapter, version of Deno and of
+this project. Remove it, or train with --no-tuned, to go back to the rules. Ctrl-C keeps what has
+been decided so far.
 
-exit code: 0 tuned; 1 no adapter, or the winners cannot be kept; 2 the command line is wrong;
+exit code: 0 tuned; 1 no adapter, or the choices cannot be kept; 2 the command line is wrong;
 130 stopped by Ctrl-C; 143 by SIGTERM`;
 
 interface Settings {
@@ -130,7 +130,7 @@ async function run(settings: Settings, reporter: TrainReporter): Promise<number>
   const folder = cacheFolder();
   if (!folder) {
     console.error(
-      "error: there is no folder to keep the winners in: neither $XDG_CACHE_HOME nor $HOME is set, " +
+      "error: there is no folder to keep the choices in: neither $XDG_CACHE_HOME nor $HOME is set, " +
         "or it has a comma or two spaces in it, or this process may not read them. Run " +
         "`deno task tune`, or deno run -A scripts/tune.ts",
     );

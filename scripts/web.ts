@@ -26,8 +26,9 @@ they are. Then serves it on this machine, until Ctrl-C.
   --port N        port on this machine; 0 takes one that is free (8000)
   -h, --help      this text
 
-The files of Fashion-MNIST are copied where they are: in data/fashion-mnist (\`deno task data\`), or from
-Debian's package. The page needs https, or localhost, for WebGPU.
+The files of Fashion-MNIST are copied from data/fashion-mnist (\`deno task data\`) or from Debian's
+package. The page needs https, or localhost, for WebGPU. Deno gets the bundler, esbuild, from npm at
+first use.
 
 exit code: 0 done; 1 it cannot be made or served; 2 the command line is wrong; 130 stopped by Ctrl-C,
 143 by SIGTERM`;
@@ -273,8 +274,8 @@ async function run({ values, on }: Flags<"out" | "port", "build">): Promise<numb
     console.error(
       `warning: ${
         4 - built.data.length
-      } of the 4 files of Fashion-MNIST are not there, so the page ` +
-        "has nothing to train on but your own images; `deno task data` gets them",
+      } of the 4 files of Fashion-MNIST are missing, so the page ` +
+        "can only train on your own images; `deno task data` gets them",
     );
   }
   return on.build ? 0 : await serve(out, built, Number(port));

@@ -257,15 +257,14 @@ export async function readVariables(
   checkVariables("readVariables", "variables", variables);
   const sources = variables.map((v) => v.stored?.variable ?? v);
   const stored = sources.filter((v) => v.storage);
-  const device = stored[0] && ownerOf(stored[0]);
-  const read = device
-    ? await readBuffers(device, stored.map((v) => ({ ...v.storage!, bytes: v.size * 4 })))
-    : [];
+  const read = new Map<Variable, ArrayBuffer>();
+  for (const [device, own] of Map.groupBy(stored, ownerOf)) {
+    const ranges = own.map((v) => ({ ...v.storage!, bytes: v.size * 4 }));
+    (await readBuffers(device, ranges)).forEach((values, i) => read.set(own[i]!, values));
+  }
   return sources.map((v, i) => {
     const order = variables[i]!.stored?.order;
-    const values = v.storage
-      ? new Float32Array(read[stored.indexOf(v)]!)
-      : initialValues(v).slice();
+    const values = v.storage ? new Float32Array(read.get(v)!) : initialValues(v).slice();
     return order ? reorder(values, v.shape, inverseOrder(order)) : values;
   });
 }

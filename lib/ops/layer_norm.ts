@@ -76,7 +76,8 @@ export function layerNorm(
 ): Tensor {
   checkShape("layerNorm", normalizedShape);
   const eps = checkNorm("layerNorm", x, normalizedShape, options), { length } = normalizedShape;
-  if (length === 0 || !sameShape(x.shape.slice(-length), normalizedShape)) {
+  if (length === 0) throw new ShapeError("layerNorm: normalizedShape has no size; it needs one");
+  if (!sameShape(x.shape.slice(-length), normalizedShape)) {
     throw new ShapeError(
       `layerNorm: wants […, ${normalizedShape.join(", ")}], got ${formatShape(x.shape)}`,
     );

@@ -7,9 +7,9 @@
 
 import { checkChoice, checkNumber, checkOptions } from "../check/arguments.ts";
 import { formatShape, sameShape, ShapeError } from "../graph/shape.ts";
-import { checkTensor, type Tensor } from "../graph/tensor.ts";
-import { clamp, lessEqual } from "./compare.ts";
-import { abs, add, log, mul, neg, softplus, square, sub, where } from "./elementwise.ts";
+import { apply, checkTensor, type Op, type Tensor } from "../graph/tensor.ts";
+import { clamp, lessEqual, maximum } from "./compare.ts";
+import { abs, add, div, log, mul, neg, softplus, square, sub, where } from "./elementwise.ts";
 import { mean, sum } from "./reduce.ts";
 
 /** What becomes of losses: their mean or their sum, a scalar, or with `"none"` all of them. */
@@ -111,6 +111,27 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
   return reduce(where(lessEqual(d, delta), near, far), reduction);
 }
 
+/** log p, but at least -100. */
+const logOf = (p: Tensor) => clamp(log(p), { min: -100 });
+
+/** The loss of each element, for a gradient that is finite where x is 0 or 1, which sigmoids reach. */
+const BinaryCrossEntropy: Op = {
+  name: "binaryCrossEntropy",
+  shape: ([x]) => x!.shape,
+  lower: ({ inputs }) => {
+    const [x, target] = inputs as [Tensor, Tensor];
+    return neg(add(mul(target, logOf(x)), mul(sub(1, target), logOf(sub(1, x)))));
+  },
+  vjp: (g, _, inputs) => {
+    const [x, target] = inputs as [Tensor, Tensor];
+    const variance = maximum(mul(x, sub(1, x)), 1e-12);
+    return [
+      div(mul(g, sub(x, target)), variance),
+      mul(g, sub(logOf(sub(1, x)), logOf(x))),
+    ];
+  },
+};
+
 /**
  * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and
  * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have
@@ -128,10 +149,7 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
  */
 export function binaryCrossEntropy(x: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   const reduction = checkLoss("binaryCrossEntropy", x, target, options);
-  // Chosen before the logarithm is taken: of 0, its gradient is infinite, and 0 times that is NaN.
-  const logOf = (p: Tensor) => where(p, clamp(log(where(p, p, 1)), { min: -100 }), -100);
-  const losses = add(mul(target, logOf(x)), mul(sub(1, target), logOf(sub(1, x))));
-  return reduce(neg(losses), reduction);
+  return reduce(apply(BinaryCrossEntropy, [x, target], {}), reduction);
 }
 
 /** Settings of {@link binaryCrossEntropyWithLogits}. */

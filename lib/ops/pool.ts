@@ -246,6 +246,23 @@ ${overWindow(x, attrs, channels, TAKE_TAP(type, attrs.kernel[1], start))}
   return poolKernel(node, target, ["x"], body, [...both ? ["y"] : [], "taps"]);
 }
 
+/** What lies at the taps: x `[N, H, W, C]` and taps `[N, P, Q, C]` → the shape of the taps. */
+const MaxPoolTapped: Op<PoolAttrs & { size: Two }> = {
+  name: "maxPool2dTapped",
+  shape: ([, taps]) => taps!.shape,
+  kernels: (node, target, attrs) => {
+    const x = four(node.inputs[0]!), columns = attrs.kernel[1];
+    const statements = (type: "f32" | "vec4f", channels: number) => {
+      const take = `value = select(value, x[at], tap == ${type}(f32(r * ${columns} + s)));`;
+      return `  let tap = taps[i]; var value = ${type}(0.0);
+${overWindow(x, attrs, channels, take)}
+  y[i] = value;`;
+    };
+    return [poolKernel(node, target, ["x", "taps"], statements)];
+  },
+  vjp: (g, _, [, taps], attrs) => [apply(MaxPoolGrad, [g, taps!], attrs), null],
+};
+
 /** From g `[N, P, Q, C]` and the taps of the same shape to `[N, H, W, C]`. */
 const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
   name: "maxPool2dGrad",
@@ -264,6 +281,7 @@ const MaxPoolGrad: Op<PoolAttrs & { size: Two }> = {
       ),
     ];
   },
+  vjp: (u, _, [, taps], attrs) => [apply(MaxPoolTapped, [u, taps!], attrs), null],
 };
 
 const AvgPool: Op<PoolAttrs> = {
@@ -365,8 +383,7 @@ function pool(op: Op<PoolAttrs>, x: Tensor, attrs: PoolAttrs): Tensor {
 /**
  * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`, where
  * `P = ⌊(H + 2 padding - kernelSize) / stride⌋ + 1`, or rounded up with `ceilMode`. Padding counts
- * as -∞, and NaN is larger than any number. The first of equal values gets the gradient, which has
- * no gradient of its own
+ * as -∞, and NaN is larger than any number. The first of equal values gets the gradient
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
  *
  * @throws {ArgumentError} if `x` is no tensor, or for an option that cannot be.

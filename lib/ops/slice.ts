@@ -380,7 +380,9 @@ function joined(op: string, xs: readonly Tensor[], axis: number): Tensor {
       `${op}: ${x} and ${first} must have the same type and sizes, but for axis ${at}`,
     );
   }
-  return xs.length === 1 ? first : apply(Concat, xs, { axis: at });
+  if (xs.length === 1) return first;
+  wordType(op, first);
+  return apply(Concat, xs, { axis: at });
 }
 
 /**

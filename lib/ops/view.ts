@@ -109,16 +109,7 @@ export function flatten(x: Tensor): Tensor {
 const Permute: Op<{ order: readonly number[] }> = {
   name: "permute",
   dtype: ([x]) => wordType("permute", x!),
-  shape: ([x], { order }) => {
-    if (!isOrder(order, x!.rank)) {
-      throw new ShapeError(
-        `permute: order ${formatShape(order)} must have each axis of ${
-          formatShape(x!.shape)
-        } once, from 0 on`,
-      );
-    }
-    return order.map((axis) => x!.shape[axis]!);
-  },
+  shape: ([x], { order }) => order.map((axis) => x!.shape[axis]!),
   view: (x, { order }) => ({
     offset: x.offset,
     strides: order.map((axis) => x.strides[axis]!),
@@ -130,7 +121,7 @@ const Permute: Op<{ order: readonly number[] }> = {
  * Dimensions reordered: axis `i` of the result is axis `order[i]` of `x`, f32 or u32
  * ({@link https://pytorch.org/docs/stable/generated/torch.permute.html | PyTorch}).
  *
- * @throws {ShapeError} if `order` does not have each axis once, as a number from 0 on.
+ * @throws {ShapeError} if `order` does not have each axis once; a negative one counts from the end.
  *
  * @example
  * ```ts
@@ -144,7 +135,13 @@ const Permute: Op<{ order: readonly number[] }> = {
 export function permute(x: Tensor, order: readonly number[]): Tensor {
   checkTensor("permute", "x", x);
   checkList("permute", "order", order);
-  return apply(Permute, [x], { order });
+  const fromStart = order.map((axis) => axis < 0 ? axis + x.rank : axis);
+  if (!isOrder(fromStart, x.rank)) {
+    throw new ShapeError(
+      `permute: order ${formatShape(order)} must have each axis of ${formatShape(x.shape)} once`,
+    );
+  }
+  return apply(Permute, [x], { order: fromStart });
 }
 
 /** The order of a {@link permute} node, or undefined for any other node. */
@@ -200,14 +197,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 const Select: Op<{ index: number }> = {
   name: "select",
   dtype: ([x]) => wordType("select", x!),
-  shape: ([x], { index }) => {
-    if (!(Number.isInteger(index) && index >= 0 && index < (x!.shape[0] ?? 0))) {
-      throw new ShapeError(
-        `select: there is no index ${shown(index)} on the first axis of ${formatShape(x!.shape)}`,
-      );
-    }
-    return x!.shape.slice(1);
-  },
+  shape: ([x]) => x!.shape.slice(1),
   view: (x, { index }) => ({
     offset: x.offset + index * x.strides[0]!,
     strides: x.strides.slice(1),
@@ -216,10 +206,10 @@ const Select: Op<{ index: number }> = {
 };
 
 /**
- * The `index`-th slice along the first axis, `[K, …]` → `[…]`, f32 or u32; the first is 0
+ * The `index`-th slice along the first axis, `[K, …]` → `[…]`, f32 or u32; the first is 0, the last -1
  * ({@link https://pytorch.org/docs/stable/generated/torch.select.html | PyTorch} of axis 0).
  *
- * @throws {ShapeError} if there is no such index, or it is negative.
+ * @throws {ShapeError} if there is no such index.
  *
  * @example
  * ```ts
@@ -232,7 +222,13 @@ const Select: Op<{ index: number }> = {
  */
 export function select(x: Tensor, index: number): Tensor {
   checkTensor("select", "x", x);
-  return apply(Select, [x], { index });
+  const count = x.shape[0] ?? 0;
+  if (!(Number.isInteger(index) && index >= -count && index < count)) {
+    throw new ShapeError(
+      `select: there is no index ${shown(index)} on the first axis of ${formatShape(x.shape)}`,
+    );
+  }
+  return apply(Select, [x], { index: index < 0 ? index + count : index });
 }
 
 /** `count` slices of zeros, of which the `index`-th is the input: the gradient of select. */

@@ -129,7 +129,7 @@ export interface ConfigField {
   readonly words: string;
   /** What it means, with its unit; after the choices, for one that is a word. */
   readonly about: string;
-  /** The notebook's; null for all there is, or nothing. */
+  /** Its default, the notebook's; null for all there is, or nothing. */
   readonly standard: string | number | null | readonly string[];
   /** Its value where another setting has some value, if nobody says otherwise. */
   readonly standardWith?: readonly [name: keyof TrainConfig, value: string, standard: number];
@@ -248,8 +248,8 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       "micro-batches",
       1,
       [1, 65_536],
-      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; more " +
-        "than N where so few do not fit the adapter",
+      "micro-batches of a step, whose gradients are summed; a batch norm sees one at a time; if N " +
+        "do not fit the adapter, there are more",
     ),
   ),
   lr: {
@@ -271,8 +271,13 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     [0, Number.MAX_SAFE_INTEGER],
     "seeds the weights, the order of the images and what else is random",
   ),
-  limit: integer("limit", null, [1, 1e9], "train on the first N images only"),
-  testLimit: integer("test limit", null, [1, 1e9], "test with the first N images only"),
+  limit: integer(
+    "limit",
+    null,
+    [1, 1e9],
+    "train on N images only: the first, or some of a folder of images",
+  ),
+  testLimit: integer("test limit", null, [1, 1e9], "test with N images only, chosen likewise"),
   optimizer: late(word("optimizer", "adam", OPTIMIZERS)),
   momentum: late(real("momentum", 0.9, 1, "its momentum"), ["optimizer", "sgd"]),
   weightDecay: {
@@ -285,19 +290,21 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
       "schedule",
       "constant",
       SCHEDULES,
-      "cosine falls with every step, to 0 at the end of the last epoch; step drops now and then",
+      "cosine falls all the time, to 0 at the end of the last epoch; step drops every few epochs",
     ),
   ),
   stepSize: late(integer("step size", 2, [1, 100_000], "epochs between drops"), STEP),
   gamma: late(real("gamma", 0.1, 1, "factor of each drop"), STEP),
   warmup: late(integer("warm-up", 0, [0, 1e9], "steps of linear warm-up before the schedule")),
-  labelSmoothing: late(real("label smoothing", 0, 1, "share of a label spread over all classes")),
+  labelSmoothing: late(
+    real("label smoothing", 0, 1, "share of each label that is spread over all classes"),
+  ),
   augment: {
     words: "augmentation",
     standard: "none",
     about:
       "what happens to training images, with commas between: flip mirrors half of them, crop " +
-      "moves each by up to an eighth of its side (4 of 28 pixels), rotate turns it by up to 15 " +
+      "moves each by up to an eighth of its shorter side, rotate turns it by up to 15 " +
       "degrees, jitter changes brightness, contrast and saturation by up to a fifth",
     wanted: `none, or some of ${AUGMENTATIONS.join(", ")} with commas between`,
     value: "WHAT",
@@ -313,10 +320,10 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     otherwise: "as the images are",
     late: true,
   },
-  mean: perChannel("mean", -Infinity, "0", "taken away from pixels between 0 and 1"),
-  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by"),
+  mean: perChannel("mean", -Infinity, "0", "subtracted from pixels between 0 and 1, by channel"),
+  std: perChannel("standard deviation", 0, "1", "what pixels are then divided by, by channel"),
   testShare: {
-    ...real("test share", 0.2, 1, "share of a folder without test images that is tested with"),
+    ...real("test share", 0.2, 1, "share of each class to test with, if PATH has no test images"),
     wanted: "a number above 0 and below 1",
     allows: (x) => typeof x === "number" && x > 0 && x < 1,
     late: true,
@@ -325,9 +332,7 @@ export const CONFIG_FIELDS: Readonly<Record<keyof TrainConfig, ConfigField>> = {
     words: "frozen",
     standard: [],
     otherwise: "nothing",
-    about:
-      "parts of the net that keep their values, by the beginnings of their keys, with commas " +
-      "between",
+    about: "parts of the net that keep their weights: beginnings of keys, with commas between",
     wanted: "beginnings of keys, such as layer1,bn1",
     value: "KEY,…",
     allows: (x) =>
@@ -421,7 +426,7 @@ export interface EpochResult {
 }
 
 /**
- * An epoch's results as one line, in the notebook's words.
+ * Formats the results of an epoch as a line, in the notebook's words.
  *
  * @throws {ArgumentError} if a field is missing or no number.
  *
@@ -451,7 +456,7 @@ export function formatEpoch(result: EpochResult): string {
     `test acc ${testAccuracy.toFixed(3)}, time ${seconds.toFixed(0)} sec`;
 }
 
-/** What notebooks show of a run's epochs: a table, and curves. */
+/** Shows a run's epochs in a notebook: as a table and curves. */
 export function showHistory(history: readonly EpochResult[]): Record<string, string> {
   if (history.length === 0) return shownAs("no epochs yet", "no epochs yet");
   const rows = history.map(({ epoch, loss, trainAccuracy, testAccuracy, seconds }) => [

@@ -218,9 +218,8 @@ async function checkJsr(url: string): Promise<Finding> {
     check,
     state: "warning",
     found,
-    advice:
-      "no matter where packages are cached or .links has stand-ins; sh scripts/bootstrap.sh " +
-      "TASK sets these up",
+    advice: "this does not matter if packages are cached or .links has stand-ins; " +
+      "sh scripts/bootstrap.sh TASK sets these up",
   };
 }
 
@@ -306,7 +305,7 @@ export function compareRanks(ranks: readonly Rank[]): Finding[] {
       return { ...finding, state: "error", advice };
     }
     if (cores === 1) {
-      const advice = "if its machine has more cores than one: mpirun --bind-to none";
+      const advice = "if its machine has more than one core: mpirun --bind-to none";
       return { ...finding, state: "warning", advice };
     }
     return { ...finding, state: "ok" };

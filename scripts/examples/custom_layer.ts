@@ -1,17 +1,20 @@
 /**
- * A layer of your own: a parameter with an initialiser, and a running statistic that training updates
- * and evaluation uses. It stands in a Sequential and learns which points lie in a circle.
+ * A layer of your own, with parameters, their initial values, and a running statistic that training
+ * updates and evaluation uses. A net of two such layers learns which points lie in a circle.
  *
  *     deno run scripts/examples/custom_layer.ts
  */
 
 import * as r from "@resnette/resnette";
 
-/** Inputs `[N, inFeatures]` divided by their running root mean squares, times a weight, plus a bias. */
+/**
+ * `[N, inFeatures]` → `[N, outFeatures]`: a linear layer whose inputs are first divided by their
+ * root mean squares over the batch; in evaluation mode, by the running ones.
+ */
 class ScaledLinear extends r.Module {
   readonly weight: r.Parameter;
   readonly bias: r.Parameter;
-  /** No parameter: it is saved with the net and not trained. Its key is `running_square`. */
+  /** Not a parameter: it is saved with the net, by the key `running_square`, and not trained. */
   readonly runningSquare: r.Variable;
 
   constructor(readonly inFeatures: number, readonly outFeatures: number) {
@@ -41,7 +44,7 @@ const x = r.tensor(points);
 const labels = r.tensor(Uint32Array.from(points, ([x, y]) => Math.hypot(x, y) < 80 ? 1 : 0));
 
 const adam = new r.Adam(net.parameters(), { lr: 0.02 });
-// The updates of the running statistics, which the layers note, go into the plan with Adam's.
+// The layers note updates of their running statistics, which go into the plan with Adam's.
 const { result: loss, updates } = r.collectUpdates(() => r.crossEntropy(net.call(x), labels));
 using step = await r.Plan.compile({
   outputs: [loss],

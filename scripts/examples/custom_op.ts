@@ -1,6 +1,6 @@
 /**
- * Ops of your own: one as an expression, one as a kernel in WGSL. Each says its gradient in terms of
- * other ops, and both gradients are compared with differences.
+ * Ops of your own: one as an expression, one as a kernel in WGSL. The gradient of each is written
+ * in terms of other ops, and compared with finite differences.
  *
  *     deno run scripts/examples/custom_op.ts
  */
@@ -24,7 +24,7 @@ const Silu: r.Op = {
   },
 };
 
-/** Sums of the first 1, 2, … values of each row, or from the end on if `reverse`: `[…, n]` → `[…, n]`. */
+/** Sums of the first 1, 2, … values of each row `[…, n]`, or of the last ones if `reverse`. */
 function cumsum(x: r.Tensor, reverse = false): r.Tensor {
   if (x.rank < 1) throw new r.ShapeError(`cumsum: needs at least one dimension, got ${x}`);
   return r.apply(Cumsum, [x], { reverse });
@@ -33,7 +33,7 @@ function cumsum(x: r.Tensor, reverse = false): r.Tensor {
 const Cumsum: r.Op<{ reverse: boolean }> = {
   name: "cumsum",
   shape: ([x]) => x!.shape,
-  // One thread a row; `i` is its number. Sizes come in `z`, so any shape uses the same pipeline.
+  // Thread `i` computes row `i`. Sizes come in `z`, so any shape uses the same pipeline.
   kernels: ({ size, shape }, target, { reverse }) => {
     const length = shape.at(-1)!;
     return [r.perThread(
@@ -79,5 +79,5 @@ console.log("silu", await r.evaluate(silu(r.tensor([-1, 0, 1, 2]))));
 console.log("cumsum", await r.evaluate(cumsum(r.tensor([[1, 2, 3], [4, 5, 6]]))));
 for (const op of [silu, cumsum]) {
   const error = await gradientError(op, [3, 5]);
-  console.log(`${op.name}: its gradient differs from differences by ${error.toExponential(1)}`);
+  console.log(`${op.name}: gradient and finite differences differ by ${error.toExponential(1)}`);
 }

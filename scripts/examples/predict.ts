@@ -1,7 +1,8 @@
 /**
- * A checkpoint in a net: what ResNet-18, with the weights of a training run, says of test images.
- * FILE is `runs/NAME/checkpoints/epoch-5/model.safetensors` or the like; a number of images and their
- * size may follow.
+ * Predictions from a checkpoint: loads the weights of a training run into a ResNet-18, and prints
+ * the class of each test image and what the net takes it for. FILE is
+ * `runs/NAME/checkpoints/epoch-5/model.safetensors` or the like. A number of images may follow, and
+ * the size that they are resized to.
  *
  *     deno run --allow-read=data/fashion-mnist,runs scripts/examples/predict.ts FILE
  */

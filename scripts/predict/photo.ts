@@ -1,8 +1,8 @@
 /**
  * A picture of a garment as Fashion-MNIST would have it: 28×28, the garment bright on black and as
- * large as fits. MNIST and its kin have their letters like that, too. These are the steps by which
- * the data set was made (Xiao et al. 2017, https://arxiv.org/abs/1708.07747, figure 1), without its
- * sharpening; on the CPU, for one image.
+ * large as fits. MNIST and its kin show their letters in the same way. These are the steps by
+ * which the data set was made (Xiao et al. 2017, https://arxiv.org/abs/1708.07747, figure 1), without
+ * its sharpening; on the CPU, for one image.
  *
  * The garment must be alone and upright.
  *
@@ -56,16 +56,17 @@ export interface Box {
  * 1. The background is the median of the picture's outermost pixels. If it is light (128 or more),
  *    the picture is inverted, unless `invert` says otherwise.
  * 2. What is within 5% of the background is cut off on all sides.
- * 3. The rest is resized so that it just fits 28×28, or another `size`, or a part of that (`fill`, of
- *    the side: 20/28 for MNIST), and put in the middle of a background.
+ * 3. The rest is resized so that it just fits 28×28, or another `size`, or a share of its sides
+ *    (`fill`: 20/28 for MNIST), and put in the middle of a background.
  * 4. A dark background becomes black.
  *
  * A picture of that size is taken to be one of the data set, and at most inverted.
  *
  * @param image grey pixels `[height, width]`
- * @param options whether it is inverted; `size`: rows and columns of the result; `fill`
+ * @param options `invert`: whether it is inverted (`auto`); `size`: rows and columns of the result
+ * (28×28); `fill`: the share of them that the garment takes (1)
  * @returns the picture
- * @throws {ArgumentError} if the image is not as large as its sizes say, or an option cannot be
+ * @throws {ArgumentError} if the image is not as large as its sizes say, or an option is not allowed
  *
  * @example
  * ```ts

@@ -115,8 +115,8 @@ function classes({ tested }: Reported): Block[] {
   if (!tested) {
     return [
       "## Classes",
-      "Nothing is known yet about the test images one by one. After an epoch there will be; for a " +
-      "checkpoint, `deno task report --evaluate RUN` finds out.",
+      "There are no predictions for the test images yet. Each epoch ends with them; for a " +
+      "checkpoint, `deno task report --evaluate RUN` makes them.",
     ];
   }
   const { labels, predicted, classes } = tested;
@@ -134,7 +134,7 @@ function classes({ tested }: Reported): Block[] {
   ]);
   return [
     "## Classes",
-    `How the net did on ${whole(tested.labels.length)} test images after ${
+    `The results on ${whole(tested.labels.length)} test images after ${
       whole(tested.steps)
     } steps (epoch ${tested.epoch}). Precision is the share of the images taken for ` +
     "a class that are of it; recall is the share of a class's images that were taken for it; F1 is " +
@@ -182,7 +182,7 @@ async function mistakes({ tested, images }: Reported): Promise<Block[]> {
     ]);
     return [
       heading,
-      "The test images that the net was surest about, and wrong. The images themselves are not here.",
+      "The mistakes that the net was surest of. The images themselves are not available.",
       table(["image", "true class", "predicted class", "probability"], rows, 3),
     ];
   }
@@ -198,7 +198,7 @@ async function mistakes({ tested, images }: Reported): Promise<Block[]> {
   }));
   return [
     heading,
-    "The test images that the net was surest about, and wrong: number and true class, predicted " +
+    "The mistakes that the net was surest of: number and true class of the image, predicted " +
     "class, probability.",
     {
       name: "mistakes",
@@ -228,7 +228,7 @@ function time(run: Reported): Block[] {
   return [
     "## Time and memory",
     table(["what", "how much"], [...rows, ...traffic(run)]),
-    "The workspace holds what a step computes on its way, without parameters, their optimizer's " +
+    "The workspace holds the intermediate values of a step, without parameters, the optimizer's " +
     "state and the data. Memory was read after each epoch; the largest is shown.",
   ];
 }

@@ -122,7 +122,7 @@ export class Session {
       if (!this.#device!.software) await this.#test();
       return true;
     } catch (error) {
-      this.#problem(`What was kept cannot be gone on with: ${messageOf(error)}`);
+      this.#problem(`The run that was kept cannot go on: ${messageOf(error)}`);
       return false;
     }
   }

@@ -69,11 +69,12 @@ const DATA = "data/fashion-mnist";
 
 const USAGE = `usage: deno task bench [--quick] [--filter TEXT] [--json]
 
-Times matrix products, the convolutions of ResNet-18 in their three passes, its forward pass and its
-training step, also as a rank's, those of DenseNet-121, MobileNetV2 and a vision transformer
-(scripts/examples/nets), the host's part of a step, planning, and reading the data set. Images are those in
-${DATA}, or made-up ones. A line for each: milliseconds, rate, share of the adapter's
-ceiling; for a network also its dispatches, how many kernels they are of, and what they move.
+Times matrix products; the convolutions of ResNet-18 in their three passes, its forward pass, its
+training step, the same as one of two ranks, and the host's part of it; the training steps of
+DenseNet-121, MobileNetV2 and a vision transformer (scripts/examples/nets); planning; and reading
+the data set. Images are those in ${DATA}, or made-up ones. Each line has
+milliseconds, rate and share of the adapter's ceiling; that of a network also its dispatches, how
+many distinct kernels they have, and the bytes that they read and write.
 
   --quick          batches of 16 at 32×32 instead of 128 at 96×96, and less time for each
   --filter TEXT    only those whose name contains TEXT

@@ -577,8 +577,9 @@ const OPS: Table = {
       return [x, shuffled(random, x.rank)];
     },
     reference: (x, order) => {
-      must(`${list(order).sort()}` === `${N.axesOf(word(x))}`, "an order");
-      return N.permute(x, order);
+      const fromStart = list(order).map((axis) => axis < 0 ? axis + word(x).shape.length : axis);
+      must(`${fromStart.toSorted()}` === `${N.axesOf(word(x))}`, "an order");
+      return N.permute(x, fromStart);
     },
   },
   broadcastTo: {
@@ -604,7 +605,8 @@ const OPS: Table = {
     },
     reference: (x, index) => {
       must(word(x).shape.length > 0, "an axis");
-      return N.select(x, whole(index, 0, x.shape[0]! - 1));
+      const count = x.shape[0]!, at = whole(index, -count, count - 1);
+      return N.select(x, at < 0 ? at + count : at);
     },
   },
   sum: reduction(N.sum),

@@ -155,7 +155,10 @@ async function assertStopped(
     assertEquals([seen, ended.out], [before, ""]);
     return "start-up";
   }
-  assertMatch(err, new RegExp(`^${signal}: finishing the step and saving; once more stops`, "m"));
+  assertMatch(
+    err,
+    new RegExp(`^${signal}: finishing the step and saving; a second signal stops`, "m"),
+  );
   const lastLine = err.trimEnd().split("\n").at(-1)!;
   if (seen.saved === 0) {
     assertEquals(lastLine, "stopped before the first step; nothing is saved");

@@ -355,7 +355,7 @@ Deno.test("the command downloads, and where it cannot it says so and gives exit 
     assertEquals([code, out], [1, ""]);
     assertStringIncludes(err, "error: ");
     assertStringIncludes(err, "apt-get install dataset-fashion-mnist");
-    assertStringIncludes(err, "deno task data --from FOLDER");
+    assertStringIncludes(err, "deno run -A scripts/data.ts --from FOLDER");
     await served(ranged(packed), async (url) => {
       const [code, out, err] = await command(["--dir", dir], { ...where, urls: [url] });
       assertEquals([code, err], [0, ""]);

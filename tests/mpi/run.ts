@@ -103,13 +103,13 @@ for (const library of LIBRARIES) {
     await Deno.mkdir(nowhere);
     const elsewhere = `sh -c 'test ${RANK} = 0 || cd ${nowhere}; exec "$@"' sh`;
     const { err } = await whole(library, 2, `${SETTINGS} --epochs 1 --out ${run}`, elsewhere);
-    assertStringIncludes(err, "sending the images to 1, which have none");
+    assertStringIncludes(err, "sending the images to 1 rank that has none");
     await assertSameBits(run, await undisturbed(), 1);
     const { out } = await whole(library, 1, `--resume ${run} --epochs 2`);
     assertMatch(out, /^training on [^;]*\nepoch 2, loss \d/);
     const more = await whole(library, 3, `--resume ${run} --epochs 3 --broadcast`);
     assertMatch(more.out, /; 3 ranks, .*\nepoch 3, loss \d/);
-    assertStringIncludes(more.err, "sending the images to all");
+    assertStringIncludes(more.err, "sending the images to all ranks");
     assertEquals((await loadCheckpoint(run)).checkpoint.run.steps, 3 * STEPS);
   });
 
@@ -141,7 +141,7 @@ for (const library of LIBRARIES) {
         await shell('kill -9 "$1"', `${job.ranks[victim]}`);
         const { code, err } = await endOf(job);
         assert(code !== 0, err);
-        if (!isEarly) assertStringIncludes(err, `should a rank be lost, go on by: ${RESUME}`);
+        if (!isEarly) assertStringIncludes(err, `if a rank is lost, go on by: ${RESUME}`);
       });
     }
     for (const signal of ["SIGTERM", "SIGINT"] as const) {

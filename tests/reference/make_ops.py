@@ -227,7 +227,7 @@ called("huberLoss_delta", "huberLoss", [x * 3, target], lambda x, t: F.huber_los
 chances = rand(4, 6, low=0.0, high=1.0)
 chances[0, :2] = [0.0, 1.0]
 called("binaryCrossEntropy_ends", "binaryCrossEntropy", [chances, rand(4, 6, low=0.0, high=1.0)],
-       F.binary_cross_entropy, grads=[])  # fmt: skip
+       F.binary_cross_entropy, grads=[0])  # fmt: skip
 called("binaryCrossEntropy_inside", "binaryCrossEntropy", [chances[1:], rand(3, 6, low=0.0, high=1.0)],
        F.binary_cross_entropy, grads=[0])  # fmt: skip
 called("bce_weight", "binaryCrossEntropyWithLogits", [x * 20, target],

@@ -2,9 +2,10 @@
 
     deno jupyter --install
     python3 -m venv /tmp/nb && /tmp/nb/bin/pip install nbclient==0.11.0 ipykernel==7.4.0
-    NO_COLOR=1 /tmp/nb/bin/python -B tests/reference/run_notebook.py && deno fmt scripts/notebook
+    NO_COLOR=1 /tmp/nb/bin/python -B tests/reference/run_notebook.py
+    deno fmt --no-config --line-width 100 scripts/notebook
 
-NO_COLOR keeps escape sequences out of what is stored.
+NO_COLOR keeps escape sequences out of what is stored. `deno.json` excludes the notebook from `deno fmt`.
 """
 
 import contextlib

@@ -76,7 +76,7 @@ const EXAMPLES: Record<string, () => Promise<void>> = {
       assertAlmostEquals(Number(word), x / (1 + Math.exp(-x)), 1e-6);
     });
     assertMatch(out, /^cumsum .*\[ 1, 3, 6, 4, 9, 15 \]$/m);
-    const errors = numbers(out, /: its gradient differs from differences by (\S+)$/gm);
+    const errors = numbers(out, /: gradient and finite differences differ by (\S+)$/gm);
     assertEquals(errors.length, 2);
     for (const error of errors) assert(error < 2e-4, out);
   },

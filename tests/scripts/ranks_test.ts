@@ -70,7 +70,7 @@ Deno.test("doctor tells what ranks cannot train together, and what to do", () =>
       "error",
       "all ranks must have the same; unlike rank 0 it has adapter H, not G; Deno 2.9.1, not 2.9.0",
     ],
-    ["rank 3", "warning", "if its machine has more cores than one: mpirun --bind-to none"],
+    ["rank 3", "warning", "if its machine has more than one core: mpirun --bind-to none"],
     ["rank 4", "error", "each rank needs an adapter on its machine"],
   ]);
   assertEquals(findings[1]!.found, "on b: G, 1.0 GiB of 2.0 GiB free, 8 cores, M 1");

@@ -1,6 +1,6 @@
 /**
- * DenseNet-121 (Huang et al. 2016): each layer sees what all layers before it in its block made. Names
- * are torchvision's.
+ * DenseNet-121 (Huang et al. 2016): each layer gets the outputs of all layers before it in its
+ * block. Names are torchvision's.
  *
  *     deno run scripts/examples/nets/densenet.ts
  */

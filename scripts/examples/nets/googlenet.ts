@@ -1,5 +1,5 @@
 /**
- * GoogLeNet (Szegedy et al. 2014) as the notebook's course has it, for grey images.
+ * GoogLeNet (Szegedy et al. 2014) as Dive into Deep Learning has it, for grey images.
  *
  *     deno run scripts/examples/nets/googlenet.ts
  */
@@ -10,7 +10,7 @@ const conv = (c: number, o: number, kernelSize: number, padding = 0) =>
   new r.Conv2d(c, o, { kernelSize, padding });
 const halved = () => new r.MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 });
 
-/** Four ways of looking at the same pixels; what they see lies side by side in the channels. */
+/** Four branches on the same input, whose outputs are joined along the channels. */
 export class Inception extends r.Module {
   readonly p1_1: r.Conv2d;
   readonly p2_1: r.Conv2d;

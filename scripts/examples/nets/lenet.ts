@@ -1,5 +1,5 @@
 /**
- * LeNet (LeCun et al. 1998) as the notebook's course has it, for grey images of 28×28 pixels.
+ * LeNet (LeCun et al. 1998) as Dive into Deep Learning has it, for grey images of 28×28 pixels.
  *
  *     deno run scripts/examples/nets/lenet.ts
  */

@@ -1,6 +1,6 @@
 /**
- * MobileNetV2 (Sandler et al. 2018): convolutions of each channel by itself between narrow layers.
- * Names are torchvision's.
+ * MobileNetV2 (Sandler et al. 2018): depthwise convolutions between narrow layers. Names are
+ * torchvision's.
  *
  *     deno run scripts/examples/nets/mobilenet.ts
  */
@@ -16,7 +16,7 @@ function convNorm(c: number, o: number, kernelSize: number, stride = 1, groups =
   return new r.Sequential(conv, new r.BatchNorm2d(o), relu6);
 }
 
-/** Wide inside, narrow outside. */
+/** A block that is wide inside and narrow outside, with a shortcut if its shape stays the same. */
 class InvertedResidual extends r.Module {
   readonly conv = new r.Sequential();
 
@@ -35,7 +35,7 @@ class InvertedResidual extends r.Module {
   }
 }
 
-/** Of each group of blocks: how much wider inside, channels, how many, step of the first. */
+/** Of each group of blocks: expansion inside, output channels, how many, stride of the first. */
 const GROUPS = [
   ...[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2]],
   ...[[6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]],

@@ -1,6 +1,6 @@
 /**
- * A small U-Net (Ronneberger et al. 2015), which says of each pixel what it belongs to. Names are those
- * of https://github.com/milesial/Pytorch-UNet.
+ * A small U-Net (Ronneberger et al. 2015), which classifies each pixel. Names are those of
+ * https://github.com/milesial/Pytorch-UNet.
  *
  *     deno run scripts/examples/nets/unet.ts
  */
@@ -29,7 +29,7 @@ class DoubleConv extends r.Module {
   }
 }
 
-/** Half the size. */
+/** `[N, c, H, W]` → `[N, o, H/2, W/2]`. */
 class Down extends r.Module {
   readonly maxpool_conv: r.Sequential;
 
@@ -46,7 +46,7 @@ class Down extends r.Module {
   }
 }
 
-/** Twice the size, beside what there was at that size on the way down. */
+/** Doubles the size of `x`, joins it with `before`, the output of that size on the way down. */
 class Up extends r.Module {
   readonly up: r.ConvTranspose2d;
   readonly conv: DoubleConv;
@@ -62,6 +62,7 @@ class Up extends r.Module {
   }
 }
 
+/** A 1×1 convolution to the logits. */
 class OutConv extends r.Module {
   readonly conv: r.Conv2d;
 

@@ -1,13 +1,13 @@
 /**
- * VGG-11 (Simonyan & Zisserman 2014) as the notebook's course has it, for grey images. Its channels may
- * be divided by `ratio`; the course takes 8.
+ * VGG-11 (Simonyan & Zisserman 2014) as Dive into Deep Learning has it, for grey images. `ratio`
+ * divides its channels; the book takes 8.
  *
  *     deno run scripts/examples/nets/vgg.ts
  */
 
 import * as r from "@resnette/resnette";
 
-/** Convolutions of 3×3 with ReLU, then half the size. */
+/** 3×3 convolutions, each with ReLU, then a max pool that halves the size. */
 function block(convs: number, inChannels: number, outChannels: number): r.Sequential {
   const layers = new r.Sequential();
   for (let i = 0; i < convs; i++) {

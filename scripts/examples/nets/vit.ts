@@ -1,5 +1,5 @@
 /**
- * A vision transformer (Dosovitskiy et al. 2020): an image's squares are its words. Names are
+ * A vision transformer (Dosovitskiy et al. 2020): the patches of an image are its tokens. Names are
  * torchvision's.
  *
  *     deno run scripts/examples/nets/vit.ts
@@ -7,10 +7,10 @@
 
 import * as r from "@resnette/resnette";
 
-/** How large a transformer is; here smaller than any of the paper's. */
+/** The sizes of a transformer, here smaller than any in the paper. */
 const SMALL = { size: 28, patch: 7, channels: 1, width: 64, heads: 4, layers: 4, classes: 10 };
 
-/** What each word takes from all words, `[N, T, width]` → the same. */
+/** Multi-head self-attention, `[N, T, width]` → the same. */
 class SelfAttention extends r.Module {
   readonly inProjWeight: r.Parameter;
   readonly inProjBias: r.Parameter;
@@ -33,6 +33,7 @@ class SelfAttention extends r.Module {
   }
 }
 
+/** Attention, then a network of two linear layers on each token; both with a shortcut. */
 class EncoderLayer extends r.Module {
   readonly ln_1: r.LayerNorm;
   readonly self_attention: SelfAttention;
@@ -59,6 +60,7 @@ class EncoderLayer extends r.Module {
   }
 }
 
+/** Adds the positions, then runs the layers. */
 class Encoder extends r.Module {
   readonly posEmbedding: r.Parameter;
   readonly layers = new r.Sequential();
@@ -96,9 +98,9 @@ export class VisionTransformer extends r.Module {
 
   override forward(x: r.Tensor): r.Tensor {
     const n = x.shape[0]!, { width } = this.options;
-    const words = r.permute(r.reshape(this.conv_proj.call(x), [n, width, -1]), [0, 2, 1]);
+    const tokens = r.permute(r.reshape(this.conv_proj.call(x), [n, width, -1]), [0, 2, 1]);
     const token = r.broadcastTo(this.classToken, [n, 1, width]);
-    const y = this.encoder.call(r.concat([token, words], 1));
+    const y = this.encoder.call(r.concat([token, tokens], 1));
     return this.heads.call(r.squeeze(r.slice(y, [null, [0, 1]]), [1]));
   }
 }
