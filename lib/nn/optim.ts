@@ -94,7 +94,10 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   steps = 0;
   /** The groups (PyTorch's `param_groups`); one if the optimizer was given only parameters. */
   readonly paramGroups: readonly GroupSettings<O>[];
-  /** State by PyTorch's names, such as `exp_avg`: a tensor for each parameter, group by group. */
+  /**
+   * State by PyTorch's names, such as `exp_avg`: a tensor for each parameter, group by group. To go
+   * on with a run, a checkpoint of your own needs these and {@link Optimizer.steps}.
+   */
   readonly state: ReadonlyMap<string, readonly Variable[]>;
   readonly #parameters: readonly Variable[];
   /** Of each group: name of its input, packed parameters, the same for each state tensor. */

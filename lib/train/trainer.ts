@@ -470,8 +470,11 @@ export class Trainer implements Disposable {
    * it; then another call goes on from there, also in another process after
    * {@link Trainer.checkpoint} and {@link Trainer.restore}.
    *
+   * It throws what {@link Trainer.prepare} throws, too.
+   *
    * @throws {NonFiniteError} if a loss is not finite; it is found when results are read, about once
    * a second.
+   * @throws {RankError} if the ranks do not have the same weights, or are not at the same step.
    * @throws {Error} if another epoch is running, or the trainer is disposed of.
    */
   async epoch(watch: Watch = {}): Promise<EpochResult | undefined> {
