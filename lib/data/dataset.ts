@@ -24,36 +24,36 @@ import { type ByteStream, checkSource } from "./gzip.ts";
 import { type IdxStream, readIdx } from "./idx.ts";
 import { encodePng } from "./png.ts";
 
-/** Images and their labels: in memory, or read when they are needed. */
+/** Images and their labels; the images are in memory, or read when they are needed. */
 export interface ImageDataset {
   /**
-   * `[count, channels, height, width]`, row-major, 0 black to 255 white: bytes in memory, or a function
-   * that reads those of some images, such as from a file.
+   * Bytes `[count, channels, height, width]`, row-major, from 0 for black to 255 for white; or a
+   * function that reads those of some images, from a file for example.
    */
   images: Uint8Array<ArrayBuffer> | ReadImages;
   /** `[count]`, each an index into `classes`. */
   labels: Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
-  /** How many images. */
+  /** Number of images. */
   count: number;
   /** Rows of an image. */
   height: number;
   /** Columns of an image. */
   width: number;
-  /** 1 for grey, 3 for red, green and blue; 1 where it is left out. */
+  /** 1 for grey, 3 for red, green and blue; 1 by default. */
   channels?: number;
   /** The classes' names, by label. */
   classes: readonly string[];
 }
 
-/** A data set whose images are in memory, with labels of a byte: what IDX files hold. */
+/** A data set whose images are in memory and whose labels are bytes, as IDX files have them. */
 export interface ImagesInMemory extends ImageDataset {
-  /** `[count, channels, height, width]`, row-major, 0 black to 255 white. */
+  /** Bytes `[count, channels, height, width]`, row-major, from 0 for black to 255 for white. */
   images: Uint8Array<ArrayBuffer>;
   /** `[count]`, each an index into `classes`. */
   labels: Uint8Array<ArrayBuffer>;
 }
 
-/** Reads the bytes `[indices.length, channels, height, width]` of some images. */
+/** Reads the images at `indices`: bytes `[indices.length, channels, height, width]`. */
 export type ReadImages = (indices: Uint32Array) => Promise<Uint8Array<ArrayBuffer>>;
 
 /** Channels that images may have: grey, or red, green and blue. */
@@ -211,7 +211,7 @@ export async function showDataset(data: ImageDataset): Promise<Record<string, st
   }
 }
 
-/** One of the two files of a data set: its bytes, and its name for errors. */
+/** The bytes of a file, and its name for error messages. */
 export interface NamedStream {
   /** The IDX file, gzipped or not. */
   stream: ByteStream;
@@ -221,15 +221,15 @@ export interface NamedStream {
 
 /** Settings of {@linkcode readImageDataset}. */
 export interface ReadOptions {
-  /** The classes' names; a label must be less than their number. */
+  /** The classes' names, by label. */
   classes: readonly string[];
-  /** `[height, width]` the images must have; any size if left out. */
+  /** The `[height, width]` that the images must have; any size by default. */
   size?: readonly [number, number];
-  /** The most images there can be; any number if left out. */
+  /** The most images that the files may claim; any number by default. */
   most?: number;
-  /** Keep only the first `limit` images (the files are read to their ends, and checked, all the same). */
+  /** Keep only the first `limit` images; the files are still read and checked to their ends. */
   limit?: number;
-  /** Read no more of the images' file than `limit` takes: what is behind them is not checked. */
+  /** Stop reading the images after `limit` of them; what comes behind is not checked. */
   stopEarly?: boolean;
 }
 
@@ -240,17 +240,16 @@ function checkClasses(op: string, classes: unknown): asserts classes is readonly
 }
 
 /**
- * Reads images and labels concurrently, and resolves when both files have ended cleanly and agree.
- * How many there are is the files' own claim.
+ * Reads a data set from two IDX files, of images and of labels. It resolves when both files have
+ * ended without an error and have the same number of records. If it fails, both sources are closed.
  *
  * @param images IDX of `[count, height, width]` unsigned bytes, gzipped or not
  * @param labels IDX of `[count]` unsigned bytes, gzipped or not
- * @param options classes, size and limit
+ * @param options the classes, and what to expect and keep
  * @returns the data set
- * @throws DataError any that `readIdx` gives; `count-mismatch`; `label-range`. Both sources have
- * been closed then.
+ * @throws {DataError} those of {@linkcode readIdx}; `count-mismatch`; `label-range`
  * @throws {ArgumentError} if an argument or option is of another kind
- * @throws RangeError if `limit` is not a positive integer
+ * @throws {RangeError} if `limit` is not a positive integer
  *
  * @example Two images of one pixel
  * ```ts

@@ -4,11 +4,11 @@
  * @module
  */
 
-/** What went wrong, for programs. The message says the same, names the file and says what to do. */
+/** What went wrong, for programs. The message says it for people, with the file and what to do. */
 export type DataErrorCode =
   /** There is no such file. */
   | "missing-file"
-  /** The file is there but reading it failed (a permission, a directory, the disk). */
+  /** Reading failed: a permission, a directory, the disk, no Deno; or a file that is no image. */
   | "read-failed"
   /** The first bytes are not gzip's. */
   | "not-gzip"
@@ -22,9 +22,9 @@ export type DataErrorCode =
   | "wrong-magic"
   /** IDX data, but its elements are not unsigned bytes; or a value in memory of another kind. */
   | "unsupported-type"
-  /** IDX data of other dimensions than were asked for; or an array of another length than its sizes. */
+  /** Data of other sizes than were asked for, or than other data; or an array of another length. */
   | "wrong-shape"
-  /** The header claims more than can be held or counted. */
+  /** More than can be held in memory, counted or read, or than the header may claim. */
   | "too-large"
   /** The decompressed data end inside the header. */
   | "header-truncated"
@@ -38,21 +38,21 @@ export type DataErrorCode =
   | "count-mismatch"
   /** A label is not one of the classes. */
   | "label-range"
-  /** A file that lists classes does not. */
+  /** A file that lists the classes cannot be used. */
   | "bad-classes"
-  /** A path that is to be a folder is none. */
+  /** A path that should be a folder is a file. */
   | "not-a-folder"
   /** A folder holds several data sets. */
   | "several-sets"
-  /** There are no images, or none of a class, that can be read. */
+  /** There are no images that can be read, or none of a class. */
   | "no-images"
-  /** There are images of one class only. */
+  /** All images are of one class. */
   | "one-class"
   /** There are no images to test with. */
   | "no-test-images"
-  /** There are images to test with of a class that there is none to train on. */
+  /** There are test images of a class that has no training images. */
   | "unknown-class"
-  /** The decompressed bytes are not the published ones. */
+  /** The bytes are not the published ones, or those that a cache was written with. */
   | "checksum"
   /** A server answered with something else than the file. */
   | "bad-response"
@@ -63,7 +63,7 @@ export type DataErrorCode =
 export const FETCH_AGAIN = "the file is damaged: get it again";
 
 /**
- * Data could not be read, or are not what they claim to be.
+ * Data that could not be read, or are not what they should be.
  *
  * @example
  * ```ts
@@ -80,7 +80,7 @@ export class DataError extends Error {
   override readonly name = "DataError";
   /** What went wrong. */
   readonly code: DataErrorCode;
-  /** The file, as the caller named it; or function and argument. */
+  /** The file, as the caller named it; or the function and its argument. */
   readonly file: string;
 
   /**

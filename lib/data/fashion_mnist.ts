@@ -8,23 +8,23 @@
 import { checkChoice, checkOptions } from "../check/arguments.ts";
 import { type ImagesInMemory, type NamedStream, readImageDataset } from "./dataset.ts";
 
-/** Which part of the data set: 60,000 images to train on, or 10,000 to test with. */
+/** A part of the data set: 60,000 training images, or 10,000 test images. */
 export type Split = "train" | "test";
 
 /** One published file. */
 export interface DataFile {
   /** Its name, `….gz`. */
   readonly name: string;
-  /** sha256 of the *decompressed* bytes, in hex: packers write different gzip headers. */
+  /** The sha256 of the decompressed bytes, in hex. (Copies differ in their gzip headers.) */
   readonly sha256: string;
-  /** How many bytes it decompresses to. */
+  /** Number of decompressed bytes. */
   readonly bytes: number;
 }
 
 /** Bytes before the labels of a file. */
 const LABELS_HEADER = 8;
 
-/** The classes, by label. */
+/** The names of the ten classes, by label. */
 export const FASHION_MNIST_CLASSES: readonly string[] = [
   "T-shirt/top",
   "Trouser",
@@ -38,7 +38,7 @@ export const FASHION_MNIST_CLASSES: readonly string[] = [
   "Ankle boot",
 ];
 
-/** The four files. */
+/** The four files as they are published. */
 export const FASHION_MNIST_FILES: Readonly<
   Record<Split, { readonly images: DataFile; readonly labels: DataFile }>
 > = {
@@ -69,17 +69,17 @@ export const FASHION_MNIST_FILES: Readonly<
 };
 
 /**
- * Reads one split of Fashion-MNIST from streams, gzipped or not. The images must be 28×28 and the
- * labels 0 to 9; their number is the files' own, up to the published one, so that a small set of the
- * same form can be used in tests.
+ * Reads one split of Fashion-MNIST from streams, gzipped or not. Images must be 28×28 and labels 0
+ * to 9. There may be fewer of them than in the published files, for tests.
  *
  * @param split `"train"` or `"test"`
  * @param images the file of images
  * @param labels the file of labels
- * @param options `limit`: keep only the first `limit` images; `stopEarly`: read no more of them
+ * @param options `limit` and `stopEarly`, see {@linkcode ReadOptions}
  * @returns images `[count, 28, 28]`, labels `[count]`
- * @throws DataError see {@linkcode readImageDataset}
- * @throws RangeError if `limit` is not a positive integer
+ * @throws {DataError} see {@linkcode readImageDataset}
+ * @throws {ArgumentError} if an argument or option is of another kind
+ * @throws {RangeError} if `limit` is not a positive integer
  *
  * @example One black image of an ankle boot
  * ```ts

@@ -21,29 +21,29 @@ import {
   type Split,
 } from "./fashion_mnist.ts";
 
-/** How far a file from a server has come. */
+/** How much of a file has come from a server. */
 export interface FetchProgress {
   /** The file's URL. */
   readonly url: string;
-  /** Bytes that have come, as the server packed the file. */
+  /** Bytes that have come, as `fetch` hands them out. */
   readonly received: number;
-  /** Bytes of the whole file, if the server says. */
+  /** Bytes of the whole file; undefined if the server does not say. */
   readonly total: number | undefined;
 }
 
 /** Settings of {@linkcode fetchFile}. */
 export interface FetchOptions {
-  /** Told how far the file has come, after each piece of it. */
+  /** Called after each piece of a file that comes. */
   readonly onProgress?: (progress: FetchProgress) => void;
-  /** Ends the request; what is read of the file then fails with the signal's reason. */
+  /** Aborts the request; reading the file then fails with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /** Settings of {@linkcode fetchFashionMnist}. */
 export interface FetchImagesOptions extends FetchOptions {
-  /** Keep only the first so many images. */
+  /** Keep only the first `limit` images. */
   readonly limit?: number;
-  /** End the request when `limit` images have come; gzip's checksum, at the end, is not seen then. */
+  /** End the request when `limit` images have come; gzip's checksum is then not checked. */
   readonly stopEarly?: boolean;
 }
 
@@ -68,15 +68,14 @@ function checkUrl(op: string, name: string, url: unknown): URL {
 }
 
 /**
- * Asks a server for a file, and gives its bytes as they come, for {@linkcode readIdx} and
- * {@linkcode readImageDataset}. A file that the server packs for the journey (`Content-Encoding`)
- * comes unpacked.
+ * Requests a file from a server and hands out its bytes as they come, for {@linkcode readIdx} and
+ * {@linkcode readImageDataset}.
  *
  * @param url of the file; in a page it may be relative to the page
  * @param options `onProgress`, `signal`
  * @returns the bytes, and the URL as their name
- * @throws {DataError} `missing-file` where the server has no such file; `bad-response` where it answers
- * with anything else than a file; `unreachable` where it does not answer
+ * @throws {DataError} `missing-file` if the server has no such file; `bad-response` if it answers
+ * with an error or a web page; `unreachable` if it does not answer
  * @throws {ArgumentError} if an argument or option is of another kind
  *
  * @example
@@ -142,11 +141,10 @@ async function request(
 }
 
 /**
- * Gets one split of Fashion-MNIST from a server that has its files, gzipped as they are published. MNIST
- * and KMNIST have files of the same names and sizes, and other classes.
- *
- * With `limit` and `stopEarly`, only as much is got as so many images take: 1,000 of the 60,000
- * training images are half a megabyte of 26.
+ * Gets one split of Fashion-MNIST from a server that has its files, gzipped as they are published.
+ * With `limit` and `stopEarly`, it gets no more than it needs: the first 1,000 training images are
+ * half a megabyte of 26. (MNIST and KMNIST have files of the same names and sizes; they would get
+ * the classes of Fashion-MNIST.)
  *
  * @param folder the URL of the folder with the files; in a page it may be relative to the page
  * @param split `"train"` or `"test"`
@@ -154,7 +152,7 @@ async function request(
  * @returns images `[count, 28, 28]`, labels `[count]`
  * @throws {DataError} see {@linkcode fetchFile} and {@linkcode readFashionMnist}
  * @throws {ArgumentError} if an argument or option is of another kind
- * @throws RangeError if `limit` is not a positive integer
+ * @throws {RangeError} if `limit` is not a positive integer
  *
  * @example
  * ```ts

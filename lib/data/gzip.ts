@@ -12,7 +12,7 @@
 import { checkFunction, checkInstance, checkString, refuse } from "../check/arguments.ts";
 import { DataError, FETCH_AGAIN } from "./error.ts";
 
-/** A stream of bytes as files, `fetch` and `Blob` hand it out. */
+/** A stream of bytes, as files, `fetch` and `Blob` hand it out. */
 export type ByteStream = ReadableStream<Uint8Array<ArrayBuffer>>;
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -50,20 +50,19 @@ export function checkSource(
 }
 
 /**
- * Decompresses a gzip stream, as it is read: one member, or several one after the other, and zeros
- * after the last one.
+ * Decompresses a gzip stream as it is read. As gzip(1), it takes several members one after the
+ * other, and zeros after the last one.
  *
- * The data are **provisional until the stream has ended cleanly**: the platform hands data out before
- * it has seen the checksum, so a damaged file may give wrong bytes first and an error at its end.
- * Cancelling the result cancels the source.
+ * Do not trust the data before the stream has ended without an error: the checksum is at its end,
+ * so a damaged file may give wrong bytes first. Cancelling the result cancels the source.
  *
  * @param source compressed bytes, in chunks of any size
  * @param name the file's name, for errors
- * @param size asked after a failure: how many bytes there should have been, where that is known by
- * then. It helps to tell a truncated file from a corrupt one.
+ * @param size called after a failure: the number of decompressed bytes that there should have been,
+ * if that is known. It helps to tell a truncated file from a corrupt one.
  * @returns decompressed bytes. The stream fails with a {@linkcode DataError}: `not-gzip`,
- * `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, or `read-failed` where the source itself failed.
- * @throws {ArgumentError} where the source is no stream, or one that is being read
+ * `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, or `read-failed` if the source itself failed.
+ * @throws {ArgumentError} if the source is no stream, or one that somebody reads already
  *
  * @example
  * ```ts

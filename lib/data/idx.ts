@@ -38,18 +38,17 @@ const TYPES: Record<number, string> = {
 /** Held at once at first, in bytes. A header that claims more must prove it by payload, step by step. */
 const FIRST_ALLOCATION = 64 * 2 ** 20;
 
-/** What {@linkcode readIdx} expects. */
+/** What {@linkcode readIdx} is to expect. */
 export interface IdxOptions {
-  /** The dimensions, outermost first, `undefined` for any size: `[undefined, 28, 28]`. */
+  /** The sizes, outermost first, `undefined` for any: `[undefined, 28, 28]`. Any by default. */
   shape?: readonly (number | undefined)[];
-  /** The most records; any number if left out. */
+  /** The most records that the file may claim; any number by default. */
   most?: number;
 }
 
 /**
- * An IDX file whose header has been read and found good. Read its payload once, by one of
- * {@linkcode bytes}, {@linkcode batches} and {@linkcode chunks}, or give it up by
- * {@linkcode cancel}: until then the source stays open.
+ * An IDX file whose header has been read and checked. Read the records once, by `bytes`, `batches`
+ * or `chunks`, or give the file up by `cancel`; the source stays open until then.
  *
  * @example
  * ```ts
@@ -64,11 +63,11 @@ export interface IdxOptions {
 export class IdxStream {
   /** The file's name, for errors. */
   readonly name: string;
-  /** The dimensions of the header: `[count, ...record]`. */
+  /** The sizes in the header: `[count, ...record]`. */
   readonly shape: readonly number[];
-  /** How many records the header claims. */
+  /** The number of records that the header claims. */
   readonly count: number;
-  /** Bytes of one record: the product of the dimensions after the first. */
+  /** Bytes of one record: the product of the sizes after the first. */
   readonly recordBytes: number;
 
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
@@ -77,7 +76,7 @@ export class IdxStream {
   #taken = false;
 
   /**
-   * Not for callers: {@linkcode readIdx} makes these.
+   * For {@linkcode readIdx} only.
    *
    * @param name the file's name
    * @param shape the header's dimensions, checked
@@ -99,9 +98,11 @@ export class IdxStream {
   }
 
   /**
-   * The payload in chunks of the source's sizes, provisional until the stream ends.
+   * The bytes of the records, in chunks as they come. Do not trust them before the stream has ended
+   * without an error.
    *
-   * @returns a pull-based stream; it fails with a {@linkcode DataError}, see {@linkcode readIdx}
+   * @returns a stream; it fails with a {@linkcode DataError}, see {@linkcode readIdx}
+   * @throws {TypeError} if the file was read already
    */
   chunks(): ByteStream {
     this.#take();
@@ -116,13 +117,14 @@ export class IdxStream {
   }
 
   /**
-   * The records, `size` at a time (the last batch may hold fewer), provisional until the stream ends.
+   * The records, `size` at a time; the last batch may have fewer. Do not trust them before the
+   * stream has ended without an error.
    *
-   * @param size records per batch. A batch is assembled by copying: hundreds of records are good,
-   * one is slow, and for all of them use {@linkcode bytes}.
-   * @returns a pull-based stream of `size * recordBytes` bytes each, row-major; it fails with a
+   * @param size records of a batch: hundreds are fast, one is slow
+   * @returns a stream of `size * recordBytes` bytes each, row-major; it fails with a
    * {@linkcode DataError}, see {@linkcode readIdx}
-   * @throws RangeError if `size` is not a positive integer
+   * @throws {RangeError} if `size` is not a positive integer
+   * @throws {TypeError} if the file was read already
    */
   batches(size: number): ByteStream {
     if (!Number.isInteger(size) || size < 1) {
@@ -154,15 +156,16 @@ export class IdxStream {
   }
 
   /**
-   * The first records as one array, after the whole file has been read and has ended cleanly.
+   * The first records in one array. It resolves when the whole file has been read without an error.
    *
-   * @param limit at most this many records are kept; all of them if left out
-   * @param options `stopEarly`: close the source as soon as these records have come. They stay
-   * provisional then, as the file's end is not seen.
+   * @param limit the most records to keep; all by default
+   * @param options `stopEarly`: close the source as soon as these records have come; the rest of
+   * the file, with its checksum, is then not checked
    * @returns `[min(limit, count), ...record]` bytes, row-major
-   * @throws DataError see {@linkcode readIdx}
+   * @throws {DataError} see {@linkcode readIdx}
    * @throws {ArgumentError} if an option is of another kind
-   * @throws RangeError if `limit` is not a positive integer
+   * @throws {RangeError} if `limit` is not a positive integer
+   * @throws {TypeError} if the file was read already
    */
   async bytes(
     limit: number = this.count,
@@ -196,9 +199,9 @@ export class IdxStream {
   }
 
   /**
-   * Gives the file up and closes the source. Does nothing after the end.
+   * Gives the file up and closes the source. It does nothing if the file has been read.
    *
-   * @param reason passed on to the source
+   * @param reason what the source is told
    */
   async cancel(reason?: unknown): Promise<void> {
     this.#taken = true;
@@ -259,17 +262,18 @@ export class IdxStream {
 }
 
 /**
- * Reads and checks the header of an IDX file, gzipped or not, and no further.
+ * Reads and checks the header of an IDX file, the format of MNIST, gzipped or not. The records can
+ * then be read.
  *
  * @param source the file's bytes: of a file, a `fetch` body, a `Blob`'s stream
  * @param name the file's name, for errors
- * @param options the dimensions to expect
- * @returns the header, and the payload to be read
+ * @param options the sizes to expect
+ * @returns the header, and the records to be read
  * @throws {ArgumentError} if an argument or option is of another kind; the source stays open
- * @throws DataError `not-gzip`, `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, `read-failed`,
+ * @throws {DataError} `not-gzip`, `gzip-corrupt`, `gzip-truncated`, `gzip-trailing`, `read-failed`,
  * `wrong-magic`, `unsupported-type`, `wrong-shape`, `too-large`, `header-truncated`; and when the
- * payload is read, the first five, `payload-short`, `payload-long`, `payload-trailing`. The source
- * has been closed then.
+ * records are read, the first five, `payload-short`, `payload-long`, `payload-trailing`. The source
+ * is closed then.
  *
  * @example Two records of three bytes
  * ```ts

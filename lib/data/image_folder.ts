@@ -27,13 +27,13 @@ const NAMES = 5;
 /** Streams of random numbers: of the split of the first class, and of what a limit leaves. */
 const SPLIT_STREAM = 2 ** 30, LIMIT_STREAM = 2 ** 30 + 2 ** 29;
 
-/** Files or folders that are not used, for one reason. */
+/** Files and folders that are not used, all for the same reason. */
 export interface Skipped {
   /** Why. */
   readonly reason: string;
-  /** How many. */
+  /** How many there are. */
   readonly count: number;
-  /** The first of them, by their paths in the data set's folder; with what is wrong with each. */
+  /** Paths of the first of them, in the data set's folder, with what is wrong with each. */
   readonly names: readonly string[];
 }
 

@@ -1,5 +1,7 @@
 /**
- * Data sets: bytes to images. Files are read as streams, and checked before they are believed.
+ * Data sets of images: from a folder (`loadDataset`, Deno only), from a server
+ * (`fetchFashionMnist`), from streams of IDX files (`readImageDataset`), or from images of your own
+ * (`collectImages`). All that is read is checked.
  *
  * @example Fashion-MNIST, from a folder
  * ```ts

@@ -1,5 +1,6 @@
 /**
- * Training: settings, the loop, evaluation, predictions, metrics, and a run as bytes.
+ * Training: settings, the training loop, on several processes too, evaluation, predictions, metrics
+ * and checkpoints.
  *
  * @example Settings, and the learning rate that they give
  * ```ts

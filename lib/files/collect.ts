@@ -17,19 +17,19 @@ import { checkSize } from "./loaded.ts";
 
 /** Pixels of an image. */
 export interface PixelImage {
-  /** `[channels, height, width]`, 0 black to 255 white. */
+  /** `[channels, height, width]`, row-major, from 0 for black to 255 for white. */
   readonly pixels: Uint8Array;
   /** Rows. */
   readonly height: number;
   /** Columns. */
   readonly width: number;
-  /** 1 for grey, 3 for red, green and blue; 1 where it is left out. */
+  /** 1 for grey, 3 for red, green and blue; 1 by default. */
   readonly channels?: number;
 }
 
 /** An image and its label. */
 export interface ImageItem {
-  /** A JPEG, PNG or WebP file, or its bytes; or pixels. */
+  /** A JPEG, PNG or WebP file, its bytes, or pixels. */
   readonly image: Blob | Uint8Array<ArrayBuffer> | PixelImage;
   /** A class's name, or its number. */
   readonly label: string | number;
@@ -37,25 +37,25 @@ export interface ImageItem {
 
 /** Settings of {@linkcode collectImages}. */
 export interface CollectOptions {
-  /** The classes' names, by label; if left out, those of the labels, sorted. */
+  /** The classes' names, by label. By default the labels' own names, sorted, or numbers. */
   classes?: readonly string[];
-  /** What images are resized to: a side, or `[height, width]`; if left out, all have one size. */
+  /** What images are resized to: a side, or `[height, width]`. Without it all must be alike. */
   size?: number | readonly [height: number, width: number];
-  /** 1 for grey, 3 for RGB; if left out, what the first image is. */
+  /** 1 for grey, 3 for RGB; by default what the first image is. */
   channels?: 1 | 3;
 }
 
 const OP = "collectImages";
 
 /**
- * Makes a data set in memory of images that come one by one. Files are decoded by Deno (a browser cannot
- * do it this way); pixels are taken anywhere. Resizing is bilinear, as torchvision's `Resize`.
+ * Makes a data set in memory of images that come one by one. Image files need Deno, which decodes
+ * them; in a browser, give pixels. Resizing is bilinear, as torchvision's `Resize` of PIL images.
  *
  * @param items images and labels: a list, a generator, a stream
  * @param options classes, size and channels
  * @returns the data set, in the order of the items
- * @throws {DataError} `no-images` where there are none; `read-failed` for a file that is no image;
- * `wrong-shape`; `label-range`; `one-class`
+ * @throws {DataError} `no-images` if there are none; `read-failed` for a file that is no image;
+ * `too-large`; `wrong-shape`; `label-range`; `one-class`
  * @throws {ArgumentError} if an argument, option or item is of another kind
  *
  * @example
@@ -100,8 +100,8 @@ export async function collectImages(
     size ??= [image.height, image.width];
     const [height, width] = size;
     if (options.size === undefined && (image.height !== height || image.width !== width)) {
-      const what = `is of ${image.height}×${image.width} pixels, but the first image of ` +
-        `${height}×${width}; give a size, to which all are resized`;
+      const what = `has ${image.height}×${image.width} pixels, but the first image has ` +
+        `${height}×${width}; give a size, and all are resized to it`;
       throw new DataError("wrong-shape", `${OP}: ${name}.image`, what);
     }
     const bytes = resizeBytes(

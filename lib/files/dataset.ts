@@ -40,26 +40,28 @@ const TURN = 64;
 /** Bytes of images that are held in memory. */
 const MEMORY = 2 ** 30;
 /**
- * Loads the data set at a path, whichever it is:
+ * Loads the data set at a path. There are two kinds:
  *
  * - IDX files as MNIST, KMNIST, Fashion-MNIST and EMNIST are published, gzipped or not. Where a folder
  *   has several sets, the path names one by its beginning: `DIR/emnist-letters`. Classes are named by
  *   `…-mapping.txt` (EMNIST's) or `classes.txt` (a name a line), if there is one. EMNIST is turned
  *   upright.
  * - Folders of classes: `PATH/train/CLASS/…` with `PATH/test/CLASS/…` (or `val`, `valid`,
- *   `validation`), or `PATH/CLASS/…`, of which a share of each class is tested with. Images are JPEG,
- *   PNG and WebP files of any size, also in folders within a class's. They are made grey where all of
- *   them are, or else RGB, and resized as torchvision's `Resize` does PIL images.
+ *   `validation`); or `PATH/CLASS/…`, and a share of each class becomes the test images. Images are
+ *   JPEG, PNG and WebP files of any size, also in folders within a class's. They become grey if all
+ *   of them are, or else RGB, and are resized as torchvision's `Resize` does PIL images.
  *
- * What cannot be read is left out, and named in the summary. **Deno only**; it needs to read the path,
- * and to read and write `cache`. To start workers it must be able to read `image_worker.ts` of this
- * library as well; without that, one thread decodes.
+ * Files that cannot be read are left out, and listed in the summary.
+ *
+ * **Deno only.** It needs permission to read the path, and to read and write `cache`. To decode in
+ * several threads it also reads `image_worker.ts` of this library; without that permission, one
+ * thread decodes.
  *
  * @param path the folder, or the beginning of the names of IDX files
- * @param options `resize` is needed for folders of images
- * @returns the images to train on, those to test with, and what was found
- * @throws {DataError} where there is no such set, or it is damaged
- * @throws {WriteError} where the cache cannot be written
+ * @param options `resize` must be given for folders of classes
+ * @returns the training images, the test images, and what was found
+ * @throws {DataError} if there is no such set, or it is damaged
+ * @throws {WriteError} if the cache cannot be written
  * @throws {ArgumentError} if an argument or option is of another kind
  *
  * @example
@@ -72,7 +74,7 @@ const MEMORY = 2 ** 30;
  * assertEquals(data.summary.classes[data.test.labels[0]!], "Ankle boot");
  * ```
  *
- * @example A folder of photographs, half of which are to test with
+ * @example A folder of photographs, half of them for testing
  * ```ts
  * import { loadDataset } from "@resnette/resnette/data";
  * import { assertEquals } from "@std/assert";
@@ -186,8 +188,9 @@ async function loadFolder(path: string, options: LoadOptions): Promise<LoadedDat
     const form = { height, width, channels: await channelsOf(images, options) };
     const each = form.channels * height * width, bytes = images.length * each;
     if (bytes > memory) {
-      const what = `its ${images.length} images need ${bytes} bytes, more than the ${memory} of ` +
-        "memory; give a folder as cache, from which they are read, a smaller resize, or a limit";
+      const what =
+        `its ${images.length} images need ${bytes} bytes, and memory allows ${memory}; ` +
+        "give a folder as cache, from which they are then read, a smaller resize, or a limit";
       throw new DataError("too-large", path, what);
     }
     const sets = [false, true].map((part) =>

@@ -15,18 +15,20 @@ import {
 import { checkDeno, findFile, openFile } from "./open.ts";
 
 /**
- * Loads one split of Fashion-MNIST from its files, gzipped as they are published or unpacked (without
- * the `.gz` in their names) as torchvision leaves them. Resolves only after
- * both files have ended cleanly; the 60,000 training images take about a quarter of a second.
+ * Loads one split of Fashion-MNIST from a folder. Its files may be gzipped, as they are published,
+ * or unpacked and without `.gz` in their names, as torchvision keeps them. The 60,000 training
+ * images take about a quarter of a second. **Deno only.**
  *
- * `ensureFashionMnist` with `verify` proves the published bytes.
+ * It checks gzip's checksums, but not that the files are the published ones: `deno task data
+ * --verify` in a clone of this library does.
  *
  * @param dir the folder with the files
  * @param split `"train"` or `"test"`
- * @param options `limit`: keep only the first so many images
+ * @param options `limit`: keep only the first `limit` images
  * @returns images `[count, 28, 28]`, labels `[count]`
- * @throws DataError `missing-file`, `read-failed`, and see {@linkcode readFashionMnist}
- * @throws RangeError where `limit` is not a positive integer
+ * @throws {DataError} `missing-file`, `read-failed`, and see {@linkcode readFashionMnist}
+ * @throws {ArgumentError} if an argument or option is of another kind
+ * @throws {RangeError} if `limit` is not a positive integer
  *
  * @example
  * ```ts

@@ -158,8 +158,8 @@ function checkFiles(
   }, 0);
   const bytes = count * channels * height! * width!;
   if (bytes <= memory) return;
-  const what = `the ${count} images of the set need ${bytes} bytes, more than the ${memory} of ` +
-    "memory; give a larger memory, or a limit";
+  const what = `the ${count} images of the set need ${bytes} bytes, and memory allows ${memory}; ` +
+    "give a larger memory, or a limit";
   throw new DataError("too-large", files[0]!.images, what);
 }
 

@@ -10,27 +10,33 @@ import type { Skipped } from "../data/image_folder.ts";
 
 /** Settings of `loadDataset`. */
 export interface LoadOptions {
-  /** The size of the images of class folders: a side, or `[height, width]`. IDX files have their own. */
+  /**
+   * Images of class folders are resized to this: a side, or `[height, width]`. Class folders need
+   * it; images of IDX files keep their size.
+   */
   resize?: number | readonly [height: number, width: number];
-  /** 1 for grey, 3 for RGB; what the files are if it is left out: grey where all of them are. */
+  /** 1 makes images grey, 3 RGB. By default they are RGB if one of them has colours. */
   channels?: 1 | 3;
-  /** The share of each class to test with, where there is no folder of these. */
+  /** The share of each class to test with, if there is no folder of test images; 0.2 by default. */
   testShare?: number;
-  /** Which images are tested with, and which are left by a limit. */
+  /** Seeds the choice of test images, and of the images that a limit keeps; 0 by default. */
   seed?: number;
-  /** At most so many images to train on: of IDX files the first, of others any. */
+  /** The most training images: of IDX files the first ones, of class folders a random choice. */
   limit?: number;
-  /** At most so many images to test with. */
+  /** The most test images, chosen in the same way. */
   testLimit?: number;
-  /** A folder where decoded images are kept for the next time. */
+  /** A folder that keeps decoded images for the next time; none by default. */
   cache?: string;
-  /** The most bytes that are held in memory: what is larger is read from the cache when it is needed. */
+  /**
+   * The most bytes of images to hold in memory; 1 GiB by default. A larger set of class folders is
+   * read from the cache when it is needed; without a cache, and of IDX files, it is an error.
+   */
   memory?: number;
-  /** Called as images are decoded. */
+  /** Called after each image that is decoded. */
   onProgress?: (progress: { readonly done: number; readonly of: number }) => void;
-  /** Stops it; nothing half made is left. */
+  /** Stops the loading; no half-made cache is left. */
   signal?: AbortSignal;
-  /** The threads that decode. */
+  /** The most threads that decode; one for each core by default. */
   workers?: number;
 }
 
@@ -40,35 +46,35 @@ export interface DatasetSummary {
   readonly kind: "idx" | "folder";
   /** The classes' names, by label. */
   readonly classes: readonly string[];
-  /** Images to train on. */
+  /** Number of training images. */
   readonly train: number;
-  /** Images to test with. */
+  /** Number of test images. */
   readonly test: number;
   /** 1 for grey, 3 for RGB. */
   readonly channels: number;
   /** `[height, width]` of the images of the data set. */
   readonly size: readonly [height: number, width: number];
-  /** `[height, width]` of the smallest image as it lies on the disk, by its pixels. */
+  /** `[height, width]` of the image with the fewest pixels, before it is resized. */
   readonly smallest: readonly [height: number, width: number];
-  /** `[height, width]` of the largest. */
+  /** `[height, width]` of the image with the most pixels, before it is resized. */
   readonly largest: readonly [height: number, width: number];
-  /** What is not used, by reason. */
+  /** Files and folders that are not used, by reason. */
   readonly skipped: readonly Skipped[];
-  /** Whether the images come from the cache, so that none was decoded. */
+  /** Whether all images came from the cache, so that none was decoded. */
   readonly cached: boolean;
-  /** Where the images are read from when they are needed; undefined where they are in memory. */
+  /** The file that images are read from when they are needed; undefined if they are in memory. */
   readonly file: string | undefined;
-  /** What else there is to say, a sentence each. */
+  /** Other remarks on the data set. */
   readonly notes: readonly string[];
 }
 
-/** A data set, and what was found. Dispose of it to close its file, where it has one. */
+/** A data set, and what was found. Dispose of it (`using`) to close its file, if it has one. */
 export interface LoadedDataset extends Disposable {
-  /** To train on. */
+  /** The training images. */
   readonly train: ImageDataset;
-  /** To test with. */
+  /** The test images. */
   readonly test: ImageDataset;
-  /** What to show first. */
+  /** What was found. */
   readonly summary: DatasetSummary;
 }
 

@@ -16,25 +16,26 @@ import { brief } from "../check/text.ts";
 import type { Collective } from "../train/collective.ts";
 
 /**
- * Why MPI cannot be used: no `library`; Deno has not been `permitted` to load it; it does not belong to
- * the `launcher`; a call `failed`; or it came `late`, as other ranks did not come.
+ * Why MPI cannot be used. `library`: there is none that can be loaded. `permitted`: Deno may not
+ * load it. `launcher`: it does not belong to the launcher, or the launcher is gone. `failed`: a
+ * call failed. `late`: the other ranks did not come in time.
  */
 export type MpiErrorCode = "library" | "permitted" | "launcher" | "failed" | "late";
 
-/** MPI cannot be used; the message says why, and what to do. */
+/** MPI cannot be used; the message says why and, where it can, what to do. */
 export class MpiError extends Error {
   /** `MpiError`. */
   override name = "MpiError";
 
-  /** Of a library at `path`, if it is about one. */
+  /** `path` is the library's, if it is about one. */
   constructor(readonly code: MpiErrorCode, message: string, readonly path?: string) {
     super(message);
   }
 }
 
-/** How {@linkcode Mpi.init} goes about it. */
+/** Settings of {@linkcode Mpi.init}. */
 export interface MpiOptions {
-  /** The library, by its whole path; by default what `RESNETTE_MPI` names, or one of the usual places. */
+  /** Absolute path of the library; by default `RESNETTE_MPI`, or one of the usual places. */
   readonly library?: string;
   /** Seconds that a call waits for the other ranks before it fails; 300 by default. */
   readonly timeout?: number;
@@ -248,13 +249,13 @@ interface Connection extends Library {
 }
 
 /**
- * The processes that a launcher of MPI started, as one of them sees them; or a process alone, which
- * needs no library, and whose calls do nothing.
+ * The processes that `mpirun`, `mpiexec` or `srun` started, as one of them sees them. A process
+ * that was started alone needs no library: it is rank 0 of 1.
  *
- * Calls run one after the other, each on a thread of Deno's, so timers and signals stay alive. A call
- * that waits for other ranks fails after {@linkcode MpiOptions.timeout}, or once the process is gone that
- * started this one; then all later ones fail too, and {@linkcode Mpi.abort} ends what is left. An error
- * that nobody catches is printed, and ends all ranks.
+ * Calls run one after the other, each on a thread of its own, so timers and signals go on. A call
+ * fails if the other ranks do not come within {@linkcode Mpi.timeout} seconds, or if the process is
+ * gone that started this one. All later calls then fail too, and {@linkcode Mpi.abort} ends what is
+ * left. An error that nobody catches is printed and ends all ranks.
  *
  * @example Run by `mpirun -n 4 deno run …`, or alone
  * ```ts
@@ -279,11 +280,11 @@ export class Mpi implements Collective {
 
   /** The number of this process, from 0 on. */
   readonly rank: number = 0;
-  /** How many processes there are. */
+  /** The number of processes. */
   readonly size: number = 1;
-  /** What the library says of itself, `Open MPI v4.1.4`; empty for a process alone. */
+  /** The library's name and version, `Open MPI v4.1.4`; empty for a process alone. */
   readonly library: string = "";
-  /** How the library calls this machine; empty for a process alone. */
+  /** The library's name for this machine; empty for a process alone. */
   readonly host: string = "";
   /** Seconds that a call waits for the other ranks before it fails. */
   timeout: number;
@@ -322,11 +323,12 @@ export class Mpi implements Collective {
   }
 
   /**
-   * Meets the processes that were started with this one, by `mpirun`, `mpiexec` or `srun`; all must call
-   * it. It may be called again, and gives the same. A process alone touches no library.
+   * Connects to the processes that were started with this one; all of them must call it. Later
+   * calls give the same object. A process that was started alone loads no library.
    *
-   * @throws {MpiError} where there is no library, Deno has not been permitted to load it, it does not
-   * belong to the launcher, or the others do not come in time.
+   * @throws {ArgumentError} for an invalid option.
+   * @throws {MpiError} if there is no library, Deno may not load it, it does not belong to the
+   * launcher, or the others do not come in time.
    *
    * @example
    * ```ts
@@ -383,9 +385,9 @@ export class Mpi implements Collective {
   }
 
   /**
-   * Sums over the ranks, element by element, in place.
+   * Sums over the ranks, element by element, in place. All ranks get the same bits.
    *
-   * @throws {MpiError} where a rank is lost, or does not come in time.
+   * @throws {MpiError} if a rank is lost, or does not come in time.
    */
   async allReduce(values: Float32Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.allReduce", "values", values, Float32Array);
@@ -396,9 +398,9 @@ export class Mpi implements Collective {
   }
 
   /**
-   * The bytes of rank 0, in place.
+   * Replaces the bytes by those of rank 0; all ranks must give as many.
    *
-   * @throws {MpiError} where a rank is lost, or does not come in time.
+   * @throws {MpiError} if a rank is lost, or does not come in time.
    */
   async broadcast(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.broadcast", "bytes", bytes, Uint8Array);
@@ -408,9 +410,10 @@ export class Mpi implements Collective {
   }
 
   /**
-   * The bytes of all ranks, one after the other: `receive` is `size` times as long as `send`.
+   * Gets the bytes of all ranks, in their order: `receive` is `size` times as long as `send`.
    *
-   * @throws {MpiError} where a rank is lost, or does not come in time.
+   * @throws {ArgumentError} if `receive` has another length.
+   * @throws {MpiError} if a rank is lost, or does not come in time.
    */
   async allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.allGather", "send", send, Uint8Array);
@@ -428,9 +431,11 @@ export class Mpi implements Collective {
   }
 
   /**
-   * To each rank its part of `send`, and from each its part for this one: both are as long.
+   * Sends each rank its part of `send`, and gets each rank's part for this one. Both are equally
+   * long, and have equal parts.
    *
-   * @throws {MpiError} where a rank is lost, or does not come in time.
+   * @throws {ArgumentError} if the lengths differ, or cannot be divided by `size`.
+   * @throws {MpiError} if a rank is lost, or does not come in time.
    */
   async allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void> {
     checkInstance("Mpi.allToAll", "send", send, Uint8Array);
@@ -451,9 +456,9 @@ export class Mpi implements Collective {
   }
 
   /**
-   * Leaves in order: waits until all ranks do. Nothing can be called after it.
+   * Leaves the other ranks in order: it waits until all do the same. No call can be made after it.
    *
-   * @throws {MpiError} where a rank does not come in time.
+   * @throws {MpiError} if a rank does not come in time.
    */
   async finalize(): Promise<void> {
     await this.#call("finalize", [], ({ symbols }) => {
@@ -464,8 +469,8 @@ export class Mpi implements Collective {
   }
 
   /**
-   * Ends all ranks, and this process, at once: for an error that the others do not know of, which would
-   * wait for this one.
+   * Ends all ranks and this process, within seconds. Call it after an error that the others do not
+   * know of, as they would wait for this one.
    *
    * @param code the exit code, from 1 to 255
    */

@@ -109,8 +109,8 @@ async function loadFile(path: string, own?: ModelBuilder): Promise<Trained> {
   }
   const keys = [...state.keys()].slice(0, 3).map((key) => brief(key, 60)).join(", ");
   throw new CheckpointError(
-    `${path}: its ${state.size} tensors (${keys}, …) are the state dict of none of: ` +
-      (own ? "the given net" : [...MODELS.keys()].join(", ")),
+    `${path}: its ${state.size} tensors (${keys}, …) ` +
+      (own ? "do not fit the given net" : `fit none of: ${[...MODELS.keys()].join(", ")}`),
   );
 }
 

@@ -6,9 +6,10 @@
 
 const SAVE = 'in Python: `safetensors.torch.save_file(state_dict, "model.safetensors")`, with ';
 const TORCH = SAVE +
-  '`state_dict = torch.load(FILE, map_location="cpu")`, of a checkpoint its entry ' +
-  '`["state_dict"]`, `["model"]` or the like, and of a whole module, which runs code of the file, ' +
-  '`torch.load(FILE, map_location="cpu", weights_only=False).state_dict()`';
+  '`state_dict = torch.load(FILE, map_location="cpu")`; if that is a checkpoint, take its entry ' +
+  '`["state_dict"]`, `["model"]` or the like; if it is a whole module, take ' +
+  '`torch.load(FILE, map_location="cpu", weights_only=False).state_dict()`, which runs code of ' +
+  "the file";
 const NUMPY =
   'in Python: `safetensors.numpy.save_file(dict(numpy.load(FILE)), "model.safetensors")`';
 
@@ -37,7 +38,7 @@ const FOREIGN: readonly [begins: string | string[], what: string, holds?: string
   [
     // The format's version, and then the producer's name.
     Array.from({ length: 31 }, (_, i) => `\x08${byte(i + 1)}\x12`),
-    "this looks like ONNX, which is written here and not read; give the checkpoint that it was made of",
+    "this looks like ONNX, which is only written here; give the checkpoint that it was made from",
   ],
   ["GGUF", "this is GGUF; give the model's safetensors"],
   ["\x1f\x8b", "this is gzip; unpack it"],

@@ -420,7 +420,7 @@ class Graph {
   #pair(node: Tensor, twin: Tensor): void {
     if (this.#twins.has(node)) return;
     if (node.op.name !== twin.op.name || node.inputs.length !== twin.inputs.length) {
-      throw new OnnxError("onnx: the network is another for another size of the batch");
+      throw new OnnxError("onnx: the network's graph changes with the size of the batch");
     }
     this.#twins.set(node, twin);
     node.inputs.forEach((x, i) => this.#pair(x, twin.inputs[i]!));
@@ -461,9 +461,9 @@ class Graph {
     }
     if (!written) {
       throw new OnnxError(
-        `onnx: ${where} has a ${op} that no known layer made; known are ${
+        `onnx: ${where} has a ${op} that no known layer made; known are the layers ${
           [...LAYERS.keys()].map((kind) => (kind as typeof Conv2d).name).join(", ")
-        } and, between them, ${[...OPS.keys()].map(({ name }) => name).join(", ")}`,
+        } and the ops ${[...OPS.keys()].map(({ name }) => name).join(", ")}`,
       );
     }
     const { type, variables = [], constants = [], attributes = {}, inputs = tensor.inputs } =
@@ -563,22 +563,26 @@ class Graph {
 
 /** Settings of an ONNX file. */
 export interface OnnxOptions {
-  /** Sizes of an image, `[C, H, W]`; the batch may have any. */
+  /** Sizes of an image, `[C, H, W]`. The file takes batches of any size. */
   readonly shape: readonly [channels: number, height: number, width: number];
-  /** A description of the images. */
+  /** A description of the input, for people: how images are prepared, say. None by default. */
   readonly images?: string;
-  /** Further facts, by name: ONNX's `metadata_props`. */
+  /** Further texts by name, for ONNX's `metadata_props`; none by default. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** The version of the library that wrote it. */
+  /** Version of the writing program, for ONNX's `producer_version`; empty by default. */
   readonly version?: string;
 }
 
 /**
- * A network in evaluation mode as an ONNX file: input `images` `[N, C, H, W]`, output `logits`, for any
- * batch size N. It has opset 15 and IR version 8 (ONNX 1.10), which onnxruntime reads since 1.10.
+ * Writes a network in evaluation mode as an ONNX file. Its input is `images`, `[N, C, H, W]` for
+ * any batch size N, and its output is `logits`. It has opset 15 and IR version 8 (ONNX 1.10), which
+ * onnxruntime reads since 1.10. Weights keep their state-dict keys, and nodes are named after their
+ * layers.
  *
  * @throws {ArgumentError} if an argument or option is of another kind.
- * @throws {OnnxError} if an op has no counterpart, naming its layer.
+ * @throws {ShapeError} if images of this shape do not fit the network.
+ * @throws {OnnxError} if something cannot be written as ONNX; the message names the layer and the
+ * op.
  *
  * @example
  * ```ts

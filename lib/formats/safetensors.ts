@@ -33,7 +33,7 @@ import {
 } from "../check/json.ts";
 import { foreignFormat } from "./foreign.ts";
 
-/** A file that is not safetensors, or tensors that cannot be made one; the message says why. */
+/** A file is not safetensors, or tensors cannot be written as one; the message says why. */
 export class SafetensorsError extends Error {
   /** `"SafetensorsError"`. */
   override readonly name = "SafetensorsError";
@@ -78,13 +78,13 @@ export interface SafetensorsTensor {
 
 /** What a safetensors file holds. */
 export interface SafetensorsFile {
-  /** By name, in the header's order. */
+  /** The tensors by name, in the header's order. */
   tensors: Map<string, SafetensorsTensor>;
-  /** The header's `__metadata__`; empty if it has none. No prototype: any key is only a key. */
+  /** The header's `__metadata__`; empty if it has none. The object has no prototype. */
   metadata: Record<string, string>;
 }
 
-/** A tensor to write: `data` is taken as bytes and must be exactly as long as `shape` says. */
+/** A tensor to write: `data` must have exactly the bytes that `dtype` and `shape` need. */
 export interface SafetensorsInput {
   /** The element type. */
   dtype: "F32" | "U8" | "I64" | "I32" | "U32";
@@ -127,8 +127,9 @@ function byteLength(dtype: string, shape: readonly number[]): number | string {
  * @param bytes The whole file.
  * @param name What error messages call it, such as its path.
  * @throws {ArgumentError} If `bytes` is no Uint8Array.
- * @throws {SafetensorsError} If the bytes are not a valid file: the message names the file, the
- * tensor and what is wrong, or which other format it is (PyTorch's pickle, say) and what to do.
+ * @throws {SafetensorsError} If the bytes are not a valid file. The message names the file, the
+ * tensor and what is wrong. If the file has another format, such as PyTorch's pickle, it says which
+ * one and how to convert it.
  *
  * @example
  * ```ts
@@ -214,13 +215,13 @@ const FLOATS = {
 };
 
 /**
- * The elements of a tensor of floats as f32. Those of F32 are a view of its bytes if they are aligned
- * to 4, else a copy (so do not write to it). F16 and BF16 are exact; F64 is rounded to the nearest f32,
- * to even in the middle, and infinite beyond its range, as PyTorch rounds it.
+ * The elements of a tensor of floats as f32. For F32 the result may be a view of the file's bytes,
+ * so do not write to it. F16 and BF16 are converted exactly. F64 is rounded to the nearest f32, as
+ * in PyTorch: ties to even, and to infinity beyond f32's range.
  *
  * @param tensor A tensor of {@linkcode parseSafetensors}.
  * @param name What the error message calls it.
- * @throws {ArgumentError} If it is no tensor.
+ * @throws {ArgumentError} If it is no tensor, or its bytes are no whole number of elements.
  * @throws {SafetensorsError} If its dtype is not F32, F16, BF16 or F64.
  *
  * @example
@@ -262,14 +263,13 @@ export function asFloat32Array(
 }
 
 /**
- * Writes a safetensors file that this module, and Python's `safetensors`, read back.
+ * Writes tensors as a safetensors file, which Python's `safetensors` reads too.
  *
- * The header keeps the order given and is padded with spaces to 8 bytes. In the data section the
- * dtypes with larger elements come first, otherwise in the order given: so every tensor is aligned
- * to its element size, without which PyTorch cannot view it.
+ * The header keeps the order given. In the data, tensors with larger elements come first, so that
+ * each is aligned to its element size, as PyTorch needs it.
  *
  * @param tensors Pairs of name and tensor. Names must be distinct, and not `__metadata__`.
- * @param metadata Strings for the header's `__metadata__`; left out if there are none.
+ * @param metadata Strings for the header's `__metadata__`; none by default.
  * @throws {ArgumentError} If an argument or a part of one is of another kind.
  * @throws {SafetensorsError} If a name, shape or size is not writable, or if the header would exceed
  * the format's 100 MB.

@@ -58,10 +58,11 @@ export function checkState(op: string, name: string, state: unknown): asserts st
 }
 
 /**
- * A state dict as a safetensors file that PyTorch's `load_state_dict` takes as it is: f32, but
- * `num_batches_tracked`, which is an i64 there. What a net has under two names is written under both.
+ * Writes a state dict as a safetensors file. In PyTorch, `load_state_dict(load_file(path))` takes
+ * it as it is. Values are F32, but for `num_batches_tracked`, which is I64. A variable that has two
+ * names is written under both.
  *
- * @throws {ArgumentError} where it is no state dict, or a count no integer.
+ * @throws {ArgumentError} if it is no state dict, or a `num_batches_tracked` no count.
  *
  * @example
  * ```ts
@@ -92,11 +93,14 @@ export function bytesOfState(state: StateDict): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The state dict in a safetensors file, ours or PyTorch's: F32, F16, BF16 or F64, which become f32 as
- * {@linkcode asFloat32Array} says, and `num_batches_tracked` of any type of numbers.
+ * Reads the state dict in a safetensors file, ours or PyTorch's, for `Module.loadStateDict`.
+ * Tensors may be F32, F16, BF16 or F64 and become f32, as
+ * {@linkcode asFloat32Array} says; `num_batches_tracked` may be of any type of numbers. `name` is
+ * what error messages call the file.
  *
- * @throws {ArgumentError} where an argument is of another kind.
- * @throws {SafetensorsError} when it is none; the message names `name` and the tensor.
+ * @throws {ArgumentError} if an argument is of another kind.
+ * @throws {SafetensorsError} if it is no such file; the message begins with `name` and says which
+ * tensor is wrong.
  *
  * @example
  * ```ts

@@ -23,41 +23,41 @@ export interface Tile {
 
 /** A batch of matrix products, `[rows, inner] @ [inner, columns]`. */
 export interface Product {
-  /** `productT` when the first matrix lies in memory transposed. */
+  /** `productT` if the first matrix is transposed in memory. */
   readonly kind: "product" | "productT";
-  /** Independent products. */
+  /** Number of products. */
   readonly layers: number;
   /** Rows of the result. */
   readonly rows: number;
-  /** Length of the sums. */
+  /** Length of the sums: columns of the first matrix, rows of the second. */
   readonly inner: number;
   /** Columns of the result. */
   readonly columns: number;
 }
 
-/** A pass of a convolution from x `[N, H, W, C]` to y `[N, P, Q, O]`. */
+/** A pass of a convolution, or of a group of one, from x `[N, H, W, C]` to y `[N, P, Q, O]`. */
 export interface Convolution {
-  /** From x to y, and from y's gradient to those of x and of the kernel. */
+  /** The pass: from x to y, or from y's gradient to that of x or of the kernel. */
   readonly kind: "forward" | "inputGrad" | "weightGrad";
-  /** Images. */
+  /** Number of images. */
   readonly n: number;
-  /** Pixels H×W of x. */
+  /** Height and width of x, in pixels. */
   readonly pixels: readonly [number, number];
   /** Channels of x. */
   readonly c: number;
   /** Channels of y. */
   readonly o: number;
-  /** Taps R×S. */
+  /** Height and width of the kernel, R × S. */
   readonly kernel: readonly [number, number];
-  /** Pixels of x between neighbouring pixels of y. */
+  /** Step between windows, down and across. */
   readonly stride: readonly [number, number];
-  /** Zeros around x. */
+  /** Zeros above and below, left and right of x. */
   readonly padding: readonly [number, number];
-  /** Pixels of x between neighbouring taps. */
+  /** Distance between taps of the kernel, down and across. */
   readonly dilation: readonly [number, number];
 }
 
-/** What there are several kernels for. */
+/** What `tune` chooses a kernel for: a matrix product, or a pass of a convolution. */
 export type Problem = Product | Convolution;
 
 /** Whether it is a product. */

@@ -13,11 +13,11 @@ import { Plan } from "../plan/plan.ts";
 import { apply, type Op, Variable } from "../graph/tensor.ts";
 import { timings } from "./timing.ts";
 
-/** Rates that no kernel is expected to exceed. */
+/** The highest rates of a device, to compare kernels with. */
 export interface Ceiling {
-  /** Multiply-adds in registers: 10⁹ floating-point operations per second, two for each. */
+  /** 10⁹ floating-point operations per second: multiply-adds in registers, two for each. */
   readonly gflops: number;
-  /** A copy larger than the caches: 10⁹ bytes read and written per second. */
+  /** 10⁹ bytes per second, read and written, by a copy of 64 MiB. */
   readonly gbs: number;
 }
 
@@ -84,7 +84,7 @@ async function copies(device: Device): Promise<number> {
 }
 
 /**
- * Measures both rates on a device.
+ * Measures the most that a device can do, in about a second: arithmetic, and copying memory.
  *
  * @throws {ArgumentError} if `device` is no device.
  *

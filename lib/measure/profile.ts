@@ -20,49 +20,49 @@ import type { Shape } from "../graph/shape.ts";
 import type { Scope } from "../graph/tensor.ts";
 import { checkTiming, median, passTimes, type TimingOptions, timings } from "./timing.ts";
 
-/** Time and work of one or more dispatches. */
+/** Time and work of one dispatch, or of several together. */
 export interface Cost {
   /** Milliseconds. */
   readonly milliseconds: number;
-  /** Floating-point operations that the kernels make, not those of the method they stand for. */
+  /** Floating-point operations that the kernels really make: with Winograd, fewer than directly. */
   readonly flops: number;
-  /** Bytes of the tensors that are read and written, each counted once. */
+  /** Bytes of the tensors that are read and written, each tensor counted once. */
   readonly bytes: number;
 }
 
 /** One dispatch of a plan, timed. */
 export interface StepProfile extends Scope, Cost {
-  /** The op, with what is fused into its kernel. */
+  /** The name of the op, with the ops that are fused into its kernel. */
   readonly name: string;
-  /** Shape of the result, as it lies in memory. */
+  /** Shape of the result as it lies in memory, which may be `[N, H, W, C]`. */
   readonly shape: Shape;
 }
 
 /** What {@link profilePlan} finds. */
 export interface Profile {
-  /** The dispatches in the order of the plan. */
+  /** The dispatches, in the order of the plan. */
   readonly steps: readonly StepProfile[];
-  /** Milliseconds of a run of the plan as it always runs, in one submit, by the host's clock. */
+  /** Milliseconds of a normal run of the plan, in one submit, by the host's clock. */
   readonly whole: number;
-  /** How the dispatches were timed. */
+  /** How the dispatches were timed: by the device's timestamps, or each in submits of its own. */
   readonly clock: "timestamps" | "submits";
 }
 
-/** How to profile. */
+/** Settings of {@link profilePlan}. */
 export interface ProfileOptions extends TimingOptions {
-  /** `submits` does without timestamps; they are used by default where they make sense. */
+  /** `"timestamps"` by default, if the device has good ones; `"submits"` does without them. */
   readonly clock?: Profile["clock"];
 }
 
 /**
- * Times every step of a plan: by timestamps around each, in `runs` runs of the plan. If the device has
- * no timestamps, or they do not agree with the host's clock, each step runs many times in submits of
- * its own. Both follow the order of the plan, so that a step meets the values that it has in a run.
+ * Times every dispatch of a plan. It takes the medians of timestamps around each, in `runs` runs of
+ * the plan. If the device has no timestamps, or they do not agree with the host's clock, it runs
+ * each dispatch many times in submits of its own.
  *
- * It runs the plan's updates many times with the same inputs, so the values of the variables that they
- * change are useless afterwards. Profile a network that was made for it.
+ * It runs the plan's updates many times with the same inputs, so the variables that they change
+ * have useless values afterwards. Profile a network that was made for it.
  *
- * @throws {ArgumentError} if `plan` is no plan, or an option cannot be.
+ * @throws {ArgumentError} if an argument or option is invalid.
  * @throws {PlanError} if inputs are missing, or have another type or size.
  *
  * @example
@@ -157,9 +157,10 @@ function checkSteps(op: string, steps: readonly StepProfile[]): void {
 }
 
 /**
- * Costs summed by what `key` says of a step, in the order in which the keys come up.
+ * Sums up the costs of the steps that have the same `key`, such as their op, layer or pass, with
+ * the number of these `steps`. Keys come in the order in which they first occur.
  *
- * @throws {ArgumentError} if they are no steps of a {@link Profile}, or `key` is no function.
+ * @throws {ArgumentError} if `steps` are not those of a {@link Profile}, or `key` is no function.
  *
  * @example
  * ```ts
@@ -190,10 +191,10 @@ export function costsBy(
 }
 
 /**
- * The steps one after the other as a Chrome trace, a track for each pass: JSON for `chrome://tracing`
- * or {@link https://ui.perfetto.dev | Perfetto}.
+ * The steps of a profile as a Chrome trace, with a track for each pass. Saved as JSON,
+ * {@link https://ui.perfetto.dev | Perfetto} and `chrome://tracing` show it.
  *
- * @throws {ArgumentError} if they are no steps of a {@link Profile}.
+ * @throws {ArgumentError} if `steps` are not those of a {@link Profile}.
  *
  * @example
  * ```ts

@@ -47,9 +47,9 @@ export async function idleTime(device: Device): Promise<number> {
 
 /** How thoroughly to time. */
 export interface TimingOptions {
-  /** Milliseconds that a measurement lasts at least; 150 by default. */
+  /** Milliseconds that a measurement by the host's clock lasts at least; 150 by default. */
   readonly enough?: number;
-  /** Measurements; 3 by default. */
+  /** Number of measurements; 3 by default. */
   readonly runs?: number;
 }
 

@@ -30,55 +30,54 @@ import { type Contender, contest, passTimes, stopwatch, timings } from "./timing
 
 /** How far tuning has come. */
 export interface TuneProgress {
-  /** Problems that are done with. */
+  /** Problems that are done. */
   readonly done: number;
-  /** Problems in all. */
+  /** Number of problems. */
   readonly of: number;
-  /** What is measured now: a layer, its pass and a candidate. */
+  /** What is being measured: a layer, its pass and a candidate. */
   readonly doing: string;
   /** Seconds since the start. */
   readonly seconds: number;
 }
 
-/** How to tune. */
+/** Settings of {@link tune}. */
 export interface TuneOptions {
-  /** Seconds after which no other measurement is begun; no limit by default. */
+  /** Seconds after which no further measurement begins; no limit by default. */
   readonly budget?: number;
-  /** Called before each measurement. */
+  /** Called before each measurement; awaited. */
   readonly onProgress?: (progress: TuneProgress) => void | Promise<void>;
-  /** Ends tuning; what has been measured counts. */
+  /** Ends the tuning; problems that are done keep their results. */
   readonly signal?: AbortSignal;
 }
 
-/** What came out for a problem. */
+/** The result for a problem: a matrix product, or a pass of a convolution. */
 export interface Tuning {
   /** The problem. */
   readonly problem: Problem;
   /** The layers that have it. */
   readonly layers: readonly string[];
-  /** The choice that is used from now on. */
+  /** The candidate that is used from now on. */
   readonly choice: string;
-  /** The one that a rule chooses: timed first, and used unless another is clearly faster. */
+  /** The candidate that a rule chooses: it is used unless another is clearly faster. */
   readonly rule: string;
-  /**
-   * Milliseconds of each candidate that was timed, in the order of the measurements; of those that
-   * were measured in turns at the end, the medians of that.
-   */
+  /** Milliseconds of each candidate that was timed, in the order of the measurements. */
   readonly milliseconds: ReadonlyMap<string, number>;
   /**
-   * Candidates that cannot be run, and what compiler or device say, or which limit of the adapter
-   * they exceed. One of a product inside is called `winograd 4, register 8x2`.
+   * Candidates that cannot be run, and why: the compiler's or device's message, or the limit of the
+   * adapter that they exceed. `winograd 4, register 8x2` is a candidate for the product inside
+   * another.
    */
   readonly refused: ReadonlyMap<string, string>;
-  /** Candidates that were not tried, though there was time, and why they are hopeless. */
+  /** Candidates that were not tried because they are hopeless, and why. */
   readonly skipped: ReadonlyMap<string, string>;
 }
 
 /**
- * Loss and gradients of a classifier, as training computes them: what to tune for it.
+ * The loss and the gradients of a classifier for an input of `shape`, as training computes them:
+ * give them to {@link tune}.
  *
  * @throws {ArgumentError} if `net` is no module or `shape` no list.
- * @throws {ShapeError} if the shape does not fit the network, or that gives no logits.
+ * @throws {ShapeError} if the shape does not fit the network, or the network gives no logits.
  *
  * @example
  * ```ts
@@ -101,13 +100,14 @@ export function trainingGraph(net: Module, shape: Shape): Tensor[] {
 }
 
 /**
- * Times candidates for the problems in the graph of `roots`, the most expensive first, and adds those
- * to `device.tuned` that are clearly faster than the rule's choice: plans compiled from then on use
- * them. They are worth keeping, for {@link Device.request}. Problems that the budget does not reach
- * are left as they are, to the table that there is, or to the rules.
+ * Measures which kernels are fastest on a device, for the convolutions and matrix products in the
+ * graph of `roots`. It times the candidates for each of these problems, the most expensive problem
+ * first. A candidate that is clearly faster than the one that a rule chooses goes into
+ * `device.tuned`, and plans that are compiled from then on use it. Save `device.tuned` and give it
+ * to {@link Device.request} next time. Problems that the budget does not reach stay as they were.
  *
  * @throws {ArgumentError} if an argument or option is of another kind.
- * @throws {DeviceError} if the device is bound to a choice, or lost.
+ * @throws {DeviceError} if the device was requested with one `choice` of kernels, or is lost.
  *
  * @example
  * ```ts

@@ -67,7 +67,9 @@ export class SiLU extends Module {
 }
 
 /**
- * `log(1 + e^x)` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Softplus.html | PyTorch}).
+ * `log(1 + e^x)`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Softplus.html | PyTorch}, with its
+ * default `beta` of 1).
  *
  * @example
  * ```ts
@@ -86,7 +88,8 @@ export class Softplus extends Module {
 }
 
 /**
- * `x · Φ(x)` ({@link https://pytorch.org/docs/stable/generated/torch.nn.GELU.html | PyTorch}).
+ * `x · Φ(x)`, where Φ is the distribution function of the normal distribution
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.GELU.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -97,7 +100,11 @@ export class Softplus extends Module {
  * ```
  */
 export class GELU extends Module {
-  /** With settings of `gelu`. */
+  /**
+   * Exact by default; with `approximate: "tanh"`, PyTorch's approximation.
+   *
+   * @throws {ArgumentError} for an invalid option.
+   */
   constructor(readonly options: GeluOptions = {}) {
     super();
     tried((x) => gelu(x, options));
@@ -121,7 +128,11 @@ export class GELU extends Module {
  * ```
  */
 export class ELU extends Module {
-  /** With settings of `elu`. */
+  /**
+   * `alpha` is 1 by default.
+   *
+   * @throws {ArgumentError} if `alpha` is negative, which PyTorch allows, or not finite.
+   */
   constructor(readonly options: { readonly alpha?: number } = {}) {
     super();
     tried((x) => elu(x, options));
@@ -145,7 +156,11 @@ export class ELU extends Module {
  * ```
  */
 export class LeakyReLU extends Module {
-  /** With settings of `leakyRelu`. */
+  /**
+   * `negativeSlope` is 0.01 by default.
+   *
+   * @throws {ArgumentError} if it is not finite.
+   */
   constructor(readonly options: { readonly negativeSlope?: number } = {}) {
     super();
     tried((x) => leakyRelu(x, options));

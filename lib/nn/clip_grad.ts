@@ -22,11 +22,12 @@ function checkGrads(op: string, grads: readonly Tensor[]): void {
 const backward = <T>(body: () => T) => inScope({ layer: "", pass: "backward" }, body);
 
 /**
- * Gradients of any shapes, scaled down so that their norm, as if they were one vector, is at most
- * `maxNorm`; and the norm before, a scalar
+ * Scales gradients of any shapes down, so that the Euclidean norm of them all as one vector is at
+ * most `maxNorm`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html | PyTorch}).
+ * Returns the new `grads`, for `Optimizer.updates`, and the `norm` before, a scalar.
  *
- * @throws {ArgumentError} if `grads` are no tensors, or `maxNorm` is no number, at least 0.
+ * @throws {ArgumentError} if `grads` are no tensors, or `maxNorm` is negative or not finite.
  *
  * @example
  * ```ts
@@ -53,10 +54,10 @@ export function clipGradNorm(
 }
 
 /**
- * Gradients of any shapes with every element from `-clipValue` to `clipValue`
+ * Gradients of any shapes with every element brought between `-clipValue` and `clipValue`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_value_.html | PyTorch}).
  *
- * @throws {ArgumentError} if `grads` are no tensors, or `clipValue` is no number, at least 0.
+ * @throws {ArgumentError} if `grads` are no tensors, or `clipValue` is negative or not finite.
  *
  * @example
  * ```ts

@@ -14,12 +14,13 @@ import { layerSeed } from "./init.ts";
 import { Module, noteRunning, UnsavedBuffer } from "./module.ts";
 
 /**
- * Zeros for a share `p` of the elements in training, drawn anew in each step, the others divided by
- * 1 - p; nothing in evaluation; any shape
+ * In training, sets a random share `p` of the elements to zero and divides the others by 1 - p; in
+ * evaluation, does nothing; any shape
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Dropout.html | PyTorch}).
  *
- * The draws follow from {@link manualSeed} and from how many there were, which a `Trainer` keeps in its
- * checkpoints.
+ * Which elements are dropped follows from {@link manualSeed} and a count of the draws. The count
+ * goes up by an update: without {@link collectUpdates}, each run of a plan drops the same elements.
+ * The checkpoints of a `Trainer` have the count.
  *
  * @example
  * ```ts
@@ -33,20 +34,20 @@ import { Module, noteRunning, UnsavedBuffer } from "./module.ts";
  */
 export class Dropout extends Module {
   readonly #seed = layerSeed();
-  /** How often was drawn: a scalar. */
+  /** The number of draws so far, a scalar. */
   readonly draws: UnsavedBuffer = new UnsavedBuffer([]);
 
   /**
-   * Drops a share `p`.
+   * Drops a share `p`, from 0 to below 1; 0.5 by default.
    *
-   * @throws {ArgumentError} if `p` is not from 0 to less than 1.
+   * @throws {ArgumentError} for another `p`; PyTorch also takes 1.
    */
   constructor(readonly p: number = 0.5) {
     super();
     checkNumber(new.target.name, "p", p, { min: 0, below: 1 });
   }
 
-  /** Drops in training, and notes that it drew. */
+  /** A tensor of the shape of `x`; `x` itself in evaluation. */
   override forward(x: Tensor): Tensor {
     checkTensor("Dropout", "x", x, "f32");
     if (!this.training || this.p === 0) return x;
@@ -60,7 +61,7 @@ export class Dropout extends Module {
 }
 
 /**
- * The same for whole channels of `[N, C, …]`: all pixels of one are dropped, or none
+ * {@link Dropout} of whole channels of `[N, C, …]`: it drops all pixels of a channel, or none
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Dropout2d.html | PyTorch}).
  *
  * @example
@@ -73,7 +74,11 @@ export class Dropout extends Module {
  * ```
  */
 export class Dropout2d extends Dropout {
-  /** Drops in training, and notes that it drew. */
+  /**
+   * A tensor of the shape of `x`; `x` itself in evaluation.
+   *
+   * @throws {ShapeError} if `x` has fewer than 3 dimensions.
+   */
   override forward(x: Tensor): Tensor {
     checkTensor("Dropout2d", "x", x, "f32");
     if (x.rank < 3) throw new ShapeError(`Dropout2d: wants [N, C, …], got ${formatShape(x.shape)}`);

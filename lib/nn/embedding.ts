@@ -11,7 +11,7 @@ import { normalParameter } from "./init.ts";
 import { Module, type Parameter } from "./module.ts";
 
 /**
- * Rows of a table by u32 indices, `[…]` → `[…, embeddingDim]`
+ * Rows of a learned table by u32 indices, `[…]` → `[…, embeddingDim]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Embedding.html | PyTorch}).
  *
  * @example
@@ -28,9 +28,9 @@ export class Embedding extends Module {
   readonly weight: Parameter;
 
   /**
-   * Weights drawn from N(0, 1).
+   * Draws the table from N(0, 1).
    *
-   * @throws {ArgumentError} for numbers that cannot be.
+   * @throws {ArgumentError} for invalid numbers.
    */
   constructor(readonly numEmbeddings: number, readonly embeddingDim: number) {
     super();
@@ -40,7 +40,12 @@ export class Embedding extends Module {
     this.weight = normalParameter([numEmbeddings, embeddingDim], 1);
   }
 
-  /** The rows. */
+  /**
+   * The rows at `indices`.
+   *
+   * @throws {ArgumentError} for an index that is not below `numEmbeddings`. If only the device
+   * knows the index, the row is NaN.
+   */
   override forward(indices: Tensor): Tensor {
     return embedding(this.weight, indices);
   }

@@ -15,7 +15,8 @@ import { Parameter } from "./module.ts";
 let generator = new Random(0);
 
 /**
- * Seeds the generator that layers draw their weights from; until then the seed is 0.
+ * Seeds the generator of the layers' first weights, and of the dropouts that are made after it. The
+ * seed is 0 until then. PyTorch's `manual_seed` gives other numbers.
  *
  * @throws {ArgumentError} if the seed is no integer in 0..2^53-1.
  *
@@ -43,8 +44,8 @@ function draw(words: number): RandomState {
 }
 
 /**
- * A parameter drawn from U(-1/√fanIn, 1/√fanIn), which is what PyTorch's default,
- * `kaiming_uniform_(a=√5)`, comes to. The values are made when they are first needed.
+ * A parameter drawn from U(-1/√fanIn, 1/√fanIn), the distribution of PyTorch's default,
+ * `kaiming_uniform_(a=√5)`. The values are made when they are first needed.
  *
  * @throws {ArgumentError} if `fanIn` is less than 1.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
@@ -70,8 +71,8 @@ export function uniformParameter(shape: Shape, fanIn: number): Parameter {
 }
 
 /**
- * A parameter drawn from the normal distribution N(0, std²). The values are made when they are first
- * needed.
+ * A parameter drawn from the normal distribution N(0, std²), like PyTorch's `normal_`. The values
+ * are made when they are first needed.
  *
  * @throws {ArgumentError} if `std` is negative or not finite.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.
@@ -101,7 +102,7 @@ export function layerSeed(): number {
 }
 
 /**
- * A parameter filled with `value`.
+ * A parameter filled with `value`, like PyTorch's `constant_`.
  *
  * @throws {ArgumentError} if the value is not finite.
  * @throws {ShapeError} if `shape` has a size that is no positive integer.

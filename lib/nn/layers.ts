@@ -86,9 +86,12 @@ function convParameters(
 }
 
 /**
- * Convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Conv2d.html | PyTorch}).
+ * Convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Conv2d.html | PyTorch}), with
+ * `P = ⌊(H + 2 padding - dilation (R - 1) - 1) / stride⌋ + 1` and Q likewise. Padding is with zeros
+ * only.
  *
- * @example A convolution of each channel by itself
+ * @example A depthwise convolution
  * ```ts
  * import { Conv2d, input } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
@@ -101,24 +104,24 @@ function convParameters(
 export class Conv2d extends Module {
   /** `[outChannels, inChannels / groups, R, S]`. */
   readonly weight: Parameter;
-  /** `[outChannels]`, unless switched off. */
+  /** `[outChannels]`; undefined if `bias` is false. */
   readonly bias: Parameter | undefined;
   /** Height and width of the kernel, R × S. */
   readonly kernelSize: readonly [number, number];
   /** Step between windows, down and across. */
   readonly stride: readonly [number, number];
-  /** Zeros added above and below, left and right; or as many as keep the size. */
+  /** Zeros added above and below, left and right; or `"same"`, as many as keep the size. */
   readonly padding: readonly [number, number] | "same";
-  /** Pixels from a tap to the next, down and across. */
+  /** Distance between taps of the kernel, down and across. */
   readonly dilation: readonly [number, number];
-  /** Parts of the channels with a convolution each. */
+  /** Groups of channels, each with a convolution of its own. */
   readonly groups: number;
 
   /**
-   * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = inChannels / groups · R · S.
+   * Draws weight and bias from U(-1/√fanIn, 1/√fanIn) with fanIn = inChannels / groups · R · S.
    *
-   * @throws {ArgumentError} for channels or an option that cannot be.
-   * @throws {ShapeError} for a kernel, stride, padding or dilation that cannot be.
+   * @throws {ArgumentError} for invalid channels, groups or options.
+   * @throws {ShapeError} for an invalid kernel, stride, padding or dilation.
    */
   constructor(
     readonly inChannels: number,
@@ -163,8 +166,9 @@ export interface ConvTranspose2dOptions extends ConvTransposeOptions {
 }
 
 /**
- * What a convolution does backwards, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]`
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html | PyTorch}).
+ * Transposed convolution, `[N, inChannels, H, W]` → `[N, outChannels, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html | PyTorch}), with
+ * `P = (H - 1) stride - 2 padding + dilation (R - 1) + outputPadding + 1` and Q likewise.
  *
  * @example Images twice as large
  * ```ts
@@ -178,27 +182,27 @@ export interface ConvTranspose2dOptions extends ConvTransposeOptions {
 export class ConvTranspose2d extends Module {
   /** `[inChannels, outChannels / groups, R, S]`. */
   readonly weight: Parameter;
-  /** `[outChannels]`, unless switched off. */
+  /** `[outChannels]`; undefined if `bias` is false. */
   readonly bias: Parameter | undefined;
   /** Height and width of the kernel, R × S. */
   readonly kernelSize: readonly [number, number];
   /** Step between windows, down and across. */
   readonly stride: readonly [number, number];
-  /** Pixels left out above and below, left and right. */
+  /** Pixels cut off the result above and below, left and right. */
   readonly padding: readonly [number, number];
-  /** Pixels added below and on the right. */
+  /** Pixels added to the result below and on the right. */
   readonly outputPadding: readonly [number, number];
-  /** Pixels from a tap to the next, down and across. */
+  /** Distance between taps of the kernel, down and across. */
   readonly dilation: readonly [number, number];
-  /** Parts of the channels with a convolution each. */
+  /** Groups of channels, each with a convolution of its own. */
   readonly groups: number;
 
   /**
-   * Weights and bias drawn from U(-1/√fanIn, 1/√fanIn), fanIn = outChannels / groups · R · S as in
-   * PyTorch.
+   * Draws weight and bias from U(-1/√fanIn, 1/√fanIn) with fanIn = outChannels / groups · R · S, as
+   * PyTorch does.
    *
-   * @throws {ArgumentError} for channels or an option that cannot be.
-   * @throws {ShapeError} for a kernel, stride, padding or dilation that cannot be.
+   * @throws {ArgumentError} for invalid channels, groups or options.
+   * @throws {ShapeError} for an invalid kernel, stride, padding or dilation.
    */
   constructor(
     readonly inChannels: number,
@@ -244,7 +248,8 @@ export interface LinearOptions {
 }
 
 /**
- * Fully connected, `[…, inFeatures]` → `[…, outFeatures]` ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}).
+ * Fully connected layer, `[…, inFeatures]` → `[…, outFeatures]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Linear.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -257,13 +262,13 @@ export interface LinearOptions {
 export class Linear extends Module {
   /** `[outFeatures, inFeatures]`. */
   readonly weight: Parameter;
-  /** `[outFeatures]`, unless switched off. */
+  /** `[outFeatures]`; undefined if `bias` is false. */
   readonly bias: Parameter | undefined;
 
   /**
-   * Weights and bias drawn from U(-1/√inFeatures, 1/√inFeatures).
+   * Draws weight and bias from U(-1/√inFeatures, 1/√inFeatures).
    *
-   * @throws {ArgumentError} for features or an option that cannot be.
+   * @throws {ArgumentError} for invalid features or options.
    */
   constructor(
     readonly inFeatures: number,
@@ -306,7 +311,9 @@ export class ReLU extends Module {
 }
 
 /**
- * Largest value of each window ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}).
+ * Largest value of each window, `[N, C, H, W]` → `[N, C, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html | PyTorch}). There is
+ * no dilation.
  *
  * @example
  * ```ts
@@ -321,7 +328,8 @@ export class MaxPool2d extends Module {
   /**
    * A window of `kernelSize`, moved by `stride` over the padded input.
    *
-   * @throws {ShapeError} if the window is none.
+   * @throws {ArgumentError} for invalid options.
+   * @throws {ShapeError} for an invalid size, stride or padding.
    */
   constructor(readonly options: PoolOptions) {
     super();
@@ -335,7 +343,8 @@ export class MaxPool2d extends Module {
 }
 
 /**
- * Mean of each window ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
+ * Mean of each window, `[N, C, H, W]` → `[N, C, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -350,8 +359,8 @@ export class AvgPool2d extends Module {
   /**
    * A window of `kernelSize`, moved by `stride` over the padded input.
    *
-   * @throws {ArgumentError} for an option that cannot be.
-   * @throws {ShapeError} for a size, stride or padding that cannot be.
+   * @throws {ArgumentError} for invalid options.
+   * @throws {ShapeError} for an invalid size, stride or padding.
    */
   constructor(readonly options: AvgPoolOptions) {
     super();
@@ -365,7 +374,7 @@ export class AvgPool2d extends Module {
 }
 
 /**
- * Means of blocks that cover an image of any size evenly
+ * Average pooling to a given size, `[N, C, H, W]` → `[N, C, …outputSize]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html | PyTorch}).
  *
  * @example
@@ -379,9 +388,10 @@ export class AvgPool2d extends Module {
  */
 export class AdaptiveAvgPool2d extends Module {
   /**
-   * The size after; null for an axis that stays as it is.
+   * The size of the result: one number, or `[height, width]`; null keeps that side as it is.
    *
-   * @throws {ShapeError} for a size that cannot be.
+   * @throws {ArgumentError} if a size is missing.
+   * @throws {ShapeError} for an invalid size.
    */
   constructor(readonly outputSize: OutputSize) {
     super();
@@ -395,7 +405,8 @@ export class AdaptiveAvgPool2d extends Module {
 }
 
 /**
- * Images made larger ({@link https://pytorch.org/docs/stable/generated/torch.nn.Upsample.html | PyTorch}).
+ * Resizes images, `[N, C, H, W]` → `[N, C, P, Q]`
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Upsample.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -408,10 +419,10 @@ export class AdaptiveAvgPool2d extends Module {
  */
 export class Upsample extends Module {
   /**
-   * The settings of `upsample`.
+   * Takes either `size` or `scaleFactor`.
    *
-   * @throws {ArgumentError} for an option that cannot be.
-   * @throws {ShapeError} for a size that cannot be.
+   * @throws {ArgumentError} for invalid options.
+   * @throws {ShapeError} for an invalid size.
    */
   constructor(readonly options: UpsampleOptions) {
     super();
@@ -425,7 +436,7 @@ export class Upsample extends Module {
 }
 
 /**
- * Mean over all pixels: the notebook's layer of that name.
+ * Mean over all pixels, `[N, C, H, W]` → `[N, C, 1, 1]`: the notebook's layer of that name.
  *
  * @example
  * ```ts
@@ -443,7 +454,8 @@ export class GlobalAvgPool2d extends Module {
 }
 
 /**
- * All but the first dimension in one ({@link https://pytorch.org/docs/stable/generated/torch.nn.Flatten.html | PyTorch}).
+ * Joins all dimensions but the first
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Flatten.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -477,8 +489,10 @@ class Lambda extends Module {
 }
 
 /**
- * Layers one after the other ({@link https://pytorch.org/docs/stable/generated/torch.nn.Sequential.html | PyTorch}); children are named `0`,
- * `1`, … or as {@link Sequential.add} says. A function among them takes a number, and has no parameters.
+ * Layers one after the other
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Sequential.html | PyTorch}). Children
+ * are named `0`, `1`, … or as {@link Sequential.add} says. A function may stand for a layer: it
+ * counts in these names, and has no parameters.
  *
  * @example
  * ```ts
@@ -493,16 +507,17 @@ class Lambda extends Module {
 export class Sequential extends Module {
   readonly #children = new Map<string, Module>();
 
-  /** The layers in order. */
+  /** Takes the layers in order. */
   constructor(...layers: readonly Layer[]) {
     super();
     layers.forEach((layer) => this.add(layer));
   }
 
   /**
-   * Appends a layer, named by its position by default (PyTorch's `add_module`).
+   * Appends a layer (PyTorch's `add_module`); its name is its position by default.
    *
-   * @throws {ArgumentError} if it is no module nor function, or the name is taken or has a dot.
+   * @throws {ArgumentError} if it is neither a module nor a function, or if the name is empty,
+   * taken or has a dot.
    */
   add(layer: Layer, name: string = String(this.#children.size)): this {
     checkString("Sequential", "a layer's name", name);

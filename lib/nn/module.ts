@@ -34,7 +34,7 @@ import {
 } from "../graph/tensor.ts";
 
 /**
- * A variable that is trained; a plain {@link Variable} of a module is a buffer, saved but not trained.
+ * A variable that is trained. A plain {@link Variable} of a module is a buffer: saved, not trained.
  *
  * @example
  * ```ts
@@ -51,13 +51,13 @@ import {
  * ```
  */
 export class Parameter extends Variable {
-  /** Whether it is to be trained; not if it is frozen (see {@link Module.freeze}). */
+  /** Whether it is trained: false while it is frozen (see {@link Module.freeze}). */
   requiresGrad = true;
 }
 
 /**
- * A variable of a module that is no part of its state dict, but of a training run: what a layer counts
- * (PyTorch's `register_buffer(…, persistent=False)`). A `Trainer` keeps it in its checkpoints.
+ * A variable of a module that its state dict leaves out, such as a count of the layer's calls
+ * (PyTorch's `register_buffer(…, persistent=False)`). The checkpoints of a `Trainer` have it.
  *
  * @example A layer that is off for the first ten steps
  * ```ts
@@ -86,8 +86,11 @@ export type StateDict = Map<
 let collector: Update[] | undefined;
 
 /**
- * Runs `body`, which calls `forward` of modules in training mode, and returns what it returns together
- * with the updates of running statistics that go with it; hand both to one plan.
+ * Runs `body`, which calls modules in training mode. Returns its `result`, and the `updates` of
+ * running statistics that those calls noted. Compile both into one plan: without the updates,
+ * running means stay as they are and every step drops out the same elements.
+ *
+ * @throws {ArgumentError} if `body` is no function.
  *
  * @example
  * ```ts
@@ -112,7 +115,7 @@ export function collectUpdates<T>(body: () => T): { result: T; updates: Update[]
 }
 
 /**
- * Notes an update for the enclosing {@link collectUpdates}; outside of one, nothing happens.
+ * Adds an update to those of the enclosing {@link collectUpdates}. Outside of one it does nothing.
  *
  * @throws {ArgumentError} if it is no update.
  *
@@ -132,9 +135,9 @@ export function noteUpdate(update: Update): void {
 }
 
 /**
- * Notes for the enclosing {@link collectUpdates} that a running statistic becomes `next` of its value:
- * once for each call of a layer, so a layer that is called twice in a step makes both updates, one after
- * the other.
+ * Adds the update `running = next(running)` to those of the enclosing {@link collectUpdates}. For a
+ * layer that is called twice in a step, both updates are made, one after the other. Outside of
+ * `collectUpdates` it does nothing, and does not call `next`.
  *
  * @throws {ArgumentError} if `running` is no variable or `next` no function.
  *
@@ -234,7 +237,10 @@ function unwrap<T>(entries: [string, T][], own: ReadonlyMap<string, unknown>): [
 const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /**
- * Base of all layers and models ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}).
+ * Base of all layers and models
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.Module.html | PyTorch}). Its children
+ * and parameters are its properties; nothing has to be registered. Their keys in the state dict are
+ * PyTorch's: `runningMean` of a child `norm` is `norm.running_mean`.
  *
  * @example
  * ```ts
@@ -252,22 +258,25 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
  * ```
  */
 export abstract class Module {
-  /** Whether batch norm uses the batch's statistics (true) or the running ones. */
+  /** Whether it is in training mode: batch norms take the batch's statistics, dropouts drop. */
   training = true;
   /** Whether it stays in evaluation mode. */
   #frozen = false;
 
   /**
-   * The output for `x`, and for further tensors if a module wants any, as a graph node; shapes are
-   * checked here, without a device.
+   * Builds the graph of the output for `x`, and for further tensors if the module takes any. It
+   * checks shapes and needs no device. Run a module by {@link Module.call}.
    *
    * @throws {ShapeError} if `x` does not fit.
    */
   abstract forward(x: Tensor, ...others: Tensor[]): Tensor;
 
   /**
-   * {@link Module.forward}, noted for {@link collectCalls}: how a network and a module's children are
-   * run (PyTorch's `__call__`). The nodes' scope is the module's path from the outermost call on.
+   * The output of {@link Module.forward} (PyTorch's `__call__`). Call networks and children so:
+   * then summaries, profiles and ONNX files know which layer each node belongs to.
+   *
+   * @throws {ArgumentError} if `x` is no tensor.
+   * @throws {ShapeError} if `x` does not fit.
    */
   call(x: Tensor, ...others: Tensor[]): Tensor {
     checkTensor(this.constructor.name, "x", x);
@@ -297,10 +306,11 @@ export abstract class Module {
   }
 
   /**
-   * Direct children with their names, in the order of definition: the properties that are modules.
+   * The direct children with their names, in the order of definition: the properties that are
+   * modules.
    *
-   * @throws {ArgumentError} if a property is an array of modules or variables, which would not be
-   * found: use a {@link ModuleList}.
+   * @throws {ArgumentError} if a property is an array of modules or variables: layers belong in a
+   * {@link ModuleList}, variables in properties of their own.
    */
   namedChildren(): [string, Module][] {
     const isPart = (x: unknown) => x instanceof Module || x instanceof Variable;
@@ -329,8 +339,11 @@ export abstract class Module {
   }
 
   /**
-   * Parameters and buffers with their state-dict keys, in PyTorch's order. As in PyTorch's state dict,
-   * a variable that modules share is there under each of its names, and an {@link UnsavedBuffer} not.
+   * All parameters and buffers with their state-dict keys: a module's own before its children's, in
+   * the order of definition. As in PyTorch, a shared variable is listed under each of its names. An
+   * {@link UnsavedBuffer} is left out. `prefix` is put before every key.
+   *
+   * @throws {ArgumentError} if a module is inside itself.
    */
   namedVariables(prefix = ""): [string, Variable][] {
     checkString("namedVariables", "prefix", prefix);
@@ -339,7 +352,7 @@ export abstract class Module {
     );
   }
 
-  /** Variables that are no part of the state dict, with what would be their keys in it. */
+  /** The variables that the state dict leaves out, each with the key that it would have there. */
   namedUnsavedBuffers(): [string, UnsavedBuffer][] {
     return this.#variables("", []).filter((entry): entry is [string, UnsavedBuffer] =>
       entry[1] instanceof UnsavedBuffer
@@ -361,7 +374,7 @@ export abstract class Module {
     ];
   }
 
-  /** Trained variables with their state-dict keys: one that has several has the first here. */
+  /** All parameters, frozen ones too, with their keys; a shared one once, under its first key. */
   namedParameters(): [string, Parameter][] {
     const seen = new Set<Variable>();
     return this.namedVariables().filter((entry): entry is [string, Parameter] =>
@@ -369,12 +382,15 @@ export abstract class Module {
     );
   }
 
-  /** Trained variables. */
+  /** All parameters, each once. Those that are not frozen have `requiresGrad`. */
   parameters(): Parameter[] {
     return this.namedParameters().map(([, parameter]) => parameter);
   }
 
-  /** Switches this module and all below it to training mode, but for those that are frozen. */
+  /**
+   * Switches this module and all below it to training mode, or to evaluation mode if `mode` is
+   * false. Frozen modules stay in evaluation mode.
+   */
   train(mode = true): this {
     checkBoolean("train", "mode", mode);
     for (const module of this.modules()) module.training = mode && !module.#frozen;
@@ -387,13 +403,14 @@ export abstract class Module {
   }
 
   /**
-   * Leaves all that is under a prefix of the state-dict keys as it is while the rest is trained; everything
-   * by default. `layer1` is `layer1.0.weight` and so on, not `layer10.weight`. Its parameters are marked as
-   * by PyTorch's `requires_grad_(False)`; give an optimizer the others. Its layers stay in evaluation mode,
-   * whatever {@link Module.train} says: a batch norm takes its running statistics and leaves them, and
-   * nothing is dropped out. With `frozen` false it is trained again.
+   * Freezes the layer or parameter with the key `prefix` and all below it, so that only the rest is
+   * trained; by default it freezes everything. `layer1` means `layer1.0.weight` and so on, not
+   * `layer10.weight`. Frozen parameters have `requiresGrad` false, as after PyTorch's
+   * `requires_grad_(False)`; make the optimizer of the others. Unlike in PyTorch, frozen layers
+   * also stay in evaluation mode, even after {@link Module.train}: batch norms take their running
+   * statistics and leave them as they are, and dropouts drop nothing. `frozen` false undoes it.
    *
-   * @throws {ArgumentError} if no layer and no parameter has that prefix.
+   * @throws {ArgumentError} if no layer that has variables and no parameter has that key.
    *
    * @example Fine-tuning
    * ```ts
@@ -420,7 +437,7 @@ export abstract class Module {
     );
     if (under.length === 0 || !module && parameters.length === 0) {
       const first = [...new Set(own.map(([key]) => key.split(".")[0]))].join(", ");
-      const wanted = `the key of a layer or a parameter, as keys begin: ${brief(first, 200)}`;
+      const wanted = `the key of a layer or a parameter (keys begin with ${brief(first, 200)})`;
       refuse("freeze", "prefix", wanted, prefix);
     }
     for (const parameter of parameters) parameter.requiresGrad = !frozen;
@@ -434,8 +451,8 @@ export abstract class Module {
   }
 
   /**
-   * Its class, settings and children, as PyTorch prints them, and the number of its parameters:
-   * `Linear(784, 10)  // 7,850 parameters`.
+   * Its class, settings and children, much as PyTorch prints them, and the number of its
+   * parameters: `Linear(784, 10)  // 7,850 parameters`.
    */
   toString(): string {
     const children = this.namedChildren()
@@ -457,7 +474,7 @@ export abstract class Module {
     return this.toString();
   }
 
-  /** Shown by a notebook: the same, as a tree whose branches open. */
+  /** Shown by a notebook: the same as a tree that unfolds. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
     return shownAs(`${this}`, this.#tree("", true));
   }
@@ -474,7 +491,7 @@ export abstract class Module {
   }
 
   /**
-   * Values of all parameters and buffers by key, read from the device if they are there.
+   * The values of all parameters and buffers by key, read from the device if they are there.
    *
    * @throws {DeviceError} if the device that holds them was lost.
    */
@@ -487,15 +504,17 @@ export abstract class Module {
   }
 
   /**
-   * Takes over values by key, row-major; lists of numbers serve too. Strict by default: every key must
-   * be there and no other. All is checked first: where anything does not fit, nothing is changed and
-   * the error lists what is wrong. If a parameter has two names, the values of the last one count. As in
-   * PyTorch, `num_batches_tracked`, which older weights are without, is not missed.
+   * Takes over values by key: row-major, as Float32Arrays or lists of numbers. By default it is
+   * strict: all keys must be there, and no others. Everything is checked first. If anything does
+   * not fit, nothing changes and the error lists what is wrong. If a parameter has two names, the
+   * values of the last one count. As in PyTorch, `num_batches_tracked` may be missing, because
+   * older weights have none.
    *
-   * Not strict, it takes over what there is and says what was `loaded`, which keys are `missing` and
-   * which `unexpected`. Values of another shape are an error all the same, as in PyTorch, unless
-   * `ignoreMismatchedSizes` (Hugging Face's name) leaves them out as `mismatched`. A prefix `module.`,
-   * which `DataParallel` puts before all keys, or `_orig_mod.` of `torch.compile` is left off.
+   * With `strict` false it takes over what there is. The result lists the keys that were `loaded`,
+   * those that are `missing` and those that are `unexpected`. Values of another shape are still an
+   * error, as in PyTorch; `ignoreMismatchedSizes` (Hugging Face's name) leaves them out and lists
+   * them as `mismatched`. If all keys begin with `module.` (PyTorch's `DataParallel`) or
+   * `_orig_mod.` (`torch.compile`), that prefix is dropped.
    *
    * @throws {ArgumentError} if keys or shapes do not fit; the message lists them.
    *
@@ -604,9 +623,9 @@ function inMode<T>(net: Module, mode: boolean, body: () => T): T {
 }
 
 /**
- * Modules in a list, so that their parent finds them; their names are `0`, `1`, …
- * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ModuleList.html | PyTorch}). It is no
- * layer itself: the parent calls its members.
+ * A list of modules that their parent finds; their names are `0`, `1`, …
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.ModuleList.html | PyTorch}). It
+ * computes nothing itself: the parent calls its members.
  *
  * @example
  * ```ts
@@ -648,7 +667,7 @@ export class ModuleList extends Module {
     return this;
   }
 
-  /** How many there are. */
+  /** The number of modules. */
   get length(): number {
     return this.#members.length;
   }
@@ -669,7 +688,11 @@ export class ModuleList extends Module {
     return this.#members.map((module, i) => [`${i}`, module]);
   }
 
-  /** A list computes nothing: @throws {ArgumentError} always. */
+  /**
+   * Cannot be used: a list computes nothing.
+   *
+   * @throws {ArgumentError} always.
+   */
   override forward(): Tensor {
     throw new ArgumentError("ModuleList: a list computes nothing; call its members");
   }

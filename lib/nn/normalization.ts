@@ -19,7 +19,7 @@ import { Module, noteRunning, type Parameter } from "./module.ts";
 export interface NormOptions {
   /** Added to the variance; 1e-5 by default. */
   readonly eps?: number;
-  /** Whether a scale and a shift are learned; true by default. */
+  /** Whether there are a learned scale and shift; true by default. */
   readonly affine?: boolean;
 }
 
@@ -38,14 +38,16 @@ function settings(
 
 /** Settings of {@link BatchNorm1d} and {@link BatchNorm2d}. */
 export interface BatchNormOptions extends NormOptions {
-  /** Share of a batch in the running statistics; 0.1 by default. */
+  /** Weight of a batch: `running = (1 - momentum) · running + momentum · batch`; 0.1 by default. */
   readonly momentum?: number;
-  /** Whether there are running statistics; without, evaluation takes the batch's too. True by default. */
+  /** Whether to keep running statistics; if not, evaluation takes the batch's. True by default. */
   readonly trackRunningStats?: boolean;
 }
 
 /**
- * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common; its forward pass takes any `[N, C, …]`.
+ * What {@link BatchNorm1d} and {@link BatchNorm2d} have in common. In training it takes the mean
+ * and variance of the batch, and moves the running statistics towards them, by updates that
+ * {@link collectUpdates} gathers. In evaluation it takes the running statistics.
  *
  * @example Freeze every batch norm of a net
  * ```ts
@@ -58,25 +60,25 @@ export interface BatchNormOptions extends NormOptions {
  * ```
  */
 export abstract class BatchNorm extends Module {
-  /** Scale γ, `[numFeatures]`; unless switched off. */
+  /** Scale γ, `[numFeatures]`; undefined if `affine` is false. */
   readonly weight: Parameter | undefined;
-  /** Shift β, `[numFeatures]`; unless switched off. */
+  /** Shift β, `[numFeatures]`; undefined if `affine` is false. */
   readonly bias: Parameter | undefined;
-  /** Running mean, `[numFeatures]`; unless switched off. */
+  /** Running mean, `[numFeatures]`; undefined if `trackRunningStats` is false. */
   readonly runningMean: Variable | undefined;
-  /** Running unbiased variance, `[numFeatures]`; unless switched off. */
+  /** Running unbiased variance, `[numFeatures]`; undefined if `trackRunningStats` is false. */
   readonly runningVar: Variable | undefined;
-  /** Training batches seen: a scalar; unless switched off. */
+  /** Number of training batches, a scalar; undefined if `trackRunningStats` is false. */
   readonly numBatchesTracked: Variable | undefined;
   /** Added to the variance. */
   readonly eps: number;
-  /** Share of a batch in the running statistics. */
+  /** Weight of a batch in the running statistics. */
   readonly momentum: number;
 
   /**
-   * γ = 1, β = 0, running mean 0 and variance 1.
+   * Begins with γ = 1, β = 0, running mean 0 and running variance 1.
    *
-   * @throws {ArgumentError} for a number of features or an option that cannot be.
+   * @throws {ArgumentError} for an invalid number of features or option.
    */
   constructor(readonly numFeatures: number, options: BatchNormOptions = {}) {
     super();
@@ -97,7 +99,12 @@ export abstract class BatchNorm extends Module {
     this.momentum = momentum;
   }
 
-  /** Normalises by the batch's statistics in training, and notes the running ones' update. */
+  /**
+   * `[N, numFeatures, …]` → the same.
+   *
+   * @throws {ShapeError} if `x` has other channels or, where it takes the batch's statistics, only
+   * one value for each.
+   */
   override forward(x: Tensor): Tensor {
     const { runningMean, runningVar, numBatchesTracked, numFeatures, eps } = this;
     const weight = this.weight ?? tensor(new Float32Array(numFeatures).fill(1));
@@ -124,7 +131,8 @@ export abstract class BatchNorm extends Module {
 }
 
 /**
- * Batch normalisation over N, H, W ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
+ * Batch normalisation over N, H and W, `[N, C, H, W]` → the same
+ * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -140,7 +148,7 @@ export abstract class BatchNorm extends Module {
 export class BatchNorm2d extends BatchNorm {}
 
 /**
- * Batch normalisation over N, or N and L, of `[N, C]` or `[N, C, L]`
+ * Batch normalisation over N, or N and L; `[N, C]` or `[N, C, L]` → the same
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html | PyTorch}).
  *
  * @example
@@ -154,7 +162,11 @@ export class BatchNorm2d extends BatchNorm {}
  * ```
  */
 export class BatchNorm1d extends BatchNorm {
-  /** As batch norm of images, which have no rows here. */
+  /**
+   * As {@link BatchNorm.forward}.
+   *
+   * @throws {ShapeError} if `x` has not 2 or 3 dimensions, or does not fit.
+   */
   override forward(x: Tensor): Tensor {
     checkTensor("BatchNorm1d", "x", x, "f32");
     if (x.rank !== 2 && x.rank !== 3) {
@@ -183,18 +195,18 @@ export class BatchNorm1d extends BatchNorm {
  * ```
  */
 export class LayerNorm extends Module {
-  /** Scale, of `normalizedShape`; unless switched off. */
+  /** Scale, of `normalizedShape`; undefined if `affine` is false. */
   readonly weight: Parameter | undefined;
-  /** Shift, of `normalizedShape`; unless switched off. */
+  /** Shift, of `normalizedShape`; undefined if `affine` is false. */
   readonly bias: Parameter | undefined;
   /** Added to the variance. */
   readonly eps: number;
 
   /**
-   * Scale 1, shift 0.
+   * Begins with scale 1 and shift 0. `normalizedShape` is a list, also for one dimension.
    *
-   * @throws {ArgumentError} for an option that cannot be.
-   * @throws {ShapeError} for a shape that is none.
+   * @throws {ArgumentError} for an invalid option.
+   * @throws {ShapeError} for an invalid shape.
    */
   constructor(readonly normalizedShape: Shape, options: NormOptions = {}) {
     super();
@@ -205,7 +217,7 @@ export class LayerNorm extends Module {
     this.bias = affine ? constantParameter(normalizedShape, 0) : undefined;
   }
 
-  /** Normalises, scales and shifts. */
+  /** `[…, …normalizedShape]` → the same, in training and evaluation alike. */
   override forward(x: Tensor): Tensor {
     const { normalizedShape, weight, bias, eps } = this;
     return layerNorm(x, normalizedShape, { weight, bias, eps });
@@ -226,17 +238,18 @@ export class LayerNorm extends Module {
  * ```
  */
 export class GroupNorm extends Module {
-  /** Scale, `[numChannels]`; unless switched off. */
+  /** Scale, `[numChannels]`; undefined if `affine` is false. */
   readonly weight: Parameter | undefined;
-  /** Shift, `[numChannels]`; unless switched off. */
+  /** Shift, `[numChannels]`; undefined if `affine` is false. */
   readonly bias: Parameter | undefined;
   /** Added to the variance. */
   readonly eps: number;
 
   /**
-   * Scale 1, shift 0.
+   * Begins with scale 1 and shift 0.
    *
-   * @throws {ArgumentError} for numbers that cannot be, or channels that are not whole groups.
+   * @throws {ArgumentError} for invalid numbers or options, or if the groups do not divide the
+   * channels.
    */
   constructor(
     readonly numGroups: number,
@@ -258,7 +271,7 @@ export class GroupNorm extends Module {
     this.bias = affine ? constantParameter([numChannels], 0) : undefined;
   }
 
-  /** Normalises, scales and shifts. */
+  /** `[N, numChannels, …]` → the same, in training and evaluation alike. */
   override forward(x: Tensor): Tensor {
     checkTensor("GroupNorm", "x", x, "f32");
     const { numGroups, numChannels, weight, bias, eps } = this;

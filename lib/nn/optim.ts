@@ -38,16 +38,16 @@ let groups = 0;
 
 /** Settings of every optimizer. */
 export interface OptimizerOptions {
-  /** Learning rate. */
+  /** Learning rate; each optimizer has its default. */
   readonly lr?: number;
-  /** Whether the loss is to grow and not to shrink; false by default. */
+  /** Whether to maximize the loss instead of minimizing it; false by default. */
   readonly maximize?: boolean;
 }
 
-/** Parameters with settings of their own; what is not here is as for all. */
+/** Parameters with settings of their own; settings that are left out are those of the optimizer. */
 export type ParameterGroup<O> = O & { readonly params: readonly Variable[] };
 
-/** The settings of a group in force. */
+/** A group with all its settings. */
 export type GroupSettings<O> = { readonly [K in Exclude<keyof O, "lr">]-?: NonNullable<O[K]> } & {
   /** Learning rate; may be changed between steps. */
   lr: number;
@@ -56,8 +56,11 @@ export type GroupSettings<O> = { readonly [K in Exclude<keyof O, "lr">]-?: NonNu
 };
 
 /**
- * Base of the optimizers. One of them has names of state tensors, the numbers of a step, and a rule in
- * WGSL: of a parameter `p` with gradient `g0`, numbers `h` and the state by its names.
+ * Base of the optimizers. Compile its {@link Optimizer.minimize} into the plan of a step, and feed
+ * each run of the plan with {@link Optimizer.nextStep}.
+ *
+ * A subclass says which `states` it keeps, which `numbers` a step needs, and the `rule`: WGSL that
+ * computes a parameter `p` from its gradient `g0`, the numbers `h` and the states by their names.
  *
  * @example
  * ```ts
@@ -87,11 +90,14 @@ export type GroupSettings<O> = { readonly [K in Exclude<keyof O, "lr">]-?: NonNu
  * ```
  */
 export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
-  /** Steps taken. */
+  /** Number of steps taken. */
   steps = 0;
-  /** The groups with all their settings; one if there are only parameters. PyTorch's `param_groups`. */
+  /** The groups (PyTorch's `param_groups`); one if the optimizer was given only parameters. */
   readonly paramGroups: readonly GroupSettings<O>[];
-  /** State tensors by PyTorch's name, each with a part for each parameter, group by group. */
+  /**
+   * State by PyTorch's names, such as `exp_avg`: a tensor for each parameter, group by group. To go
+   * on with a run, a checkpoint of your own needs these and {@link Optimizer.steps}.
+   */
   readonly state: ReadonlyMap<string, readonly Variable[]>;
   readonly #parameters: readonly Variable[];
   /** Of each group: name of its input, packed parameters, the same for each state tensor. */
@@ -103,8 +109,11 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   }[];
 
   /**
-   * Packs the parameters into flat buffers; they stay usable as they were. `defaults` has all options
-   * there are.
+   * Packs the parameters into flat buffers; they stay usable as they were. `defaults` names all
+   * options but `maximize`.
+   *
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   protected constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<O>[],
@@ -155,7 +164,7 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
     });
   }
 
-  /** Learning rate of the first group; to set it sets that of all. */
+  /** Learning rate of the first group. Setting it sets that of all groups. */
   get lr(): number {
     return this.paramGroups[0]!.lr;
   }
@@ -164,26 +173,30 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
     for (const group of this.paramGroups) group.lr = lr;
   }
 
-  /** Throws an {@link ArgumentError} that begins with `op` if settings of a group cannot be. */
+  /** Throws an {@link ArgumentError} that begins with `op` if a setting of the group is invalid. */
   protected check(_op: string, _group: GroupSettings<O>): void {}
 
-  /** Names of the state tensors that a group needs; they begin as zeros. */
+  /** Names of the state tensors that the group needs; they begin as zeros. */
   protected states(_group: GroupSettings<O>): readonly string[] {
     return [];
   }
 
-  /** WGSL statements that update `p` and the state from `g0` and the numbers `h`, all `vec4f` but h. */
+  /**
+   * WGSL statements that update `p` and the states from `g0` and `h`. `h` is an array of f32, the
+   * others are `vec4f`.
+   */
   protected abstract rule(group: GroupSettings<O>): string;
 
   /** The numbers `h` of step `t`, counted from 1. */
   protected abstract numbers(group: GroupSettings<O>, t: number): readonly number[];
 
   /**
-   * The update for gradients of the parameters, in their order, group by group.
+   * The updates that take a step, given a gradient for each parameter, in their order, group by
+   * group.
    *
-   * @throws {ArgumentError} if they are no tensors, or not one for each parameter, or if a parameter is
-   * frozen.
-   * @throws {ShapeError} if one has another shape than its parameter.
+   * @throws {ArgumentError} if `grads` are no tensors, or not one for each parameter, or if a
+   * parameter is frozen.
+   * @throws {ShapeError} if a gradient has another shape than its parameter.
    */
   updates(grads: readonly Tensor[]): Update[] {
     const { name } = this.constructor, parameters = this.#parameters;
@@ -228,7 +241,7 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   }
 
   /**
-   * The update that makes the scalar `loss` smaller: {@link Optimizer.updates} of its gradients.
+   * The updates of a step for the scalar `loss`: {@link Optimizer.updates} of its gradients.
    *
    * @throws {ShapeError} if the loss is no scalar.
    *
@@ -269,7 +282,10 @@ ${names.map((name) => `  state_${name}[i] = ${name};`).join("\n")}`,
     return { ...spec, flops: 12 * size };
   }
 
-  /** Feeds of the next run of a plan with this optimizer's updates; counts the step. */
+  /**
+   * What to feed the next run of a plan that has this optimizer's updates, such as the learning
+   * rate. Call it once for each run: it counts the step.
+   */
   nextStep(): Feeds {
     const t = ++this.steps;
     return Object.fromEntries(
@@ -282,13 +298,13 @@ ${names.map((name) => `  state_${name}[i] = ${name};`).join("\n")}`,
 export interface AdamOptions extends OptimizerOptions {
   /** Learning rate; 1e-3 by default. */
   readonly lr?: number;
-  /** Decay of the running mean and square; 0.9 and 0.999 by default. */
+  /** Decay rates of the gradient's running mean and of its square's; `[0.9, 0.999]` by default. */
   readonly betas?: readonly [number, number];
   /** Added to the denominator; 1e-8 by default. */
   readonly eps?: number;
-  /** L2 penalty, or in AdamW decoupled decay; 0 by default, in AdamW 0.01. */
+  /** Adam: an L2 penalty, 0 by default. AdamW: decoupled weight decay, 0.01 by default. */
   readonly weightDecay?: number;
-  /** Whether the largest running square until now divides (AMSGrad); false by default. */
+  /** Whether to divide by the largest running square so far (AMSGrad); false by default. */
   readonly amsgrad?: boolean;
 }
 
@@ -312,9 +328,10 @@ const ADAM = { lr: 1e-3, betas: [0.9, 0.999] as const, eps: 1e-8, weightDecay: 0
  */
 export class Adam extends Optimizer<AdamOptions> {
   /**
-   * An optimizer for `parameters`, or for groups of them.
+   * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<AdamOptions>[],
@@ -334,14 +351,14 @@ export class Adam extends Optimizer<AdamOptions> {
     checkBoolean(op, "amsgrad", amsgrad);
   }
 
-  /** Running mean and square, and the largest such square. */
+  /** `exp_avg`, `exp_avg_sq`, and with AMSGrad `max_exp_avg_sq`. */
   protected override states({ amsgrad }: GroupSettings<AdamOptions>): string[] {
     return ["exp_avg", "exp_avg_sq", ...amsgrad ? ["max_exp_avg_sq"] : []];
   }
 
   /**
-   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. Then the numbers
-   * that stay: a gradient's share in the mean, the square's decay and a gradient's share in it, eps.
+   * Step size, √ of the second bias correction, L2 penalty, factor of decoupled decay. Then what is
+   * the same in each step: 1 - β₁, β₂, 1 - β₂, eps.
    */
   protected override numbers(group: GroupSettings<AdamOptions>, t: number): number[] {
     const { lr, betas: [b1, b2], weightDecay, eps } = group;
@@ -349,7 +366,7 @@ export class Adam extends Optimizer<AdamOptions> {
     return [...step, 1 - b1, b2, 1 - b2, eps];
   }
 
-  /** Means follow, parameters step; `p * h[3]` is the decoupled decay. */
+  /** Updates the running mean and square, and then the parameters. */
   protected override rule({ amsgrad }: GroupSettings<AdamOptions>): string {
     const square = amsgrad ? "max_exp_avg_sq" : "exp_avg_sq";
     return `  p = p * h[3];
@@ -362,7 +379,8 @@ ${amsgrad ? `  ${square} = max(${square}, exp_avg_sq);` : ""}
 }
 
 /**
- * Adam with decoupled weight decay (Loshchilov & Hutter 2017; {@link https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html | PyTorch}).
+ * Adam with decoupled weight decay (Loshchilov & Hutter 2017;
+ * {@link https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html | PyTorch}).
  *
  * @example Weights decay, biases do not
  * ```ts
@@ -381,9 +399,10 @@ ${amsgrad ? `  ${square} = max(${square}, exp_avg_sq);` : ""}
  */
 export class AdamW extends Adam {
   /**
-   * An optimizer for `parameters`, or for groups of them; the weight decay is 0.01 by default.
+   * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<AdamOptions>[],
@@ -393,7 +412,7 @@ export class AdamW extends Adam {
     super(parameters, { weightDecay: 0.01, ...options });
   }
 
-  /** As Adam, but with the decay as a factor and no penalty. */
+  /** As Adam's, but with the weight decay as a factor and no L2 penalty. */
   protected override numbers(group: GroupSettings<AdamOptions>, t: number): number[] {
     const [step, correction, , , ...rest] = super.numbers(group, t);
     return [step!, correction!, 0, 1 - group.lr * group.weightDecay, ...rest];
@@ -404,20 +423,21 @@ export class AdamW extends Adam {
 export interface SGDOptions extends OptimizerOptions {
   /** Learning rate; 1e-3 by default. */
   readonly lr?: number;
-  /** Share of the last step in the next; 0 by default. */
+  /** Momentum factor; 0 by default. */
   readonly momentum?: number;
-  /** How much less than all of a gradient is added to the momentum; 0 by default. */
+  /** Dampening: the momentum takes in `1 - dampening` times the gradient; 0 by default. */
   readonly dampening?: number;
   /** L2 penalty; 0 by default. */
   readonly weightDecay?: number;
-  /** Whether the momentum is looked ahead (Nesterov); wants one, and no dampening; false by default. */
+  /** Whether to use Nesterov momentum; needs a momentum and no dampening; false by default. */
   readonly nesterov?: boolean;
 }
 
 const SGD_DEFAULTS = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false };
 
 /**
- * Gradient descent with momentum ({@link https://pytorch.org/docs/stable/generated/torch.optim.SGD.html | PyTorch}).
+ * Stochastic gradient descent, with momentum if asked for
+ * ({@link https://pytorch.org/docs/stable/generated/torch.optim.SGD.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -434,9 +454,10 @@ const SGD_DEFAULTS = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nest
  */
 export class SGD extends Optimizer<SGDOptions> {
   /**
-   * An optimizer for `parameters`, or for groups of them.
+   * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<SGDOptions>[],
@@ -459,18 +480,18 @@ export class SGD extends Optimizer<SGDOptions> {
     }
   }
 
-  /** The momentum. */
+  /** `momentum_buffer`, also without a momentum. */
   protected override states(): string[] {
     return ["momentum_buffer"];
   }
 
-  /** Learning rate, L2 penalty, momentum, a gradient's share in it: all of it in the first step. */
+  /** Learning rate, L2 penalty, momentum, and 1 - dampening, which is 1 in the first step. */
   protected override numbers(group: GroupSettings<SGDOptions>, t: number): number[] {
     const { lr, weightDecay, momentum, dampening } = group;
     return [lr, weightDecay, momentum, momentum === 0 || t === 1 ? 1 : 1 - dampening];
   }
 
-  /** The momentum follows the penalised gradient, parameters follow the momentum. */
+  /** Updates the momentum by the penalised gradient, and the parameters by the momentum. */
   protected override rule({ dampening, nesterov }: GroupSettings<SGDOptions>): string {
     const g = "g0 + h[1] * p";
     return `  ${nesterov ? `let g = ${g};` : ""}
@@ -483,22 +504,23 @@ export class SGD extends Optimizer<SGDOptions> {
 export interface RMSpropOptions extends OptimizerOptions {
   /** Learning rate; 1e-2 by default. */
   readonly lr?: number;
-  /** Decay of the running square; 0.99 by default. */
+  /** Decay rate of the running square; 0.99 by default. */
   readonly alpha?: number;
   /** Added to the denominator; 1e-8 by default. */
   readonly eps?: number;
   /** L2 penalty; 0 by default. */
   readonly weightDecay?: number;
-  /** Share of the last step in the next; 0 by default. */
+  /** Momentum factor; 0 by default. */
   readonly momentum?: number;
-  /** Whether the square is that of the distance from the running mean; false by default. */
+  /** Whether to divide by the root of the running variance instead; false by default. */
   readonly centered?: boolean;
 }
 
 const RMSPROP = { lr: 1e-2, alpha: 0.99, eps: 1e-8, weightDecay: 0, momentum: 0, centered: false };
 
 /**
- * Gradients divided by their running root mean square (Hinton 2012; {@link https://pytorch.org/docs/stable/generated/torch.optim.RMSprop.html | PyTorch}).
+ * Gradients divided by their running root mean square (Hinton 2012;
+ * {@link https://pytorch.org/docs/stable/generated/torch.optim.RMSprop.html | PyTorch}).
  *
  * @example
  * ```ts
@@ -515,9 +537,10 @@ const RMSPROP = { lr: 1e-2, alpha: 0.99, eps: 1e-8, weightDecay: 0, momentum: 0,
  */
 export class RMSprop extends Optimizer<RMSpropOptions> {
   /**
-   * An optimizer for `parameters`, or for groups of them.
+   * An optimizer for `parameters`, or for groups of them with settings of their own.
    *
-   * @throws {ArgumentError} if there are no parameters, one is there twice, or an option is wrong.
+   * @throws {ArgumentError} if there are no parameters, one is given twice, or an option is
+   * invalid.
    */
   constructor(
     parameters: readonly Variable[] | readonly ParameterGroup<RMSpropOptions>[],
@@ -534,19 +557,19 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
     checkBoolean(op, "centered", group.centered);
   }
 
-  /** Running square, and if needed running mean and momentum. */
+  /** `square_avg`, and as needed `grad_avg` and `momentum_buffer`. */
   protected override states({ momentum, centered }: GroupSettings<RMSpropOptions>): string[] {
     const names = ["square_avg", centered && "grad_avg", momentum > 0 && "momentum_buffer"];
     return names.filter((name) => name !== false);
   }
 
-  /** Learning rate, L2 penalty, momentum, the averages' decay and a gradient's share in them, eps. */
+  /** Learning rate, L2 penalty, momentum, alpha, 1 - alpha, eps. */
   protected override numbers(group: GroupSettings<RMSpropOptions>): number[] {
     const { lr, weightDecay, momentum, alpha, eps } = group;
     return [lr, weightDecay, momentum, alpha, 1 - alpha, eps];
   }
 
-  /** Averages follow; the step, or the momentum that follows it, moves the parameters. */
+  /** Updates the averages, the momentum if there is one, and then the parameters. */
   protected override rule({ momentum, centered }: GroupSettings<RMSpropOptions>): string {
     const variance = centered ? "max(square_avg - grad_avg * grad_avg, vec4f())" : "square_avg";
     return `  let g = g0 + h[1] * p;

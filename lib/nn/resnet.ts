@@ -26,7 +26,7 @@ import { storeIn, type Tensor } from "../graph/tensor.ts";
 export interface BlockOptions {
   /** Whether there is a 1×1 convolution on the shortcut; false by default. */
   readonly use1x1conv?: boolean;
-  /** By how much the block makes images smaller; 1 by default. */
+  /** Stride of the block: it divides height and width by this; 1 by default. */
   readonly stride?: number;
 }
 
@@ -48,9 +48,9 @@ function blockOptions(name: string, options: BlockOptions): Required<BlockOption
 }
 
 /**
- * The residual block, `[N, inChannels, H, W]` → `[N, outChannels, H/stride, W/stride]`:
- * `relu(b2(conv2(relu(b1(conv1(x))))) + x)`, with a 1×1 convolution on the shortcut where the
- * number of channels or the size changes.
+ * The residual block of ResNet-18 and 34, `[N, inChannels, H, W]` → `[N, outChannels, ⌈H/stride⌉,
+ * ⌈W/stride⌉]`: `relu(b2(conv2(relu(b1(conv1(x))))) + x)`. If the number of channels or the size
+ * changes, the shortcut needs a 1×1 convolution: `relu(… + conv3(x))`.
  *
  * @example
  * ```ts
@@ -62,20 +62,24 @@ function blockOptions(name: string, options: BlockOptions): Required<BlockOption
  * ```
  */
 export class Residual extends Module {
-  /** Output channels for each of the 3×3 convolution's. */
+  /** The block's output channels divided by those of its 3×3 convolutions. */
   static readonly expansion: number = 1;
-  /** 3×3, takes the stride. */
+  /** 3×3, with the stride. */
   readonly conv1: Conv2d;
   /** 3×3. */
   readonly conv2: Conv2d;
-  /** 1×1 on the shortcut, takes the stride too; where asked for. */
+  /** 1×1 on the shortcut, with the stride too; undefined without `use1x1conv`. */
   readonly conv3: Conv2d | undefined;
   /** After `conv1`. */
   readonly b1: BatchNorm2d;
   /** After `conv2`. */
   readonly b2: BatchNorm2d;
 
-  /** `use1x1conv` puts a convolution on the shortcut; `stride` is that of the first convolution. */
+  /**
+   * `use1x1conv` puts a 1×1 convolution on the shortcut.
+   *
+   * @throws {ArgumentError} for invalid channels or options.
+   */
   constructor(
     inChannels: number,
     outChannels: number,
@@ -100,10 +104,10 @@ export class Residual extends Module {
 }
 
 /**
- * The residual block of the deep networks, `[N, inChannels, H, W]` → `[N, outChannels, H/stride,
- * W/stride]`: a 1×1 convolution to `outChannels / 4` channels, a 3×3 and a 1×1 back, each with a batch
- * norm, added to the shortcut as in {@link Residual}. The 3×3 takes the stride, as in torchvision; in the
- * paper it is the first 1×1.
+ * The residual block of ResNet-50 and deeper, `[N, inChannels, H, W]` → `[N, outChannels,
+ * ⌈H/stride⌉, ⌈W/stride⌉]`: a 1×1 convolution to `outChannels / 4` channels, a 3×3 and a 1×1 back,
+ * each with a batch norm; then the shortcut is added as in {@link Residual}. The 3×3 convolution
+ * has the stride, as in torchvision; in the paper the first 1×1 has it.
  *
  * @example
  * ```ts
@@ -116,16 +120,16 @@ export class Residual extends Module {
  * ```
  */
 export class Bottleneck extends Module {
-  /** Output channels for each of the 3×3 convolution's. */
+  /** The block's output channels divided by those of its 3×3 convolution. */
   static readonly expansion: number = 4;
 
   /** 1×1, to a quarter of the output's channels. */
   readonly conv1: Conv2d;
-  /** 3×3, takes the stride. */
+  /** 3×3, with the stride. */
   readonly conv2: Conv2d;
-  /** 1×1, to all of them. */
+  /** 1×1, to all of the output's channels. */
   readonly conv3: Conv2d;
-  /** 1×1 on the shortcut, takes the stride too; where asked for. */
+  /** 1×1 on the shortcut, with the stride too; undefined without `use1x1conv`. */
   readonly conv4: Conv2d | undefined;
   /** After `conv1`. */
   readonly b1: BatchNorm2d;
@@ -134,7 +138,11 @@ export class Bottleneck extends Module {
   /** After `conv3`. */
   readonly b3: BatchNorm2d;
 
-  /** `use1x1conv` puts a convolution on the shortcut; `stride` is that of the 3×3 convolution. */
+  /**
+   * `use1x1conv` puts a 1×1 convolution on the shortcut.
+   *
+   * @throws {ArgumentError} for invalid channels or options; `outChannels` is a multiple of 4.
+   */
   constructor(
     inChannels: number,
     outChannels: number,
@@ -247,10 +255,12 @@ const TorchvisionBottleneck = class Bottleneck extends Module {
 };
 
 /**
- * `numResiduals` residual blocks of a kind; the first halves the size and changes the number of
- * channels, except in the network's first block, which keeps the size and, of {@link Residual}s, both.
+ * `numResiduals` residual blocks, one after the other; their `kind` is {@link Residual} by default.
+ * The first of them halves the size and changes the number of channels. With `firstBlock`, as at
+ * the beginning of a ResNet, it keeps the size; then {@link Residual}s also keep the number of
+ * channels.
  *
- * @throws {ArgumentError} if a number is no count, or the kind does not fit the channels.
+ * @throws {ArgumentError} for invalid numbers or options, or channels that the kind cannot have.
  *
  * @example
  * ```ts
@@ -337,11 +347,11 @@ const TABLE_1 = {
 
 /** Settings of a ResNet. */
 export interface ResNetOptions {
-  /** Whose definition: `"notebook"`, or `"torchvision"` to take its published weights. The notebook's by default. */
+  /** Whose definition: `"notebook"`, by default, or `"torchvision"`, for its published weights. */
   readonly variant?: "notebook" | "torchvision";
-  /** Channels of an image; 1 by default, torchvision's 3. */
+  /** Channels of an image; 1 by default, 3 for torchvision's. */
   readonly inChannels?: number;
-  /** Logits of an image; 10 by default, torchvision's 1000. */
+  /** Number of classes, so of logits; 10 by default, 1000 for torchvision's. */
   readonly numClasses?: number;
 }
 
@@ -384,11 +394,12 @@ function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Seque
 }
 
 /**
- * ResNet-18, `[N, inChannels, H, W]` → logits `[N, numClasses]`; children and state-dict keys are the
- * notebook's, or torchvision's where that is the `variant`. With one channel and ten classes: 11,178,378
- * parameters.
+ * ResNet-18 (He et al. 2015, table 1), `[N, inChannels, H, W]` → logits `[N, numClasses]`. Its
+ * children and state-dict keys are the notebook's, or torchvision's with that `variant`. In the
+ * notebook's definition every convolution has a bias and the 1×1 shortcut no batch norm; in
+ * torchvision's it is the other way round.
  *
- * @throws {ArgumentError} if an option is unknown or no count.
+ * @throws {ArgumentError} for invalid options.
  *
  * @example
  * ```ts
@@ -399,7 +410,7 @@ function resnet(depth: keyof typeof TABLE_1, options: ResNetOptions = {}): Seque
  * assertEquals([shape, parameters], [[1, 10], 11_178_378]);
  * ```
  *
- * @example torchvision's, which takes `resnet18-f37072fd.pth` once it is safetensors
+ * @example torchvision's, which takes the weights of `resnet18-f37072fd.pth`, saved as safetensors
  * ```ts
  * import { resnet18, summarize } from "@resnette/resnette";
  * import { assertEquals } from "@std/assert";
@@ -416,7 +427,7 @@ export function resnet18(options?: ResNetOptions): Sequential {
 
 /**
  * ResNet-34, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet18} with 3, 4, 6 and 3
- * {@link Residual}s (He et al. 2015, table 1). With one channel and ten classes: 21,290,250 parameters.
+ * {@link Residual}s in its four blocks (He et al. 2015, table 1).
  *
  * @example
  * ```ts
@@ -433,9 +444,9 @@ export function resnet34(options?: ResNetOptions): Sequential {
 }
 
 /**
- * ResNet-50, `[N, inChannels, H, W]` → logits `[N, numClasses]`: the blocks' numbers are those of
- * {@link resnet34}, but they are {@link Bottleneck}s, up to 2,048 channels (He et al. 2015, table 1).
- * With one channel and ten classes: 23,541,130 parameters.
+ * ResNet-50, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet34} with
+ * {@link Bottleneck}s in place of its {@link Residual}s, up to 2,048 channels (He et al. 2015,
+ * table 1).
  *
  * @example
  * ```ts
@@ -453,8 +464,7 @@ export function resnet50(options?: ResNetOptions): Sequential {
 
 /**
  * ResNet-101, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet50} with 23
- * {@link Bottleneck}s in the third block (He et al. 2015, table 1). With one channel and ten classes:
- * 42,559,370 parameters.
+ * {@link Bottleneck}s in the third block (He et al. 2015, table 1).
  *
  * @example
  * ```ts
@@ -471,8 +481,7 @@ export function resnet101(options?: ResNetOptions): Sequential {
 
 /**
  * ResNet-152, `[N, inChannels, H, W]` → logits `[N, numClasses]`: {@link resnet50} with 8
- * {@link Bottleneck}s in the second block and 36 in the third (He et al. 2015, table 1). With one
- * channel and ten classes: 58,226,058 parameters.
+ * {@link Bottleneck}s in the second block and 36 in the third (He et al. 2015, table 1).
  *
  * @example
  * ```ts

@@ -1,7 +1,6 @@
 /**
- * Learning-rate schedules as functions from a step, counted from 0, to its rate. They give what
- * PyTorch's schedulers give to an optimizer if they are stepped after each of its steps, and need no
- * optimizer: `optimizer.lr = rate(optimizer.steps)` before each step.
+ * Learning-rate schedules: functions from a step, counted from 0, to its rate. They give the rates
+ * of PyTorch's schedulers, if those are stepped after each step of the optimizer.
  *
  * @module
  */
@@ -19,7 +18,12 @@ import {
 } from "../check/arguments.ts";
 import { checkList } from "../graph/shape.ts";
 
-/** The learning rate of a step, counted from 0. */
+/**
+ * The learning rate of a step of the optimizer, counted from 0. Set
+ * `optimizer.lr = rate(optimizer.steps)` before each step. For a schedule by epochs, multiply its
+ * numbers of steps by the steps of an epoch. The schedules of this library throw an ArgumentError
+ * for a step that is no integer of at least 0.
+ */
 export type Schedule = (step: number) => number;
 
 /** `rate`, called with steps only. */
@@ -60,10 +64,10 @@ function checkMilestones(op: string, milestones: readonly number[]): void {
 }
 
 /**
- * `lr`, times `gamma` (0.1 by default) after every `stepSize` steps
+ * `lr`, multiplied by `gamma` (0.1 by default) after every `stepSize` steps
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html | PyTorch}).
  *
- * @throws {ArgumentError} for a rate or an option that cannot be.
+ * @throws {ArgumentError} for an invalid rate or option.
  *
  * @example
  * ```ts
@@ -84,10 +88,10 @@ export function stepLR(
 }
 
 /**
- * `lr`, times `gamma` (0.1 by default) from each step of `milestones` on
+ * `lr`, multiplied by `gamma` (0.1 by default) at each step of `milestones`, which are in order
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.MultiStepLR.html | PyTorch}).
  *
- * @throws {ArgumentError} for a rate or an option that cannot be.
+ * @throws {ArgumentError} for an invalid rate or option.
  *
  * @example
  * ```ts
@@ -110,10 +114,10 @@ export function multiStepLR(
 }
 
 /**
- * `lr`, times `gamma` after every step
+ * `lr`, multiplied by `gamma` after every step
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ExponentialLR.html | PyTorch}).
  *
- * @throws {ArgumentError} for a rate or an option that cannot be.
+ * @throws {ArgumentError} for an invalid rate or option.
  *
  * @example
  * ```ts
@@ -130,10 +134,11 @@ export function exponentialLR(lr: number, options: { readonly gamma: number }): 
 }
 
 /**
- * Half a cosine from `lr` to `etaMin` (0 by default) in `TMax` steps, and back
+ * Half a cosine from `lr` to `etaMin` (0 by default) in `TMax` steps, then back up in as many, and
+ * so on
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html | PyTorch}).
  *
- * @throws {ArgumentError} for a rate or an option that cannot be.
+ * @throws {ArgumentError} for an invalid rate or option.
  *
  * @example
  * ```ts
@@ -161,19 +166,19 @@ export function cosineAnnealingLR(
 
 /** Settings of {@link linearLR}. */
 export interface LinearLROptions {
-  /** Factor of the first step; 1/3 by default. 0 may be, unlike in PyTorch. */
+  /** Factor of the first step; 1/3 by default. Unlike in PyTorch it may be 0. */
   readonly startFactor?: number;
   /** Factor from step `totalIters` on; 1 by default. */
   readonly endFactor?: number;
-  /** Steps until then; 5 by default. */
+  /** Number of steps in which the factor changes; 5 by default. */
   readonly totalIters?: number;
 }
 
 /**
- * `lr` times a factor that changes by the same amount in each step, to warm up
+ * `lr` times a factor that goes from `startFactor` to `endFactor` in equal steps, for a warm-up
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LinearLR.html | PyTorch}).
  *
- * @throws {ArgumentError} for a rate or an option that cannot be.
+ * @throws {ArgumentError} for an invalid rate or option.
  *
  * @example
  * ```ts
@@ -200,26 +205,28 @@ export function linearLR(lr: number, options: LinearLROptions = {}): Schedule {
 
 /** Settings of {@link oneCycleLR}. */
 export interface OneCycleLROptions {
-  /** Steps of the cycle. */
+  /** Number of steps of the cycle. */
   readonly totalSteps: number;
-  /** Share of them in which the rate rises; 0.3 by default. */
+  /** Share of the steps in which the rate rises; 0.3 by default. */
   readonly pctStart?: number;
   /** How the rate rises and falls: `"cos"`, the default, or `"linear"`. */
   readonly annealStrategy?: "cos" | "linear";
-  /** What the highest rate is divided by at the start; 25 by default. */
+  /** The first rate is `maxLr / divFactor`; 25 by default. */
   readonly divFactor?: number;
-  /** What the rate at the start is divided by at the end; 1e4 by default. */
+  /** The last rate is the first divided by `finalDivFactor`; 1e4 by default. */
   readonly finalDivFactor?: number;
-  /** Whether the rate falls to that of the start as it rose, and then to the end; false by default. */
+  /** Whether the rate first falls back to the first rate, as fast as it rose; false by default. */
   readonly threePhase?: boolean;
 }
 
 /**
- * A rise to `maxLr` and a fall far below the start, in `totalSteps` steps (Smith & Topin 2017;
- * {@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html | PyTorch},
- * which also moves the momentum if `cycle_momentum` says so).
+ * A rise to `maxLr` and then a fall far below the first rate, in `totalSteps` steps (Smith & Topin
+ * 2017;
+ * {@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html | PyTorch}).
+ * PyTorch also cycles the momentum by default; this does not. The schedule throws for a step that
+ * is not below `totalSteps`.
  *
- * @throws {ArgumentError} for a rate, an option or a step that cannot be.
+ * @throws {ArgumentError} for an invalid rate or option.
  *
  * @example
  * ```ts
@@ -267,10 +274,10 @@ export function oneCycleLR(maxLr: number, options: OneCycleLROptions): Schedule 
 }
 
 /**
- * Schedules one after the other: the next one begins, with its step 0, at the next of `milestones`
+ * Schedules one after the other: at each of `milestones` the next schedule begins, with its step 0
  * ({@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.SequentialLR.html | PyTorch}).
  *
- * @throws {ArgumentError} if there is not one milestone less than schedules, or they are not in order.
+ * @throws {ArgumentError} if `milestones` are not in order, or not one fewer than `schedules`.
  *
  * @example A warm-up, then a cosine
  * ```ts
@@ -291,8 +298,8 @@ export function sequentialLR(
   checkMilestones("sequentialLR", milestones);
   if (schedules.length !== milestones.length + 1) {
     throw new ArgumentError(
-      `sequentialLR: wants one of milestones less than schedules, got ${milestones.length} and ` +
-        schedules.length,
+      "sequentialLR: there must be one fewer milestones than schedules, got " +
+        `${milestones.length} and ${schedules.length}`,
     );
   }
   const begins = [0, ...milestones], rates = [...schedules];

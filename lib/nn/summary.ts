@@ -16,7 +16,7 @@ import { evaluate } from "../plan/plan.ts";
 import { checkList, checkShape, formatShape, type Shape } from "../graph/shape.ts";
 import { checkTensor, input, type Tensor, tensor } from "../graph/tensor.ts";
 
-/** One module of a network, as a forward pass meets it. Its numbers include the layers inside it. */
+/** A call of a module in a forward pass. Its numbers include the layers inside the module. */
 export interface LayerSummary {
   /** Its name in the module that calls it; empty for the network itself. */
   readonly name: string;
@@ -24,19 +24,19 @@ export interface LayerSummary {
   readonly kind: string;
   /** Shape of its output. */
   readonly shape: Shape;
-  /** Trained values. */
+  /** Number of values of all its parameters, frozen ones too. */
   readonly parameters: number;
   /**
-   * Multiply-accumulates of convolutions and matrix products. A bias, a normalisation, a pooling, an
-   * addition or a ReLU counts as none; padding counts like any other input.
+   * Multiply-accumulates of convolutions and matrix products. Biases, normalisation, pooling,
+   * additions and activations are not counted; padding counts like any other input.
    */
   readonly macs: number;
   /**
-   * Bytes, as f32, of the outputs of the layers that call no others. What a block computes between
-   * them is not counted: the ReLUs and the addition of a residual block.
+   * Bytes, as f32, of the outputs of the layers that call no other layers. What a block computes
+   * between its layers is not counted, such as the ReLUs and the addition of a residual block.
    */
   readonly activationBytes: number;
-  /** The modules that it calls, in that order. */
+  /** The calls that it makes of other modules, in order. */
   readonly layers: readonly LayerSummary[];
 }
 
@@ -73,7 +73,8 @@ function summaryOf(call: ModuleCall, name: string): LayerSummary {
 }
 
 /**
- * The layers of `net` for an input of `shape`: `[N, C, H, W]` for a convolutional one.
+ * What the layers of `net` compute for an input of `shape` (`[N, C, H, W]` for a convolutional
+ * net), in evaluation mode. It needs no device.
  *
  * @throws {ArgumentError} if `net` is no module or `shape` no list.
  * @throws {ShapeError} when the shape does not fit the network.
@@ -98,8 +99,12 @@ export function summarize(net: Module, shape: Shape): LayerSummary {
 }
 
 /**
- * Runs the direct children of `net` one after the other on a device, each on the values that the one
- * before it computed, and hands out each name with that child's output.
+ * Runs the direct children of `net` one after the other, each on the output of the one before, and
+ * yields each child's name and output. The net stays in the mode that it is in, training or
+ * evaluation. Without a `device` it takes the default one.
+ *
+ * @throws {ArgumentError} if an argument is of another kind.
+ * @throws {ShapeError} if `x` does not fit the first child, or an output the next one.
  *
  * @example
  * ```ts
@@ -154,7 +159,8 @@ function checkSummary(name: string, summary: LayerSummary): void {
 }
 
 /**
- * A summary as a table, layers indented below the module that calls them, totals last.
+ * A summary as a table: each layer is indented below the module that calls it, and the totals come
+ * last.
  *
  * @throws {ArgumentError} if it is no summary.
  *

@@ -173,7 +173,7 @@ export class BatchPlans implements Disposable {
 
   #check(): void {
     if (this.#disposed) {
-      throw new Error("what these plans are of was disposed of; make another one");
+      throw new Error("these plans were disposed of with their trainer; make another trainer");
     }
   }
 

@@ -40,17 +40,17 @@ export class CheckpointError extends Error {
 /** Kinds of data sets. */
 const KINDS: readonly DataSource["kind"][] = ["fashion-mnist", "idx", "folder", "other"];
 
-/** Where images are from. */
+/** Where the images of a run are from. */
 export interface DataSource {
   /** Fashion-MNIST, other IDX files, a folder of image files, or something else. */
   readonly kind: "fashion-mnist" | "idx" | "folder" | "other";
-  /** Where they lie; null where they do not lie at a path. */
+  /** Their path; null if they have none. */
   readonly path: string | null;
-  /** Of IDX files: how much of an image's side a thing on it takes; 1 if it is left out. */
+  /** For IDX files: the share of an image's side that the object on it fills; 1 by default. */
   readonly fill?: number;
 }
 
-/** The images that a run is trained and tested with. */
+/** The images that a run trains and tests with. */
 export interface TrainedOn extends DataSource {
   /** The classes' names, by label. */
   readonly classes: readonly string[];
@@ -85,29 +85,29 @@ export function checkedSource(op: string, source: DataSource): DataSource {
   return { kind, path, fill };
 }
 
-/** Where a run stands, but for its tensors. */
+/** All of a run's state but its tensors. */
 export interface RunState {
-  /** The library's version that wrote it. */
+  /** The version of the library that wrote it. */
   readonly version: string;
-  /** The adapter it ran on; another one's results differ in the last bits. */
+  /** The adapter that it ran on; the results of another one differ in the last bits. */
   readonly adapter: string;
-  /** Digest of the measured choices of kernels (`schedules` in the file); absent where there were none. */
+  /** Digest of what `tune` had measured (`schedules` in the file); undefined if nothing was. */
   readonly tuned?: string;
   /** The settings. */
   readonly config: TrainConfig;
-  /** The images; Fashion-MNIST where an old `run.json` does not say. */
+  /** The images; Fashion-MNIST if an old `run.json` does not say. */
   readonly data: TrainedOn;
-  /** How many images there were. */
+  /** The numbers of training and test images. */
   readonly images: { readonly train: number; readonly test: number };
   /** Results of the complete epochs. */
   readonly history: readonly EpochResult[];
-  /** Batches trained on in the epoch that is not complete. */
+  /** Batches trained on in the present epoch. */
   readonly step: number;
   /** Batches trained on in all. */
   readonly steps: number;
-  /** The generator of this epoch's order, before it is drawn. */
+  /** State of the random generator before it draws the order of this epoch. */
   readonly shuffle: RandomState;
-  /** Sums over the batches of this epoch: of losses, and of right answers. */
+  /** Sums over the batches of this epoch: of losses, and of images classified right. */
   readonly sums: { readonly loss: number; readonly correct: number };
   /** Seconds spent on this epoch. */
   readonly seconds: number;
@@ -115,18 +115,18 @@ export interface RunState {
 
 /** All that is needed to go on with a run. */
 export interface Checkpoint {
-  /** Where the run stands. */
+  /** Settings, results and progress. */
   readonly run: RunState;
   /** The net's state dict. */
   readonly model: StateDict;
   /**
-   * The optimizer's state: `exp_avg.KEY`, `exp_avg_sq.KEY`, of the parameter's shape; and
-   * `buffer.KEY`, what the net counts and its state dict has not, such as the draws of a dropout.
+   * The optimizer's state, such as `exp_avg.KEY` for the parameter with that key and of its shape;
+   * and `buffer.KEY` for each `UnsavedBuffer` of the net, such as a dropout's count of draws.
    */
   readonly optimizer: StateDict;
 }
 
-/** The files of a checkpoint; `run.json` is the one that vouches for the others. */
+/** The files of a checkpoint; `run.json` has the checksums of the other two. */
 export const CHECKPOINT_FILES = ["model.safetensors", "optimizer.safetensors", "run.json"] as const;
 
 /** The bytes of each file of a checkpoint. */
@@ -167,10 +167,12 @@ const NO_FILES = Object.fromEntries(
 );
 
 /**
- * A checkpoint as files.
+ * Writes a checkpoint as the bytes of its three files. PyTorch's `load_state_dict` takes
+ * `model.safetensors` as it is.
  *
- * @throws {ArgumentError} where a part of it is missing or of another kind.
- * @throws {CheckpointError} where the run is none that {@link decodeCheckpoint} would read.
+ * @throws {ArgumentError} if a part of it is missing or of another kind.
+ * @throws {CheckpointError} if {@link decodeCheckpoint} could not read it, as its numbers do not
+ * agree.
  *
  * @example
  * ```ts
@@ -202,12 +204,12 @@ export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<Checkpoi
 }
 
 /**
- * A checkpoint from its files.
+ * Reads a checkpoint from the bytes of its three files.
  *
  * @param files The files' bytes.
  * @param folder What error messages put before the files' names.
- * @throws {ArgumentError} where a file is not there.
- * @throws {CheckpointError} when a file is damaged, of another checkpoint or another format.
+ * @throws {ArgumentError} if a file is missing.
+ * @throws {CheckpointError} if a file is damaged, or of another checkpoint or format.
  *
  * @example
  * ```ts

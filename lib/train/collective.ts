@@ -9,22 +9,23 @@ import { stopwatch } from "../measure/timing.ts";
 import { checkFunction, checkNumber, checkObject } from "../check/arguments.ts";
 
 /**
- * Processes that train one network together, as one of them, the `rank`, sees them. All make the same
- * calls in the same order. A call may be made before the last one is done: they are done one after the
- * other. Nobody touches an array that is in a call. A call fails where a rank is lost; then the run is.
+ * The processes that train one network together, as one of them sees them; `Mpi` is one. All ranks
+ * must make the same calls in the same order. A call may be made before the one before it is done:
+ * they are done one after the other. Do not touch an array while it is in a call. If a rank is
+ * lost, calls fail, and the run cannot go on.
  */
 export interface Collective {
   /** The number of this process, from 0 on. */
   readonly rank: number;
-  /** How many processes there are. */
+  /** The number of processes. */
   readonly size: number;
   /** Sums over the ranks, element by element, in place. Every rank gets the same bits. */
   allReduce(values: Float32Array<ArrayBuffer>): Promise<void>;
-  /** The bytes of rank 0, in place. */
+  /** Replaces the bytes by those of rank 0. */
   broadcast(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** The bytes of all ranks, one after the other: `receive` is `size` times as long as `send`. */
+  /** Gets the bytes of all ranks, in their order: `receive` is `size` times as long as `send`. */
   allGather(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** To each rank its part of `send`, and from each its part for this one: both are as long. */
+  /** Sends each rank its part of `send`, and gets each rank's part for this one, as long. */
   allToAll(send: Uint8Array<ArrayBuffer>, receive: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
@@ -43,17 +44,17 @@ export function checkCollective(op: string, name: string, collective: Collective
 /** The most ranks that there may be. */
 const MOST_RANKS = 65_536;
 
-/** What ranks had to say to each other until now, as one of them saw it. */
+/** What a rank has sent to the others so far. */
 export interface Traffic {
-  /** Steps that they made together. */
+  /** Training steps. */
   readonly steps: number;
   /** Calls of the collective. */
   readonly messages: number;
-  /** Bytes that this rank had to send in these, at least: in a ring, for a sum, twice what it sums. */
+  /** The least bytes that this rank has sent: for a sum in a ring, about twice what it sums. */
   readonly bytes: number;
-  /** Calls that the training had to wait for, as they had not ended when it needed them. */
+  /** Calls that the training had to wait for. */
   readonly waits: number;
-  /** Milliseconds that it waited so. */
+  /** Milliseconds that it waited for them. */
   readonly waited: number;
 }
 

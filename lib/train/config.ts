@@ -14,10 +14,10 @@ import type { Module } from "../nn/module.ts";
 /** The library's version, written into checkpoints. */
 export const VERSION = "0.1.0";
 
-/** Makes a model for images of `inChannels` channels (default 1) in `numClasses` classes (10). */
+/** Makes a net: images of `inChannels` channels to logits of `numClasses` classes. */
 export type ModelBuilder = (options?: { inChannels?: number; numClasses?: number }) => Module;
 
-/** The models by name; add your own. */
+/** The models by name, for {@link TrainConfig.model}; you may add your own. */
 export const MODELS: Map<string, ModelBuilder> = new Map(
   Object.entries({ resnet18, resnet34, resnet50, resnet101, resnet152 }).flatMap(
     ([name, build]): [string, ModelBuilder][] => [
@@ -33,29 +33,29 @@ export const OPTIMIZERS = ["adam", "adamw", "sgd"] as const;
 /** Schedules of the learning rate by name; see {@link TrainConfig.schedule}. */
 export const SCHEDULES = ["constant", "cosine", "step"] as const;
 
-/** How gradients travel between ranks, by name; see {@link TrainConfig.compress}. */
+/** How gradients are sent between ranks, by name; see {@link TrainConfig.compress}. */
 export const COMPRESSIONS = ["none", "f16"] as const;
 
 /** Random changes of training images, by name; see {@link TrainConfig.augment}. */
 export const AUGMENTATIONS = ["flip", "crop", "rotate", "jitter"] as const;
 
-/** Settings of a training run. */
+/** Settings of a training run; {@link DEFAULT_CONFIG} has the defaults. */
 export interface TrainConfig {
-  /** A name of {@link MODELS}. */
+  /** A name in {@link MODELS}. */
   readonly model: string;
   /** Passes over the training images. */
   readonly epochs: number;
-  /** Images of a step, of all ranks if there are several; the last batch of an epoch has what is left. */
+  /** Images of a step, on all ranks together; the last batch of an epoch has what is left. */
   readonly batchSize: number;
   /**
-   * Micro-batches of a step, on each rank if there are several. There are more if these do not fit the
-   * adapter. Their gradients are summed, weighted by their sizes, so that a step is that of the whole
+   * Micro-batches of a step, on each rank if there are several; there are more if so many do not fit
+   * the adapter. Their gradients are summed, weighted by their sizes, so a step is that of the whole
    * batch. But a batch norm, and what it keeps, sees one micro-batch at a time, as in PyTorch.
    */
   readonly accumulate: number;
-  /** Learning rate, the highest of its schedule. */
+  /** Learning rate: the highest of the schedule. */
   readonly lr: number;
-  /** Images are resized to so many rows and columns, or to `[rows, columns]`. */
+  /** Images are resized to this: a side, or `[rows, columns]`. */
   readonly resize: Pair;
   /**
    * Seeds the weights, the order of each epoch, augmentation and dropout, and the choice of a
@@ -66,36 +66,41 @@ export interface TrainConfig {
   readonly limit: number | null;
   /** Test with so many images only, chosen likewise; null for all. */
   readonly testLimit: number | null;
-  /** A name of {@link OPTIMIZERS}. */
+  /** One of {@link OPTIMIZERS}. */
   readonly optimizer: typeof OPTIMIZERS[number];
-  /** SGD's momentum. */
+  /** Momentum of `sgd`. */
   readonly momentum: number;
   /**
-   * L2 penalty of Adam and SGD, decoupled decay of AdamW; on all parameters, as PyTorch's optimizers
-   * have it. AdamW's is 0.01 where none is given.
+   * An L2 penalty for `adam` and `sgd`, decoupled weight decay for `adamw`; on all parameters, as
+   * in PyTorch. 0 by default, 0.01 for `adamw`.
    */
   readonly weightDecay: number;
   /**
-   * How the learning rate goes on after the warm-up: `constant`; `cosine`, step by step to 0 at the end
-   * of the last epoch; `step`, by {@link TrainConfig.gamma} every {@link TrainConfig.stepSize} epochs.
+   * The learning rate after the warm-up: `constant`; `cosine`, which falls with every step to 0 at
+   * the end of the last epoch; `step`, multiplied by {@link TrainConfig.gamma} every
+   * {@link TrainConfig.stepSize} epochs.
    */
   readonly schedule: typeof SCHEDULES[number];
-  /** Epochs between drops of the schedule `step`. */
+  /** For the schedule `step`: epochs between drops. */
   readonly stepSize: number;
-  /** Factor of each drop of the schedule `step`. */
+  /** For the schedule `step`: the factor of each drop. */
   readonly gamma: number;
-  /** Steps of linear warm-up; step k of them, counted from 1, has k / (warmup + 1) of the rate. */
+  /** Steps of linear warm-up: step k of them, counted from 1, has k / (warmup + 1) of the rate. */
   readonly warmup: number;
-  /** Share of a label that is spread evenly over all classes; in training only. */
+  /** Share of each label that is spread evenly over all classes; in training only. */
   readonly labelSmoothing: number;
   /**
-   * What happens to training images, before they are resized: `none`, or some of
-   * {@link AUGMENTATIONS} with commas between them. `flip` mirrors half of them; `crop` moves each by
-   * up to an eighth of its shorter side (4 of 28 pixels), and `rotate` turns it by up to 15 degrees, and
-   * both fill with black; `jitter` changes brightness, contrast and saturation by up to a fifth each.
+   * Random changes of training images, before they are resized: `none`, or some of
+   * {@link AUGMENTATIONS} with commas between them. `flip` mirrors half of the images. `crop` moves
+   * an image by up to an eighth of its shorter side (4 of 28 pixels), and `rotate` turns it by up
+   * to 15 degrees; both fill with black. `jitter` changes brightness, contrast and saturation by up
+   * to a fifth each.
    */
   readonly augment: string;
-  /** 1 makes images grey, 3 makes them RGB; null leaves them as they are. */
+  /**
+   * 3 makes grey images RGB; null leaves images as they are. 1 makes RGB images grey where they are
+   * loaded; a trainer cannot do it.
+   */
   readonly channels: number | null;
   /** Subtracted from pixels between 0 and 1: a number, or one for each channel; null for 0. */
   readonly mean: readonly number[] | null;
@@ -365,7 +370,7 @@ export const sizeText = (size: Pair): string =>
 export const sameSetting = (a: unknown, b: unknown): boolean =>
   JSON.stringify(a) === JSON.stringify(b);
 
-/** The notebook's settings. */
+/** The default settings, which are the notebook's. */
 export const DEFAULT_CONFIG: TrainConfig = Object.fromEntries(
   CONFIG_NAMES.map((name) => [name, CONFIG_FIELDS[name].standard]),
 ) as unknown as TrainConfig;
@@ -400,7 +405,7 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
   const { accumulate, batchSize } = config as unknown as TrainConfig;
   if (accumulate > batchSize) {
     throw new ConfigError(
-      `the micro-batches must be no more than the batch has images, ${batchSize}, got ${accumulate}`,
+      `the micro-batches must be at most the batch size, ${batchSize}, got ${accumulate}`,
     );
   }
   return config as unknown as TrainConfig;
@@ -408,24 +413,22 @@ export function trainConfig(given: Partial<TrainConfig> = {}): TrainConfig {
 
 /** The results of an epoch. */
 export interface EpochResult {
-  /** Which one, counted from 1. */
+  /** The epoch, counted from 1. */
   readonly epoch: number;
-  /** Mean of its batches' losses. */
+  /** Mean of the losses of its batches. */
   readonly loss: number;
   /** Share of the training images that were classified right, each in its own training step. */
   readonly trainAccuracy: number;
   /** Share of the test images that are classified right after the epoch, in evaluation mode. */
   readonly testAccuracy: number;
-  /** Time taken by training and testing. */
+  /** Seconds of training and testing. */
   readonly seconds: number;
 }
 
 /**
- * Formats the results of an epoch as a line, in the notebook's words. The loss is the mean over
- * this epoch's batches; the notebook divides by a count of batches that it never resets, so its
- * second epoch's 0.1235 is really 0.247.
+ * Formats the results of an epoch as a line, in the notebook's words.
  *
- * @throws {ArgumentError} if `result` is no object, or one of its fields is not a number.
+ * @throws {ArgumentError} if a field is missing or no number.
  *
  * @example
  * ```ts

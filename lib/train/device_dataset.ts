@@ -35,15 +35,15 @@ import {
 /** Where the nodes of a batch come from. */
 const DATA: Scope = { layer: "", pass: "data" };
 
-/** How images are made ready for a net, as torchvision's `Resize`, `ToTensor` and `Normalize` do it. */
+/** How images are prepared for a net: torchvision's `Resize`, `ToTensor` and `Normalize`. */
 export interface Preprocessing {
-  /** Rows and columns that images are resized to, or `[rows, columns]`; their own without it. */
+  /** What images are resized to: a side, or `[rows, columns]`; by default they keep their size. */
   readonly resize?: Pair | null;
-  /** 3 makes a grey image one of three equal channels; their own without it. */
+  /** 3 makes grey images RGB, of three equal channels; by default they keep theirs. */
   readonly channels?: number | null;
-  /** Taken away from values between 0 and 1: one number, or one for each channel; 0 without it. */
+  /** Subtracted from values between 0 and 1: one number, or one for each channel; 0 by default. */
   readonly mean?: readonly number[] | null;
-  /** What values are then divided by: one number, or one for each channel; 1 without it. */
+  /** What values are then divided by: one number, or one for each channel; 1 by default. */
   readonly std?: readonly number[] | null;
 }
 
@@ -108,8 +108,9 @@ function batchImages(
 }
 
 /**
- * A data set as a graph sees it. It stays on the device, uploaded once for all plans that use it at a
- * time; or, if it is not `resident`, the images of each batch are uploaded for it, and labels stay.
+ * A data set for graphs: {@link DeviceDataset.batch} takes a batch from it. If it is `resident`,
+ * its images are uploaded to the device once and stay there. If not, the images of each batch are
+ * uploaded for the batch; see {@link DeviceDataset.feeds}.
  *
  * @example
  * ```ts
@@ -129,7 +130,7 @@ function batchImages(
 export class DeviceDataset {
   /** Whether the images stay on the device. */
   readonly resident: boolean;
-  /** How many images. */
+  /** Number of images. */
   readonly count: number;
   /** 1 for grey, 3 for red, green and blue. */
   readonly channels: number;
@@ -146,13 +147,14 @@ export class DeviceDataset {
   readonly #data: ImageDataset;
 
   /**
-   * Takes the arrays as they are; they must not change any more.
+   * Takes the arrays without a copy; do not change them any more.
    *
    * @param data images and labels
    * @param name what error messages call it
-   * @param options `resident`: whether the images stay on the device; by default if they are in memory
-   * @throws {DataError} where the arrays are of another kind or length than they should be, or a label
-   * is none of the classes; the message names it.
+   * @param options `resident`: whether the images stay on the device; by default they do if they
+   * are in memory
+   * @throws {DataError} if an array has another kind or length than it should, or a label is none
+   * of the classes; the message names it.
    */
   constructor(
     data: ImageDataset,
@@ -192,12 +194,13 @@ export class DeviceDataset {
   }
 
   /**
-   * Images `[N, channels, H, W]` from 0 to 1, made ready as `options` say, and u32 labels `[N]`, of u32
-   * `indices` `[N]`. The images go through `augment` first, as values 0 to 255. A plan of this is run
-   * with what {@link DeviceDataset.feeds} gives.
+   * The batch at u32 `indices` `[N]`: images `x` `[N, channels, H, W]`, from 0 to 1 before `mean`
+   * and `std`, and u32 `labels` `[N]`. `options` say how images are prepared; `augment` is a
+   * function that changes them before that, as values from 0 to 255. Feed each run of a plan with
+   * what {@link DeviceDataset.feeds} gives, too.
    *
-   * @throws {ArgumentError} where an argument is of another kind or size.
-   * @throws {ShapeError} where the indices are no list of u32.
+   * @throws {ArgumentError} if an argument or option is of another kind, or an index too large.
+   * @throws {ShapeError} if `indices` are not a list of u32.
    */
   batch(
     indices: Tensor,
@@ -222,10 +225,11 @@ export class DeviceDataset {
   }
 
   /**
-   * What a plan of a {@link DeviceDataset.batch} is fed by, beside the indices: its images, if they do
-   * not stay on the device.
+   * What to feed a plan with a {@link DeviceDataset.batch}, beside the indices: nothing if the set
+   * is resident, or else the batch's images, as a promise.
    *
-   * @throws {DataError} if they cannot be read.
+   * @throws {ArgumentError} if an index is too large.
+   * @throws {DataError} if the function that reads the images gives something else.
    */
   feeds(indices: Uint32Array<ArrayBuffer>):
     | { images?: Uint8Array<ArrayBuffer> }

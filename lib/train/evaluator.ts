@@ -28,39 +28,39 @@ import { argmaxOf, correctCount } from "../ops/classification.ts";
 import { formatShape, ShapeError } from "../graph/shape.ts";
 import { assign, input, type Tensor, type Update, Variable } from "../graph/tensor.ts";
 
-/** How far an epoch has come; counts and means are those of the epoch so far. */
+/** How far an epoch has come. Counts and means are over the epoch so far. */
 export interface Progress {
   /** The epoch, counted from 1. */
   readonly epoch: number;
-  /** Whether it trains or, after that, tests. */
+  /** Whether it trains or tests. */
   readonly phase: "train" | "test";
-  /** Batches done. */
+  /** Batches that are done. */
   readonly step: number;
-  /** Batches in all. */
+  /** Number of batches. */
   readonly steps: number;
-  /** Mean loss; absent in tests. */
+  /** Mean loss; undefined in tests. */
   readonly loss?: number;
-  /** Share classified right; in tests on several ranks, of this rank's images. */
+  /** Share that is classified right; in tests on several ranks, of this rank's images. */
   readonly accuracy: number;
-  /** Images done. */
+  /** Images that are done. */
   readonly images: number;
-  /** Images in all. */
+  /** Number of images. */
   readonly of: number;
-  /** Images done per second, in this phase and process. */
+  /** Images per second, in this phase and process. */
   readonly imagesPerSecond: number;
 }
 
 /** Callbacks and an abort signal. */
 export interface Watch {
-  /** Told about every {@link Watch.interval}, whenever results have been read. */
+  /** Called about once every {@link Watch.interval}, when results have been read; awaited. */
   readonly onProgress?: (progress: Progress) => void | Promise<void>;
-  /** Told what was predicted for each test image, in their order, once a test is complete. */
+  /** Called when a test is complete, with the prediction for each test image, in order; awaited. */
   readonly onTested?: (predictions: Predictions) => void | Promise<void>;
-  /** Aborting it ends the work after the current step. */
+  /** Aborting it ends the epoch after the current step. */
   readonly signal?: AbortSignal;
   /**
-   * Milliseconds of work that the device gets ahead, 1000 by default; a step at least. Results are read
-   * after that, so a page that wants to show more of them wants less.
+   * Milliseconds of work that are submitted before results are read, at least one step; 1000 by
+   * default. A page that shows results more often takes less.
    */
   readonly interval?: number;
 }
@@ -267,11 +267,14 @@ export class Evaluator implements Disposable {
 }
 
 /**
- * Share of `data` that `net` classifies right, in evaluation mode: the notebook's
- * `evaluate_accuracy`. Images are made ready as `options` say; the last batch may be a smaller one.
+ * The share of `data` that `net` classifies right, in evaluation mode: the notebook's
+ * `evaluate_accuracy`. `options` say how images are prepared, the `batchSize` (128 by default) and
+ * the `device`.
  *
- * @throws {DataError} where the arrays are no data set, or a label is none of the classes.
- * @throws {ShapeError} where the net has fewer outputs than there are classes.
+ * @throws {ArgumentError} if an argument or option is of another kind.
+ * @throws {DataError} if the arrays are no data set, or a label is none of the classes.
+ * @throws {ShapeError} if the net does not fit the images, or has fewer outputs than there are
+ * classes.
  *
  * @example
  * ```ts

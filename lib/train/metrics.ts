@@ -14,11 +14,11 @@ const MOST_ROWS = 4096;
 /** The most classes. */
 const MOST_CLASSES = 2 ** 20;
 
-/** What a net said about each image of a data set. */
+/** A net's prediction for each image of a data set. */
 export interface Predictions {
-  /** The class of the largest logit; the first of equal ones. */
+  /** The class with the largest logit; the first of equal ones. */
   readonly predicted: ArrayLike<number>;
-  /** Its softmax probability. */
+  /** The softmax probability of that class. */
   readonly probability: ArrayLike<number>;
 }
 
@@ -47,12 +47,12 @@ function checkPredicted(
 }
 
 /**
- * How often each class was taken for each: `matrix[label][prediction]` is a count of images. `classes`
- * is how many there are, or their names, which a notebook shows beside the counts.
+ * The confusion matrix: `matrix[label][prediction]` is a number of images. `classes` is the number
+ * of classes, at most 4096, or their names, which a notebook then shows.
  *
- * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
- * classes, or a name is none.
- * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
+ * @throws {ArgumentError} if labels or predictions are no numbers, or `classes` is no such number
+ * or names.
+ * @throws {RangeError} if the lists differ in length, or have an entry that is none of the classes.
  *
  * @example
  * ```ts
@@ -107,24 +107,23 @@ function showMatrix(
   return shownAs(`${table([heads, ...rows])}\n${total}`, `${htmlTable(heads, cells)}${total}`);
 }
 
-/** How well a class is told from the others. A ratio of nothing to nothing is NaN. */
+/** How well a class is told from the others. A share of no images is NaN. */
 export interface ClassMetrics {
-  /** Share of the images taken for this class that are of it. */
+  /** Of the images that were taken for this class, the share that is of it. */
   readonly precision: number;
-  /** Share of this class's images that were taken for it. */
+  /** Of the images of this class, the share that was taken for it. */
   readonly recall: number;
-  /** Harmonic mean of the two. */
+  /** Harmonic mean of precision and recall. */
   readonly f1: number;
-  /** Images of this class. */
+  /** Number of images of this class. */
   readonly images: number;
 }
 
 /**
- * Precision, recall and F1 of each of so many classes.
+ * Precision, recall and F1 of each class; `classes` is their number.
  *
- * @throws {ArgumentError} where labels or predictions are no numbers, or there is no such number of
- * classes.
- * @throws {RangeError} when the lists differ in length, or hold what is not one of the `classes`.
+ * @throws {ArgumentError} if labels or predictions are no numbers, or `classes` is no such number.
+ * @throws {RangeError} if the lists differ in length, or have an entry that is none of the classes.
  *
  * @example
  * ```ts
@@ -156,21 +155,21 @@ export function classMetrics(
   }));
 }
 
-/** Which class was taken for which other, and how often. */
+/** How often a class was taken for another one. */
 export interface Confusion {
-  /** What it is. */
+  /** The class of the images. */
   readonly label: number;
-  /** What it was taken for. */
+  /** The class that they were taken for. */
   readonly predicted: number;
-  /** How many images. */
+  /** Number of images. */
   readonly count: number;
 }
 
 /**
- * The pairs of classes that were confused most, `most` at most, the worst first: what to look at where
- * there are too many classes for a matrix.
+ * The pairs of classes that were confused most often, the worst first, `most` at most. Look at
+ * these if there are too many classes for a matrix.
  *
- * @throws {ArgumentError} where labels or predictions are no integers, or not as many.
+ * @throws {ArgumentError} if labels or predictions are no integers, or differ in number.
  *
  * @example
  * ```ts
@@ -212,7 +211,7 @@ export function worstConfusions(
 /**
  * Indices of the images that were classified wrong, the most confident mistake first, `most` at most.
  *
- * @throws {ArgumentError} where labels and predictions are no numbers, or not as many.
+ * @throws {ArgumentError} if labels or predictions are no numbers, or differ in number.
  *
  * @example
  * ```ts

@@ -39,16 +39,17 @@ export interface Likely {
   readonly class: string;
   /** Its label. */
   readonly label: number;
-  /** Its probability by softmax; networks are surer of themselves than they should be. */
+  /** Its softmax probability; networks tend to be too sure of themselves. */
   readonly probability: number;
 }
 
 /**
- * The probabilities of the classes, `[count, classes]`, in evaluation mode, of images that are made
- * ready as `options` say, which should be as in training. The images are uploaded once, if they fit.
+ * The softmax probabilities of the classes for each image, in evaluation mode: a list of `count`
+ * arrays. `options` say how images are prepared, which should be as in training, and the `device`.
  *
- * @throws {DataError} where the images are not what their sizes say.
- * @throws {ShapeError} where the net gives no logits `[N, classes]`.
+ * @throws {ArgumentError} if an argument or option is of another kind.
+ * @throws {DataError} if the images are not what their sizes say.
+ * @throws {ShapeError} if the net does not fit the images, or gives no logits `[N, classes]`.
  *
  * @example
  * ```ts
@@ -108,9 +109,10 @@ export async function predict(
 }
 
 /**
- * The likeliest classes, the first first; where two are equally likely, the smaller label.
+ * The `count` likeliest classes, the most likely first; of two that are equally likely, the smaller
+ * label first. `probabilities` are one row of {@link predict}.
  *
- * @throws {ArgumentError} where probabilities are not finite, or classes no names.
+ * @throws {ArgumentError} if probabilities are negative or not finite, or classes are no names.
  *
  * @example
  * ```ts

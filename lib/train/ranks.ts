@@ -20,7 +20,7 @@ import {
 } from "./checkpoint.ts";
 import { checkCollective, type Collective } from "./collective.ts";
 
-/** Ranks that do not have the same; the message names them and says in what they differ. */
+/** Ranks that should have the same and do not; the message names them and says how they differ. */
 export class RankError extends Error {
   /** `RankError`. */
   override name = "RankError";
@@ -42,9 +42,10 @@ async function broadcast(collective: Collective, bytes: Bytes): Promise<void> {
 }
 
 /**
- * What rank 0 gives, on every rank; what others give does not count.
+ * Sends bytes of rank 0 to all ranks. Each rank gets them as the result; the other ranks need not
+ * give any.
  *
- * @throws {ArgumentError} where rank 0 gives no bytes.
+ * @throws {ArgumentError} if rank 0 gives no bytes.
  *
  * @example
  * ```ts
@@ -74,7 +75,7 @@ export async function broadcastBytes(
 }
 
 /**
- * A text of each rank, in the order of the ranks.
+ * Gets a text of each rank, on every rank, in the order of the ranks.
  *
  * @example
  * ```ts
@@ -104,10 +105,11 @@ export async function gatherTexts(collective: Collective, text: string): Promise
 }
 
 /**
- * The checkpoint that rank 0 gives, if it gives one, on every rank: the others need not read a file, and
- * what they give does not count.
+ * Sends the checkpoint of rank 0, if it has one, to all ranks, so that only rank 0 has to read
+ * files. Each rank gets it as the result; the other ranks need not give any.
  *
- * @throws {CheckpointError} where it is none that can be read.
+ * @throws {ArgumentError} if a part of it is of another kind.
+ * @throws {CheckpointError} if it is invalid.
  *
  * @example
  * ```ts
@@ -164,10 +166,10 @@ const ABOUT = json.record({
 const FACTS = json.entries(json.string(Infinity));
 
 /**
- * The data set that rank 0 gives, on every rank, in memory there: the others need not have its files, and
- * what they give does not count.
+ * Sends the data set of rank 0 to all ranks, so that only rank 0 needs its files. Each rank gets it
+ * as the result; the others hold it in memory, and need not give any.
  *
- * @throws {DataError} where rank 0 gives no data set, or its images cannot be read.
+ * @throws {DataError} if rank 0 gives no data set, or its images cannot be read.
  *
  * @example
  * ```ts
@@ -267,7 +269,7 @@ export async function checkSame(
   });
   if (differing.length === 0) return;
   throw new RankError(
-    `${op}: the ranks must have the same, and ${differing.join("; and ")}, unlike the others`,
+    `${op}: the ranks must not differ, but ${differing.join("; and ")}`,
   );
 }
 

@@ -38,13 +38,13 @@ export function makeOptimizer(
 const RATE_FIELDS = ["lr", "schedule", "warmup", "epochs", "stepSize", "gamma"] as const;
 
 /**
- * Learning rate of a step of a run, counted from 0 over all epochs. It is what PyTorch's
- * {@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.SequentialLR.html | SequentialLR}
- * makes, stepped after each batch, of `LinearLR(startFactor = 1 / (warmup + 1), totalIters = warmup)`
- * and, from step `warmup` on, of `CosineAnnealingLR(TMax = all steps - warmup)` or of
- * `StepLR(stepSize · stepsPerEpoch, gamma)`.
+ * The learning rate of a step of a run, counted from 0 over all epochs. It is that of PyTorch's
+ * {@link https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.SequentialLR.html | SequentialLR},
+ * stepped after each batch: `LinearLR(startFactor = 1 / (warmup + 1), totalIters = warmup)` for the
+ * warm-up, then `CosineAnnealingLR(TMax = all steps - warmup)`,
+ * `StepLR(stepSize · stepsPerEpoch, gamma)` or a constant.
  *
- * @throws {ArgumentError} where a setting, the step or the number of steps cannot be.
+ * @throws {ArgumentError} if a setting, the step or the number of steps is invalid.
  *
  * @example
  * ```ts

@@ -67,7 +67,7 @@ import {
   VERSION,
 } from "./config.ts";
 
-/** A loss or a weight that is infinite or NaN: the run cannot go on. */
+/** A loss or a weight is infinite or NaN, so the run cannot go on. */
 export class NonFiniteError extends Error {
   /** `NonFiniteError`. */
   override name = "NonFiniteError";
@@ -76,12 +76,12 @@ export class NonFiniteError extends Error {
 const lossError = (step: number, epoch: number) =>
   new NonFiniteError(`the loss of step ${step} of epoch ${epoch} is not finite`);
 
-/** A batch of one image, which the net cannot be trained on: a batch norm has but one value then. */
+/** A batch of one image that the net cannot be trained on: a batch norm needs two values. */
 export class SingleImageError extends ShapeError {
   /** `SingleImageError`. */
   override name = "SingleImageError";
 
-  /** For so many images in batches of so many, each of which so many ranks share. */
+  /** `images` in batches of `batchSize`, shared by so many `ranks`; `cause` is the net's error. */
   constructor(
     readonly images: number,
     readonly batchSize: number,
@@ -100,21 +100,21 @@ export class SingleImageError extends ShapeError {
   }
 }
 
-/** What a {@link Trainer} is made of. */
+/** What a {@link Trainer} is made from. */
 export interface TrainerOptions {
-  /** The settings. */
+  /** The settings, from `trainConfig`. */
   readonly config: TrainConfig;
-  /** Images to train on; `limit` has been applied. */
+  /** Images to train on: all of them, whatever `config.limit` says. */
   readonly train: ImageDataset;
-  /** Images to test with. */
+  /** Images to test with, likewise. */
   readonly test: ImageDataset;
-  /** Where to run; the default device if absent. */
+  /** Where to run; the default device by default. */
   readonly device?: Device;
-  /** A net to train instead of the one that `config.model` names. */
+  /** A net of your own; by default the one that `config.model` names, made from the seed. */
   readonly net?: Module;
-  /** Where the images are from, for its checkpoints to say. */
+  /** Where the images are from, for checkpoints; by default a guess from their classes. */
   readonly source?: DataSource;
-  /** The other processes that train the net together with this one, which share each batch. */
+  /** The processes that train the net together, such as `Mpi`; each has a part of every batch. */
   readonly collective?: Collective;
 }
 
@@ -155,9 +155,10 @@ export function buildModel(
 }
 
 /**
- * A training run: net, optimizer, data and how far it has come. The order of epoch `e`, counted from
- * 1, is `new Random(seed, e).permutation(count)`; stream 0 makes the weights, and streams 2³¹ + e
- * and 3·2³⁰ + e what happens to the images of epoch `e`.
+ * A training run: a net, its optimizer, the data, and how far it has come. Everything random
+ * follows from the seed: epoch `e`, counted from 1, takes the images in the order
+ * `new Random(seed, e).permutation(count)`; stream 0 gives the weights, and streams 2³¹ + e and
+ * 3·2³⁰ + e the augmentation of epoch `e`. Dispose of it (`using`) to free its memory.
  *
  * @example
  * ```ts
@@ -179,9 +180,9 @@ export class Trainer implements Disposable {
   readonly history: EpochResult[] = displayed([], showHistory);
   /** The optimizer. */
   readonly optimizer: Optimizer;
-  /** Batches trained on in the epoch that is not complete yet. */
+  /** Batches trained on in the present epoch. */
   step = 0;
-  /** Steps of an epoch. */
+  /** Number of steps of an epoch. */
   readonly steps: number;
   readonly #sums = {
     /** Sum of the losses of this epoch's batches. */
@@ -221,11 +222,11 @@ export class Trainer implements Disposable {
 
   private constructor(
     config: TrainConfig,
-    /** The net; its values change with every step. */
+    /** The net; its parameters change with every step. */
     readonly net: Module,
-    /** Images trained on. */
+    /** The training images. */
     readonly train: DeviceDataset,
-    /** Images tested with. */
+    /** The test images. */
     readonly test: DeviceDataset,
     /** Where it runs. */
     readonly device: Device,
@@ -257,12 +258,15 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * A run at its start. With a `collective`, all ranks do the same: they create a trainer, restore the
-   * same checkpoint if any, and run its epochs; what they begin with is compared.
+   * Makes a trainer at the start of a run. With a `collective`, all ranks make the same calls: they
+   * create a trainer, restore the same checkpoint if there is one, and run its epochs. It compares
+   * what they begin with.
    *
-   * @throws {RankError} where ranks have other data, weights, settings or adapters.
-   * @throws {DataError} where `train` or `test` is no data set, or a label is none of its classes; the
-   * message names array, index, label and classes.
+   * @throws {ArgumentError} if an option is of another kind, or the net has nothing to train.
+   * @throws {ConfigError} for an invalid setting.
+   * @throws {DataError} if `train` or `test` is no data set, they do not go together, or a label is
+   * none of the classes; the message names the array.
+   * @throws {RankError} if ranks have different data, weights, settings, adapters or versions.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
     checkOptions("Trainer.create", options, OPTIONS);
@@ -285,7 +289,7 @@ export class Trainer implements Disposable {
     if (collective && collective.size > 1) {
       if (config.batchSize < collective.size) {
         throw new ConfigError(
-          `the batch size must be at least ${collective.size}, as there are as many ranks, got ` +
+          `the batch size must be at least the number of ranks, ${collective.size}, got ` +
             `${config.batchSize}`,
         );
       }
@@ -305,26 +309,26 @@ export class Trainer implements Disposable {
     return new Trainer(config, net, trainSet, testSet, device, source, collective);
   }
 
-  /** Bytes that the device has for what is computed on the way, for this trainer and others. */
+  /** Bytes of the workspace for intermediate values, which all plans of the device share. */
   get workspaceBytes(): number {
     return [...this.device.workspace, ...this.#ranks?.workspace ?? []]
       .reduce((sum, slot) => sum + (slot?.size ?? 0), 0);
   }
 
-  /** What this rank had to say to others until now, if there are any. */
+  /** What this rank has sent to the others so far; undefined in a process alone. */
   get traffic(): Traffic | undefined {
     return this.#ranks && { ...this.#ranks.collective.traffic };
   }
 
   /**
-   * The settings. `accumulate` is the number of micro-batches that there are: after
-   * {@link Trainer.prepare}, as many as a step needs to fit the adapter.
+   * The settings. After {@link Trainer.prepare}, `accumulate` is the number of micro-batches that a
+   * step really has, so that it fits the adapter.
    */
   get config(): TrainConfig {
     return { ...this.#config, accumulate: this.#plans.parts };
   }
 
-  /** Why there are more micro-batches than the settings wanted, in words, if there are. */
+  /** Says why a step has more micro-batches than the settings ask for; undefined if it has not. */
   get notice(): string | undefined {
     const { refusal, parts } = this.#plans;
     if (refusal === undefined) return undefined;
@@ -341,12 +345,14 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * Compiles the plans for every batch size, so that nothing is refused later on. A batch that exceeds
-   * the adapter's limits is trained on in micro-batches, as few as fit: {@link Trainer.notice} says so.
+   * Compiles the plans for all batch sizes, so that errors come now and not later;
+   * {@link Trainer.epoch} calls it too. A batch that exceeds the adapter's limits is cut into
+   * micro-batches, as few as fit: {@link Trainer.notice} says so.
    *
-   * @throws {PlanError} when not even one image fits.
-   * @throws {ShapeError} when the net has fewer outputs than there are classes.
-   * @throws {SingleImageError} when a batch has one image, and the net cannot be trained on that.
+   * @throws {PlanError} if not even one image fits.
+   * @throws {ShapeError} if the net does not fit the images, or has fewer outputs than there are
+   * classes.
+   * @throws {SingleImageError} if a batch has one image, and the net cannot be trained on that.
    */
   async prepare(): Promise<void> {
     this.#check("prepare");
@@ -381,7 +387,9 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * A whole step with `size` images at once: inputs are their `indices`, `augment`, and the optimizer's
+   * The updates of a whole step with `size` images, to compile into a plan of your own, for
+   * profiles. Its inputs are `indices`; `images`, if they do not stay on the device; the draws of
+   * the augmentation, `augment`, `turns` and `jitter`, as far as it is used; and the optimizer's
    * numbers.
    */
   updates(size: number): Update[] {
@@ -458,11 +466,16 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * Trains to the end of the epoch, from where it stands, and tests. Undefined where the signal
-   * stopped it: it can go on from there, in this process or from a {@link Trainer.checkpoint}.
+   * Trains to the end of the present epoch and tests. The result is undefined if the signal stopped
+   * it; then another call goes on from there, also in another process after
+   * {@link Trainer.checkpoint} and {@link Trainer.restore}.
    *
-   * @throws {NonFiniteError} when a loss is not finite, at most about a second's steps later.
-   * @throws {Error} while another call of it runs, and where the trainer is disposed of meanwhile.
+   * It throws what {@link Trainer.prepare} throws, too.
+   *
+   * @throws {NonFiniteError} if a loss is not finite; it is found when results are read, about once
+   * a second.
+   * @throws {RankError} if the ranks do not have the same weights, or are not at the same step.
+   * @throws {Error} if another epoch is running, or the trainer is disposed of.
    */
   async epoch(watch: Watch = {}): Promise<EpochResult | undefined> {
     this.#check("epoch", { idle: true });
@@ -634,16 +647,17 @@ export class Trainer implements Disposable {
     Object.values(this.#sums).forEach((x, i) => setVariable(x, Float32Array.of(values[i]!)));
   }
 
-  /** Seconds spent on the epoch that is not complete yet. */
+  /** Seconds spent on the present epoch. */
   get seconds(): number {
     return this.#seconds + (this.#clock?.() ?? 0) / 1000;
   }
 
   /**
-   * All that is needed to go on from here as if never stopped. While an epoch runs, that is from the
-   * step before: all is read at once. Ranks have the same; one may ask for it, or all.
+   * All that is needed to go on from here as if the run had never stopped, to the same bits. It may
+   * be called while an epoch runs; it is then the state between two steps. On several ranks all
+   * have the same, so one may call it alone.
    *
-   * @throws {NonFiniteError} when a value is not finite: such a run is not worth going on with.
+   * @throws {NonFiniteError} if a value is not finite: there is no use in going on with such a run.
    */
   async checkpoint(): Promise<Checkpoint> {
     this.#check("checkpoint");
@@ -685,10 +699,13 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * Takes up a checkpoint of a run with the same settings and data (`epochs` may differ).
+   * Goes on with the run of a checkpoint, which has the same settings and data; only `epochs` may
+   * differ.
    *
-   * @throws {Error} when it is of another run; the message says what differs. Nothing is changed then.
-   * Nor may it be called while an epoch runs.
+   * @throws {ArgumentError} if it is no checkpoint, or its weights do not fit the net.
+   * @throws {CheckpointError} if it is of another run; the message says what differs, and nothing
+   * has changed.
+   * @throws {Error} if an epoch is running, or the trainer is disposed of.
    */
   restore(checkpoint: Checkpoint): void {
     this.#check("restore", { idle: true });
@@ -756,7 +773,7 @@ export class Trainer implements Disposable {
     for (const [key, buffer] of this.net.namedUnsavedBuffers()) yield [`buffer.${key}`, buffer];
   }
 
-  /** Frees the plans and the optimizer's state; the net stays. An epoch that is running fails. */
+  /** Frees the plans and the optimizer's state; the net stays. A running epoch then fails. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

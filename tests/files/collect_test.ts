@@ -60,7 +60,7 @@ Deno.test("what is no image, or of no class, is refused by its number", async ()
     [[], "no-images", "items: there are none"],
     [ab(new Blob(["x"])), "read-failed", "items[1].image: is not a PNG, JPEG or WebP file"],
     [ab(grey(1, 1, 2).slice(0, -9)), "read-failed", "items[1].image: is damaged"],
-    [ab(grey(1)), "wrong-shape", "items[1].image: is of 2×2 pixels, but the first image of 1×2"],
+    [ab(grey(1)), "wrong-shape", "items[1].image: has 2×2 pixels, but the first image has 1×2"],
     [ab(colour(1, 2, 3, 1, 2)), "wrong-shape", "items[1].image: is in RGB, but the first image"],
     [
       ab({ ...pixels(1), height: 2 }),

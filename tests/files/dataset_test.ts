@@ -307,8 +307,7 @@ Deno.test("what is no data set is refused, for what it lacks", async (t) => {
   await t.step("more than memory has room for, and no cache", () =>
     inFolder(async (folder) => {
       writeTree(folder, { "a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": grey(1) });
-      const text =
-        "its 3 images need 108 bytes, more than the 107 of memory; give a folder as cache";
+      const text = "its 3 images need 108 bytes, and memory allows 107; give a folder as cache";
       await refused(folder, "too-large", text, { resize: 6, memory: 107 });
       (await load(folder, { resize: 6, memory: 108 }))[Symbol.dispose]();
     }));

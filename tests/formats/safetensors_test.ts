@@ -407,9 +407,10 @@ const FOREIGN: Record<string, [bytes: number[], message: string]> = {
   "net.pt": [
     zip("archive/data.pkl"),
     "this is a PyTorch pickle (a zip); in Python: `safetensors.torch.save_file(state_dict, " +
-    '"model.safetensors")`, with `state_dict = torch.load(FILE, map_location="cpu")`, of a checkpoint ' +
-    'its entry `["state_dict"]`, `["model"]` or the like, and of a whole module, which runs code of ' +
-    'the file, `torch.load(FILE, map_location="cpu", weights_only=False).state_dict()`',
+    '"model.safetensors")`, with `state_dict = torch.load(FILE, map_location="cpu")`; if that is a ' +
+    'checkpoint, take its entry `["state_dict"]`, `["model"]` or the like; if it is a whole module, ' +
+    'take `torch.load(FILE, map_location="cpu", weights_only=False).state_dict()`, which runs code ' +
+    "of the file",
   ],
   "old.pt": [
     [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e],

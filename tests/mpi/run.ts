@@ -200,7 +200,7 @@ for (const library of LIBRARIES) {
     await using job = new Job(library, 2, words, { before: seed });
     const { code, err } = await endOf(job);
     assertEquals(code, 1, err);
-    assertMatch(err, /error: .*the ranks must have the same, and rank 1 has .*seed 1, not 0/);
+    assertMatch(err, /error: .*the ranks must not differ, but rank 1 has .*seed 1, not 0/);
     assertEquals(namesIn(`${folder}/run/checkpoints`), []);
   });
 }

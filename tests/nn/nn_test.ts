@@ -340,7 +340,7 @@ Deno.test("freeze refuses a prefix without parameters, an optimizer what is froz
       ArgumentError,
       "freeze: prefix must",
     );
-    assert(error.message.includes("as keys begin: layer1, layer10, fc, got"), error.message);
+    assert(error.message.includes("(keys begin with layer1, layer10, fc), got"), error.message);
     assert(error.message.endsWith(`got ${JSON.stringify(prefix)}`), error.message);
   }
   const net = layered(), sgd = new SGD(net.parameters(), { lr: 0.1 });

@@ -109,8 +109,7 @@ Deno.test("deno task eval says what is wrong with a checkpoint, and exits 1", ()
       "none": "there is no such file or folder",
       "": "is neither a run's folder (it has no checkpoints/) nor a checkpoint's",
       "run": "this run has no checkpoint yet",
-      "foreign.safetensors":
-        "its 38 tensors (0.bias, 1.weight, 1.bias, …) are the state dict of none",
+      "foreign.safetensors": "its 38 tensors (0.bias, 1.weight, 1.bias, …) fit none of",
       "short.safetensors": "beyond the data's",
       "picture.png": "header length",
     };
@@ -123,7 +122,7 @@ Deno.test("deno task eval says what is wrong with a checkpoint, and exits 1", ()
     // The task reads whatever it is given, wherever that lies.
     const outside = await deno(["task", "-q", "eval", "tests/fixtures/models.safetensors"]);
     assertEquals([outside.code, outside.out], [1, ""]);
-    assertStringIncludes(outside.err, "are the state dict of none of: resnet18");
+    assertStringIncludes(outside.err, "fit none of: resnet18");
   }));
 
 Deno.test("a wrong command line of deno task eval exits 2, and --help 0", async () => {

@@ -397,7 +397,7 @@ Deno.test("what ONNX has not, a part of the batch or its statistics, is refused,
       },
       "onnx: layer 0's reshape has a shape with the batch in it twice",
     ],
-    [(x) => x.shape[0] === 2 ? R.neg(x) : R.exp(x), "another size of the batch"],
+    [(x) => x.shape[0] === 2 ? R.neg(x) : R.exp(x), "changes with the size of the batch"],
     [
       (x) => new R.BatchNorm2d(1, { trackRunningStats: false }).eval().call(x),
       "onnx: layer 0.BatchNorm2d has a batchNorm that no known layer made",
@@ -423,7 +423,7 @@ Deno.test("an op that ONNX is not told about is refused, with its layer", async 
   await assertRejects(
     () => encodeOnnx(net, { shape: [1, 5, 5] }),
     OnnxError,
-    "onnx: layer 0.0 has a conv2d that no known layer made; known are Conv2d, ",
+    "onnx: layer 0.0 has a conv2d that no known layer made; known are the layers Conv2d, ",
   );
 });
 

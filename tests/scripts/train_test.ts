@@ -228,7 +228,7 @@ Deno.test("a wrong command line says what is wrong and exits 2", async (t) => {
     ["--weight-decay=-1", "--weight-decay must be a finite number, at least 0"],
     ["--label-smoothing 1.5", "--label-smoothing must be a number from 0 to 1"],
     ["--warmup 0.5", "--warmup must be an integer from 0"],
-    ["--batch-size 4 --accumulate 5", "no more than the batch has images, 4, got 5"],
+    ["--batch-size 4 --accumulate 5", "at most the batch size, 4, got 5"],
     ["--momentum 0.5", "--momentum is for --optimizer sgd only"],
     ["--schedule cosine --gamma 0.5", "--gamma is for --schedule step only"],
     ["--lr 1 --lr 2", "--lr is given twice"],

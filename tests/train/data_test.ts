@@ -277,7 +277,7 @@ Deno.test("what is frozen keeps its bits, and the rest is trained", async () => 
   await assertRejects(
     () => create(trainConfig({ ...settings, freeze: ["layer1"] })),
     ArgumentError,
-    "as keys begin: 0, 1, head",
+    "(keys begin with 0, 1, head)",
   );
 });
 
