@@ -349,10 +349,8 @@ async function train(
   }
   if (loaded && folder === undefined && !loaded.run) {
     throw new UsageError(
-      `--resume ${
-        shellWord(resume!)
-      }: this checkpoint is not the latest of a run; give --out DIR to go on from ` +
-        "it in a new folder",
+      `--resume ${shellWord(resume!)}: this checkpoint is not the latest of a run; ` +
+        "give --out DIR to go on from it in a new folder",
     );
   }
   const device = await defaultDevice();

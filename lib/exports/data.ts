@@ -54,3 +54,4 @@ export {
 export { type ByteStream, gunzip } from "../data/gzip.ts";
 export { type IdxOptions, IdxStream, readIdx } from "../data/idx.ts";
 export { DataError, type DataErrorCode } from "../data/error.ts";
+export { WriteError } from "../files/write.ts";

@@ -4,7 +4,18 @@
 
 import { dirname, join } from "./paths.ts";
 
-/** A file or folder that could not be written; the message names it and says why. */
+/**
+ * A file or folder that could not be written; the message names it and says why.
+ *
+ * @example
+ * ```ts
+ * import { WriteError } from "@resnette/resnette/data";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const error = new WriteError("runs/a", new Error("No space left on device"));
+ * assertEquals(error.message, "could not write runs/a: No space left on device");
+ * ```
+ */
 export class WriteError extends Error {
   /** `WriteError`. */
   override name = "WriteError";

@@ -42,6 +42,7 @@ const FOREIGN: readonly [begins: string | string[], what: string, holds?: string
   ],
   ["GGUF", "this is GGUF; give the model's safetensors"],
   ["\x1f\x8b", "this is gzip; unpack it"],
+  [["\x89PNG", "\xff\xd8\xff", "RIFF"], "this is an image"],
   ["version https://git-lfs", "this is a pointer of Git LFS; get the file with `git lfs pull`"],
   [["<!", "<html", "<HTML"], "this is a web page; download the file itself"],
 ];

@@ -430,6 +430,7 @@ const FOREIGN: Record<string, [bytes: number[], message: string]> = {
   "net.onnx": [latin("\x08\x08\x12\x08resnette"), "this looks like ONNX"],
   "pytorch.onnx": [latin("\x08\x07\x12\x07pytorch\x1a\x05"), "this looks like ONNX"],
   "net.gguf": [latin("GGUF\x03\0\0\0\x01\0\0\0"), "this is GGUF"],
+  "net.jpg": [[0xff, 0xd8, 0xff, 0xe0, 0, 16, 0x4a, 0x46, 0x49, 0x46], "this is an image"],
   "net.gz": [[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], "this is gzip; unpack it"],
   "pointer": [latin("version https://git-lfs.github.com/spec/v1\n"), "`git lfs pull`"],
   "page": [latin("<!DOCTYPE html><html>"), "this is a web page"],

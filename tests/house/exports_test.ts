@@ -46,7 +46,7 @@ const FACE: Readonly<Record<string, { readonly values: string; readonly types: s
     values: `
       collectImages DataError FASHION_MNIST_CLASSES FASHION_MNIST_FILES
       fetchFashionMnist fetchFile gunzip IdxStream
-      loadDataset loadFashionMnist readFashionMnist readIdx readImageDataset
+      loadDataset loadFashionMnist readFashionMnist readIdx readImageDataset WriteError
     `,
     types: `
       ByteStream CollectOptions DataErrorCode DataFile DatasetSummary FetchImagesOptions FetchOptions FetchProgress IdxOptions ImageDataset

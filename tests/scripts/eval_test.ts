@@ -104,14 +104,14 @@ Deno.test("deno task eval says what is wrong with a checkpoint, and exits 1", ()
     await write("foreign.safetensors", encodeStateDict(new Map([...state].slice(1))));
     const whole = encodeStateDict(state);
     await write("short.safetensors", whole.subarray(0, whole.length - 4));
-    await write("picture.png", "\x89PNG and so on");
+    await write("picture.png", await Deno.readFile("tests/fixtures/images/boot_16.png"));
     const faults = {
       "none": "there is no such file or folder",
       "": "is neither a run's folder (it has no checkpoints/) nor a checkpoint's",
       "run": "this run has no checkpoint yet",
       "foreign.safetensors": "its 38 tensors (0.bias, 1.weight, 1.bias, …) fit none of",
       "short.safetensors": "beyond the data's",
-      "picture.png": "header length",
+      "picture.png": "this is an image",
     };
     for (const [name, message] of Object.entries(faults)) {
       const { code, out, err } = await call(main, [`${folder}/${name}`]);
