@@ -100,7 +100,7 @@ function storedUpdate({ value, ...update }: Update): Update {
 
 /** The value of an assignment, so that its kernel writes to the variable. */
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
-const copyOf = (x: Tensor) => inScope(x.scope, () => apply(Assign, [x], {}));
+const copyOf = (x: Tensor, attrs = {}) => inScope(x.scope, () => apply(Assign, [x], attrs));
 
 /** Throws if two updates write the same memory: one of them would be lost. */
 function checkTargets(updates: readonly Update[]): void {
@@ -143,7 +143,8 @@ export function stepsOf(
     const changing = (x: Tensor) => strided(x).base instanceof Variable;
     outputs = outputs.map((x) => changing(x) ? copyOf(x) : x);
   }
-  const assigned = updates.map(({ value }) => value && copyOf(value));
+  // Its variable among the attributes makes a value equal to no other node, which would get no kernel.
+  const assigned = updates.map(({ value, targets: [own] }) => value && copyOf(value, { own }));
   const given = updates.map(({ reads = [] }) => reads);
   const roots = rewrite(
     [...outputs, ...assigned.filter((x) => x !== undefined), ...given.flat()],

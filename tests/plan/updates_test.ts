@@ -255,6 +255,25 @@ Deno.test("outputs are from before the updates, variables and what is computed f
   }
 });
 
+Deno.test("what one variable is set to may be set to others, turned or not, and be asked for", async () => {
+  const x = input("x", [2, 3]), v = new Variable([2, 3], f32(1, 2, 3, 4, 5, 6));
+  const [a, b, c] = [new Variable([2, 3]), new Variable([2, 3]), new Variable([3, 2])] as const;
+  const turned = (x: Tensor) => permute(x, [1, 0]);
+  using plan = await Plan.compile({
+    outputs: [v, turned(v)],
+    updates: [assign(a, v), assign(b, x), assign(c, turned(x))],
+  });
+  plan.run({ x: f32(10, 20, 30, 40, 50, 60) });
+  assertEquals(
+    (await plan.read()).map((y) => [...y]),
+    [[1, 2, 3, 4, 5, 6], [1, 4, 2, 5, 3, 6]],
+  );
+  assertEquals(
+    await values(a, b, c),
+    [[1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, 60], [10, 40, 20, 50, 30, 60]],
+  );
+});
+
 Deno.test("a value of another shape or type is refused", () => {
   const v = new Variable([2, 3]);
   assertThrows(() => assign(v, tensor([1, 2, 3, 4, 5, 6], [3, 2])), ShapeError, "[3, 2]");
