@@ -35,7 +35,6 @@ import {
   isLeaf,
   isStarted,
   readsOf,
-  strided,
 } from "./fuse.ts";
 import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
@@ -138,19 +137,17 @@ export function stepsOf(
 ): Steps {
   updates = updates.map(storedUpdate);
   checkTargets(updates);
-  if (updates.length > 0) {
-    // An output shows the value that the run used: for a variable, a copy from before its update.
-    const changing = (x: Tensor) => strided(x).base instanceof Variable;
-    outputs = outputs.map((x) => changing(x) ? copyOf(x) : x);
-  }
-  // Its variable among the attributes makes a value equal to no other node, which would get no kernel.
+  // Equal nodes become one: the variable among its attributes keeps a value apart from other values and
+  // from their operands, which would get no kernel.
   const assigned = updates.map(({ value, targets: [own] }) => value && copyOf(value, { own }));
   const given = updates.map(({ reads = [] }) => reads);
   const roots = rewrite(
     [...outputs, ...assigned.filter((x) => x !== undefined), ...given.flat()],
     target,
   );
-  const results = roots.splice(0, outputs.length);
+  // An output shows the value that the run used: for a variable, a copy from before its update.
+  const shown = (x: Tensor) => updates.length > 0 && inMemory(x) instanceof Variable;
+  const results = roots.splice(0, outputs.length).map((x) => shown(x) ? copyOf(x) : x);
   const values = assigned.map((x) => x && roots.shift()!);
   const pinned = new Set(results.map(inMemory));
   const reads = given.map((list) => list.map(() => withCopies(roots.shift()!, pinned)));

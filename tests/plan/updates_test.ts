@@ -240,16 +240,17 @@ Deno.test("a variable stored with its axes in another order is like any other", 
 
 Deno.test("outputs are from before the updates, variables and what is computed from them alike", async () => {
   for (const order of [undefined, [1, 0]]) {
-    const v = new Variable([2, 2], f32(1, 2, 3, 4));
+    const v = new Variable([2, 2], f32(1, 2, 3, 4)), row = new Variable([1, 2], f32(5, 6));
     if (order) storeIn(order, v);
     using plan = await Plan.compile({
-      outputs: [v, add(v, 0)],
-      updates: [assign(v, add(v, 10))],
+      // A sum of one row is that row.
+      outputs: [v, add(v, 0), sum(row, [0])],
+      updates: [assign(v, add(v, 10)), assign(row, add(row, 10))],
     });
     plan.run();
     assertEquals(
       (await plan.read()).map((x) => [...x]),
-      [[1, 2, 3, 4], [1, 2, 3, 4]],
+      [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6]],
       `order ${order}`,
     );
   }
