@@ -150,11 +150,14 @@ export function stepsOf(
   const results = roots.splice(0, outputs.length).map((x) => shown(x) ? copyOf(x) : x);
   const values = assigned.map((x) => x && roots.shift()!);
   const pinned = new Set(results.map(inMemory));
-  const reads = given.map((list) => list.map(() => withCopies(roots.shift()!, pinned)));
+  const changed = new Set(updates.flatMap(({ targets }) => targets.map(wholeOf)));
+  const changes = (x: Tensor) => x instanceof Variable && changed.has(wholeOf(x));
+  // Kernels of an update read what it was before all updates, and no memory that they write.
+  const before = (x: Tensor) => changes(inMemory(x)) ? copyOf(x) : withCopies(x, pinned);
+  const reads = given.map((list) => list.map(() => before(roots.shift()!)));
 
   // The kernel of an assignment may read its own target, element by element, but no other memory
   // that an update changes. A value that needs more is computed before all updates instead.
-  const changed = new Set(updates.flatMap((update) => update.targets.map(wholeOf)));
   const early: Tensor[] = [];
   const fuseAll = () =>
     fuse(
@@ -166,8 +169,7 @@ export function stepsOf(
     const own = updates[i]!.targets[0]!;
     const unsafe = value &&
       operandsOf(value, fusion.inlined).some((x) =>
-        x.base instanceof Variable && changed.has(wholeOf(x.base)) &&
-        !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
+        changes(x.base) && !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
       );
     if (!unsafe) return;
     // A variable is in memory already: to keep its value, copy it.

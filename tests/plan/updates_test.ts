@@ -193,6 +193,19 @@ Deno.test("an optimizer's gradients are those at the old weights, whatever else 
   }
 });
 
+Deno.test("kernels of an update read what was there before, their own variable too", async () => {
+  for (const order of orders([0, 1, 2])) {
+    const starts = [[1, 2], [10, 20], [3, 4]];
+    const [u, v, w] = starts.map((x) => new Variable([2], x)) as [Variable, Variable, Variable];
+    const optimizers = [u, v, w].map((x) => new SGD([x], { lr: 1 }));
+    // The gradient for v is u, which another one changes, and that for w is w.
+    const updates = [tensor([5, 5]), u, w].map((g, i) => optimizers[i]!.updates([g]));
+    using plan = await Plan.compile({ updates: order.flatMap((i) => updates[i]!) });
+    plan.run(Object.assign({}, ...optimizers.map((x) => x.nextStep())));
+    assertEquals(await values(u, v, w), [[-4, -3], [9, 18], [0, 0]], `order ${order}`);
+  }
+});
+
 Deno.test("a batch norm that is used twice takes in both batches, one after the other", async () => {
   const norm = new BatchNorm2d(1);
   const first = tensor([1, 2, 3, 4], [4, 1]), second = tensor([10, 20, 30, 40], [4, 1]);
