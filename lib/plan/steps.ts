@@ -165,20 +165,26 @@ export function stepsOf(
       target.maxStorageBuffers,
     );
   let fusion = fuseAll();
-  values.forEach((value, i) => {
-    const own = updates[i]!.targets[0]!;
-    const unsafe = value &&
-      operandsOf(value, fusion.inlined).some((x) =>
-        changes(x.base) && !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
-      );
-    if (!unsafe) return;
-    // A variable is in memory already: to keep its value, copy it.
-    const x = value.inputs[0]!;
-    const kept = inMemory(x) instanceof Variable ? copyOf(x) : x;
-    values[i] = copyOf(kept);
-    early.push(kept);
-  });
-  if (early.length > 0) fusion = fuseAll();
+  /** Has values that need it computed before all updates; whether there were any. */
+  const keep = () => {
+    const known = early.length;
+    values.forEach((value, i) => {
+      const own = updates[i]!.targets[0]!;
+      const unsafe = value &&
+        operandsOf(value, fusion.inlined).some((x) =>
+          changes(x.base) && !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
+        );
+      if (!unsafe) return;
+      // A variable is in memory already: to keep its value, copy it.
+      const x = value.inputs[0]!;
+      const kept = inMemory(x) instanceof Variable ? copyOf(x) : x;
+      values[i] = copyOf(kept);
+      early.push(kept);
+    });
+    return early.length > known;
+  };
+  // What is stored now leaves room in the kernels of other values, which may read more than before.
+  while (keep()) fusion = fuseAll();
 
   const { stored, inlined } = fusion, isValue = new Set(values);
   const finished = finishes(fusion, isValue, target);

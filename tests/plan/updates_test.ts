@@ -141,6 +141,18 @@ Deno.test("an update may be any function of its own target", async () => {
   });
 });
 
+Deno.test("a value that is computed early makes no other one read what has changed", async () => {
+  const a = new Variable([2], [1, 2]), b = new Variable([2], [10, 20]), c = new Variable([2]);
+  let left: Tensor = a, right: Tensor = b;
+  // Together too long for one kernel, until the left one is stored.
+  for (let i = 0; i < 30; i++) [left, right] = [add(left, 1), sub(right, 1)];
+  using plan = await Plan.compile({
+    updates: [assign(b, add(b, 100)), assign(a, add(left, right)), assign(c, left)],
+  });
+  plan.run();
+  assertEquals(await values(a, b, c), [[11, 22], [110, 120], [31, 32]]);
+});
+
 Deno.test("a column read by its own update is read whole", async () => {
   const v = new Variable([8, 1], f32(1, 2, 3, 4, 5, 6, 7, 8));
   using plan = await Plan.compile({ updates: [assign(v, add(v, select(v, 7)))] });
