@@ -5,7 +5,7 @@
  */
 
 import { bytesOf } from "../device/buffers.ts";
-import { formatShape } from "../graph/shape.ts";
+import { formatShape, sizeOf } from "../graph/shape.ts";
 import { type KernelSpec, PLAIN, type Start, type Target } from "../kernels/kernel.ts";
 import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
@@ -129,6 +129,23 @@ function checkEarly(early: ReadonlySet<Update>, steps: readonly Step[]): void {
   }
 }
 
+/** Elements that one result of a reduction takes up, at most: its kernel counts them in u32. */
+const MOST_TERMS = 2 ** 31;
+
+/** Throws if a reduction, whose input need not be in memory, has more terms than can be counted. */
+function checkTerms(nodes: readonly Tensor[]): void {
+  for (const node of nodes) {
+    const axes = node.op.reduction?.(node, node.attrs).axes ?? [], [x] = node.inputs;
+    const terms = sizeOf(axes.map((axis) => x!.shape[axis]!));
+    if (terms <= MOST_TERMS) continue;
+    const what = `${node.op.name} of ${formatShape(x!.shape)}`;
+    throw new PlanError(
+      `plan: ${what} takes ${terms} elements together, more than ${MOST_TERMS}; ` +
+        "take one axis after the other",
+    );
+  }
+}
+
 /** Orders the computation of `outputs` and `updates`. */
 export function stepsOf(
   outputs: readonly Tensor[],
@@ -187,6 +204,7 @@ export function stepsOf(
   while (keep()) fusion = fuseAll();
 
   const { stored, inlined } = fusion, isValue = new Set(values);
+  checkTerms(stored);
   const finished = finishes(fusion, isValue, target);
   const inner = new Set([...finished.values()].map(({ inner }) => inner));
   const computed = packedEarly(

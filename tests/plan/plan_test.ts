@@ -21,6 +21,7 @@ import {
   log,
   matmul,
   maxPool2d,
+  mean,
   Module,
   mul,
   neg,
@@ -39,6 +40,7 @@ import {
   ShapeError,
   softmax,
   sqrt,
+  square,
   sub,
   sum,
   summarize,
@@ -302,6 +304,13 @@ Deno.test("a tensor larger than a binding is refused, with the largest size that
   for (const part of [`${limit}`, "maxStorageBufferBindingSize", `at most ${error.largest}`]) {
     assert(error.message.includes(part), error.message);
   }
+});
+
+Deno.test("a sum of more elements than can be counted is refused, in memory or not", () => {
+  const x = input("x", [70_000, 1]), y = input("y", [70_000]), each = square(sub(x, y));
+  const steps = (z: Tensor) => stepsOf([z], [], device.target).steps;
+  assertThrows(() => steps(mean(each)), PlanError, "takes 4900000000 elements together");
+  assert(steps(mean(mean(each, [1]))).length > 0);
 });
 
 Deno.test("a plan prints a row for each dispatch, and totals", async () => {
