@@ -94,8 +94,8 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
  */
 export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
-  /** For each input of indices, how many records there are. */
-  readonly #limits: ReadonlyMap<string, number>;
+  /** For each input of indices, how many records there are, by how many of its elements it is. */
+  readonly #limits: ReadonlyMap<string, ReadonlyMap<number, number>>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
   /** The uniforms of all kernels, each at its own multiple of the stride. */
@@ -305,8 +305,9 @@ export class Plan {
           }`,
         );
       }
-      const limit = this.#limits.get(name);
-      if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
+      this.#limits.get(name)?.forEach((limit, size) =>
+        checkBelow("run", `input "${name}"`, data.subarray(0, size) as TensorData, limit)
+      );
       write(this.device, buffer, 0, data);
     }
   }
@@ -537,13 +538,18 @@ function checkUpdates(updates: readonly Update[]): void {
   updates.forEach((update, i) => checkUpdate("plan", `updates[${i}]`, update));
 }
 
-/** For each input of indices, how many records there are: the fewest, if several ops read it. */
-function limitsOf(steps: readonly Step[]): Map<string, number> {
-  const limits = new Map<string, number>();
+/**
+ * For each input of indices, how many records there are: the fewest, if several ops read it. By the size
+ * of what they read, its first elements.
+ */
+function limitsOf(steps: readonly Step[]): Map<string, Map<number, number>> {
+  const limits = new Map<string, Map<number, number>>();
   for (const { node } of steps) {
     node.op.below?.(node).forEach((limit, i) => {
-      const name = limit === undefined ? undefined : inputName(inMemory(node.inputs[i]!));
-      if (name !== undefined) limits.set(name, Math.min(limits.get(name) ?? Infinity, limit!));
+      const x = node.inputs[i]!, name = inputName(inMemory(x));
+      if (limit === undefined || name === undefined) return;
+      const known = limits.get(name) ?? new Map<number, number>();
+      limits.set(name, known.set(x.size, Math.min(known.get(x.size) ?? Infinity, limit)));
     });
   }
   return limits;

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
   apply,
+  ArgumentError,
   arrays,
   Conv2d,
   crossEntropy,
@@ -251,6 +252,16 @@ Deno.test("wrong feeds are refused by name", async () => {
   );
   assertThrows(() => plan.run({ x: new Uint32Array(3) }), PlanError, "Uint32Array");
   assertThrows(() => plan.run({ x: f32(1, 2, 3), y: f32(1) }), PlanError, 'no input "y"');
+});
+
+Deno.test("labels in parts of an input are held to what reads each part", async () => {
+  const labels = input("labels", [2, 2], "u32");
+  const [first, second] = [select(labels, 0), select(labels, 1)];
+  using plan = await Plan.compile({ outputs: [oneHot(first, 2), oneHot(second, 3)] });
+  plan.run({ labels: Uint32Array.of(0, 1, 2, 0) });
+  assertEquals((await plan.read()).map((y) => [...y]), [[1, 0, 0, 1], [0, 0, 1, 1, 0, 0]]);
+  const wrong = { labels: Uint32Array.of(0, 2, 2, 0) };
+  assertThrows(() => plan.run(wrong), ArgumentError, "must be from 0 to 1, got 2 at index 1");
 });
 
 Deno.test("two inputs cannot share a name", async () => {
