@@ -220,6 +220,26 @@ Deno.test("variables keep their values when an optimizer packs them after use", 
   assertThrows(() => step.run(optimizer.nextStep()), Error, "taken over by another optimizer");
 });
 
+Deno.test("an optimizer of some parameters leaves the others of an earlier one usable", async () => {
+  for (const isUsed of [true, false]) {
+    const w = new Variable([3], f32(1, 2, 3)), v = new Variable([2], f32(4, 5));
+    const all = new SGD([w, v], { lr: 1 });
+    using first = await Plan.compile({
+      updates: isUsed ? all.updates([tensor([1, 1, 1]), tensor([1, 1])]) : [],
+    });
+    first.run(isUsed ? all.nextStep() : {});
+    const some = new SGD([v], { lr: 1 });
+    using step = await Plan.compile({ outputs: [sum(w)], updates: some.updates([neg(v)]) });
+    step.run(some.nextStep());
+    assertEquals((await step.read())[0]![0], isUsed ? 3 : 6);
+    assertEquals(
+      (await readVariables([w, v])).map((x) => [...x]),
+      isUsed ? [[0, 1, 2], [6, 8]] : [[1, 2, 3], [8, 10]],
+    );
+    if (isUsed) assertThrows(() => first.run(all.nextStep()), Error, "taken over by another");
+  }
+});
+
 Deno.test("gradients that are slices, or one for two parameters, reach their places in the pack", async () => {
   const parameters = [2, 2, 2, 2].map((n) => new Variable([n]));
   const optimizer = new SGD(parameters, { lr: 1 });
