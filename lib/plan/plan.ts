@@ -175,6 +175,7 @@ export class Plan {
    * @param workspace buffers for intermediate values; by default those of the device, which plans
    * share
    * @throws {ArgumentError} for an option that cannot be.
+   * @throws {ShapeError} if the value of an update does not fit its variable.
    * @throws {PlanError} if a tensor exceeds what one buffer of the device holds, two inputs have
    * the same name, or two updates the same target.
    * @throws {DeviceError} if there is no device, or it refuses a kernel or is out of memory.

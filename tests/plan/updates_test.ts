@@ -3,6 +3,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
+  ArgumentError,
   arrays,
   assign,
   BatchNorm2d,
@@ -305,6 +306,16 @@ Deno.test("a value of another shape or type is refused", () => {
   assertThrows(() => assign(v, tensor([1, 2, 3, 4, 5, 6], [3, 2])), ShapeError, "[3, 2]");
   assertThrows(() => assign(v, tensor(new Uint32Array(6), [2, 3])), ShapeError, "u32");
   assertThrows(() => assign(v, softmax(tensor([1, 2]))), ShapeError, "[2, 3]");
+});
+
+Deno.test("an update that is no assignment of a fitting value is refused", async () => {
+  const v = new Variable([2]), w = new Variable([2]);
+  for (const value of [tensor([1, 2, 3]), tensor([1]), tensor(Uint32Array.of(1, 2))]) {
+    const wrong = { updates: [{ targets: [v], value }] };
+    await assertRejects(() => Plan.compile(wrong), ShapeError, "does not fit a variable");
+  }
+  const two = { updates: [{ targets: [v, w], value: tensor([1, 2]) }] };
+  await assertRejects(() => Plan.compile(two), ArgumentError, "must be one variable");
 });
 
 Deno.test("two updates of one variable in a plan are refused, as one would be lost", async () => {
