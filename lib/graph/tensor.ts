@@ -684,7 +684,11 @@ export function checkUpdate(op: string, name: string, update: Update): void {
   if (early !== undefined) checkBoolean(op, `${name}.early`, early);
   const [target, ...others] = targets;
   if (!target) refuse(op, `${name}.targets`, "one variable or more", targets);
-  if (value === undefined) return;
+  if (value === undefined) {
+    const own = "one whose axes lie in order in memory (assign takes any)";
+    targets.forEach((x, i) => x.stored && refuse(op, `${name}.targets[${i}]`, own, x));
+    return;
+  }
   if (others.length > 0) refuse(op, `${name}.targets`, "one variable, for one value", targets);
   checkFits(op, target, value);
 }

@@ -8,6 +8,7 @@ import {
   assign,
   BatchNorm2d,
   collectUpdates,
+  Conv2d,
   type Device,
   div,
   exp,
@@ -316,6 +317,22 @@ Deno.test("an update that is no assignment of a fitting value is refused", async
   }
   const two = { updates: [{ targets: [v, w], value: tensor([1, 2]) }] };
   await assertRejects(() => Plan.compile(two), ArgumentError, "must be one variable");
+});
+
+Deno.test("kernels cannot update what lies in memory with its axes in another order", async () => {
+  const { weight } = new Conv2d(2, 2, { kernelSize: 1 });
+  const kernels: NonNullable<Update["kernels"]> = (target) => [
+    perThread(arrays({ w: "f32" }), weight.size, target, "  w[i] = 0.0;"),
+  ];
+  const message = "updates[0].targets[0] must be one whose axes lie in order";
+  await assertRejects(
+    () => Plan.compile({ updates: [{ targets: [weight], kernels }] }),
+    ArgumentError,
+    message,
+  );
+  using plan = await Plan.compile({ updates: [assign(weight, mul(weight, 0))] });
+  plan.run();
+  assertEquals((await values(weight))[0]!.every((x) => x === 0), true);
 });
 
 Deno.test("two updates of one variable in a plan are refused, as one would be lost", async () => {
