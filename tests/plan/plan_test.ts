@@ -6,6 +6,7 @@ import {
   apply,
   ArgumentError,
   arrays,
+  broadcastTo,
   Conv2d,
   crossEntropy,
   defaultDevice,
@@ -443,6 +444,35 @@ Deno.test("an op is its object and never its name", async () => {
     }
   }
   await assertRejects(() => encodeOnnx(new Sum(), { shape: [1, 1, 1] }), OnnxError, "has a add");
+});
+
+Deno.test("an elementwise op of one's own may take one shape only, or that of its first operand", async () => {
+  const named = (shape: Op["shape"], expression = "a - b"): Op => ({
+    name: "own",
+    shape,
+    expression: () => expression,
+  });
+  const like = named(([a]) => a!.shape);
+  const strict = named(([a, b]) => {
+    if (`${a!.shape}` !== `${b!.shape}`) throw new ShapeError("own: wants two of one shape");
+    return a!.shape;
+  });
+  const colours = named(([x]) => {
+    if (x!.rank !== 4 || x!.shape[1] !== 3) throw new ShapeError("own: wants [N, 3, H, W]");
+    return x!.shape;
+  }, "a * 2.0");
+  const x = tensor([[1, 2, 3], [4, 5, 6]]), row = broadcastTo(tensor([10, 20, 30]), [2, 3]);
+  const image = tensor([1, 2, 3, 4, 5, 6], [1, 1, 2, 3]);
+  const found = await evaluate([
+    apply(like, [row, x], {}),
+    apply(strict, [x, row], {}),
+    apply(colours, [permute(image, [0, 3, 1, 2])], {}),
+  ]);
+  assertEquals(found.map((y) => [...y]), [
+    [9, 18, 27, 6, 15, 24],
+    [-9, -18, -27, -6, -15, -24],
+    [2, 8, 4, 10, 6, 12],
+  ]);
 });
 
 Deno.test("a number that changes from call to call compiles nothing again", async () => {
