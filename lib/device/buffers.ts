@@ -257,14 +257,16 @@ export async function readVariables(
   checkVariables("readVariables", "variables", variables);
   const sources = variables.map((v) => v.stored?.variable ?? v);
   const stored = sources.filter((v) => v.storage);
-  const read = new Map<Variable, ArrayBuffer>();
+  const read = new Map<Variable, Float32Array<ArrayBuffer>>();
+  // A device may take others over while this waits.
+  for (const v of sources) if (!v.storage) read.set(v, initialValues(v).slice());
   for (const [device, own] of Map.groupBy(stored, ownerOf)) {
     const ranges = own.map((v) => ({ ...v.storage!, bytes: v.size * 4 }));
-    (await readBuffers(device, ranges)).forEach((values, i) => read.set(own[i]!, values));
+    const found = await readBuffers(device, ranges);
+    found.forEach((values, i) => read.set(own[i]!, new Float32Array(values)));
   }
   return sources.map((v, i) => {
-    const order = variables[i]!.stored?.order;
-    const values = v.storage ? new Float32Array(read.get(v)!) : initialValues(v).slice();
+    const order = variables[i]!.stored?.order, values = read.get(v)!;
     return order ? reorder(values, v.shape, inverseOrder(order)) : values;
   });
 }

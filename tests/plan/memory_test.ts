@@ -220,6 +220,16 @@ Deno.test("variables keep their values when an optimizer packs them after use", 
   assertThrows(() => step.run(optimizer.nextStep()), Error, "taken over by another optimizer");
 });
 
+Deno.test("variables can be read while a plan takes some of them over", async () => {
+  const a = new Variable([2], f32(1, 2)), b = new Variable([2], f32(3, 4));
+  await evaluate(a);
+  const reading = readVariables([a, b]);
+  using plan = await Plan.compile({ outputs: [neg(b)] });
+  assertEquals((await reading).map((x) => [...x]), [[1, 2], [3, 4]]);
+  plan.run();
+  assertEquals([...(await plan.read())[0]!], [-3, -4]);
+});
+
 Deno.test("an optimizer of some parameters leaves the others of an earlier one usable", async () => {
   for (const isUsed of [true, false]) {
     const w = new Variable([3], f32(1, 2, 3)), v = new Variable([2], f32(4, 5));
