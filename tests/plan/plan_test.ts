@@ -475,6 +475,17 @@ Deno.test("an elementwise op of one's own may take one shape only, or that of it
   ]);
 });
 
+Deno.test("an op of no operands is computed, as an expression too", async () => {
+  const Ones: Op<{ shape: number[] }> = {
+    name: "ones",
+    shape: (_, { shape }) => shape,
+    expression: () => "T(1.0)",
+  };
+  const ones = (...shape: number[]) => apply(Ones, [], { shape });
+  const found = await evaluate([ones(5), matmul(ones(2, 3), ones(3, 1)), mul(ones(2), 3)]);
+  assertEquals(found.map((y) => [...y]), [[1, 1, 1, 1, 1], [3, 3], [3, 3]]);
+});
+
 Deno.test("a number that changes from call to call compiles nothing again", async () => {
   const x = tensor([1, 2, 3]);
   const made: string[] = [];
