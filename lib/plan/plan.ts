@@ -227,21 +227,23 @@ export class Plan {
     const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
     const { slotOf, sizes } = assignSlots(steps, managed, bytes);
     await device.compileAhead(steps.map((step) => [step.spec, labelOf(step)] as const));
-    return await device.checked("plan", () => {
-      const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
-      const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
-      const plan = new Plan(
-        device,
-        steps,
-        results,
-        { pinned, slotOf, slotSizes: sizes, parts },
-        inputs,
-        fixed,
-        workspace ?? device.workspace,
-      );
-      plan.#bind();
-      return plan;
-    });
+    return await device.inTurn(() =>
+      device.checked("plan", () => {
+        const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
+        const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
+        const plan = new Plan(
+          device,
+          steps,
+          results,
+          { pinned, slotOf, slotSizes: sizes, parts },
+          inputs,
+          fixed,
+          workspace ?? device.workspace,
+        );
+        plan.#bind();
+        return plan;
+      })
+    );
   }
 
   /**

@@ -283,6 +283,17 @@ Deno.test("a kernel that WGSL refuses is reported by the name of its op, with th
   assertEquals([...await evaluate(neg(tensor([1, 2])))], [-1, -2]);
 });
 
+Deno.test("a plan that is refused takes nothing from one that is compiled beside it", async () => {
+  const broken: Op = { name: "broken", shape: ([x]) => x!.shape, expression: () => "frob(a)" };
+  const x = tensor([1, 2, 3]);
+  const [refused, y] = await Promise.allSettled([
+    evaluate(apply(broken, [x], {})),
+    evaluate(neg(x)),
+  ]);
+  assertEquals(refused.status, "rejected");
+  assertEquals(y, { status: "fulfilled", value: f32(-1, -2, -3) });
+});
+
 Deno.test("a plan on a lost device says so", async () => {
   using own = await Device.request();
   using plan = await Plan.compile({ outputs: [neg(tensor([1, 2]))], device: own });
