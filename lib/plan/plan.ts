@@ -26,6 +26,7 @@ import { BufferUsage } from "../device/flags.ts";
 import { uniformOf } from "../kernels/kernel.ts";
 import { assignSlots } from "./memory.ts";
 import { inMemory } from "./fuse.ts";
+import { wholeOf } from "./join.ts";
 import {
   type Fixed,
   fixedSteps,
@@ -513,6 +514,7 @@ export class Plan {
   }
 
   #bind(): void {
+    checkApart(this.steps);
     growWorkspace(this.device, this.placed.slotSizes, this.#workspace);
     this.#bound = this.#places();
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
@@ -528,6 +530,22 @@ export class Plan {
         })),
       });
     });
+  }
+}
+
+/**
+ * Throws if variables that a step reads, and one that it writes, have come to lie in one buffer since the
+ * plan was compiled: WebGPU refuses that.
+ */
+function checkApart(steps: readonly Step[]): void {
+  for (const { reads, writes } of steps) {
+    const written = new Set(writes.filter((x) => x instanceof Variable).map(wholeOf));
+    const read = reads.find((x) => x instanceof Variable && written.has(wholeOf(x)));
+    if (!read) continue;
+    throw new PlanError(
+      `plan: ${read} now lies beside a variable that is made of it, since an optimizer has both; ` +
+        "compile the plan again",
+    );
   }
 }
 
