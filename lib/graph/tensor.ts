@@ -663,7 +663,10 @@ export interface Update {
   readonly reads?: readonly Tensor[];
   /** Name in plans and profiles, if there are `kernels`. */
   readonly name?: string;
-  /** Dispatches that write the targets, if there is no `value`. */
+  /**
+   * Dispatches that write the targets, if there is no `value`; not those whose axes lie in another order
+   * in memory, as weights of convolutions do.
+   */
   readonly kernels?: (target: Target) => KernelSpec[];
   /**
    * Whether `kernels` run as soon as `reads` are computed, and not after everything else; then
