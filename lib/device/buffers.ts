@@ -129,26 +129,26 @@ function checkOwner(device: Device, variable: Variable): void {
 
 /** Where a variable's values are on `device`; they move there if they are not yet. */
 export function variableStorage(device: Device, variable: Variable): VariableStorage {
-  if (variable.home) {
-    variableStorage(device, variable.home.whole);
-  } else if (!variable.storage) {
-    const { initial } = variable;
-    const buffer = createBuffer(device, variable.size * 4, `${variable}`);
-    owners.set(buffer, device);
-    device.made({ refused: () => Object.assign(variable, { initial, storage: undefined }) });
-    if (initial) write(device, buffer, 0, initialValues(variable));
-    variable.parts.forEach((part) => adopt(device, part, buffer));
-    variable.initial = undefined;
-    variable.storage = { buffer, offset: 0, exclusive: true };
-  }
-  const { storage } = variable;
-  if (!storage || variable.parts.some((part) => part.home!.whole !== variable)) {
+  const whole = variable.home?.whole ?? variable;
+  const isOwn = (part: Variable) => part.home!.whole === whole;
+  // Parts that no other optimizer has taken are still where they were.
+  if (!variable.parts.every(isOwn)) {
     throw new Error(
       "these parameters were taken over by another optimizer; use that one's updates",
     );
   }
+  if (!whole.storage) {
+    const { initial } = whole;
+    const buffer = createBuffer(device, whole.size * 4, `${whole}`);
+    owners.set(buffer, device);
+    device.made({ refused: () => Object.assign(whole, { initial, storage: undefined }) });
+    if (initial) write(device, buffer, 0, initialValues(whole));
+    whole.parts.filter(isOwn).forEach((part) => adopt(device, part, buffer));
+    whole.initial = undefined;
+    whole.storage = { buffer, offset: 0, exclusive: true };
+  }
   checkOwner(device, variable);
-  return storage;
+  return variable.storage!;
 }
 
 /** Moves a part's values, wherever they are, to its place in the packed variable's buffer. */
@@ -257,14 +257,16 @@ export async function readVariables(
   checkVariables("readVariables", "variables", variables);
   const sources = variables.map((v) => v.stored?.variable ?? v);
   const stored = sources.filter((v) => v.storage);
-  const read = new Map<Variable, ArrayBuffer>();
+  const read = new Map<Variable, Float32Array<ArrayBuffer>>();
+  // A device may take others over while this waits.
+  for (const v of sources) if (!v.storage) read.set(v, initialValues(v).slice());
   for (const [device, own] of Map.groupBy(stored, ownerOf)) {
     const ranges = own.map((v) => ({ ...v.storage!, bytes: v.size * 4 }));
-    (await readBuffers(device, ranges)).forEach((values, i) => read.set(own[i]!, values));
+    const found = await readBuffers(device, ranges);
+    found.forEach((values, i) => read.set(own[i]!, new Float32Array(values)));
   }
   return sources.map((v, i) => {
-    const order = variables[i]!.stored?.order;
-    const values = v.storage ? new Float32Array(read.get(v)!) : initialValues(v).slice();
+    const order = variables[i]!.stored?.order, values = read.get(v)!;
     return order ? reorder(values, v.shape, inverseOrder(order)) : values;
   });
 }

@@ -84,6 +84,8 @@ export class Device {
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   /** What was made for the work in hand. */
   #made: Made[] | undefined;
+  /** Ends when what is made for a plan is accepted, or taken back. */
+  #turn: Promise<void> = Promise.resolve();
   /** Rejects each promise that waits for the device. */
   readonly #waiting = new Set<(why: DeviceError) => void>();
   #lost: string | undefined;
@@ -215,6 +217,17 @@ export class Device {
   made(change: Made): void {
     if (this.#made) this.#made.push(change);
     else change.kept?.();
+  }
+
+  /**
+   * Does `work` once what was given here before is done: if the device refuses that, it is taken back,
+   * and nobody else may have made use of it.
+   * @internal
+   */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.then(() => {}, () => {});
+    return result;
   }
 
   /**

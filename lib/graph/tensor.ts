@@ -663,7 +663,10 @@ export interface Update {
   readonly reads?: readonly Tensor[];
   /** Name in plans and profiles, if there are `kernels`. */
   readonly name?: string;
-  /** Dispatches that write the targets, if there is no `value`. */
+  /**
+   * Dispatches that write the targets, if there is no `value`; not those whose axes lie in another order
+   * in memory, as weights of convolutions do.
+   */
   readonly kernels?: (target: Target) => KernelSpec[];
   /**
    * Whether `kernels` run as soon as `reads` are computed, and not after everything else; then
@@ -682,7 +685,21 @@ export function checkUpdate(op: string, name: string, update: Update): void {
   if (value !== undefined) checkTensor(op, `${name}.value`, value);
   else checkFunction(op, `${name}.kernels`, kernels);
   if (early !== undefined) checkBoolean(op, `${name}.early`, early);
-  if (targets.length === 0) refuse(op, `${name}.targets`, "one variable or more", targets);
+  const [target, ...others] = targets;
+  if (!target) refuse(op, `${name}.targets`, "one variable or more", targets);
+  if (value === undefined) {
+    const own = "one whose axes lie in order in memory (assign takes any)";
+    targets.forEach((x, i) => x.stored && refuse(op, `${name}.targets[${i}]`, own, x));
+    return;
+  }
+  if (others.length > 0) refuse(op, `${name}.targets`, "one variable, for one value", targets);
+  checkFits(op, target, value);
+}
+
+/** Throws unless `op` can set a variable to `value`. */
+function checkFits(op: string, { shape }: Variable, value: Tensor): void {
+  if (sameShape(shape, value.shape) && value.dtype === "f32") return;
+  throw new ShapeError(`${op}: ${value} does not fit a variable of shape ${formatShape(shape)}`);
 }
 
 /** Throws unless argument `name` of `op` is a list of variables. */
@@ -730,10 +747,6 @@ export function initialValues(variable: Variable): Float32Array<ArrayBuffer> {
 export function assign(target: Variable, value: Tensor): Update {
   checkInstance("assign", "target", target, Variable);
   checkTensor("assign", "value", value);
-  if (!sameShape(target.shape, value.shape) || value.dtype !== "f32") {
-    throw new ShapeError(
-      `assign: ${value} does not fit a variable of shape ${formatShape(target.shape)}`,
-    );
-  }
+  checkFits("assign", target, value);
   return { targets: [target], value };
 }

@@ -118,6 +118,7 @@ export function collectUpdates<T>(body: () => T): { result: T; updates: Update[]
  * Adds an update to those of the enclosing {@link collectUpdates}. Outside of one it does nothing.
  *
  * @throws {ArgumentError} if it is no update.
+ * @throws {ShapeError} if its value does not fit its variable.
  *
  * @example
  * ```ts

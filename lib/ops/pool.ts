@@ -222,10 +222,19 @@ ${overWindow(x, attrs, channels, TAKE_LARGER(type, start))}
   },
 };
 
+/** Taps of a window that f32 tells apart. */
+const MOST_TAPS = 2 ** 24;
+
 /** Which tap of its window (r × width + s) each result of a max pool came from. */
 const MaxPoolTaps: Op<PoolAttrs> = {
   name: "maxPool2dTaps",
-  shape: ([x], attrs) => poolShape("maxPool2d", x!, attrs),
+  shape: ([x], attrs) => {
+    const [r, s] = attrs.kernel;
+    if (r * s <= MOST_TAPS) return poolShape("maxPool2d", x!, attrs);
+    throw new ShapeError(
+      `maxPool2d: a window of ${r} × ${s}, more than ${MOST_TAPS} taps, has no gradient; take max over axes`,
+    );
+  },
   starts: true,
   kernels: (node, target, _, _finish, start = READ) => [tapsKernel(node, target, start)],
   beside: {

@@ -9,7 +9,13 @@
 import { topological } from "../ops/grad.ts";
 import { isContiguous } from "../ops/view.ts";
 import { sameShape, stridesOf } from "../graph/shape.ts";
-import { constantData, type StridedView, type Tensor, Variable } from "../graph/tensor.ts";
+import {
+  constantData,
+  inputName,
+  type StridedView,
+  type Tensor,
+  Variable,
+} from "../graph/tensor.ts";
 
 /** A node seen as strides over a tensor that has memory. */
 export interface Strided extends StridedView {
@@ -289,5 +295,6 @@ export function inlinedFor(
 
 /** Whether a node is a leaf of the graph, given and not computed. */
 export function isLeaf(node: Tensor): boolean {
-  return node.inputs.length === 0 && (node instanceof Variable || !node.op.kernels);
+  return node instanceof Variable || constantData(node) !== undefined ||
+    inputName(node) !== undefined;
 }

@@ -26,6 +26,7 @@ import { BufferUsage } from "../device/flags.ts";
 import { uniformOf } from "../kernels/kernel.ts";
 import { assignSlots } from "./memory.ts";
 import { inMemory } from "./fuse.ts";
+import { wholeOf } from "./join.ts";
 import {
   type Fixed,
   fixedSteps,
@@ -94,8 +95,8 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TensorData {
  */
 export class Plan {
   readonly #inputs: ReadonlyMap<string, { node: Tensor; buffer: GPUBuffer }>;
-  /** For each input of indices, how many records there are. */
-  readonly #limits: ReadonlyMap<string, number>;
+  /** For each input of indices, how many records there are, by how many of its elements it is. */
+  readonly #limits: ReadonlyMap<string, ReadonlyMap<number, number>>;
   readonly #owned: readonly GPUBuffer[];
   readonly #pipelines: readonly GPUComputePipeline[];
   /** The uniforms of all kernels, each at its own multiple of the stride. */
@@ -175,6 +176,7 @@ export class Plan {
    * @param workspace buffers for intermediate values; by default those of the device, which plans
    * share
    * @throws {ArgumentError} for an option that cannot be.
+   * @throws {ShapeError} if the value of an update does not fit its variable.
    * @throws {PlanError} if a tensor exceeds what one buffer of the device holds, two inputs have
    * the same name, or two updates the same target.
    * @throws {DeviceError} if there is no device, or it refuses a kernel or is out of memory.
@@ -226,21 +228,23 @@ export class Plan {
     const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
     const { slotOf, sizes } = assignSlots(steps, managed, bytes);
     await device.compileAhead(steps.map((step) => [step.spec, labelOf(step)] as const));
-    return await device.checked("plan", () => {
-      const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
-      const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
-      const plan = new Plan(
-        device,
-        steps,
-        results,
-        { pinned, slotOf, slotSizes: sizes, parts },
-        inputs,
-        fixed,
-        workspace ?? device.workspace,
-      );
-      plan.#bind();
-      return plan;
-    });
+    return await device.inTurn(() =>
+      device.checked("plan", () => {
+        const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
+        const results = order.outputs.map((node, i) => ({ node, shape: outputs[i]!.shape }));
+        const plan = new Plan(
+          device,
+          steps,
+          results,
+          { pinned, slotOf, slotSizes: sizes, parts },
+          inputs,
+          fixed,
+          workspace ?? device.workspace,
+        );
+        plan.#bind();
+        return plan;
+      })
+    );
   }
 
   /**
@@ -305,8 +309,9 @@ export class Plan {
           }`,
         );
       }
-      const limit = this.#limits.get(name);
-      if (limit !== undefined) checkBelow("run", `input "${name}"`, data, limit);
+      this.#limits.get(name)?.forEach((limit, size) =>
+        checkBelow("run", `input "${name}"`, data.subarray(0, size) as TensorData, limit)
+      );
       write(this.device, buffer, 0, data);
     }
   }
@@ -509,6 +514,7 @@ export class Plan {
   }
 
   #bind(): void {
+    checkApart(this.steps);
     growWorkspace(this.device, this.placed.slotSizes, this.#workspace);
     this.#bound = this.#places();
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
@@ -527,6 +533,22 @@ export class Plan {
   }
 }
 
+/**
+ * Throws if variables that a step reads, and one that it writes, have come to lie in one buffer since the
+ * plan was compiled: WebGPU refuses that.
+ */
+function checkApart(steps: readonly Step[]): void {
+  for (const { reads, writes } of steps) {
+    const written = new Set(writes.filter((x) => x instanceof Variable).map(wholeOf));
+    const read = reads.find((x) => x instanceof Variable && written.has(wholeOf(x)));
+    if (!read) continue;
+    throw new PlanError(
+      `plan: ${read} now lies beside a variable that is made of it, since an optimizer has both; ` +
+        "compile the plan again",
+    );
+  }
+}
+
 /** What a step's kernel is called in a driver's messages. */
 const labelOf = ({ name, node, scope: { layer } }: Step) =>
   `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`;
@@ -537,13 +559,18 @@ function checkUpdates(updates: readonly Update[]): void {
   updates.forEach((update, i) => checkUpdate("plan", `updates[${i}]`, update));
 }
 
-/** For each input of indices, how many records there are: the fewest, if several ops read it. */
-function limitsOf(steps: readonly Step[]): Map<string, number> {
-  const limits = new Map<string, number>();
+/**
+ * For each input of indices, how many records there are: the fewest, if several ops read it. By the size
+ * of what they read, its first elements.
+ */
+function limitsOf(steps: readonly Step[]): Map<string, Map<number, number>> {
+  const limits = new Map<string, Map<number, number>>();
   for (const { node } of steps) {
     node.op.below?.(node).forEach((limit, i) => {
-      const name = limit === undefined ? undefined : inputName(inMemory(node.inputs[i]!));
-      if (name !== undefined) limits.set(name, Math.min(limits.get(name) ?? Infinity, limit!));
+      const x = node.inputs[i]!, name = inputName(inMemory(x));
+      if (limit === undefined || name === undefined) return;
+      const known = limits.get(name) ?? new Map<number, number>();
+      limits.set(name, known.set(x.size, Math.min(known.get(x.size) ?? Infinity, limit)));
     });
   }
   return limits;

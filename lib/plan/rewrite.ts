@@ -10,7 +10,7 @@
 import { topological } from "../ops/grad.ts";
 import type { Target } from "../kernels/kernel.ts";
 import { BroadcastTo, permute, permuteOrder, Reshape, reshape } from "../ops/view.ts";
-import { broadcastShapes, sameShape, sizeOf } from "../graph/shape.ts";
+import { broadcastShapes, sameShape, type Shape, sizeOf } from "../graph/shape.ts";
 import {
   apply,
   type Attrs,
@@ -129,6 +129,19 @@ function simplerView(node: Tensor): Tensor | null {
   return null;
 }
 
+/**
+ * The op of an elementwise node over its inputs in another form, which gives `shape`; null if its shape
+ * rule, which may be a user's, does not take them like that.
+ */
+function over(node: Tensor, inputs: readonly Tensor[], shape: Shape): Tensor | null {
+  try {
+    const other = apply(node.op, inputs, node.attrs);
+    return sameShape(other.shape, shape) ? other : null;
+  } catch {
+    return null;
+  }
+}
+
 function simplerElementwise(node: Tensor): Tensor | null {
   if (!node.op.expression) return null;
   const { shape, inputs } = node;
@@ -136,7 +149,8 @@ function simplerElementwise(node: Tensor): Tensor | null {
   const plain = inputs.map((x) => x.op === BroadcastTo ? x.inputs[0]! : x);
   if (plain.some((x, i) => x !== inputs[i])) {
     const spread = plain.map((x) => x.shape).reduce((a, b) => broadcastShapes("rewrite", a, b));
-    if (sameShape(spread, shape)) return apply(node.op, plain, node.attrs);
+    const other = sameShape(spread, shape) ? over(node, plain, shape) : null;
+    if (other) return other;
   }
   const full = inputs.filter((x) => sameShape(x.shape, shape));
   const order = full[0] && permuteOrder(full[0]);
@@ -147,7 +161,8 @@ function simplerElementwise(node: Tensor): Tensor | null {
     const padded = reshape(x, [...new Array(shape.length - x.rank).fill(1), ...x.shape]);
     return permute(padded, inverse);
   });
-  return permute(apply(node.op, stored, node.attrs), order);
+  const other = over(node, stored, full[0]!.inputs[0]!.shape);
+  return other && permute(other, order);
 }
 
 function sunkReduction(node: Tensor): Tensor | null {

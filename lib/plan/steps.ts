@@ -5,7 +5,7 @@
  */
 
 import { bytesOf } from "../device/buffers.ts";
-import { formatShape } from "../graph/shape.ts";
+import { formatShape, sizeOf } from "../graph/shape.ts";
 import { type KernelSpec, PLAIN, type Start, type Target } from "../kernels/kernel.ts";
 import { asStored, packOffsets } from "../ops/pack.ts";
 import { isContiguous } from "../ops/view.ts";
@@ -35,7 +35,6 @@ import {
   isLeaf,
   isStarted,
   readsOf,
-  strided,
 } from "./fuse.ts";
 import { type Finished, finishes } from "./finish.ts";
 import { join, type Joint, wholeOf } from "./join.ts";
@@ -100,7 +99,7 @@ function storedUpdate({ value, ...update }: Update): Update {
 
 /** The value of an assignment, so that its kernel writes to the variable. */
 const Assign: Op = { name: "assign", shape: ([x]) => x!.shape, expression: () => "a" };
-const copyOf = (x: Tensor) => inScope(x.scope, () => apply(Assign, [x], {}));
+const copyOf = (x: Tensor, attrs = {}) => inScope(x.scope, () => apply(Assign, [x], attrs));
 
 /** Throws if two updates write the same memory: one of them would be lost. */
 function checkTargets(updates: readonly Update[]): void {
@@ -130,6 +129,23 @@ function checkEarly(early: ReadonlySet<Update>, steps: readonly Step[]): void {
   }
 }
 
+/** Elements that one result of a reduction takes up, at most: its kernel counts them in u32. */
+const MOST_TERMS = 2 ** 31;
+
+/** Throws if a reduction, whose input need not be in memory, has more terms than can be counted. */
+function checkTerms(nodes: readonly Tensor[]): void {
+  for (const node of nodes) {
+    const axes = node.op.reduction?.(node, node.attrs).axes ?? [], [x] = node.inputs;
+    const terms = sizeOf(axes.map((axis) => x!.shape[axis]!));
+    if (terms <= MOST_TERMS) continue;
+    const what = `${node.op.name} of ${formatShape(x!.shape)}`;
+    throw new PlanError(
+      `plan: ${what} takes ${terms} elements together, more than ${MOST_TERMS}; ` +
+        "take one axis after the other",
+    );
+  }
+}
+
 /** Orders the computation of `outputs` and `updates`. */
 export function stepsOf(
   outputs: readonly Tensor[],
@@ -138,25 +154,27 @@ export function stepsOf(
 ): Steps {
   updates = updates.map(storedUpdate);
   checkTargets(updates);
-  if (updates.length > 0) {
-    // An output shows the value that the run used: for a variable, a copy from before its update.
-    const changing = (x: Tensor) => strided(x).base instanceof Variable;
-    outputs = outputs.map((x) => changing(x) ? copyOf(x) : x);
-  }
-  const assigned = updates.map(({ value }) => value && copyOf(value));
+  // Equal nodes become one: the variable among its attributes keeps a value apart from other values and
+  // from their operands, which would get no kernel.
+  const assigned = updates.map(({ value, targets: [own] }) => value && copyOf(value, { own }));
   const given = updates.map(({ reads = [] }) => reads);
   const roots = rewrite(
     [...outputs, ...assigned.filter((x) => x !== undefined), ...given.flat()],
     target,
   );
-  const results = roots.splice(0, outputs.length);
+  // An output shows the value that the run used: for a variable, a copy from before its update.
+  const shown = (x: Tensor) => updates.length > 0 && inMemory(x) instanceof Variable;
+  const results = roots.splice(0, outputs.length).map((x) => shown(x) ? copyOf(x) : x);
   const values = assigned.map((x) => x && roots.shift()!);
   const pinned = new Set(results.map(inMemory));
-  const reads = given.map((list) => list.map(() => withCopies(roots.shift()!, pinned)));
+  const changed = new Set(updates.flatMap(({ targets }) => targets.map(wholeOf)));
+  const changes = (x: Tensor) => x instanceof Variable && changed.has(wholeOf(x));
+  // Kernels of an update read what it was before all updates, and no memory that they write.
+  const before = (x: Tensor) => changes(inMemory(x)) ? copyOf(x) : withCopies(x, pinned);
+  const reads = given.map((list) => list.map(() => before(roots.shift()!)));
 
   // The kernel of an assignment may read its own target, element by element, but no other memory
   // that an update changes. A value that needs more is computed before all updates instead.
-  const changed = new Set(updates.flatMap((update) => update.targets.map(wholeOf)));
   const early: Tensor[] = [];
   const fuseAll = () =>
     fuse(
@@ -164,23 +182,29 @@ export function stepsOf(
       target.maxStorageBuffers,
     );
   let fusion = fuseAll();
-  values.forEach((value, i) => {
-    const own = updates[i]!.targets[0]!;
-    const unsafe = value &&
-      operandsOf(value, fusion.inlined).some((x) =>
-        x.base instanceof Variable && changed.has(wholeOf(x.base)) &&
-        !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
-      );
-    if (!unsafe) return;
-    // A variable is in memory already: to keep its value, copy it.
-    const x = value.inputs[0]!;
-    const kept = inMemory(x) instanceof Variable ? copyOf(x) : x;
-    values[i] = copyOf(kept);
-    early.push(kept);
-  });
-  if (early.length > 0) fusion = fuseAll();
+  /** Has values that need it computed before all updates; whether there were any. */
+  const keep = () => {
+    const known = early.length;
+    values.forEach((value, i) => {
+      const own = updates[i]!.targets[0]!;
+      const unsafe = value &&
+        operandsOf(value, fusion.inlined).some((x) =>
+          changes(x.base) && !(x.base === own && x.offset === 0 && isContiguous(value.shape, x))
+        );
+      if (!unsafe) return;
+      // A variable is in memory already: to keep its value, copy it.
+      const x = value.inputs[0]!;
+      const kept = inMemory(x) instanceof Variable ? copyOf(x) : x;
+      values[i] = copyOf(kept);
+      early.push(kept);
+    });
+    return early.length > known;
+  };
+  // What is stored now leaves room in the kernels of other values, which may read more than before.
+  while (keep()) fusion = fuseAll();
 
   const { stored, inlined } = fusion, isValue = new Set(values);
+  checkTerms(stored);
   const finished = finishes(fusion, isValue, target);
   const inner = new Set([...finished.values()].map(({ inner }) => inner));
   const computed = packedEarly(

@@ -2232,6 +2232,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
       "Device.made",
       "Device.checked",
       "Device.compileAhead",
+      "Device.inTurn",
     ],
     ...["Device.settled", "Plan.encode", "Plan.runParts"],
   ]),

@@ -3,7 +3,7 @@
  * plan, on contiguous and on strided inputs; and that no exported op lacks a row.
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   add,
   cast,
@@ -22,6 +22,7 @@ import {
   Random,
   reshape,
   select,
+  ShapeError,
   softmax,
   square,
   sum,
@@ -260,6 +261,15 @@ Deno.test("a max pool's second gradient is what lies where its results came from
   // Windows have 5, 9, 7, 9; the gradient 2 w v goes to those pixels, and 2 w u to them again.
   const wanted = [[0, 2 * 2 * 2, 0], [0, 0, 2 * 10 * 6], [2 * 5 * 7, 0, 0]];
   assertEquals(await evaluate(ddx!), new Float32Array(wanted.flat()));
+});
+
+Deno.test("a max pool of more taps than f32 counts has no gradient, rather than two for one", () => {
+  const x = input("x", [1, 1, 4097, 4096]);
+  const [most, more] = [4096, [4097, 4096] as const].map((kernelSize) =>
+    sum(maxPool2d(x, { kernelSize }))
+  ) as [Tensor, Tensor];
+  assertEquals(grad(most, [x])[0]!.shape, x.shape);
+  assertThrows(() => grad(more, [x]), ShapeError, "window of 4097 × 4096");
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {

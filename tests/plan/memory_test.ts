@@ -3,6 +3,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   Adam,
+  add,
+  assign,
   BatchNorm2d,
   collectUpdates,
   Conv2d,
@@ -16,6 +18,7 @@ import {
   MaxPool2d,
   neg,
   Plan,
+  PlanError,
   Random,
   readVariables,
   ReLU,
@@ -218,6 +221,50 @@ Deno.test("variables keep their values when an optimizer packs them after use", 
   other.run(again.nextStep());
   assertEquals((await readVariables([w, v])).map((x) => [...x]), [[-1, 0, 1], [1, 2]]);
   assertThrows(() => step.run(optimizer.nextStep()), Error, "taken over by another optimizer");
+});
+
+Deno.test("a plan is compiled again where an optimizer lays side by side what it reads and writes", async () => {
+  const w = new Variable([2], f32(1, 2)), v = new Variable([2], f32(3, 4));
+  const options = { updates: [assign(v, add(w, 1))] };
+  using before = await Plan.compile(options);
+  const optimizer = new SGD([w, v], { lr: 1 });
+  const grads = [tensor([1, 1]), tensor([1, 1])];
+  using step = await Plan.compile({ updates: optimizer.updates(grads) });
+  step.run(optimizer.nextStep());
+  for (let i = 0; i < 2; i++) assertThrows(() => before.run(), PlanError, "compile the plan again");
+  using again = await Plan.compile(options);
+  again.run();
+  assertEquals((await readVariables([w, v])).map((x) => [...x]), [[0, 1], [1, 2]]);
+});
+
+Deno.test("variables can be read while a plan takes some of them over", async () => {
+  const a = new Variable([2], f32(1, 2)), b = new Variable([2], f32(3, 4));
+  await evaluate(a);
+  const reading = readVariables([a, b]);
+  using plan = await Plan.compile({ outputs: [neg(b)] });
+  assertEquals((await reading).map((x) => [...x]), [[1, 2], [3, 4]]);
+  plan.run();
+  assertEquals([...(await plan.read())[0]!], [-3, -4]);
+});
+
+Deno.test("an optimizer of some parameters leaves the others of an earlier one usable", async () => {
+  for (const isUsed of [true, false]) {
+    const w = new Variable([3], f32(1, 2, 3)), v = new Variable([2], f32(4, 5));
+    const all = new SGD([w, v], { lr: 1 });
+    using first = await Plan.compile({
+      updates: isUsed ? all.updates([tensor([1, 1, 1]), tensor([1, 1])]) : [],
+    });
+    first.run(isUsed ? all.nextStep() : {});
+    const some = new SGD([v], { lr: 1 });
+    using step = await Plan.compile({ outputs: [sum(w)], updates: some.updates([neg(v)]) });
+    step.run(some.nextStep());
+    assertEquals((await step.read())[0]![0], isUsed ? 3 : 6);
+    assertEquals(
+      (await readVariables([w, v])).map((x) => [...x]),
+      isUsed ? [[0, 1, 2], [6, 8]] : [[1, 2, 3], [8, 10]],
+    );
+    if (isUsed) assertThrows(() => first.run(all.nextStep()), Error, "taken over by another");
+  }
 });
 
 Deno.test("gradients that are slices, or one for two parameters, reach their places in the pack", async () => {

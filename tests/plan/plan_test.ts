@@ -4,7 +4,9 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
   apply,
+  ArgumentError,
   arrays,
+  broadcastTo,
   Conv2d,
   crossEntropy,
   defaultDevice,
@@ -21,6 +23,7 @@ import {
   log,
   matmul,
   maxPool2d,
+  mean,
   Module,
   mul,
   neg,
@@ -39,6 +42,7 @@ import {
   ShapeError,
   softmax,
   sqrt,
+  square,
   sub,
   sum,
   summarize,
@@ -251,6 +255,16 @@ Deno.test("wrong feeds are refused by name", async () => {
   assertThrows(() => plan.run({ x: f32(1, 2, 3), y: f32(1) }), PlanError, 'no input "y"');
 });
 
+Deno.test("labels in parts of an input are held to what reads each part", async () => {
+  const labels = input("labels", [2, 2], "u32");
+  const [first, second] = [select(labels, 0), select(labels, 1)];
+  using plan = await Plan.compile({ outputs: [oneHot(first, 2), oneHot(second, 3)] });
+  plan.run({ labels: Uint32Array.of(0, 1, 2, 0) });
+  assertEquals((await plan.read()).map((y) => [...y]), [[1, 0, 0, 1], [0, 0, 1, 1, 0, 0]]);
+  const wrong = { labels: Uint32Array.of(0, 2, 2, 0) };
+  assertThrows(() => plan.run(wrong), ArgumentError, "must be from 0 to 1, got 2 at index 1");
+});
+
 Deno.test("two inputs cannot share a name", async () => {
   const y = add(input("x", [2]), input("x", [2]));
   await assertRejects(() => Plan.compile({ outputs: [y] }), Error, 'two inputs are named "x"');
@@ -267,6 +281,17 @@ Deno.test("a kernel that WGSL refuses is reported by the name of its op, with th
   await assertRejects(() => Plan.compile({ outputs: [empty] }), Error, "brokenOp has no kernel");
   // Neither leaves the device unusable.
   assertEquals([...await evaluate(neg(tensor([1, 2])))], [-1, -2]);
+});
+
+Deno.test("a plan that is refused takes nothing from one that is compiled beside it", async () => {
+  const broken: Op = { name: "broken", shape: ([x]) => x!.shape, expression: () => "frob(a)" };
+  const x = tensor([1, 2, 3]);
+  const [refused, y] = await Promise.allSettled([
+    evaluate(apply(broken, [x], {})),
+    evaluate(neg(x)),
+  ]);
+  assertEquals(refused.status, "rejected");
+  assertEquals(y, { status: "fulfilled", value: f32(-1, -2, -3) });
 });
 
 Deno.test("a plan on a lost device says so", async () => {
@@ -302,6 +327,13 @@ Deno.test("a tensor larger than a binding is refused, with the largest size that
   for (const part of [`${limit}`, "maxStorageBufferBindingSize", `at most ${error.largest}`]) {
     assert(error.message.includes(part), error.message);
   }
+});
+
+Deno.test("a sum of more elements than can be counted is refused, in memory or not", () => {
+  const x = input("x", [70_000, 1]), y = input("y", [70_000]), each = square(sub(x, y));
+  const steps = (z: Tensor) => stepsOf([z], [], device.target).steps;
+  assertThrows(() => steps(mean(each)), PlanError, "takes 4900000000 elements together");
+  assert(steps(mean(mean(each, [1]))).length > 0);
 });
 
 Deno.test("a plan prints a row for each dispatch, and totals", async () => {
@@ -423,6 +455,46 @@ Deno.test("an op is its object and never its name", async () => {
     }
   }
   await assertRejects(() => encodeOnnx(new Sum(), { shape: [1, 1, 1] }), OnnxError, "has a add");
+});
+
+Deno.test("an elementwise op of one's own may take one shape only, or that of its first operand", async () => {
+  const named = (shape: Op["shape"], expression = "a - b"): Op => ({
+    name: "own",
+    shape,
+    expression: () => expression,
+  });
+  const like = named(([a]) => a!.shape);
+  const strict = named(([a, b]) => {
+    if (`${a!.shape}` !== `${b!.shape}`) throw new ShapeError("own: wants two of one shape");
+    return a!.shape;
+  });
+  const colours = named(([x]) => {
+    if (x!.rank !== 4 || x!.shape[1] !== 3) throw new ShapeError("own: wants [N, 3, H, W]");
+    return x!.shape;
+  }, "a * 2.0");
+  const x = tensor([[1, 2, 3], [4, 5, 6]]), row = broadcastTo(tensor([10, 20, 30]), [2, 3]);
+  const image = tensor([1, 2, 3, 4, 5, 6], [1, 1, 2, 3]);
+  const found = await evaluate([
+    apply(like, [row, x], {}),
+    apply(strict, [x, row], {}),
+    apply(colours, [permute(image, [0, 3, 1, 2])], {}),
+  ]);
+  assertEquals(found.map((y) => [...y]), [
+    [9, 18, 27, 6, 15, 24],
+    [-9, -18, -27, -6, -15, -24],
+    [2, 8, 4, 10, 6, 12],
+  ]);
+});
+
+Deno.test("an op of no operands is computed, as an expression too", async () => {
+  const Ones: Op<{ shape: number[] }> = {
+    name: "ones",
+    shape: (_, { shape }) => shape,
+    expression: () => "T(1.0)",
+  };
+  const ones = (...shape: number[]) => apply(Ones, [], { shape });
+  const found = await evaluate([ones(5), matmul(ones(2, 3), ones(3, 1)), mul(ones(2), 3)]);
+  assertEquals(found.map((y) => [...y]), [[1, 1, 1, 1, 1], [3, 3], [3, 3]]);
 });
 
 Deno.test("a number that changes from call to call compiles nothing again", async () => {

@@ -3,10 +3,12 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   add,
+  ArgumentError,
   arrays,
   assign,
   BatchNorm2d,
   collectUpdates,
+  Conv2d,
   type Device,
   div,
   exp,
@@ -141,6 +143,18 @@ Deno.test("an update may be any function of its own target", async () => {
   });
 });
 
+Deno.test("a value that is computed early makes no other one read what has changed", async () => {
+  const a = new Variable([2], [1, 2]), b = new Variable([2], [10, 20]), c = new Variable([2]);
+  let left: Tensor = a, right: Tensor = b;
+  // Together too long for one kernel, until the left one is stored.
+  for (let i = 0; i < 30; i++) [left, right] = [add(left, 1), sub(right, 1)];
+  using plan = await Plan.compile({
+    updates: [assign(b, add(b, 100)), assign(a, add(left, right)), assign(c, left)],
+  });
+  plan.run();
+  assertEquals(await values(a, b, c), [[11, 22], [110, 120], [31, 32]]);
+});
+
 Deno.test("a column read by its own update is read whole", async () => {
   const v = new Variable([8, 1], f32(1, 2, 3, 4, 5, 6, 7, 8));
   using plan = await Plan.compile({ updates: [assign(v, add(v, select(v, 7)))] });
@@ -193,6 +207,19 @@ Deno.test("an optimizer's gradients are those at the old weights, whatever else 
   }
 });
 
+Deno.test("kernels of an update read what was there before, their own variable too", async () => {
+  for (const order of orders([0, 1, 2])) {
+    const starts = [[1, 2], [10, 20], [3, 4]];
+    const [u, v, w] = starts.map((x) => new Variable([2], x)) as [Variable, Variable, Variable];
+    const optimizers = [u, v, w].map((x) => new SGD([x], { lr: 1 }));
+    // The gradient for v is u, which another one changes, and that for w is w.
+    const updates = [tensor([5, 5]), u, w].map((g, i) => optimizers[i]!.updates([g]));
+    using plan = await Plan.compile({ updates: order.flatMap((i) => updates[i]!) });
+    plan.run(Object.assign({}, ...optimizers.map((x) => x.nextStep())));
+    assertEquals(await values(u, v, w), [[-4, -3], [9, 18], [0, 0]], `order ${order}`);
+  }
+});
+
 Deno.test("a batch norm that is used twice takes in both batches, one after the other", async () => {
   const norm = new BatchNorm2d(1);
   const first = tensor([1, 2, 3, 4], [4, 1]), second = tensor([10, 20, 30, 40], [4, 1]);
@@ -240,19 +267,39 @@ Deno.test("a variable stored with its axes in another order is like any other", 
 
 Deno.test("outputs are from before the updates, variables and what is computed from them alike", async () => {
   for (const order of [undefined, [1, 0]]) {
-    const v = new Variable([2, 2], f32(1, 2, 3, 4));
+    const v = new Variable([2, 2], f32(1, 2, 3, 4)), row = new Variable([1, 2], f32(5, 6));
     if (order) storeIn(order, v);
     using plan = await Plan.compile({
-      outputs: [v, add(v, 0)],
-      updates: [assign(v, add(v, 10))],
+      // A sum of one row is that row.
+      outputs: [v, add(v, 0), sum(row, [0])],
+      updates: [assign(v, add(v, 10)), assign(row, add(row, 10))],
     });
     plan.run();
     assertEquals(
       (await plan.read()).map((x) => [...x]),
-      [[1, 2, 3, 4], [1, 2, 3, 4]],
+      [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6]],
       `order ${order}`,
     );
   }
+});
+
+Deno.test("what one variable is set to may be set to others, turned or not, and be asked for", async () => {
+  const x = input("x", [2, 3]), v = new Variable([2, 3], f32(1, 2, 3, 4, 5, 6));
+  const [a, b, c] = [new Variable([2, 3]), new Variable([2, 3]), new Variable([3, 2])] as const;
+  const turned = (x: Tensor) => permute(x, [1, 0]);
+  using plan = await Plan.compile({
+    outputs: [v, turned(v)],
+    updates: [assign(a, v), assign(b, x), assign(c, turned(x))],
+  });
+  plan.run({ x: f32(10, 20, 30, 40, 50, 60) });
+  assertEquals(
+    (await plan.read()).map((y) => [...y]),
+    [[1, 2, 3, 4, 5, 6], [1, 4, 2, 5, 3, 6]],
+  );
+  assertEquals(
+    await values(a, b, c),
+    [[1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, 60], [10, 40, 20, 50, 30, 60]],
+  );
 });
 
 Deno.test("a value of another shape or type is refused", () => {
@@ -260,6 +307,32 @@ Deno.test("a value of another shape or type is refused", () => {
   assertThrows(() => assign(v, tensor([1, 2, 3, 4, 5, 6], [3, 2])), ShapeError, "[3, 2]");
   assertThrows(() => assign(v, tensor(new Uint32Array(6), [2, 3])), ShapeError, "u32");
   assertThrows(() => assign(v, softmax(tensor([1, 2]))), ShapeError, "[2, 3]");
+});
+
+Deno.test("an update that is no assignment of a fitting value is refused", async () => {
+  const v = new Variable([2]), w = new Variable([2]);
+  for (const value of [tensor([1, 2, 3]), tensor([1]), tensor(Uint32Array.of(1, 2))]) {
+    const wrong = { updates: [{ targets: [v], value }] };
+    await assertRejects(() => Plan.compile(wrong), ShapeError, "does not fit a variable");
+  }
+  const two = { updates: [{ targets: [v, w], value: tensor([1, 2]) }] };
+  await assertRejects(() => Plan.compile(two), ArgumentError, "must be one variable");
+});
+
+Deno.test("kernels cannot update what lies in memory with its axes in another order", async () => {
+  const { weight } = new Conv2d(2, 2, { kernelSize: 1 });
+  const kernels: NonNullable<Update["kernels"]> = (target) => [
+    perThread(arrays({ w: "f32" }), weight.size, target, "  w[i] = 0.0;"),
+  ];
+  const message = "updates[0].targets[0] must be one whose axes lie in order";
+  await assertRejects(
+    () => Plan.compile({ updates: [{ targets: [weight], kernels }] }),
+    ArgumentError,
+    message,
+  );
+  using plan = await Plan.compile({ updates: [assign(weight, mul(weight, 0))] });
+  plan.run();
+  assertEquals((await values(weight))[0]!.every((x) => x === 0), true);
 });
 
 Deno.test("two updates of one variable in a plan are refused, as one would be lost", async () => {
