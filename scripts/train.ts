@@ -475,6 +475,23 @@ class RunError extends Error {
   override name = "RunError";
 }
 
+/** What to type where a rank would have one image of a batch. */
+function insteadOf({ images, batchSize, ranks }: SingleImageError): string {
+  const fits = (images: number, size: number) =>
+    images > 0 && CONFIG_FIELDS.batchSize.allows(size) &&
+    [Math.min(images, size), images % size].every((batch) => batch === 0 || batch >= 2 * ranks);
+  const fewer = images - images % batchSize;
+  const near = Array.from({ length: images }, (_, i) => [batchSize + 1 + i, batchSize - 1 - i]);
+  const another = near.flat().find((size) => fits(images, size));
+  const ways = [
+    ...fits(fewer, batchSize) ? [`--limit ${fewer}`] : [],
+    ...another === undefined ? [] : [`--batch-size ${another}`],
+  ];
+  return ways.length > 0
+    ? `try ${ways.join(" or ")}`
+    : `there must be ${2 * ranks} training images or more`;
+}
+
 /** An error's message, with what to do about it if that is known. */
 function advised(error: unknown, { path, command }: GoOn): unknown {
   const advise = (what: string) => new RunError(what, { cause: error });
@@ -491,10 +508,7 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
     return advise(`${message}; try a smaller --resize`);
   }
   if (error instanceof SingleImageError) {
-    const { images, batchSize } = error;
-    const another = [batchSize + 1, batchSize - 1, batchSize + 2].find((n) => images % n !== 1)!;
-    const fewer = batchSize > 1 ? `--limit ${images - 1} or ` : "";
-    return advise(`${message}; try ${fewer}--batch-size ${another}`);
+    return advise(`${message}; ${insteadOf(error)}`);
   }
   if (error instanceof WriteError && !(error.cause instanceof Deno.errors.NotCapable)) {
     return advise(

@@ -434,6 +434,11 @@ Deno.test("a batch of one image that cannot be trained on is refused first, with
     assertEquals(every.code, 1);
     assertStringIncludes(every.err, "of 24 images in batches of 1, every batch has one image");
     assertStringIncludes(every.err, "try --batch-size 2");
+    const odd = await call(`${small} ${folder}/c --limit 25 --batch-size 1`);
+    assertStringIncludes(odd.err, "every batch has one image");
+    assertStringIncludes(odd.err, "; try --batch-size 5\n");
+    const one = await call(`${small} ${folder}/d --limit 1`);
+    assertStringIncludes(one.err, "; there must be 2 training images or more\n");
   });
 });
 
