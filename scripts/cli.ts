@@ -16,6 +16,7 @@ import { ShapeError } from "../lib/graph/shape.ts";
 import { FolderTakenError } from "../lib/files/run.ts";
 import { UnknownModelError } from "../lib/files/trained.ts";
 import { TunedError } from "../lib/files/tuned.ts";
+import { WriteError } from "../lib/files/write.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -177,6 +178,7 @@ const KNOWN: readonly ErrorKind[] = [
   PlanError,
   SafetensorsError,
   ShapeError,
+  WriteError,
   ...Object.values(Deno.errors),
 ];
 
@@ -205,10 +207,15 @@ function* causes(error: unknown): Generator<Error> {
   for (; error instanceof Error; error = error.cause) yield error;
 }
 
+/** Whether it is the system's, and one that Deno has no kind for: of a full disk, a name that is too long. */
+const isOfSystem = ({ name, message }: Error): boolean =>
+  name === "Error" && /\(os error \d+\)/.test(message);
+
 /** Whether an error, or its cause, is of a kind whose message is all there is to say. */
 export function isKnown(error: unknown, known: readonly ErrorKind[] = []): boolean {
-  const all = [...causes(error)].slice(0, 2);
-  return [...KNOWN, ...known].some((kind) => all.some((error) => error instanceof kind));
+  const kinds = [...KNOWN, ...known];
+  return [...causes(error)].slice(0, 2)
+    .some((error) => isOfSystem(error) || kinds.some((kind) => error instanceof kind));
 }
 
 /** Which task helps against an error of the library, which knows of no tasks. */

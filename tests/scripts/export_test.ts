@@ -442,6 +442,7 @@ Deno.test("deno task export writes the state dict as it is, and says what is wro
     assertEquals(outside.code, 1);
     assertStringIncludes(outside.err, "error: could not write tests/net.onnx");
     assertStringIncludes(outside.err, "The task `export` may not do that");
+    const long = "a".repeat(300);
     const faults: [words: string[], code: number, message: string][] = [
       [[], 2, "CHECKPOINT is missing"],
       [[path], 2, "--to is missing; it is one of: safetensors, onnx"],
@@ -450,6 +451,9 @@ Deno.test("deno task export writes the state dict as it is, and says what is wro
       [[path, path, "--to", "onnx"], 2, `unknown: ${path}`],
       [[folder, "--to", "onnx"], 1, "is neither a run's folder"],
       [[path, "--to", "onnx", "--out", `${folder}/none/net.onnx`], 1, "could not write"],
+      // Deno has no kind of error for these.
+      [[path, "--to", "onnx", "--out", `${folder}/${long}`], 1, "could not write"],
+      [[long, "--to", "onnx"], 1, "error: File name too long"],
     ];
     for (const [words, expected, message] of faults) {
       const { code, out, err } = await call(main, words);
