@@ -64,16 +64,22 @@ async function read(
   prepare: (bytes: Uint8Array<ArrayBuffer>, name: string) => Promise<Ready>,
 ): Promise<Read> {
   const name = image === "-" ? "standard input" : image;
+  const open = async () => {
+    try {
+      return (await Deno.open(image, { read: true })).readable;
+    } catch (cause) {
+      const why = cause instanceof Deno.errors.NotFound
+        ? "there is no such file"
+        : (cause as Error).message;
+      throw new ImageError(`${name}: ${why}`, { cause });
+    }
+  };
   try {
-    const open = async () => (await Deno.open(image, { read: true })).readable;
     const stream = image === "-" ? Deno.stdin.readable : await open();
     return { image, ready: await prepare(await readImageBytes(stream, name), name) };
   } catch (error) {
     if (error instanceof ImageError) return { image, error: error.message };
-    const { NotFound, PermissionDenied, NotCapable } = Deno.errors;
-    if (error instanceof NotFound) return { image, error: `${name}: there is no such file` };
-    if (![PermissionDenied, NotCapable].some((kind) => error instanceof kind)) throw error;
-    return { image, error: `${name}: ${(error as Error).message}` };
+    throw error;
   }
 }
 

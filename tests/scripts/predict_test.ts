@@ -382,12 +382,13 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
       });
     });
     await t.step("a file that cannot be used is named, the others are predicted", async () => {
-      const files = [`${folder}/none.png`, `${FIXTURES}/boot_16.png`, "README.md", "tests"];
+      const inFile = "README.md/a.png";
+      const files = [`${folder}/none.png`, `${FIXTURES}/boot_16.png`, "README.md", "tests", inFile];
       const words = [`${folder}/run`, ...files, "--json", "--invert", "yes"];
       const { code, out, err } = await call(main, words);
       assertEquals(code, 1);
       const { images } = JSON.parse(out);
-      assertEquals(images.length, 4);
+      assertEquals(images.length, 5);
       assertEquals(images[0], { image: files[0], error: `${files[0]}: there is no such file` });
       assertEquals([images[1].image, images[1].inverted, images[1].top.length], [
         files[1],
@@ -396,7 +397,8 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
       ]);
       assertStringIncludes(images[2].error, "README.md: is not a PNG, JPEG or WebP file");
       assertStringIncludes(images[3].error, "tests: cannot be read");
-      assertEquals(err.match(/^error: /gm)!.length, 3);
+      assertStringIncludes(images[4].error, `${inFile}: Not a directory`);
+      assertEquals(err.match(/^error: /gm)!.length, 4);
     });
     await t.step("standard input, with the task's permissions", async () => {
       const args = ["run", "-q", "--allow-read", "--no-prompt", "tests/small_net.ts", "predict"];
