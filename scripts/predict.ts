@@ -125,7 +125,7 @@ async function run(
     return { image, ...about, top: likeliest(rows[next++]!, data.classes, TOP) };
   });
   for (const result of results) {
-    if ("error" in result) console.error(`error: ${result.error}`);
+    if ("error" in result) console.error(plain(`error: ${result.error}`));
     else if (!on.json) {
       const likely = result.top.map((x) => `${x.class} ${x.probability.toFixed(3)}`);
       console.log(plain(`${result.image}: ${likely.join(", ")}`));
