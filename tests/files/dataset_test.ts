@@ -500,6 +500,26 @@ Deno.test("a cache is used while nothing changed, and no image is opened; then i
     assertEquals((await set()).summary.cached, true);
   }));
 
+Deno.test("a file that could not be read is tried again, although nothing of it changed", () =>
+  inFolder(async (root) => {
+    const folder = `${root}/set`, cache = `${root}/cache`, file = `${folder}/c/8.png`;
+    sixty(folder);
+    // As of a disk that is away for a while: it is back as it was.
+    const lacking = await load(folder, {
+      ...{ cache, workers: 1 },
+      onProgress: ({ done }) => {
+        if (done === 1) Deno.renameSync(file, `${root}/8.png`);
+      },
+    });
+    assertEquals(lacking.train.count + lacking.test.count, 56);
+    assertStringIncludes(`${lacking.summary.skipped[0]!.names}`, "c/8.png: cannot be read: ");
+    Deno.renameSync(`${root}/8.png`, file);
+    const again = await load(folder, { cache });
+    assertEquals(again.summary.cached, false);
+    await same(again, await load(folder));
+    assertEquals((await load(folder, { cache })).summary.cached, true);
+  }));
+
 Deno.test("a damaged cache is never believed", () =>
   inFolder(async (root) => {
     const folder = `${root}/set`, cache = `${root}/cache`;
