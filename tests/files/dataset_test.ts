@@ -686,7 +686,15 @@ Deno.test("EMNIST is turned upright, and its mapping names the classes", () =>
     writeTree(folder, { "emnist-letters-mapping.txt": "1 65\n2 66\n" });
     await refused(`${folder}/emnist-letters`, "label-range", "label 2 is 26, which");
     for (
-      const bad of ["1 65\n1 66\n", "1 65\n2\n", "1 65\n2 65\n", "1 65\n", "a b\n1 2", "300 1\n1 2"]
+      const bad of [
+        "1 65\n1 66\n",
+        "1 65\n2\n",
+        "1 65\n2 65\n",
+        "1 65\n",
+        "a b\n1 2",
+        "300 1\n1 2",
+        "1 65\n2 55296\n",
+      ]
     ) {
       writeTree(folder, { "emnist-letters-mapping.txt": bad });
       await refused(`${folder}/emnist-letters`, "bad-classes", "emnist-letters-mapping.txt");
@@ -718,6 +726,7 @@ Deno.test("IDX files that do not fit each other, or anything, are refused", () =
     const lists: [text: string, message: string, code?: string][] = [
       ["a\nb\na\nc", 'line 3 names "a" again'],
       ["a\n\nb\nc", "line 2 is empty"],
+      [`a\n${"b".repeat(1001)}\nc\nd`, "line 2 has more than 1000 characters"],
       ["a", "names 1 classes; there must be 2 to 256"],
       ["a\nb\nc", "label 0 is 3, but there are 3 classes", "label-range"],
       ["x".repeat(70_000), "its 70000 bytes are more than 65536"],
