@@ -353,10 +353,13 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
     type: "Transpose",
     attributes: { perm: attrs["order"] as number[] },
   })],
-  [opOf((x) => select(x, 0)), ({ attrs }) => ({
-    type: "Gather",
-    constants: [attrs["index"] as number],
-  })],
+  [
+    opOf((x) => select(x, 0)),
+    ({ attrs }, twin) =>
+      attrs["index"] === twin.attrs["index"]
+        ? { type: "Gather", constants: [attrs["index"] as number] }
+        : "takes a part of a batch",
+  ],
   [opOf((x) => reshape(x, [4])), (node, twin) => {
     const sizes = sizesOf(node, twin);
     return sizes
@@ -368,7 +371,10 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
     const axes = [...node.shape.keys()].filter((axis) =>
       starts![axis] !== 0 || steps![axis] !== 1 || node.shape[axis] !== x!.shape[axis]
     );
-    if (axes.some((axis) => node.shape[axis] !== twin.shape[axis])) {
+    const { starts: others } = twin.attrs as Record<string, number[]>;
+    const differs = (axis: number) =>
+      node.shape[axis] !== twin.shape[axis] || starts![axis] !== others![axis];
+    if (axes.some(differs)) {
       return "takes a part of a batch";
     }
     const ends = axes.map((axis) => {
@@ -446,15 +452,19 @@ class Graph {
     const { layer } = tensor.scope, { name: op } = tensor.op;
     const where = layer ? `layer ${layer}` : "the network";
     if (tensor instanceof Variable) return this.#initializer(tensor, where);
-    const data = constantData(tensor);
+    const data = constantData(tensor), twin = this.#twins.get(tensor)!;
     if (data instanceof Float32Array) {
+      const other = constantData(twin) as Float32Array;
+      if (data.length !== other.length || !data.every((x, i) => Object.is(x, other[i]))) {
+        throw new OnnxError(`onnx: ${where} has numbers that change with the size of the batch`);
+      }
       const key = this.#unused([layer, "constant"].filter(Boolean).join("."));
       this.#write(key, tensor.shape, data);
       return key;
     }
     const call = this.#calls.get(tensor), kind = call?.module.constructor;
     const ofLayer = call && LAYERS.get(kind)!(call.module, call.x, call.y);
-    const written = ofLayer ?? OPS.get(tensor.op)?.(tensor, this.#twins.get(tensor)!);
+    const written = ofLayer ?? OPS.get(tensor.op)?.(tensor, twin);
     if (typeof written === "string") {
       const what = ofLayer ? `, a ${kind!.name}, ${written}` : `'s ${op} ${written}`;
       throw new OnnxError(`onnx: ${where}${what}: ONNX has no operator for that`);

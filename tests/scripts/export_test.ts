@@ -390,6 +390,12 @@ Deno.test("what ONNX has not, a part of the batch or its statistics, is refused,
       (x) => R.slice(x, [[1]]),
       "onnx: layer 0's slice takes a part of a batch: ONNX has no operator",
     ],
+    [(x) => R.slice(x, [[-1]]), "onnx: layer 0's slice takes a part of a batch"],
+    [(x) => R.select(x, -1), "onnx: layer 0's select takes a part of a batch"],
+    [
+      (x) => R.sub(x, R.mean(x)),
+      "onnx: layer 0 has numbers that change with the size of the batch",
+    ],
     [
       (x) => {
         const y = R.flatten(x), n = x.shape[0]!;
