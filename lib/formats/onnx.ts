@@ -361,6 +361,8 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
         : "takes a part of a batch",
   ],
   [opOf((x) => reshape(x, [4])), (node, twin) => {
+    // A list of no sizes would be an input that is left out.
+    if (node.rank === 0) return { type: "Squeeze" };
     const sizes = sizesOf(node, twin);
     return sizes
       ? { type: "Reshape", constants: [sizes] }

@@ -341,6 +341,7 @@ const PARTS: Record<string, () => Sequential> = {
     ),
   "shapes": () =>
     new Sequential(
+      (x) => R.mul(x, R.mean(R.tensor([0.5, 1.5]))),
       (x) => R.slice(x, [null, null, [0, 6], [1, 6, 2]]),
       (x) => R.concat([R.flip(x, [2, 3]), R.mul(x, 2)], 1),
       (x) => R.permute(R.unsqueeze(x, 1), [0, 3, 2, 4, 1]),
