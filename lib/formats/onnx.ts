@@ -293,6 +293,9 @@ const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
   [Flatten, () => ({ type: "Flatten" })],
 ]);
 
+/** Two sizes of a batch, and neither is 1: what is broadcast to a batch of one is not broadcast. */
+const BATCHES = [2, 3] as const;
+
 /** How an op is written, given a node of it and the same node for another size of the batch. */
 type OpWriter = (node: Tensor, twin: Tensor) => Operator | string;
 
@@ -387,10 +390,16 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
     return { type: "Slice", constants: [first!, ends, axes, apart!] };
   }],
   [opOf((x) => broadcastTo(x, [1, 2, 2])), (node, twin) => {
-    const sizes = sizesOf(node, twin);
-    return sizes
-      ? { type: "Expand", constants: [sizes] }
-      : "has a shape with the batch in it twice";
+    const [x] = node.inputs, lead = node.rank - x!.rank;
+    // A side that is not broadcast stays as it is, which is said by a 1.
+    const sizes = sizesOf(node, twin)?.map((size, axis) =>
+      size < 0 && x!.shape[axis - lead] === node.shape[axis] ? 1 : size
+    );
+    if (!sizes) return "has a shape with the batch in it twice";
+    const isMultiple = sizes.some((size, axis) => size < 0 && node.shape[axis] !== BATCHES[0]);
+    return isMultiple
+      ? "fills several times the batch's size"
+      : { type: "Expand", constants: [sizes] };
   }],
 ]);
 
@@ -620,8 +629,7 @@ export async function encodeOnnx(
   for (const [key, value] of Object.entries(metadata)) {
     checkString("encodeOnnx", `metadata.${key}`, value);
   }
-  // Two sizes, and neither is 1: what is broadcast to a batch of one is not broadcast.
-  const [x, other] = [2, 3].map((n) => input("images", [n, ...shape])) as [Tensor, Tensor];
+  const [x, other] = BATCHES.map((n) => input("images", [n, ...shape])) as [Tensor, Tensor];
   const { result: logits, calls } = evaluating(net, () => collectCalls(() => net.call(x)));
   const twin = evaluating(net, () => net.call(other));
   const graph = new Graph(net, calls, await net.stateDict(), logits, twin);

@@ -342,6 +342,10 @@ const PARTS: Record<string, () => Sequential> = {
   "shapes": () =>
     new Sequential(
       (x) => R.mul(x, R.mean(R.tensor([0.5, 1.5]))),
+      (x) => {
+        const n = 2 * x.shape[0]!, twice = R.broadcastTo(R.reshape(x, [n, 1, 48]), [n, 2, 48]);
+        return R.reshape(R.mean(twice, [1]), x.shape);
+      },
       (x) => R.slice(x, [null, null, [0, 6], [1, 6, 2]]),
       (x) => R.concat([R.flip(x, [2, 3]), R.mul(x, 2)], 1),
       (x) => R.permute(R.unsqueeze(x, 1), [0, 3, 2, 4, 1]),
@@ -393,6 +397,13 @@ Deno.test("what ONNX has not, a part of the batch or its statistics, is refused,
     ],
     [(x) => R.slice(x, [[-1]]), "onnx: layer 0's slice takes a part of a batch"],
     [(x) => R.select(x, -1), "onnx: layer 0's select takes a part of a batch"],
+    [
+      (x) => {
+        const sizes = [2 * x.shape[0]!, 2];
+        return R.add(R.reshape(x, sizes), R.broadcastTo(R.tensor([1, 2]), sizes));
+      },
+      "onnx: layer 0's broadcastTo fills several times the batch's size",
+    ],
     [
       (x) => R.sub(x, R.mean(x)),
       "onnx: layer 0 has numbers that change with the size of the batch",
