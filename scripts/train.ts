@@ -8,7 +8,7 @@
 import { basename } from "node:path";
 import { ArgumentError } from "../lib/check/arguments.ts";
 import { brief } from "../lib/check/text.ts";
-import type { Checkpoint } from "../lib/train/checkpoint.ts";
+import { CheckpointError } from "../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
 import { PlanError } from "../lib/plan/plan.ts";
@@ -267,11 +267,21 @@ function checkFit(config: TrainConfig, { channels: own }: ImageDataset, net: Mod
   );
 }
 
+/** Goes on from a checkpoint, which may be of a net that has changed meanwhile. */
+function restore(trainer: Trainer, { checkpoint, path }: LoadedCheckpoint): void {
+  try {
+    trainer.restore(checkpoint);
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError)) throw cause;
+    throw new CheckpointError(`${path}: ${brief(cause.message, 300)}`, { cause });
+  }
+}
+
 /** Compiles the plans; the seconds are those of that. */
 async function prepare(
-  { config, checkpoint, data, init, device, reporter, mpi }: {
+  { config, loaded, data, init, device, reporter, mpi }: {
     readonly config: TrainConfig;
-    readonly checkpoint: Checkpoint | undefined;
+    readonly loaded: LoadedCheckpoint | undefined;
     readonly data: OpenedData;
     readonly init: string | undefined;
     readonly device: Device;
@@ -285,7 +295,7 @@ async function prepare(
   const trainer = await Trainer.create({
     ...{ config, train, test, device, net, source, collective: mpi },
   });
-  if (checkpoint) trainer.restore(checkpoint);
+  if (loaded) restore(trainer, loaded);
   const elapsed = stopwatch();
   await trainer.prepare();
   return { trainer, seconds: elapsed() / 1000 };
@@ -404,9 +414,8 @@ async function train(
     return await stopped();
   }
   using data = opened;
-  const { checkpoint } = loaded ?? {};
   const prepared = await stop.before(
-    prepare({ config, checkpoint, data, init, device, reporter, mpi }),
+    prepare({ config, loaded, data, init, device, reporter, mpi }),
   );
   if (!prepared) {
     const code = await stopped();

@@ -124,6 +124,19 @@ Deno.test("a net with more outputs than classes is evaluated and reported on, wh
     assertStringIncludes(await report(), row);
   }));
 
+Deno.test("a run whose net has changed where it is frozen is refused, with what does not fit", () =>
+  withPhotos({ "net.ts": DEFAULT }, async (project) => {
+    await project.done("train", `${SETTINGS} --net net.ts --freeze begin --out runs/frozen`);
+    writeTree(project.folder, { "net.ts": DEFAULT.replace("kernelSize: 3", "kernelSize: 5") });
+    await project.fails(
+      "train",
+      "--resume runs/frozen --epochs 2 --net net.ts",
+      1,
+      "error: runs/frozen/checkpoints/epoch-1: loadStateDict: the values do not fit this model; of " +
+        "another shape: begin.weight: ",
+    );
+  }));
+
 Deno.test("a module's net: its default, or the only function; and what is wrong with others", () => {
   const nets: Record<string, string> = {
     "default.ts": netFile("export default build;\nexport const other = () => {};"),
