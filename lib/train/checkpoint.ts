@@ -140,6 +140,9 @@ export const MAX_TENSOR_BYTES: number = 2 ** 31;
 /** The most classes, and the longest side, that `run.json` may tell of. */
 const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15;
 
+/** The farthest that a generator may have come: an order is drawn from there on, and 2⁵³ words are all. */
+const MOST_DRAWN = 2 ** 52;
+
 /** The format of `run.json`; another number is refused. */
 const FORMAT = 1;
 /** A checkpoint, argument of `op`, whose parts are there, and whose run is one that can be. */
@@ -330,7 +333,7 @@ const runKind = () =>
     shuffle: json.record({
       seed: json.count(),
       stream: json.count(0, 2 ** 32 - 1),
-      position: json.count(),
+      position: json.count(0, MOST_DRAWN),
     }),
     sums: json.record({ loss: json.number(), correct: json.count() }),
     seconds: json.number(),

@@ -179,6 +179,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["step", 1.5, "step must be an integer"],
     ["steps", 3, "is not step 3 of the run"],
     ["shuffle.stream", 2 ** 32, "shuffle: stream must be"],
+    ["shuffle.position", 2 ** 53 - 1, "shuffle: position must be"],
     ["sums.loss", -1, "sums: loss must be"],
     ["seconds", "1", "seconds must be"],
     ["sha256", null, "sha256 must be an object, is null"],
