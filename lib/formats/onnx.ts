@@ -58,6 +58,7 @@ import { sum } from "../ops/reduce.ts";
 import { concat, slice } from "../ops/slice.ts";
 import { broadcastTo, permute, reshape, select } from "../ops/view.ts";
 import { checkAvgPool, checkPool, type PoolAttrs } from "../ops/pool.ts";
+import { nearestPixel } from "../ops/resample.ts";
 import { checkInstance, checkObject, checkOptions, checkString } from "../check/arguments.ts";
 import { checkShape } from "../graph/shape.ts";
 import { constantData, input, type Op, type Tensor, Variable } from "../graph/tensor.ts";
@@ -186,10 +187,33 @@ function poolWindows({ kernel, stride, padding }: PoolAttrs, x: Tensor, y: Tenso
   };
 }
 
-/** A factor in single precision that makes `to` pixels of `from`, however a runtime multiplies. */
-function factorFor(from: number, to: number, wanted: number): number {
-  const [factor] = Float32Array.of(wanted) as unknown as [number];
-  return Math.floor(factor * from) === to ? factor : factor * (1 + 2 ** -23);
+/** The numbers of single precision next to a positive one, the nearest first. */
+function* near(value: number): Generator<number> {
+  const float = Float32Array.of(value), bits = new Int32Array(float.buffer), [middle] = bits;
+  for (const step of [0, 1, -1, 2, -2, 3, -3, 4, -4]) {
+    bits[0] = middle! + step;
+    yield float[0]!;
+  }
+}
+
+/**
+ * A factor in single precision that makes `to` pixels of `from`, in that precision and, if there is such
+ * a one, in double too; and that leads from each of them to its `pixel`, where they are not mixed.
+ */
+function factorFor(
+  from: number,
+  to: number,
+  wanted: number,
+  pixel?: (i: number) => number,
+): number | undefined {
+  const all = [...near(wanted)].filter((factor) => {
+    if (Math.floor(Math.fround(factor * from)) !== to) return false;
+    for (let i = 0; pixel && i < to; i++) {
+      if (Math.min(Math.floor(Math.fround(i / factor)), from - 1) !== pixel(i)) return false;
+    }
+    return true;
+  });
+  return all.find((factor) => Math.floor(factor * from) === to) ?? all[0];
 }
 
 /**
@@ -264,15 +288,20 @@ const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
   }],
   [Upsample, (layer, x, y) => {
     const { scaleFactor, mode = "nearest", alignCorners } = (layer as Upsample).options;
-    const factors = [2, 3].map((axis) => {
+    const [down, across] = [2, 3].map((axis) => {
       const [from, to] = [x.shape[axis]!, y.shape[axis]!];
       const given = typeof scaleFactor === "object" ? scaleFactor[axis - 2] : scaleFactor;
-      return factorFor(from, to, given ?? to / from);
+      const scale = given === undefined ? from / to : 1 / given;
+      const pixel = (i: number) => nearestPixel(scale, from, i);
+      return factorFor(from, to, given ?? to / from, mode === "nearest" ? pixel : undefined);
     });
+    if (down === undefined || across === undefined) {
+      return "takes pixels that no factor of single precision leads to";
+    }
     const linear = alignCorners ? "align_corners" : "half_pixel";
     return {
       type: "Resize",
-      constants: [new Float32Array(), Float32Array.of(1, 1, ...factors)],
+      constants: [new Float32Array(), Float32Array.of(1, 1, down, across)],
       attributes: {
         mode: { text: mode === "nearest" ? mode : "linear" },
         coordinate_transformation_mode: { text: mode === "nearest" ? "asymmetric" : linear },
