@@ -142,13 +142,14 @@ function checkLoad(path: string, options: LoadOptions): void {
     ...["resize", "channels", "testShare", "seed", "limit", "testLimit", "cache", "memory"],
     ...["onProgress", "signal", "workers"],
   ]);
-  const { resize, channels, cache, onProgress, signal } = options;
+  const { resize, channels, testShare, cache, onProgress, signal } = options;
   if (resize !== undefined) checkSize(op, "resize", resize);
   if (channels !== undefined && channels !== 1 && channels !== 3) {
     refuse(op, "channels", "1 for grey or 3 for RGB", channels);
   }
-  if (options.testShare !== undefined) {
-    checkNumber(op, "testShare", options.testShare, { min: 0.001, max: 0.999 });
+  if (testShare !== undefined) {
+    checkNumber(op, "testShare", testShare, { min: 0, below: 1 });
+    if (testShare === 0) refuse(op, "testShare", "above 0", testShare);
   }
   if (options.seed !== undefined) checkNumber(op, "seed", options.seed, { integer: true, min: 0 });
   for (const name of ["limit", "testLimit", "workers"] as const) {

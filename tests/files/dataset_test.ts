@@ -152,7 +152,13 @@ Deno.test("one folder is split by the seed: each class by itself, none left with
     assertEquals(other.ofClass, first.ofClass);
     assert(`${other.test}` !== `${first.test}`, "another seed tests with other images");
     assertEquals((await split({ testShare: 0.9 })).ofClass, [0, 1, 2, 9, 36]);
-    assertEquals((await split({ testShare: 0.001 })).ofClass, [0, 1, 1, 1, 1]);
+    // As train takes them: anything above 0 and below 1.
+    for (const testShare of [0.001, 1e-9]) {
+      assertEquals((await split({ testShare })).ofClass, [0, 1, 1, 1, 1]);
+    }
+    for (const testShare of [0, 1, NaN]) {
+      await assertRejects(() => split({ testShare }), ArgumentError, "testShare must be");
+    }
     writeTree(folder, { "c3/new.png": grey(199) });
     const { test } = await load(folder);
     const of4 = (values: number[]) => values.filter((x) => x >= 200);
