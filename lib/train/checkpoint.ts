@@ -355,6 +355,16 @@ function decodeRun(
     const what = `${accumulate} micro-batches of ${batchSize} images`;
     throw new CheckpointError(`${name}: config: accumulate makes ${what}`);
   }
+  const { channels, mean, std } = run.config, own = data.channels, wanted = channels ?? own;
+  if (wanted !== own && own !== 1) {
+    throw new CheckpointError(`${name}: config: channels is ${wanted}, and the images have ${own}`);
+  }
+  for (const [field, values] of Object.entries({ mean, std })) {
+    const { length = 1 } = values ?? {};
+    if (length === 1 || length === wanted) continue;
+    const what = `${length} numbers, not 1${wanted > 1 ? ` or ${wanted}` : ""}`;
+    throw new CheckpointError(`${name}: config: ${field} has ${what}`);
+  }
   const perEpoch = Math.ceil(run.images.train / run.config.batchSize);
   if (run.step > perEpoch || run.steps !== run.history.length * perEpoch + run.step) {
     throw new CheckpointError(

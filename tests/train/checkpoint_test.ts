@@ -160,6 +160,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["config.model", 18, "config: model must be a string"],
     ["config.resize", [96], "config: resize must be an integer from 1 to 4096, or ROWSxCOLUMNS"],
     ["config.mean", ["0"], "config: mean must be a finite number, or one for each channel"],
+    ["config.std", [1, 2], "config: std has 2 numbers, not 1"],
     ["config.freeze", "fc", "config: freeze must be beginnings of keys"],
     ["config.accumulate", 25, "config: accumulate makes 25 micro-batches of 24 images"],
     ["data.kind", "ftp", "data: kind must be one of: fashion-mnist, idx, folder, other"],
@@ -193,6 +194,10 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
       keys.reduce((object, key) => object[key], run)[last] = value;
       await refuses(withRun(JSON.stringify(run)), "runs/a/run.json", message);
     }
+    const run = JSON.parse(text);
+    Object.assign(run.config, { channels: 1 });
+    Object.assign(run.data, { channels: 3 });
+    await refuses(withRun(JSON.stringify(run)), "config: channels is 1, and the images have 3");
   });
 });
 
