@@ -244,6 +244,12 @@ Deno.test("a run that was stopped in its first epoch has a report, whatever its 
     await Deno.writeTextFile(`${killed}/metrics.jsonl`, `${JSON.stringify(first)}\n`);
     assertEquals((await call(report, killed)).code, 0);
     assertStringIncludes(await htmlOf(killed), "&lt;script&gt;");
+    for (const damaged of [{ resize: 1.5 }, { resize: [] }, { channels: "x" }]) {
+      const line = { ...first, config: { ...config, ...damaged } };
+      await Deno.writeTextFile(`${killed}/metrics.jsonl`, `${JSON.stringify(line)}\n`);
+      const { code, err } = await call(report, killed);
+      assertEquals(code, 0, err);
+    }
   }));
 
 Deno.test("deno task shapes --graph draws every layer once, in the order that they run", async () => {
