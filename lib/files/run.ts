@@ -51,9 +51,12 @@ async function findCheckpoints(run: string): Promise<Found[]> {
   const found: Found[] = [];
   const folder = join(run, "checkpoints");
   if (!await kindOf(folder)) return [];
-  for await (const { name, isDirectory } of Deno.readDir(folder)) {
-    const checkpoint = isDirectory && parseName(join(folder, name));
-    if (checkpoint) found.push(checkpoint);
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
+    const checkpoint = parseName(join(folder, name));
+    if (!checkpoint) continue;
+    // Some lie on another disk.
+    const isThere = isDirectory || isSymlink && await kindOf(checkpoint.path) === "folder";
+    if (isThere) found.push(checkpoint);
   }
   return found.sort((a, b) => b.epochs - a.epochs || b.step - a.step);
 }

@@ -240,6 +240,29 @@ Deno.test("epoch 10 comes after epoch 9, and other folders are not taken for che
     assertEquals((await loadCheckpoint(path)).path, `${path}/checkpoints/epoch-10`);
   }));
 
+Deno.test("a checkpoint that was moved to another disk is one where a link leads to it", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/run`, moved = `${folder}/moved`, link = `${path}/checkpoints/epoch-1`;
+    {
+      using run = await RunDirectory.open(path, { fresh: true });
+      await run.save(example(1, 0));
+    }
+    // Deno may make links only where it may write everywhere.
+    const script = 'mv "$0" "$1" && ln -s "$1" "$0" && ln -s nowhere "$2"';
+    const args = ["-c", script, link, moved, `${path}/checkpoints/epoch-7`];
+    assert((await new Deno.Command("sh", { args }).output()).success);
+    assertEquals(await loadCheckpoint(path), {
+      checkpoint: example(1, 0),
+      path: link,
+      run: path,
+    });
+    await assertRejects(
+      () => RunDirectory.open(path, { fresh: true }),
+      CheckpointError,
+      "there is a run already",
+    );
+  }));
+
 Deno.test("a checkpoint that cannot be written whole leaves the one before it, and no rest", () =>
   inFolder(async (folder) => {
     const path = `${folder}/run`;
