@@ -15,6 +15,7 @@ import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
+import { RunRecorder } from "../../scripts/report/recorder.ts";
 import { decodeGrey } from "../../lib/files/image.ts";
 import { encodePng } from "../../lib/data/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
@@ -195,6 +196,28 @@ Deno.test("a run leaves metrics, predictions and a report, and goes on with them
     assertMatch(compared, /^\| run \| 3 \|/m);
     assertMatch(compared, /^\| epochs \| 3 \| 1 \|$/m);
     assertStringIncludes(await htmlOf(`${folder}/both`), "run/epoch-1");
+  }));
+
+Deno.test("predictions that could not be kept at once are told to be of when they were made", () =>
+  inFolder(async (folder) => {
+    const config = trainConfig({ model: "tiny", batchSize: 4, resize: 32 });
+    const test = await loadFashionMnist(DATA, "test", { limit: 8 });
+    using trainer = await Trainer.create({ config, train: test, test });
+    const said: string[] = [], say = (line: string) => Promise.resolve(void said.push(line));
+    const about = { folder, fresh: true, trainer, test, before: undefined, ranks: undefined, say };
+    using recorder = await RunRecorder.open(about);
+    await Deno.mkdir(`${folder}/predictions.json`);
+    await trainer.epoch({ onTested: (predictions) => recorder.tested(predictions) });
+    await recorder.report((await trainer.checkpoint()).run);
+    assertEquals(said.length, 1);
+    await Deno.remove(`${folder}/predictions.json`);
+    const stop = new AbortController();
+    await trainer.epoch({ onProgress: () => stop.abort(), signal: stop.signal });
+    const { run } = await trainer.checkpoint();
+    assertEquals([run.history.length, run.steps], [1, 3]);
+    await recorder.report(run);
+    const { epoch, steps } = JSON.parse(await Deno.readTextFile(`${folder}/predictions.json`));
+    assertEquals([epoch, steps], [1, 2]);
   }));
 
 Deno.test("a run that was stopped in its first epoch has a report, whatever its name and files say", () =>
