@@ -121,8 +121,11 @@ async function run(
   let next = 0;
   const results = all.map((one) => {
     if ("error" in one) return one;
-    const { image, ready: { about } } = one;
-    return { image, ...about, top: likeliest(rows[next++]!, data.classes, TOP) };
+    const { image, ready: { about } } = one, row = rows[next++]!;
+    if (!row.every(Number.isFinite)) {
+      return { image, error: `${image}: the network gives numbers that are not finite` };
+    }
+    return { image, ...about, top: likeliest(row, data.classes, TOP) };
   });
   for (const result of results) {
     if ("error" in result) console.error(plain(`error: ${result.error}`));

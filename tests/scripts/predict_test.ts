@@ -5,7 +5,14 @@
 
 import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { Device, evaluate, freeVariables, softmax, tensor } from "@resnette/resnette";
+import {
+  Device,
+  encodeStateDict,
+  evaluate,
+  freeVariables,
+  softmax,
+  tensor,
+} from "@resnette/resnette";
 import { type ImagesInMemory, loadFashionMnist } from "@resnette/resnette/data";
 import { likeliest, predict } from "@resnette/resnette/train";
 import { decodeGrey, ImageError, MAX_IMAGE_BYTES } from "../../lib/files/image.ts";
@@ -411,6 +418,17 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
       const { code, err } = await deno([...args, `${folder}/run`]);
       assertEquals([code, err], [1, "error: standard input: is not a PNG, JPEG or WebP file\n"]);
     });
+  }));
+
+Deno.test("a network whose weights are not finite predicts nothing, and says so", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/net.safetensors`, picture = `${FIXTURES}/boot_16.png`;
+    const state = await smallNet().stateDict();
+    state.get("fc.1.bias")!.data.fill(NaN);
+    await Deno.writeFile(path, encodeStateDict(state));
+    const { code, out, err } = await call(main, [path, picture]);
+    assertEquals([code, out], [1, ""]);
+    assertEquals(err, `error: ${picture}: the network gives numbers that are not finite\n`);
   }));
 
 Deno.test("a wrong command line of deno task predict exits 2, no checkpoint 1, and --help 0", async () => {
