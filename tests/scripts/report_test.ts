@@ -19,6 +19,7 @@ import { RunRecorder } from "../../scripts/report/recorder.ts";
 import { decodeGrey } from "../../lib/files/image.ts";
 import { encodePng } from "../../lib/data/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
+import { plain } from "../../scripts/report/text.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
 import { main as train } from "../../scripts/train.ts";
 import { displayOf } from "../display.ts";
@@ -112,6 +113,12 @@ Deno.test("a PNG holds its pixels", async () => {
     assertEquals(png.subarray(0, 8).toHex(), "89504e470d0a1a0a");
     assertEquals(await decodeGrey(png, "a PNG"), { pixels, width, height });
   }
+});
+
+Deno.test("what a terminal obeys is taken out of a text, and what letters need is not", () => {
+  const joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u{1f468}\u200d\u{1f4bb}";
+  assertEquals(plain(joined), joined);
+  assertEquals(plain("a\n\x1bb\u202ec\u200d\u2028d"), "a b c\u200d d");
 });
 
 Deno.test("many points become means of neighbours", () => {
