@@ -107,6 +107,10 @@ function parse<V extends string, S extends string>(
 export const shellWord = (word: string): string =>
   /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
+/** A path as a word of a command: one that begins with a dash would be a flag. */
+export const pathWord = (path: string): string =>
+  shellWord(path.startsWith("-") ? `./${path}` : path);
+
 /** `batchSize` as `--batch-size`. */
 export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
@@ -223,7 +227,7 @@ export function adviceOn(error: unknown): string | undefined {
   if (error instanceof FolderTakenError) {
     const { path, by } = error;
     return `${
-      by === "run" ? `--resume ${shellWord(path)} goes on, ` : ""
+      by === "run" ? `--resume ${pathWord(path)} goes on, ` : ""
     }--out DIR takes another folder`;
   }
   if (error instanceof UnknownModelError) return "name the module that makes it: --net FILE";

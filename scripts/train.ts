@@ -43,6 +43,7 @@ import {
   type Flags,
   isKnown,
   messageOf,
+  pathWord,
   setting,
   settingsHelp,
   shellWord,
@@ -387,8 +388,8 @@ async function train(
   if (before && before.history.length >= config.epochs) {
     await reporter.say(
       `${loaded.path}: all ${config.epochs} epochs are done; to train on: ` +
-        `--resume ${shellWord(resume!)} --epochs N; for its report: deno task report ` +
-        shellWord(resume!),
+        `--resume ${pathWord(resume!)} --epochs N; for its report: deno task report ` +
+        pathWord(resume!),
     );
     return 0;
   }
@@ -425,8 +426,8 @@ async function train(
   using _ = trainer;
   if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
   const again = () =>
-    `${commandOn(mpi)} --resume ${shellWord(out)}` +
-    (net === undefined ? "" : ` --net ${shellWord(net)}`);
+    `${commandOn(mpi)} --resume ${pathWord(out)}` +
+    (net === undefined ? "" : ` --net ${pathWord(net)}`);
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +

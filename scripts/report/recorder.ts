@@ -13,7 +13,7 @@ import type { Progress } from "../../lib/train/evaluator.ts";
 import type { Predictions } from "../../lib/train/metrics.ts";
 import type { Trainer } from "../../lib/train/trainer.ts";
 import { type EpochResult, VERSION } from "../../lib/train/config.ts";
-import { shellWord } from "../cli.ts";
+import { pathWord } from "../cli.ts";
 import { MetricsLog, readMetrics, type RunLine } from "./metrics_log.ts";
 import { readTested, runName, saveTested, type Tested } from "./run.ts";
 
@@ -125,7 +125,7 @@ export class RunRecorder implements Disposable {
       await say(
         what === "metrics"
           ? `warning: ${why}; training goes on, and the file will lack some lines`
-          : `warning: no report (${why}); to have one later: deno task report ${shellWord(folder)}`,
+          : `warning: no report (${why}); to have one later: deno task report ${pathWord(folder)}`,
       );
     }
   }
