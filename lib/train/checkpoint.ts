@@ -137,8 +137,8 @@ export const MAX_RUN_BYTES: number = 2 ** 24;
 /** The largest safetensors file that is read. */
 export const MAX_TENSOR_BYTES: number = 2 ** 31;
 
-/** The most classes, and the longest side, that `run.json` may tell of. */
-const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15;
+/** The most classes, the longest side, and the longest path, that `run.json` may tell of. */
+const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15, LONGEST_PATH = 2 ** 15;
 
 /** The farthest that a generator may have come: an order is drawn from there on, and 2⁵³ words are all. */
 const MOST_DRAWN = 2 ** 52;
@@ -301,8 +301,10 @@ const runKind = () =>
     config: json.record(
       Object.fromEntries(CONFIG_NAMES.map((name) => {
         const { wanted, allows, normal = (x) => x, late } = CONFIG_FIELDS[name];
-        // A net of one's own has a name that is not known here.
-        const kind = name === "model" ? json.string() : json.tested(wanted, allows, normal);
+        // A net of one's own has a name that is not known here: the path of its file.
+        const kind = name === "model"
+          ? json.string(LONGEST_PATH)
+          : json.tested(wanted, allows, normal);
         return [name, late ? json.optional(kind, DEFAULT_CONFIG[name]) : kind];
       })),
     ) as json.Kind<unknown> as json.Kind<TrainConfig>,

@@ -89,6 +89,12 @@ Deno.test("a checkpoint comes back as it was, to the last bit", async () => {
   }
 });
 
+Deno.test("a net of one's own may lie as deep as a file can", async () => {
+  const { run, ...rest } = example(1, 0), config = { ...run.config, model: "nets/".repeat(800) };
+  const deep = { run: { ...run, config }, ...rest };
+  assertEquals(await decodeCheckpoint(await encodeCheckpoint(deep), "a"), deep);
+});
+
 Deno.test("a checkpoint from before a setting existed has that setting's default", async () => {
   const files = await encodeCheckpoint(example(1, 1));
   const run = JSON.parse(new TextDecoder().decode(files["run.json"]));
