@@ -253,10 +253,14 @@ export class RunDirectory implements Disposable {
 
   /** Lets the folder go, and removes it where nothing was saved. */
   [Symbol.dispose](): void {
-    const names = ["checkpoints", "lock", ""].map((name) => join(this.path, name));
+    const checkpoints = join(this.path, "checkpoints");
+    // A link to another disk is removed as if it were empty, so it is not tried.
+    const isFolder = (path: string) => Deno.lstatSync(path).isDirectory;
     try {
-      // A link to another disk is removed as if it were empty, so it is not tried.
-      if (Deno.lstatSync(names[0]!).isDirectory) names.forEach((name) => Deno.removeSync(name));
+      if (isFolder(checkpoints)) {
+        for (const path of [checkpoints, join(this.path, "lock")]) Deno.removeSync(path);
+        if (isFolder(this.path)) Deno.removeSync(this.path);
+      }
     } catch {
       // There is something in it: as it should be.
     }

@@ -328,6 +328,11 @@ Deno.test("a run that saved nothing leaves no folder behind", () =>
   inFolder(async (folder) => {
     (await RunDirectory.open(`${folder}/run`, { fresh: true }))[Symbol.dispose]();
     assertEquals(names(folder), []);
+    // A link to a folder, which may be on another disk, is the user's.
+    const args = ["-c", 'mkdir "$0" && ln -s "$0" "$1"', `${folder}/real`, `${folder}/link`];
+    assert((await new Deno.Command("sh", { args }).output()).success);
+    (await RunDirectory.open(`${folder}/link`, { fresh: true }))[Symbol.dispose]();
+    assertEquals([names(folder), names(`${folder}/real`)], [["link", "real"], []]);
   }));
 
 Deno.test("a path that holds no checkpoint is refused with the reason", () =>
