@@ -16,6 +16,7 @@ import { ShapeError } from "../lib/graph/shape.ts";
 import { FolderTakenError } from "../lib/files/run.ts";
 import { UnknownModelError } from "../lib/files/trained.ts";
 import { TunedError } from "../lib/files/tuned.ts";
+import { WriteError } from "../lib/files/write.ts";
 import {
   CONFIG_FIELDS,
   CONFIG_NAMES,
@@ -106,6 +107,10 @@ function parse<V extends string, S extends string>(
 export const shellWord = (word: string): string =>
   /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
+/** A path as a word of a command: one that begins with a dash would be a flag. */
+export const pathWord = (path: string): string =>
+  shellWord(path.startsWith("-") ? `./${path}` : path);
+
 /** `batchSize` as `--batch-size`. */
 export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
@@ -177,6 +182,7 @@ const KNOWN: readonly ErrorKind[] = [
   PlanError,
   SafetensorsError,
   ShapeError,
+  WriteError,
   ...Object.values(Deno.errors),
 ];
 
@@ -205,10 +211,15 @@ function* causes(error: unknown): Generator<Error> {
   for (; error instanceof Error; error = error.cause) yield error;
 }
 
+/** Whether it is the system's, and one that Deno has no kind for: of a full disk, a name that is too long. */
+const isOfSystem = ({ name, message }: Error): boolean =>
+  name === "Error" && /\(os error \d+\)/.test(message);
+
 /** Whether an error, or its cause, is of a kind whose message is all there is to say. */
 export function isKnown(error: unknown, known: readonly ErrorKind[] = []): boolean {
-  const all = [...causes(error)].slice(0, 2);
-  return [...KNOWN, ...known].some((kind) => all.some((error) => error instanceof kind));
+  const kinds = [...KNOWN, ...known];
+  return [...causes(error)].slice(0, 2)
+    .some((error) => isOfSystem(error) || kinds.some((kind) => error instanceof kind));
 }
 
 /** Which task helps against an error of the library, which knows of no tasks. */
@@ -216,7 +227,7 @@ export function adviceOn(error: unknown): string | undefined {
   if (error instanceof FolderTakenError) {
     const { path, by } = error;
     return `${
-      by === "run" ? `--resume ${shellWord(path)} goes on, ` : ""
+      by === "run" ? `--resume ${pathWord(path)} goes on, ` : ""
     }--out DIR takes another folder`;
   }
   if (error instanceof UnknownModelError) return "name the module that makes it: --net FILE";

@@ -11,6 +11,7 @@ import { Evaluator } from "../lib/train/evaluator.ts";
 import {
   classMetrics,
   confusionMatrix,
+  outputNames,
   type Predictions,
   worstConfusions,
 } from "../lib/train/metrics.ts";
@@ -106,12 +107,11 @@ async function run(
   await reporter.clear();
   if (mpi.rank > 0) return 0;
   const { labels, count } = data, { predicted } = predictions!;
+  const outputs = outputNames(data.classes, predicted);
   const matrix = (most: number) =>
-    data.classes.length > most
-      ? undefined
-      : confusionMatrix(labels, predicted, data.classes.length);
-  const classes = classMetrics(labels, predicted, data.classes.length)
-    .map((metrics, label) => ({ class: data.classes[label]!, label, ...metrics }));
+    outputs.length > most ? undefined : confusionMatrix(labels, predicted, outputs.length);
+  const classes = classMetrics(labels, predicted, outputs.length)
+    .map((metrics, label) => ({ class: outputs[label]!, label, ...metrics }));
   if (on.json) {
     const { description: adapter } = device;
     const found = { images: count, accuracy, classes, confusion: matrix(MOST_IN_JSON) };

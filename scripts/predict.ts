@@ -64,16 +64,22 @@ async function read(
   prepare: (bytes: Uint8Array<ArrayBuffer>, name: string) => Promise<Ready>,
 ): Promise<Read> {
   const name = image === "-" ? "standard input" : image;
+  const open = async () => {
+    try {
+      return (await Deno.open(image, { read: true })).readable;
+    } catch (cause) {
+      const why = cause instanceof Deno.errors.NotFound
+        ? "there is no such file"
+        : (cause as Error).message;
+      throw new ImageError(`${name}: ${why}`, { cause });
+    }
+  };
   try {
-    const open = async () => (await Deno.open(image, { read: true })).readable;
     const stream = image === "-" ? Deno.stdin.readable : await open();
     return { image, ready: await prepare(await readImageBytes(stream, name), name) };
   } catch (error) {
     if (error instanceof ImageError) return { image, error: error.message };
-    const { NotFound, PermissionDenied, NotCapable } = Deno.errors;
-    if (error instanceof NotFound) return { image, error: `${name}: there is no such file` };
-    if (![PermissionDenied, NotCapable].some((kind) => error instanceof kind)) throw error;
-    return { image, error: `${name}: ${(error as Error).message}` };
+    throw error;
   }
 }
 
@@ -115,11 +121,14 @@ async function run(
   let next = 0;
   const results = all.map((one) => {
     if ("error" in one) return one;
-    const { image, ready: { about } } = one;
-    return { image, ...about, top: likeliest(rows[next++]!, data.classes, TOP) };
+    const { image, ready: { about } } = one, row = rows[next++]!;
+    if (!row.every(Number.isFinite)) {
+      return { image, error: `${image}: the network gives numbers that are not finite` };
+    }
+    return { image, ...about, top: likeliest(row, data.classes, TOP) };
   });
   for (const result of results) {
-    if ("error" in result) console.error(`error: ${result.error}`);
+    if ("error" in result) console.error(plain(`error: ${result.error}`));
     else if (!on.json) {
       const likely = result.top.map((x) => `${x.class} ${x.probability.toFixed(3)}`);
       console.log(plain(`${result.image}: ${likely.join(", ")}`));

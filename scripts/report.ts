@@ -5,6 +5,7 @@
  * @module
  */
 
+import { plain } from "../lib/check/text.ts";
 import { DataError } from "../lib/data/error.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice } from "../lib/device/device.ts";
@@ -129,7 +130,7 @@ export async function main(args: string[]): Promise<number> {
         await writeReport({ ...run!, images: opened?.test }, out);
       }
       for (const warning of runs.flatMap(({ warnings }) => warnings)) {
-        console.error(`warning: ${warning}`);
+        console.error(plain(`warning: ${warning}`));
       }
       const folder = runs.length > 1 ? out ?? COMPARISON : out ?? run!.folder;
       console.log(`${folder}/report.md\n${folder}/report.html`);

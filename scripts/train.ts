@@ -8,7 +8,7 @@
 import { basename } from "node:path";
 import { ArgumentError } from "../lib/check/arguments.ts";
 import { brief } from "../lib/check/text.ts";
-import type { Checkpoint } from "../lib/train/checkpoint.ts";
+import { CheckpointError } from "../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
 import { PlanError } from "../lib/plan/plan.ts";
@@ -43,6 +43,7 @@ import {
   type Flags,
   isKnown,
   messageOf,
+  pathWord,
   setting,
   settingsHelp,
   shellWord,
@@ -267,11 +268,21 @@ function checkFit(config: TrainConfig, { channels: own }: ImageDataset, net: Mod
   );
 }
 
+/** Goes on from a checkpoint, which may be of a net that has changed meanwhile. */
+function restore(trainer: Trainer, { checkpoint, path }: LoadedCheckpoint): void {
+  try {
+    trainer.restore(checkpoint);
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError)) throw cause;
+    throw new CheckpointError(`${path}: ${brief(cause.message, 300)}`, { cause });
+  }
+}
+
 /** Compiles the plans; the seconds are those of that. */
 async function prepare(
-  { config, checkpoint, data, init, device, reporter, mpi }: {
+  { config, loaded, data, init, device, reporter, mpi }: {
     readonly config: TrainConfig;
-    readonly checkpoint: Checkpoint | undefined;
+    readonly loaded: LoadedCheckpoint | undefined;
     readonly data: OpenedData;
     readonly init: string | undefined;
     readonly device: Device;
@@ -285,7 +296,7 @@ async function prepare(
   const trainer = await Trainer.create({
     ...{ config, train, test, device, net, source, collective: mpi },
   });
-  if (checkpoint) trainer.restore(checkpoint);
+  if (loaded) restore(trainer, loaded);
   const elapsed = stopwatch();
   await trainer.prepare();
   return { trainer, seconds: elapsed() / 1000 };
@@ -377,8 +388,8 @@ async function train(
   if (before && before.history.length >= config.epochs) {
     await reporter.say(
       `${loaded.path}: all ${config.epochs} epochs are done; to train on: ` +
-        `--resume ${shellWord(resume!)} --epochs N; for its report: deno task report ` +
-        shellWord(resume!),
+        `--resume ${pathWord(resume!)} --epochs N; for its report: deno task report ` +
+        pathWord(resume!),
     );
     return 0;
   }
@@ -404,9 +415,8 @@ async function train(
     return await stopped();
   }
   using data = opened;
-  const { checkpoint } = loaded ?? {};
   const prepared = await stop.before(
-    prepare({ config, checkpoint, data, init, device, reporter, mpi }),
+    prepare({ config, loaded, data, init, device, reporter, mpi }),
   );
   if (!prepared) {
     const code = await stopped();
@@ -416,8 +426,8 @@ async function train(
   using _ = trainer;
   if (trainer.notice !== undefined) await reporter.say(`note: ${trainer.notice}`);
   const again = () =>
-    `${commandOn(mpi)} --resume ${shellWord(out)}` +
-    (net === undefined ? "" : ` --net ${shellWord(net)}`);
+    `${commandOn(mpi)} --resume ${pathWord(out)}` +
+    (net === undefined ? "" : ` --net ${pathWord(net)}`);
   if (loaded) goOn.path = loaded.path;
   await reporter.say(
     `${out}: ${trainer.train.count} training and ${trainer.test.count} test images, ` +
@@ -475,6 +485,23 @@ class RunError extends Error {
   override name = "RunError";
 }
 
+/** What to type where a rank would have one image of a batch. */
+function insteadOf({ images, batchSize, ranks }: SingleImageError): string {
+  const fits = (images: number, size: number) =>
+    images > 0 && CONFIG_FIELDS.batchSize.allows(size) &&
+    [Math.min(images, size), images % size].every((batch) => batch === 0 || batch >= 2 * ranks);
+  const fewer = images - images % batchSize;
+  const near = Array.from({ length: images }, (_, i) => [batchSize + 1 + i, batchSize - 1 - i]);
+  const another = near.flat().find((size) => fits(images, size));
+  const ways = [
+    ...fits(fewer, batchSize) ? [`--limit ${fewer}`] : [],
+    ...another === undefined ? [] : [`--batch-size ${another}`],
+  ];
+  return ways.length > 0
+    ? `try ${ways.join(" or ")}`
+    : `there must be ${2 * ranks} training images or more`;
+}
+
 /** An error's message, with what to do about it if that is known. */
 function advised(error: unknown, { path, command }: GoOn): unknown {
   const advise = (what: string) => new RunError(what, { cause: error });
@@ -491,10 +518,7 @@ function advised(error: unknown, { path, command }: GoOn): unknown {
     return advise(`${message}; try a smaller --resize`);
   }
   if (error instanceof SingleImageError) {
-    const { images, batchSize } = error;
-    const another = [batchSize + 1, batchSize - 1, batchSize + 2].find((n) => images % n !== 1)!;
-    const fewer = batchSize > 1 ? `--limit ${images - 1} or ` : "";
-    return advise(`${message}; try ${fewer}--batch-size ${another}`);
+    return advise(`${message}; ${insteadOf(error)}`);
   }
   if (error instanceof WriteError && !(error.cause instanceof Deno.errors.NotCapable)) {
     return advise(

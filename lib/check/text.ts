@@ -15,8 +15,12 @@ export function quote(name: string): string {
   return text.length > 100 ? `${text.slice(0, 99)}…"` : text;
 }
 
-/** Without what is not seen: line breaks, control and direction characters. */
-export const plain = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ");
+/**
+ * Without what is not seen: line breaks, control and direction characters. What joins letters or
+ * parts them, in Persian or in an emoji, stays: without it a path leads elsewhere.
+ */
+export const plain = (text: string): string =>
+  text.replace(/(?:(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}])+/gu, " ");
 
 /** As text or attribute of XML and HTML. */
 export const xml = (text: string): string =>

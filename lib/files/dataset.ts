@@ -39,6 +39,9 @@ const HEAD_BYTES = 2 ** 16;
 const TURN = 64;
 /** Bytes of images that are held in memory. */
 const MEMORY = 2 ** 30;
+/** How it is told that a file could not be read, which need not be so for good. */
+const UNREAD = "cannot be read: ";
+
 /**
  * Loads the data set at a path. There are two kinds:
  *
@@ -139,13 +142,14 @@ function checkLoad(path: string, options: LoadOptions): void {
     ...["resize", "channels", "testShare", "seed", "limit", "testLimit", "cache", "memory"],
     ...["onProgress", "signal", "workers"],
   ]);
-  const { resize, channels, cache, onProgress, signal } = options;
+  const { resize, channels, testShare, cache, onProgress, signal } = options;
   if (resize !== undefined) checkSize(op, "resize", resize);
   if (channels !== undefined && channels !== 1 && channels !== 3) {
     refuse(op, "channels", "1 for grey or 3 for RGB", channels);
   }
-  if (options.testShare !== undefined) {
-    checkNumber(op, "testShare", options.testShare, { min: 0.001, max: 0.999 });
+  if (testShare !== undefined) {
+    checkNumber(op, "testShare", testShare, { min: 0, below: 1 });
+    if (testShare === 0) refuse(op, "testShare", "above 0", testShare);
   }
   if (options.seed !== undefined) checkNumber(op, "seed", options.seed, { integer: true, min: 0 });
   for (const name of ["limit", "testLimit", "workers"] as const) {
@@ -213,6 +217,10 @@ async function loadFolder(path: string, options: LoadOptions): Promise<LoadedDat
     const cache = await ImageCache.open(folder, wanted);
     if (!cache) return undefined;
     try {
+      if (cached && cache.index.unreadable.some((one) => isReadNow(one, images))) {
+        cache[Symbol.dispose]();
+        return undefined;
+      }
       return result(setsOf(cache, images, memory), cache.index, cache);
     } catch (error) {
       cache[Symbol.dispose]();
@@ -270,7 +278,18 @@ async function readImage({ file, name, size }: FoundImage): Promise<Uint8Array<A
   try {
     return await Deno.readFile(file);
   } catch (cause) {
-    throw new ImageError(`${name}: cannot be read: ${(cause as Error).message}`, { cause });
+    throw new ImageError(`${name}: ${UNREAD}${(cause as Error).message}`, { cause });
+  }
+}
+
+/** Whether a file can be read that could not be when a cache was made: a disk may have been away. */
+function isReadNow({ file, why }: Unreadable, images: readonly FoundImage[]): boolean {
+  if (!why.startsWith(UNREAD)) return false;
+  try {
+    Deno.readFileSync(images[file]!.file);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -13,6 +13,7 @@ import { DataError, FETCH_AGAIN } from "../data/error.ts";
 import { type DataFile, FASHION_MNIST_FILES } from "../data/fashion_mnist.ts";
 import { findFile, isThere, openFile } from "./open.ts";
 import { unpacked } from "../data/gzip.ts";
+import { WriteError } from "./write.ts";
 
 /** Where the files are published; a file's name is appended. */
 export const FASHION_MNIST_URLS: readonly string[] = [
@@ -209,6 +210,7 @@ export async function copyFile(file: DataFile, from: string, dir: string): Promi
  * @returns the URL it came from
  * @throws DataError `unreachable` where no server answered in full (what came is kept, to be
  * resumed), otherwise the last fault: `bad-response`, `checksum`, `gzip-…`, `not-gzip`
+ * @throws WriteError where what comes cannot be written, such as to a full disk
  *
  * @example
  * ```ts
@@ -298,12 +300,19 @@ async function downloadPart(
     if (!resumes) received = 0;
     const length = Number(response.headers.get("content-length") ?? NaN);
     const total = Number.isFinite(length) ? received + length : undefined;
-    using target = await Deno.open(part, {
+    const writing = async <T>(work: Promise<T>): Promise<T> => {
+      try {
+        return await work;
+      } catch (cause) {
+        throw new WriteError(part, cause);
+      }
+    };
+    using target = await writing(Deno.open(part, {
       write: true,
       create: true,
       append: resumes,
       truncate: !resumes,
-    });
+    }));
     for await (const chunk of response.body) {
       rewind();
       if (received + chunk.length > most) {
@@ -311,12 +320,15 @@ async function downloadPart(
         throw new DataError("bad-response", url, what);
       }
       // Not `target.writable`: it gathers chunks and loses them when the connection breaks.
-      for (let done = 0; done < chunk.length;) done += await target.write(chunk.subarray(done));
+      for (let done = 0; done < chunk.length;) {
+        done += await writing(target.write(chunk.subarray(done)));
+      }
       received += chunk.length;
       await onProgress?.({ name: file.name, received, total });
     }
   } catch (cause) {
-    if (cause instanceof DataError) throw cause;
+    // Another server would not help against the disk.
+    if (cause instanceof DataError || cause instanceof WriteError) throw cause;
     const detail = cause instanceof Error ? cause.message : String(cause);
     throw new DataError("unreachable", url, detail, { cause });
   } finally {

@@ -27,6 +27,8 @@ const NAME = /^(.*?)(train|t10k|test)-(?:images[-.]idx3|labels[-.]idx1)-ubyte(?:
 const MAX_LIST = 2 ** 16;
 /** The most classes that labels of a byte tell apart. */
 const MOST = 256;
+/** The longest name of a class, as a checkpoint has it. */
+const LONGEST = 1000;
 
 /** The files of a data set. */
 export interface IdxSet {
@@ -239,10 +241,13 @@ async function linesOf(path: string): Promise<string[]> {
 function checkNames(path: string, names: readonly string[]): void {
   const twice = names.findIndex((name, i) => names.indexOf(name) !== i);
   const empty = names.indexOf("");
+  const odd = names.findIndex((name) => name.length > LONGEST || !name.isWellFormed());
   const what = names.length < 2 || names.length > MOST
     ? `names ${names.length} classes; there must be 2 to ${MOST}`
     : empty >= 0
     ? `line ${empty + 1} is empty; give a name on each line`
+    : odd >= 0
+    ? `line ${odd + 1} has more than ${LONGEST} characters, or half of one`
     : twice >= 0
     ? `line ${twice + 1} names ${quote(names[twice]!)} again; each class needs its own name`
     : undefined;

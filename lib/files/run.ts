@@ -51,9 +51,12 @@ async function findCheckpoints(run: string): Promise<Found[]> {
   const found: Found[] = [];
   const folder = join(run, "checkpoints");
   if (!await kindOf(folder)) return [];
-  for await (const { name, isDirectory } of Deno.readDir(folder)) {
-    const checkpoint = isDirectory && parseName(join(folder, name));
-    if (checkpoint) found.push(checkpoint);
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(folder)) {
+    const checkpoint = parseName(join(folder, name));
+    if (!checkpoint) continue;
+    // Some lie on another disk.
+    const isThere = isDirectory || isSymlink && await kindOf(checkpoint.path) === "folder";
+    if (isThere) found.push(checkpoint);
   }
   return found.sort((a, b) => b.epochs - a.epochs || b.step - a.step);
 }
@@ -250,10 +253,14 @@ export class RunDirectory implements Disposable {
 
   /** Lets the folder go, and removes it where nothing was saved. */
   [Symbol.dispose](): void {
-    const names = ["checkpoints", "lock", ""].map((name) => join(this.path, name));
+    const checkpoints = join(this.path, "checkpoints");
+    // A link to another disk is removed as if it were empty, so it is not tried.
+    const isFolder = (path: string) => Deno.lstatSync(path).isDirectory;
     try {
-      // A link to another disk is removed as if it were empty, so it is not tried.
-      if (Deno.lstatSync(names[0]!).isDirectory) names.forEach((name) => Deno.removeSync(name));
+      if (isFolder(checkpoints)) {
+        for (const path of [checkpoints, join(this.path, "lock")]) Deno.removeSync(path);
+        if (isFolder(this.path)) Deno.removeSync(this.path);
+      }
     } catch {
       // There is something in it: as it should be.
     }

@@ -16,6 +16,7 @@ import type { Preprocessing } from "../train/device_dataset.ts";
 import { decodeStateDict } from "../formats/state_dict.ts";
 import { ArgumentError } from "../check/arguments.ts";
 import { brief } from "../check/text.ts";
+import { ShapeError } from "../graph/shape.ts";
 import type { Module, StateDict } from "../nn/module.ts";
 import { kindOf } from "./open.ts";
 import { loadCheckpoint, readBounded } from "./run.ts";
@@ -94,8 +95,8 @@ async function loadFile(path: string, own?: ModelBuilder): Promise<Trained> {
   const inChannels = shapes.find(({ length }) => length === 4)?.[1] ?? 1;
   const numClasses = shapes.findLast(({ length }) => length === 2)?.[0] ?? 10;
   for (const [model, build] of own ? [["the given net", own] as const] : MODELS) {
-    const net = build({ inChannels, numClasses });
-    if (!taken(net, state)) continue;
+    const net = fitting(() => build({ inChannels, numClasses }), state);
+    if (!net) continue;
     const isNotebook = inChannels === 1 && numClasses === FASHION_MNIST.classes.length;
     const config = model.startsWith("torchvision-") && inChannels === 3
       ? IMAGENET
@@ -114,13 +115,15 @@ async function loadFile(path: string, own?: ModelBuilder): Promise<Trained> {
   );
 }
 
-/** Whether a network has these keys, with these shapes, and so has taken over the values. */
-function taken(net: Module, state: StateDict): boolean {
+/** The network that is made, if it has these keys, with these shapes, and so has taken over the values. */
+function fitting(make: () => Module, state: StateDict): Module | undefined {
   try {
+    const net = make();
     net.loadStateDict(state);
-    return true;
+    return net;
   } catch (error) {
-    if (error instanceof ArgumentError) return false;
+    // None is made for what a file claims of channels or classes, either.
+    if (error instanceof ArgumentError || error instanceof ShapeError) return undefined;
     throw error;
   }
 }

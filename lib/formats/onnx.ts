@@ -58,6 +58,7 @@ import { sum } from "../ops/reduce.ts";
 import { concat, slice } from "../ops/slice.ts";
 import { broadcastTo, permute, reshape, select } from "../ops/view.ts";
 import { checkAvgPool, checkPool, type PoolAttrs } from "../ops/pool.ts";
+import { nearestPixel } from "../ops/resample.ts";
 import { checkInstance, checkObject, checkOptions, checkString } from "../check/arguments.ts";
 import { checkShape } from "../graph/shape.ts";
 import { constantData, input, type Op, type Tensor, Variable } from "../graph/tensor.ts";
@@ -186,10 +187,33 @@ function poolWindows({ kernel, stride, padding }: PoolAttrs, x: Tensor, y: Tenso
   };
 }
 
-/** A factor in single precision that makes `to` pixels of `from`, however a runtime multiplies. */
-function factorFor(from: number, to: number, wanted: number): number {
-  const [factor] = Float32Array.of(wanted) as unknown as [number];
-  return Math.floor(factor * from) === to ? factor : factor * (1 + 2 ** -23);
+/** The numbers of single precision next to a positive one, the nearest first. */
+function* near(value: number): Generator<number> {
+  const float = Float32Array.of(value), bits = new Int32Array(float.buffer), [middle] = bits;
+  for (const step of [0, 1, -1, 2, -2, 3, -3, 4, -4]) {
+    bits[0] = middle! + step;
+    yield float[0]!;
+  }
+}
+
+/**
+ * A factor in single precision that makes `to` pixels of `from`, in that precision and, if there is such
+ * a one, in double too; and that leads from each of them to its `pixel`, where they are not mixed.
+ */
+function factorFor(
+  from: number,
+  to: number,
+  wanted: number,
+  pixel?: (i: number) => number,
+): number | undefined {
+  const all = [...near(wanted)].filter((factor) => {
+    if (Math.floor(Math.fround(factor * from)) !== to) return false;
+    for (let i = 0; pixel && i < to; i++) {
+      if (Math.min(Math.floor(Math.fround(i / factor)), from - 1) !== pixel(i)) return false;
+    }
+    return true;
+  });
+  return all.find((factor) => Math.floor(factor * from) === to) ?? all[0];
 }
 
 /**
@@ -264,15 +288,20 @@ const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
   }],
   [Upsample, (layer, x, y) => {
     const { scaleFactor, mode = "nearest", alignCorners } = (layer as Upsample).options;
-    const factors = [2, 3].map((axis) => {
+    const [down, across] = [2, 3].map((axis) => {
       const [from, to] = [x.shape[axis]!, y.shape[axis]!];
       const given = typeof scaleFactor === "object" ? scaleFactor[axis - 2] : scaleFactor;
-      return factorFor(from, to, given ?? to / from);
+      const scale = given === undefined ? from / to : 1 / given;
+      const pixel = (i: number) => nearestPixel(scale, from, i);
+      return factorFor(from, to, given ?? to / from, mode === "nearest" ? pixel : undefined);
     });
+    if (down === undefined || across === undefined) {
+      return "takes pixels that no factor of single precision leads to";
+    }
     const linear = alignCorners ? "align_corners" : "half_pixel";
     return {
       type: "Resize",
-      constants: [new Float32Array(), Float32Array.of(1, 1, ...factors)],
+      constants: [new Float32Array(), Float32Array.of(1, 1, down, across)],
       attributes: {
         mode: { text: mode === "nearest" ? mode : "linear" },
         coordinate_transformation_mode: { text: mode === "nearest" ? "asymmetric" : linear },
@@ -292,6 +321,9 @@ const LAYERS: ReadonlyMap<unknown, Writer> = new Map<unknown, Writer>([
   [GlobalAvgPool2d, () => ({ type: "GlobalAveragePool" })],
   [Flatten, () => ({ type: "Flatten" })],
 ]);
+
+/** Two sizes of a batch, and neither is 1: what is broadcast to a batch of one is not broadcast. */
+const BATCHES = [2, 3] as const;
 
 /** How an op is written, given a node of it and the same node for another size of the batch. */
 type OpWriter = (node: Tensor, twin: Tensor) => Operator | string;
@@ -353,11 +385,16 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
     type: "Transpose",
     attributes: { perm: attrs["order"] as number[] },
   })],
-  [opOf((x) => select(x, 0)), ({ attrs }) => ({
-    type: "Gather",
-    constants: [attrs["index"] as number],
-  })],
+  [
+    opOf((x) => select(x, 0)),
+    ({ attrs }, twin) =>
+      attrs["index"] === twin.attrs["index"]
+        ? { type: "Gather", constants: [attrs["index"] as number] }
+        : "takes a part of a batch",
+  ],
   [opOf((x) => reshape(x, [4])), (node, twin) => {
+    // A list of no sizes would be an input that is left out.
+    if (node.rank === 0) return { type: "Squeeze" };
     const sizes = sizesOf(node, twin);
     return sizes
       ? { type: "Reshape", constants: [sizes] }
@@ -368,7 +405,10 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
     const axes = [...node.shape.keys()].filter((axis) =>
       starts![axis] !== 0 || steps![axis] !== 1 || node.shape[axis] !== x!.shape[axis]
     );
-    if (axes.some((axis) => node.shape[axis] !== twin.shape[axis])) {
+    const { starts: others } = twin.attrs as Record<string, number[]>;
+    const differs = (axis: number) =>
+      node.shape[axis] !== twin.shape[axis] || starts![axis] !== others![axis];
+    if (axes.some(differs)) {
       return "takes a part of a batch";
     }
     const ends = axes.map((axis) => {
@@ -379,10 +419,16 @@ const OPS: ReadonlyMap<Op, OpWriter> = new Map<Op, OpWriter>([
     return { type: "Slice", constants: [first!, ends, axes, apart!] };
   }],
   [opOf((x) => broadcastTo(x, [1, 2, 2])), (node, twin) => {
-    const sizes = sizesOf(node, twin);
-    return sizes
-      ? { type: "Expand", constants: [sizes] }
-      : "has a shape with the batch in it twice";
+    const [x] = node.inputs, lead = node.rank - x!.rank;
+    // A side that is not broadcast stays as it is, which is said by a 1.
+    const sizes = sizesOf(node, twin)?.map((size, axis) =>
+      size < 0 && x!.shape[axis - lead] === node.shape[axis] ? 1 : size
+    );
+    if (!sizes) return "has a shape with the batch in it twice";
+    const isMultiple = sizes.some((size, axis) => size < 0 && node.shape[axis] !== BATCHES[0]);
+    return isMultiple
+      ? "fills several times the batch's size"
+      : { type: "Expand", constants: [sizes] };
   }],
 ]);
 
@@ -446,15 +492,19 @@ class Graph {
     const { layer } = tensor.scope, { name: op } = tensor.op;
     const where = layer ? `layer ${layer}` : "the network";
     if (tensor instanceof Variable) return this.#initializer(tensor, where);
-    const data = constantData(tensor);
+    const data = constantData(tensor), twin = this.#twins.get(tensor)!;
     if (data instanceof Float32Array) {
+      const other = constantData(twin) as Float32Array;
+      if (data.length !== other.length || !data.every((x, i) => Object.is(x, other[i]))) {
+        throw new OnnxError(`onnx: ${where} has numbers that change with the size of the batch`);
+      }
       const key = this.#unused([layer, "constant"].filter(Boolean).join("."));
       this.#write(key, tensor.shape, data);
       return key;
     }
     const call = this.#calls.get(tensor), kind = call?.module.constructor;
     const ofLayer = call && LAYERS.get(kind)!(call.module, call.x, call.y);
-    const written = ofLayer ?? OPS.get(tensor.op)?.(tensor, this.#twins.get(tensor)!);
+    const written = ofLayer ?? OPS.get(tensor.op)?.(tensor, twin);
     if (typeof written === "string") {
       const what = ofLayer ? `, a ${kind!.name}, ${written}` : `'s ${op} ${written}`;
       throw new OnnxError(`onnx: ${where}${what}: ONNX has no operator for that`);
@@ -608,8 +658,7 @@ export async function encodeOnnx(
   for (const [key, value] of Object.entries(metadata)) {
     checkString("encodeOnnx", `metadata.${key}`, value);
   }
-  // Two sizes, and neither is 1: what is broadcast to a batch of one is not broadcast.
-  const [x, other] = [2, 3].map((n) => input("images", [n, ...shape])) as [Tensor, Tensor];
+  const [x, other] = BATCHES.map((n) => input("images", [n, ...shape])) as [Tensor, Tensor];
   const { result: logits, calls } = evaluating(net, () => collectCalls(() => net.call(x)));
   const twin = evaluating(net, () => net.call(other));
   const graph = new Graph(net, calls, await net.stateDict(), logits, twin);

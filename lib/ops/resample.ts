@@ -38,17 +38,17 @@ interface Axis extends Attrs {
 /** The first pixel that counts for a result, and the weights from there on. */
 type Weights = readonly [first: number, weights: readonly number[]];
 
+/** The nearest of `from` pixels for result `i`. PyTorch finds it in single precision. */
+export const nearestPixel = (scale: number, from: number, i: number): number =>
+  Math.min(Math.floor(Math.fround(Math.fround(scale) * i)), from - 1);
+
 /** The weights of result `i`, not transposed. */
 function weightsOf({ rule, from, to, scale }: Axis, i: number): Weights {
   if (rule === "area") {
     const first = Math.floor(i * from / to), count = Math.ceil((i + 1) * from / to) - first;
     return [first, new Array<number>(count).fill(1 / count)];
   }
-  // PyTorch finds the nearest in single precision.
-  if (rule === "nearest") {
-    const at = Math.floor(Math.fround(Math.fround(scale) * i));
-    return [Math.min(at, from - 1), [1]];
-  }
+  if (rule === "nearest") return [nearestPixel(scale, from, i), [1]];
   const at = rule === "corners" ? scale * i : Math.max(0, scale * (i + 0.5) - 0.5);
   const first = Math.min(Math.floor(at), from - 1), rest = at - first;
   return [first, first === from - 1 || rest === 0 ? [1] : [1 - rest, rest]];

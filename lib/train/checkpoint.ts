@@ -137,8 +137,11 @@ export const MAX_RUN_BYTES: number = 2 ** 24;
 /** The largest safetensors file that is read. */
 export const MAX_TENSOR_BYTES: number = 2 ** 31;
 
-/** The most classes, and the longest side, that `run.json` may tell of. */
-const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15;
+/** The most classes, the longest side, and the longest path, that `run.json` may tell of. */
+const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15, LONGEST_PATH = 2 ** 15;
+
+/** The farthest that a generator may have come: an order is drawn from there on, and 2⁵³ words are all. */
+const MOST_DRAWN = 2 ** 52;
 
 /** The format of `run.json`; another number is refused. */
 const FORMAT = 1;
@@ -298,8 +301,10 @@ const runKind = () =>
     config: json.record(
       Object.fromEntries(CONFIG_NAMES.map((name) => {
         const { wanted, allows, normal = (x) => x, late } = CONFIG_FIELDS[name];
-        // A net of one's own has a name that is not known here.
-        const kind = name === "model" ? json.string() : json.tested(wanted, allows, normal);
+        // A net of one's own has a name that is not known here: the path of its file.
+        const kind = name === "model"
+          ? json.string(LONGEST_PATH)
+          : json.tested(wanted, allows, normal);
         return [name, late ? json.optional(kind, DEFAULT_CONFIG[name]) : kind];
       })),
     ) as json.Kind<unknown> as json.Kind<TrainConfig>,
@@ -330,7 +335,7 @@ const runKind = () =>
     shuffle: json.record({
       seed: json.count(),
       stream: json.count(0, 2 ** 32 - 1),
-      position: json.count(),
+      position: json.count(0, MOST_DRAWN),
     }),
     sums: json.record({ loss: json.number(), correct: json.count() }),
     seconds: json.number(),
@@ -351,6 +356,16 @@ function decodeRun(
   if (accumulate > batchSize) {
     const what = `${accumulate} micro-batches of ${batchSize} images`;
     throw new CheckpointError(`${name}: config: accumulate makes ${what}`);
+  }
+  const { channels, mean, std } = run.config, own = data.channels, wanted = channels ?? own;
+  if (wanted !== own && own !== 1) {
+    throw new CheckpointError(`${name}: config: channels is ${wanted}, and the images have ${own}`);
+  }
+  for (const [field, values] of Object.entries({ mean, std })) {
+    const { length = 1 } = values ?? {};
+    if (length === 1 || length === wanted) continue;
+    const what = `${length} numbers, not 1${wanted > 1 ? ` or ${wanted}` : ""}`;
+    throw new CheckpointError(`${name}: config: ${field} has ${what}`);
   }
   const perEpoch = Math.ceil(run.images.train / run.config.batchSize);
   if (run.step > perEpoch || run.steps !== run.history.length * perEpoch + run.step) {

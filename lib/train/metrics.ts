@@ -22,6 +22,19 @@ export interface Predictions {
   readonly probability: ArrayLike<number>;
 }
 
+/**
+ * The names of what may be predicted: of the classes, and then, as numbers, of outputs that stand for
+ * none, as far as one was `predicted`. A net may have more outputs than there are classes.
+ */
+export function outputNames(
+  classes: readonly string[],
+  predicted: ArrayLike<number>,
+): readonly string[] {
+  let count = classes.length;
+  for (let i = 0; i < predicted.length; i++) count = Math.max(count, predicted[i]! + 1);
+  return Array.from({ length: count }, (_, label) => classes[label] ?? `${label}`);
+}
+
 /** Throws unless each label and prediction, arguments of `op`, is one of so many classes. */
 function checkPredicted(
   op: string,

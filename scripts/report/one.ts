@@ -13,6 +13,7 @@ import {
 } from "../../lib/train/metrics.ts";
 import { formatShape } from "../../lib/graph/shape.ts";
 import { summarize } from "../../lib/nn/summary.ts";
+import { MOST_PIXELS } from "../../lib/ops/data.ts";
 import { FASHION_MNIST } from "../../lib/train/checkpoint.ts";
 import { CONFIG_FIELDS, MODELS } from "../../lib/train/config.ts";
 import { heatMap, lineChart } from "./charts.ts";
@@ -268,9 +269,11 @@ function network(run: Reported): Block[] {
   const build = MODELS.get(String(config["model"]));
   const { classes = FASHION_MNIST.classes, channels = 1 } = run.state?.data ?? FASHION_MNIST;
   const sides = [config["resize"]].flat().map(Number);
-  if (!build || !sides.every((side) => side >= 1)) return [];
   const inChannels = Number(config["channels"] ?? channels);
-  const shape = [1, inChannels, sides[0]!, sides.at(-1)!];
+  // What a run without a checkpoint says of itself may be anything.
+  const isCount = (n: number) => Number.isInteger(n) && n >= 1 && n <= MOST_PIXELS;
+  const shape = [1, inChannels, sides[0] ?? 0, sides.at(-1) ?? 0];
+  if (!build || !shape.every(isCount)) return [];
   const net = summarize(build({ inChannels, numClasses: classes.length }), shape);
   return ["## Network", {
     name: "network",

@@ -13,9 +13,9 @@ import type { Progress } from "../../lib/train/evaluator.ts";
 import type { Predictions } from "../../lib/train/metrics.ts";
 import type { Trainer } from "../../lib/train/trainer.ts";
 import { type EpochResult, VERSION } from "../../lib/train/config.ts";
-import { shellWord } from "../cli.ts";
+import { pathWord } from "../cli.ts";
 import { MetricsLog, readMetrics, type RunLine } from "./metrics_log.ts";
-import { readTested, runName, saveTested } from "./run.ts";
+import { readTested, runName, saveTested, type Tested } from "./run.ts";
 
 /** The run that is recorded. */
 export interface Recorded {
@@ -39,7 +39,8 @@ export interface Recorded {
 export class RunRecorder implements Disposable {
   readonly #run: Recorded;
   readonly #log: MetricsLog;
-  #predictions: Predictions | undefined;
+  /** What was predicted, and when. */
+  #tested: Predictions & Pick<Tested, "epoch" | "steps"> | undefined;
   /** Whether there is something worth keeping. */
   #kept: boolean;
   /** What it was said to be without. */
@@ -81,7 +82,8 @@ export class RunRecorder implements Disposable {
 
   /** What was predicted. */
   tested(predictions: Predictions): void {
-    this.#predictions = predictions;
+    const { history, optimizer: { steps } } = this.#run.trainer;
+    this.#tested = { ...predictions, epoch: history.length + 1, steps };
   }
 
   /** An epoch's results. */
@@ -96,11 +98,10 @@ export class RunRecorder implements Disposable {
     this.#kept = true;
     const { folder, test } = this.#run;
     await this.#attempt("report", async () => {
-      if (this.#predictions) {
+      if (this.#tested) {
         const { labels, classes } = test;
-        const [epoch, steps] = [state.history.length, state.steps];
-        await saveTested(folder, { ...this.#predictions, epoch, steps, labels, classes });
-        this.#predictions = undefined;
+        await saveTested(folder, { ...this.#tested, labels, classes });
+        this.#tested = undefined;
       }
       // Loaded only now: charts and Markdown are the packages that nothing else needs.
       const { writeReport } = await import("./write.ts");
@@ -124,7 +125,7 @@ export class RunRecorder implements Disposable {
       await say(
         what === "metrics"
           ? `warning: ${why}; training goes on, and the file will lack some lines`
-          : `warning: no report (${why}); to have one later: deno task report ${shellWord(folder)}`,
+          : `warning: no report (${why}); to have one later: deno task report ${pathWord(folder)}`,
       );
     }
   }

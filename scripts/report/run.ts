@@ -9,7 +9,7 @@ import { basename, dirname, join } from "node:path";
 import { CheckpointError, type RunState } from "../../lib/train/checkpoint.ts";
 import * as json from "../../lib/check/json.ts";
 import type { ImageDataset } from "../../lib/data/dataset.ts";
-import type { Predictions } from "../../lib/train/metrics.ts";
+import { outputNames, type Predictions } from "../../lib/train/metrics.ts";
 import { kindOf } from "../../lib/files/open.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { writeFileWhole } from "../../lib/files/write.ts";
@@ -84,7 +84,7 @@ export async function saveTested(folder: string, tested: Tested): Promise<void> 
     format: 1,
     epoch,
     steps,
-    classes,
+    classes: outputNames(classes, predicted),
     labels: Array.from(labels),
     predicted: Array.from(predicted),
     probability: Array.from(probability, (p) => Number(p.toFixed(6))),

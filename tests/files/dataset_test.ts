@@ -152,7 +152,13 @@ Deno.test("one folder is split by the seed: each class by itself, none left with
     assertEquals(other.ofClass, first.ofClass);
     assert(`${other.test}` !== `${first.test}`, "another seed tests with other images");
     assertEquals((await split({ testShare: 0.9 })).ofClass, [0, 1, 2, 9, 36]);
-    assertEquals((await split({ testShare: 0.001 })).ofClass, [0, 1, 1, 1, 1]);
+    // As train takes them: anything above 0 and below 1.
+    for (const testShare of [0.001, 1e-9]) {
+      assertEquals((await split({ testShare })).ofClass, [0, 1, 1, 1, 1]);
+    }
+    for (const testShare of [0, 1, NaN]) {
+      await assertRejects(() => split({ testShare }), ArgumentError, "testShare must be");
+    }
     writeTree(folder, { "c3/new.png": grey(199) });
     const { test } = await load(folder);
     const of4 = (values: number[]) => values.filter((x) => x >= 200);
@@ -500,6 +506,26 @@ Deno.test("a cache is used while nothing changed, and no image is opened; then i
     assertEquals((await set()).summary.cached, true);
   }));
 
+Deno.test("a file that could not be read is tried again, although nothing of it changed", () =>
+  inFolder(async (root) => {
+    const folder = `${root}/set`, cache = `${root}/cache`, file = `${folder}/c/8.png`;
+    sixty(folder);
+    // As of a disk that is away for a while: it is back as it was.
+    const lacking = await load(folder, {
+      ...{ cache, workers: 1 },
+      onProgress: ({ done }) => {
+        if (done === 1) Deno.renameSync(file, `${root}/8.png`);
+      },
+    });
+    assertEquals(lacking.train.count + lacking.test.count, 56);
+    assertStringIncludes(`${lacking.summary.skipped[0]!.names}`, "c/8.png: cannot be read: ");
+    Deno.renameSync(`${root}/8.png`, file);
+    const again = await load(folder, { cache });
+    assertEquals(again.summary.cached, false);
+    await same(again, await load(folder));
+    assertEquals((await load(folder, { cache })).summary.cached, true);
+  }));
+
 Deno.test("a damaged cache is never believed", () =>
   inFolder(async (root) => {
     const folder = `${root}/set`, cache = `${root}/cache`;
@@ -666,7 +692,15 @@ Deno.test("EMNIST is turned upright, and its mapping names the classes", () =>
     writeTree(folder, { "emnist-letters-mapping.txt": "1 65\n2 66\n" });
     await refused(`${folder}/emnist-letters`, "label-range", "label 2 is 26, which");
     for (
-      const bad of ["1 65\n1 66\n", "1 65\n2\n", "1 65\n2 65\n", "1 65\n", "a b\n1 2", "300 1\n1 2"]
+      const bad of [
+        "1 65\n1 66\n",
+        "1 65\n2\n",
+        "1 65\n2 65\n",
+        "1 65\n",
+        "a b\n1 2",
+        "300 1\n1 2",
+        "1 65\n2 55296\n",
+      ]
     ) {
       writeTree(folder, { "emnist-letters-mapping.txt": bad });
       await refused(`${folder}/emnist-letters`, "bad-classes", "emnist-letters-mapping.txt");
@@ -698,6 +732,7 @@ Deno.test("IDX files that do not fit each other, or anything, are refused", () =
     const lists: [text: string, message: string, code?: string][] = [
       ["a\nb\na\nc", 'line 3 names "a" again'],
       ["a\n\nb\nc", "line 2 is empty"],
+      [`a\n${"b".repeat(1001)}\nc\nd`, "line 2 has more than 1000 characters"],
       ["a", "names 1 classes; there must be 2 to 256"],
       ["a\nb\nc", "label 0 is 3, but there are 3 classes", "label-range"],
       ["x".repeat(70_000), "its 70000 bytes are more than 65536"],

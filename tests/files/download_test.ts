@@ -12,6 +12,7 @@ import {
   type EnsureOptions,
   verifyFile,
 } from "../../lib/files/download.ts";
+import { WriteError } from "../../lib/files/write.ts";
 import { DataError } from "../../lib/data/error.ts";
 import type { DataFile } from "../../lib/data/fashion_mnist.ts";
 import { main } from "../../scripts/data.ts";
@@ -152,6 +153,18 @@ Deno.test("a connection that breaks leaves what came, and the next URL goes on f
         assertEquals(seen, ["/a.gz bytes=30000-"]);
         assertEquals(await Deno.readFile(`${dir}/a.gz`), packed);
       });
+    });
+  });
+});
+
+Deno.test("what cannot be written is no server's fault, and no other one is asked", async () => {
+  await inFolder(async (dir) => {
+    await Deno.mkdir(`${dir}/a.gz.part`);
+    await served(ranged(packed), async (url, seen) => {
+      const urls = [url, url];
+      const error = await assertRejects(() => downloadFile(FILE, dir, { urls }), WriteError);
+      assertStringIncludes(error.message, `could not write ${dir}/a.gz.part: Is a directory`);
+      assertEquals(seen.length, 1);
     });
   });
 });

@@ -104,6 +104,8 @@ Deno.test("deno task eval says what is wrong with a checkpoint, and exits 1", ()
     await write("foreign.safetensors", encodeStateDict(new Map([...state].slice(1))));
     const whole = encodeStateDict(state);
     await write("short.safetensors", whole.subarray(0, whole.length - 4));
+    const none = { shape: [2, 0, 3, 3], data: new Float32Array() };
+    await write("nothing.safetensors", encodeStateDict(new Map([["w", none]])));
     await write("picture.png", await Deno.readFile("tests/fixtures/images/boot_16.png"));
     const faults = {
       "none": "there is no such file or folder",
@@ -111,6 +113,7 @@ Deno.test("deno task eval says what is wrong with a checkpoint, and exits 1", ()
       "run": "this run has no checkpoint yet",
       "foreign.safetensors": "its 38 tensors (0.bias, 1.weight, 1.bias, …) fit none of",
       "short.safetensors": "beyond the data's",
+      "nothing.safetensors": "its 1 tensors (w, …) fit none of",
       "picture.png": "this is an image",
     };
     for (const [name, message] of Object.entries(faults)) {

@@ -272,6 +272,21 @@ Deno.test("convolutions, pools and sizes of all kinds are exported", async () =>
   }
 });
 
+Deno.test("the nearest pixels of an exported net are ours, also where no f32 is the factor", async () => {
+  const cases: [R.UpsampleOptions, side: number][] = [
+    [{ size: [20, 10] }, 6],
+    [{ scaleFactor: [10 / 3, 5 / 3] }, 9],
+    [{ scaleFactor: 0.57 }, 100],
+  ];
+  for (const [options, side] of cases) {
+    const net = new Sequential(new Upsample(options), new Flatten()).eval();
+    const pixels = Float32Array.from({ length: 2 * side * side }, (_, i) => i);
+    const expected = await evaluate(net.call(tensor(pixels, [2, 1, side, side]))) as Float32Array;
+    const shape = [1, side, side] as const, file = await encodeOnnx(net, { shape });
+    assertEquals(await compare(file, pixels, shape, [1, 1], expected), 0, JSON.stringify(options));
+  }
+});
+
 Deno.test("an ONNX file has the notebook's names, a free batch size, an opset of 2021, and says what it is", async () => {
   const net = smallNet();
   const file = await encodeOnnx(net, {
@@ -341,6 +356,11 @@ const PARTS: Record<string, () => Sequential> = {
     ),
   "shapes": () =>
     new Sequential(
+      (x) => R.mul(x, R.mean(R.tensor([0.5, 1.5]))),
+      (x) => {
+        const n = 2 * x.shape[0]!, twice = R.broadcastTo(R.reshape(x, [n, 1, 48]), [n, 2, 48]);
+        return R.reshape(R.mean(twice, [1]), x.shape);
+      },
       (x) => R.slice(x, [null, null, [0, 6], [1, 6, 2]]),
       (x) => R.concat([R.flip(x, [2, 3]), R.mul(x, 2)], 1),
       (x) => R.permute(R.unsqueeze(x, 1), [0, 3, 2, 4, 1]),
@@ -389,6 +409,19 @@ Deno.test("what ONNX has not, a part of the batch or its statistics, is refused,
     [
       (x) => R.slice(x, [[1]]),
       "onnx: layer 0's slice takes a part of a batch: ONNX has no operator",
+    ],
+    [(x) => R.slice(x, [[-1]]), "onnx: layer 0's slice takes a part of a batch"],
+    [(x) => R.select(x, -1), "onnx: layer 0's select takes a part of a batch"],
+    [
+      (x) => {
+        const sizes = [2 * x.shape[0]!, 2];
+        return R.add(R.reshape(x, sizes), R.broadcastTo(R.tensor([1, 2]), sizes));
+      },
+      "onnx: layer 0's broadcastTo fills several times the batch's size",
+    ],
+    [
+      (x) => R.sub(x, R.mean(x)),
+      "onnx: layer 0 has numbers that change with the size of the batch",
     ],
     [
       (x) => {
@@ -442,6 +475,7 @@ Deno.test("deno task export writes the state dict as it is, and says what is wro
     assertEquals(outside.code, 1);
     assertStringIncludes(outside.err, "error: could not write tests/net.onnx");
     assertStringIncludes(outside.err, "The task `export` may not do that");
+    const long = "a".repeat(300);
     const faults: [words: string[], code: number, message: string][] = [
       [[], 2, "CHECKPOINT is missing"],
       [[path], 2, "--to is missing; it is one of: safetensors, onnx"],
@@ -450,6 +484,9 @@ Deno.test("deno task export writes the state dict as it is, and says what is wro
       [[path, path, "--to", "onnx"], 2, `unknown: ${path}`],
       [[folder, "--to", "onnx"], 1, "is neither a run's folder"],
       [[path, "--to", "onnx", "--out", `${folder}/none/net.onnx`], 1, "could not write"],
+      // Deno has no kind of error for these.
+      [[path, "--to", "onnx", "--out", `${folder}/${long}`], 1, "could not write"],
+      [[long, "--to", "onnx"], 1, "error: File name too long"],
     ];
     for (const [words, expected, message] of faults) {
       const { code, out, err } = await call(main, words);

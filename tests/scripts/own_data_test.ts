@@ -577,7 +577,19 @@ Deno.test("names that a terminal would obey are printed as words", () =>
       refused.err,
       "error: none: none of its 3 images can be read; a/two\nlines [31m ",
     );
-    for (const { out, err } of [trained, evaluated, found, refused]) {
+    const bad = `photos/${hostile}/bad\x1b.png`;
+    const unusable = await project.run("predict", ["runs/a", bad]);
+    assertEquals(unusable.code, 1);
+    assertStringIncludes(unusable.err, "error: photos/two lines [31m /bad .png: is not a PNG");
+    const state = `${folder}/runs/a/checkpoints/epoch-1/run.json`;
+    const text = await Deno.readTextFile(state);
+    await Deno.writeTextFile(state, text.replace('"step": 0', '"step": "\x9b31m"'));
+    const damaged = await project.done("report", "runs/a");
+    assertStringIncludes(
+      damaged.err,
+      "warning: runs/a/checkpoints/epoch-1/run.json: step must be ",
+    );
+    for (const { out, err } of [trained, evaluated, found, refused, unusable, damaged]) {
       assertMatch(out + err, /^(?:[^\p{Cc}\p{Cf}]|\n)*$/u);
     }
   }));

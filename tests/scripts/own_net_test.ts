@@ -101,6 +101,42 @@ Deno.test("a net of one's own is trained, goes on, and serves all commands that 
     assertEquals(await stateOf(project, name!, 2), await stateOf(project, "whole", 2));
   }));
 
+/** Of one more output for each class, of which the first is always the largest. */
+const WIDE = `import { add, concat, mul } ${IMPORT}
+export default (options) =>
+  build(options).add((x) => concat([x, add(mul(x, 0), 99)], 1), "more");`;
+
+Deno.test("a net with more outputs than classes is evaluated and reported on, what it takes for none too", () =>
+  withPhotos({ "wide.ts": netFile(WIDE) }, async (project) => {
+    const net = "--net wide.ts";
+    await project.done("train", `${SETTINGS} ${net} --out runs/wide`);
+    const report = () => Deno.readTextFile(`${project.folder}/runs/wide/report.md`);
+    const row = "| 2 | 0.000 | – | 0.000 | 0 |";
+    await project.done("report", `runs/wide ${net}`);
+    assertStringIncludes(await report(), row);
+    const { out } = await project.done("eval", `runs/wide ${net} --json`);
+    const { accuracy, classes, confusion } = JSON.parse(out);
+    assertEquals(classes.map((row: { class: string }) => row.class), ["blue", "red", "2"]);
+    assertEquals([accuracy, confusion], [0, [[0, 0, 2], [0, 0, 2], [0, 0, 0]]]);
+    assertStringIncludes((await project.done("eval", `runs/wide ${net}`)).out, "(0 of 4)");
+    await Deno.remove(`${project.folder}/runs/wide/predictions.json`);
+    await project.done("report", `runs/wide --evaluate ${net}`);
+    assertStringIncludes(await report(), row);
+  }));
+
+Deno.test("a run whose net has changed where it is frozen is refused, with what does not fit", () =>
+  withPhotos({ "net.ts": DEFAULT }, async (project) => {
+    await project.done("train", `${SETTINGS} --net net.ts --freeze begin --out runs/frozen`);
+    writeTree(project.folder, { "net.ts": DEFAULT.replace("kernelSize: 3", "kernelSize: 5") });
+    await project.fails(
+      "train",
+      "--resume runs/frozen --epochs 2 --net net.ts",
+      1,
+      "error: runs/frozen/checkpoints/epoch-1: loadStateDict: the values do not fit this model; of " +
+        "another shape: begin.weight: ",
+    );
+  }));
+
 Deno.test("a module's net: its default, or the only function; and what is wrong with others", () => {
   const nets: Record<string, string> = {
     "default.ts": netFile("export default build;\nexport const other = () => {};"),

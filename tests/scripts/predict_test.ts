@@ -5,7 +5,14 @@
 
 import { crc32 } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { Device, evaluate, freeVariables, softmax, tensor } from "@resnette/resnette";
+import {
+  Device,
+  encodeStateDict,
+  evaluate,
+  freeVariables,
+  softmax,
+  tensor,
+} from "@resnette/resnette";
 import { type ImagesInMemory, loadFashionMnist } from "@resnette/resnette/data";
 import { likeliest, predict } from "@resnette/resnette/train";
 import { decodeGrey, ImageError, MAX_IMAGE_BYTES } from "../../lib/files/image.ts";
@@ -382,12 +389,13 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
       });
     });
     await t.step("a file that cannot be used is named, the others are predicted", async () => {
-      const files = [`${folder}/none.png`, `${FIXTURES}/boot_16.png`, "README.md", "tests"];
+      const inFile = "README.md/a.png";
+      const files = [`${folder}/none.png`, `${FIXTURES}/boot_16.png`, "README.md", "tests", inFile];
       const words = [`${folder}/run`, ...files, "--json", "--invert", "yes"];
       const { code, out, err } = await call(main, words);
       assertEquals(code, 1);
       const { images } = JSON.parse(out);
-      assertEquals(images.length, 4);
+      assertEquals(images.length, 5);
       assertEquals(images[0], { image: files[0], error: `${files[0]}: there is no such file` });
       assertEquals([images[1].image, images[1].inverted, images[1].top.length], [
         files[1],
@@ -396,7 +404,8 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
       ]);
       assertStringIncludes(images[2].error, "README.md: is not a PNG, JPEG or WebP file");
       assertStringIncludes(images[3].error, "tests: cannot be read");
-      assertEquals(err.match(/^error: /gm)!.length, 3);
+      assertStringIncludes(images[4].error, `${inFile}: Not a directory`);
+      assertEquals(err.match(/^error: /gm)!.length, 4);
     });
     await t.step("standard input, with the task's permissions", async () => {
       const args = ["run", "-q", "--allow-read", "--no-prompt", "tests/small_net.ts", "predict"];
@@ -409,6 +418,17 @@ Deno.test("a trained network knows garments that are enlarged, turned, padded an
       const { code, err } = await deno([...args, `${folder}/run`]);
       assertEquals([code, err], [1, "error: standard input: is not a PNG, JPEG or WebP file\n"]);
     });
+  }));
+
+Deno.test("a network whose weights are not finite predicts nothing, and says so", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/net.safetensors`, picture = `${FIXTURES}/boot_16.png`;
+    const state = await smallNet().stateDict();
+    state.get("fc.1.bias")!.data.fill(NaN);
+    await Deno.writeFile(path, encodeStateDict(state));
+    const { code, out, err } = await call(main, [path, picture]);
+    assertEquals([code, out], [1, ""]);
+    assertEquals(err, `error: ${picture}: the network gives numbers that are not finite\n`);
   }));
 
 Deno.test("a wrong command line of deno task predict exits 2, no checkpoint 1, and --help 0", async () => {

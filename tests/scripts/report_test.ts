@@ -15,9 +15,11 @@ import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
+import { RunRecorder } from "../../scripts/report/recorder.ts";
 import { decodeGrey } from "../../lib/files/image.ts";
 import { encodePng } from "../../lib/data/png.ts";
 import { latestRun } from "../../scripts/report/run.ts";
+import { plain } from "../../scripts/report/text.ts";
 import { main as shapes } from "../../scripts/shapes.ts";
 import { main as train } from "../../scripts/train.ts";
 import { displayOf } from "../display.ts";
@@ -113,6 +115,12 @@ Deno.test("a PNG holds its pixels", async () => {
   }
 });
 
+Deno.test("what a terminal obeys is taken out of a text, and what letters need is not", () => {
+  const joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u{1f468}\u200d\u{1f4bb}";
+  assertEquals(plain(joined), joined);
+  assertEquals(plain("a\n\x1bb\u202ec\u200d\u2028d"), "a b c\u200d d");
+});
+
 Deno.test("many points become means of neighbours", () => {
   assertEquals(thin([[1, 4], [2, 8], [3, 0], [5, 1]], 2), [[1.5, 6], [4, 0.5]]);
 });
@@ -197,6 +205,28 @@ Deno.test("a run leaves metrics, predictions and a report, and goes on with them
     assertStringIncludes(await htmlOf(`${folder}/both`), "run/epoch-1");
   }));
 
+Deno.test("predictions that could not be kept at once are told to be of when they were made", () =>
+  inFolder(async (folder) => {
+    const config = trainConfig({ model: "tiny", batchSize: 4, resize: 32 });
+    const test = await loadFashionMnist(DATA, "test", { limit: 8 });
+    using trainer = await Trainer.create({ config, train: test, test });
+    const said: string[] = [], say = (line: string) => Promise.resolve(void said.push(line));
+    const about = { folder, fresh: true, trainer, test, before: undefined, ranks: undefined, say };
+    using recorder = await RunRecorder.open(about);
+    await Deno.mkdir(`${folder}/predictions.json`);
+    await trainer.epoch({ onTested: (predictions) => recorder.tested(predictions) });
+    await recorder.report((await trainer.checkpoint()).run);
+    assertEquals(said.length, 1);
+    await Deno.remove(`${folder}/predictions.json`);
+    const stop = new AbortController();
+    await trainer.epoch({ onProgress: () => stop.abort(), signal: stop.signal });
+    const { run } = await trainer.checkpoint();
+    assertEquals([run.history.length, run.steps], [1, 3]);
+    await recorder.report(run);
+    const { epoch, steps } = JSON.parse(await Deno.readTextFile(`${folder}/predictions.json`));
+    assertEquals([epoch, steps], [1, 2]);
+  }));
+
 Deno.test("a run that was stopped in its first epoch has a report, whatever its name and files say", () =>
   inFolder(async (folder) => {
     const evil = "<img src=x onerror=alert(1)> [a](javascript:b) https:c `|* $x$";
@@ -244,6 +274,12 @@ Deno.test("a run that was stopped in its first epoch has a report, whatever its 
     await Deno.writeTextFile(`${killed}/metrics.jsonl`, `${JSON.stringify(first)}\n`);
     assertEquals((await call(report, killed)).code, 0);
     assertStringIncludes(await htmlOf(killed), "&lt;script&gt;");
+    for (const damaged of [{ resize: 1.5 }, { resize: [] }, { channels: "x" }]) {
+      const line = { ...first, config: { ...config, ...damaged } };
+      await Deno.writeTextFile(`${killed}/metrics.jsonl`, `${JSON.stringify(line)}\n`);
+      const { code, err } = await call(report, killed);
+      assertEquals(code, 0, err);
+    }
   }));
 
 Deno.test("deno task shapes --graph draws every layer once, in the order that they run", async () => {

@@ -5,7 +5,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import denoConfig from "../../deno.json" with { type: "json" };
 import { defaultDevice, parseSafetensors } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
-import { loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
+import { FolderTakenError, loadCheckpoint, RunDirectory } from "../../lib/files/run.ts";
 import {
   COMPRESSIONS,
   CONFIG_FIELDS,
@@ -14,6 +14,7 @@ import {
   OPTIMIZERS,
   SCHEDULES,
 } from "../../lib/train/config.ts";
+import { adviceOn, pathWord } from "../../scripts/cli.ts";
 import { main } from "../../scripts/train.ts";
 import { deno } from "../call.ts";
 import { inFolder } from "../folder.ts";
@@ -418,6 +419,15 @@ Deno.test("ResNet-18 trains on real images, and leaves PyTorch's state dict", ()
 
 MODELS.set("tiny", tinyNet);
 
+Deno.test("a path in a command is one word, and no flag", () => {
+  assertEquals(
+    ["runs/a", "two words", "-a", "it's"].map(pathWord),
+    ["runs/a", "'two words'", "./-a", "'it'\\''s'"],
+  );
+  const advice = adviceOn(new FolderTakenError("-a", "run", "there is a run already"));
+  assertEquals(advice, "--resume ./-a goes on, --out DIR takes another folder");
+});
+
 Deno.test("a batch of one image that cannot be trained on is refused first, with what to type", async () => {
   MODELS.set("tiny", tinyNet);
   const small = "--model tiny --test-limit 8 --resize 4 --out";
@@ -434,6 +444,11 @@ Deno.test("a batch of one image that cannot be trained on is refused first, with
     assertEquals(every.code, 1);
     assertStringIncludes(every.err, "of 24 images in batches of 1, every batch has one image");
     assertStringIncludes(every.err, "try --batch-size 2");
+    const odd = await call(`${small} ${folder}/c --limit 25 --batch-size 1`);
+    assertStringIncludes(odd.err, "every batch has one image");
+    assertStringIncludes(odd.err, "; try --batch-size 5\n");
+    const one = await call(`${small} ${folder}/d --limit 1`);
+    assertStringIncludes(one.err, "; there must be 2 training images or more\n");
   });
 });
 

@@ -89,6 +89,12 @@ Deno.test("a checkpoint comes back as it was, to the last bit", async () => {
   }
 });
 
+Deno.test("a net of one's own may lie as deep as a file can", async () => {
+  const { run, ...rest } = example(1, 0), config = { ...run.config, model: "nets/".repeat(800) };
+  const deep = { run: { ...run, config }, ...rest };
+  assertEquals(await decodeCheckpoint(await encodeCheckpoint(deep), "a"), deep);
+});
+
 Deno.test("a checkpoint from before a setting existed has that setting's default", async () => {
   const files = await encodeCheckpoint(example(1, 1));
   const run = JSON.parse(new TextDecoder().decode(files["run.json"]));
@@ -160,6 +166,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["config.model", 18, "config: model must be a string"],
     ["config.resize", [96], "config: resize must be an integer from 1 to 4096, or ROWSxCOLUMNS"],
     ["config.mean", ["0"], "config: mean must be a finite number, or one for each channel"],
+    ["config.std", [1, 2], "config: std has 2 numbers, not 1"],
     ["config.freeze", "fc", "config: freeze must be beginnings of keys"],
     ["config.accumulate", 25, "config: accumulate makes 25 micro-batches of 24 images"],
     ["data.kind", "ftp", "data: kind must be one of: fashion-mnist, idx, folder, other"],
@@ -179,6 +186,7 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
     ["step", 1.5, "step must be an integer"],
     ["steps", 3, "is not step 3 of the run"],
     ["shuffle.stream", 2 ** 32, "shuffle: stream must be"],
+    ["shuffle.position", 2 ** 53 - 1, "shuffle: position must be"],
     ["sums.loss", -1, "sums: loss must be"],
     ["seconds", "1", "seconds must be"],
     ["sha256", null, "sha256 must be an object, is null"],
@@ -192,6 +200,10 @@ Deno.test("every damage to a checkpoint's files is found, and the file named", a
       keys.reduce((object, key) => object[key], run)[last] = value;
       await refuses(withRun(JSON.stringify(run)), "runs/a/run.json", message);
     }
+    const run = JSON.parse(text);
+    Object.assign(run.config, { channels: 1 });
+    Object.assign(run.data, { channels: 3 });
+    await refuses(withRun(JSON.stringify(run)), "config: channels is 1, and the images have 3");
   });
 });
 
@@ -232,6 +244,29 @@ Deno.test("epoch 10 comes after epoch 9, and other folders are not taken for che
     }
     await Deno.writeTextFile(`${path}/checkpoints/epoch-50`, "a file");
     assertEquals((await loadCheckpoint(path)).path, `${path}/checkpoints/epoch-10`);
+  }));
+
+Deno.test("a checkpoint that was moved to another disk is one where a link leads to it", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/run`, moved = `${folder}/moved`, link = `${path}/checkpoints/epoch-1`;
+    {
+      using run = await RunDirectory.open(path, { fresh: true });
+      await run.save(example(1, 0));
+    }
+    // Deno may make links only where it may write everywhere.
+    const script = 'mv "$0" "$1" && ln -s "$1" "$0" && ln -s nowhere "$2"';
+    const args = ["-c", script, link, moved, `${path}/checkpoints/epoch-7`];
+    assert((await new Deno.Command("sh", { args }).output()).success);
+    assertEquals(await loadCheckpoint(path), {
+      checkpoint: example(1, 0),
+      path: link,
+      run: path,
+    });
+    await assertRejects(
+      () => RunDirectory.open(path, { fresh: true }),
+      CheckpointError,
+      "there is a run already",
+    );
   }));
 
 Deno.test("a checkpoint that cannot be written whole leaves the one before it, and no rest", () =>
@@ -293,6 +328,11 @@ Deno.test("a run that saved nothing leaves no folder behind", () =>
   inFolder(async (folder) => {
     (await RunDirectory.open(`${folder}/run`, { fresh: true }))[Symbol.dispose]();
     assertEquals(names(folder), []);
+    // A link to a folder, which may be on another disk, is the user's.
+    const args = ["-c", 'mkdir "$0" && ln -s "$0" "$1"', `${folder}/real`, `${folder}/link`];
+    assert((await new Deno.Command("sh", { args }).output()).success);
+    (await RunDirectory.open(`${folder}/link`, { fresh: true }))[Symbol.dispose]();
+    assertEquals([names(folder), names(`${folder}/real`)], [["link", "real"], []]);
   }));
 
 Deno.test("a path that holds no checkpoint is refused with the reason", () =>
