@@ -6,7 +6,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
-import { plain } from "../lib/check/text.ts";
+import { plain, shellWord } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
 import { DeviceError } from "../lib/device/device.ts";
@@ -101,10 +101,6 @@ function parse<V extends string, S extends string>(
   const on = Object.fromEntries(switches.map((name) => [name, flags[name] === true]));
   return { values: given, on: on as Record<S, boolean>, words: rest };
 }
-
-/** A word of a command as a shell takes it: in quotes where it needs them. */
-export const shellWord = (word: string): string =>
-  /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
 /** `batchSize` as `--batch-size`. */
 export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;

@@ -7,7 +7,7 @@
 
 import { basename } from "node:path";
 import { ArgumentError } from "../lib/check/arguments.ts";
-import { brief } from "../lib/check/text.ts";
+import { brief, shellWord } from "../lib/check/text.ts";
 import type { Checkpoint } from "../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
@@ -45,7 +45,6 @@ import {
   messageOf,
   setting,
   settingsHelp,
-  shellWord,
   UsageError,
 } from "./cli.ts";
 import { type OpenedData, openTogether, pathOf } from "./datasets.ts";

@@ -234,10 +234,7 @@ export class Session {
   }
 
   #command(config: TrainConfig): string {
-    return trainCommand(config, [
-      ...this.#data!.source.path === null ? [] : [`--data ${this.#data!.source.path}`],
-      ...this.#init === undefined ? [] : [`--init ${this.#init}`],
-    ]);
+    return trainCommand(config, { data: this.#data!.source.path ?? undefined, init: this.#init });
   }
 
   /** Frees what the run had on the device. */

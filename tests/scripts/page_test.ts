@@ -38,7 +38,7 @@ Deno.test("the command that the page shows prints the page's digits", async () =
   const digits = (line: string) => line.replace(/, time.*/, "");
   const lines = trainer.history.map(formatEpoch).map(digits);
   await inFolder(async (folder) => {
-    const [words, rest] = trainCommand(config, [`--out ${folder}/run`]).split("deno task train ");
+    const [words, rest] = trainCommand(config, { out: `${folder}/run` }).split("deno task train ");
     assertEquals(words, "");
     const { out, code } = await call(main, rest!);
     assertEquals(code, 0);
@@ -49,10 +49,14 @@ Deno.test("the command that the page shows prints the page's digits", async () =
 Deno.test("a command names what is not the default, and own images", () => {
   const config = configOf({ ...SETTINGS, model: "resnet18", optimizer: "adam", lr: 1e-3 }, true);
   assertEquals(
-    trainCommand(config, ["--data photos"]),
+    trainCommand(config, { data: "photos" }),
     "deno task train --no-tuned --model resnet18 --epochs 2 --batch-size 24 --resize 64 --seed 3 " +
       "--data photos",
   );
+  const [, own] = trainCommand(config, { data: "my 'photos'; echo", init: "a b.safetensors" })
+    .split(" --data ");
+  // As a shell takes it, one word each.
+  assertEquals(own, String.raw`'my '\''photos'\''; echo' --init 'a b.safetensors'`);
   assertEquals(config, trainConfig({ batchSize: 24, epochs: 2, seed: 3, resize: 64 }));
 });
 
