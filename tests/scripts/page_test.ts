@@ -4,17 +4,33 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { encodeStateDict, Linear, resnet18, Sequential } from "@resnette/resnette";
+import {
+  decodeStateDict,
+  Device,
+  encodeStateDict,
+  Linear,
+  type Module,
+  resnet18,
+  Sequential,
+} from "@resnette/resnette";
 import { DataError, loadFashionMnist } from "@resnette/resnette/data";
 import { formatEpoch, trainConfig, Trainer } from "@resnette/resnette/train";
 import { findClasses, type FoundImages } from "../../lib/data/image_folder.ts";
 import { inChannels, planesOf } from "../../lib/data/pixels.ts";
 import { findImages } from "../../lib/files/image_folder.ts";
+import { buildModel } from "../../lib/train/trainer.ts";
 import { adviceFor } from "../../scripts/web/advice.ts";
 import { trainCommand } from "../../scripts/web/command.ts";
 import { GivenFolder } from "../../scripts/web/given_folder.ts";
 import { configOf } from "../../scripts/web/models.ts";
-import { type Settings, SMALL_NET } from "../../scripts/web/protocol.ts";
+import {
+  type FromWorker,
+  type Phase,
+  type Settings,
+  SMALL_NET,
+  type ToWorker,
+} from "../../scripts/web/protocol.ts";
+import { Session } from "../../scripts/web/session.ts";
 import smallNet from "../../scripts/web/small_net.ts";
 import { loadWeights } from "../../scripts/web/weights.ts";
 import { main } from "../../scripts/train.ts";
@@ -106,17 +122,24 @@ const fileOf = async (net: Sequential) =>
   new File([encodeStateDict(await net.stateDict())], "net.safetensors");
 
 Deno.test("a file's net is told by its keys, and what has other classes begins anew", async () => {
-  const small = smallNet(), loaded = await loadWeights(await fileOf(small), 10);
+  const small = smallNet(), loaded = await loadWeights(await fileOf(small), 10, 0);
   assertEquals([loaded.model, loaded.channels, loaded.whole], [SMALL_NET, 1, true]);
   assertEquals(await loaded.net.stateDict(), await small.stateDict());
 
   const imagenet = resnet18({ variant: "torchvision", numClasses: 6 });
-  const tuned = await loadWeights(await fileOf(imagenet), 4);
+  const tuned = await loadWeights(await fileOf(imagenet), 4, 5);
   assertEquals([tuned.model, tuned.channels, tuned.whole], ["torchvision-resnet18", 3, false]);
   assertMatch(tuned.words.join("\n"), /fc\.weight is \[6, 512\] there and \[4, 512\] here/);
+  // As in `deno task train --init`.
+  const own = buildModel(trainConfig({ model: tuned.model, seed: 5 }), {
+    channels: 3,
+    classes: ["a", "b", "c", "d"],
+  });
+  const layer = async (net: Module) => (await net.stateDict()).get("fc.weight");
+  assertEquals(await layer(tuned.net), await layer(own));
 
   const other = await fileOf(new Sequential(new Linear(3, 2)));
-  const error = await assertRejects(() => loadWeights(other, 10), Error);
+  const error = await assertRejects(() => loadWeights(other, 10, 0), Error);
   assertMatch(
     error.message,
     /^net\.safetensors: no net of this page has its 2 tensors \(0\.weight/,
@@ -145,3 +168,135 @@ Deno.test("advice is for the browser, and says what it lacks", () => {
   assertMatch(advice("Mozilla/5.0 (Windows NT 10.0; rv:140.0) Firefox/140.0"), /about:config/);
   assertMatch(advice("Mozilla/5.0 (Macintosh) Version/18.0 Safari/605.1.15"), /macOS 26/);
 });
+
+/** A canvas for pictures of one grey: that of their file's first byte. */
+class GreyCanvas {
+  #grey = 0;
+  getContext = () => this;
+  drawImage({ grey }: { readonly grey: number }): void {
+    this.#grey = grey;
+  }
+  getImageData(_x: number, _y: number, width: number, height: number) {
+    const data = new Uint8ClampedArray(4 * width * height).fill(this.#grey);
+    return { width, height, data: data.map((grey, i) => i % 4 === 3 ? 255 : grey) };
+  }
+}
+
+/** What a worker does, with pictures of one grey, and without the files of Fashion-MNIST. */
+async function inWorker(body: (worker: Worked) => Promise<void>): Promise<void> {
+  const { createImageBitmap, OffscreenCanvas } = globalThis, { request } = Device;
+  const told: FromWorker[] = [], devices: Device[] = [];
+  const session = new Session((message) => told.push(message));
+  const ask: Worked["ask"] = async (message, type, is = () => true) => {
+    const from = told.length, end = Date.now() + 60_000;
+    session.handle(message);
+    for (;;) {
+      const found = told.slice(from).find((x) => x.type === type && is(x as never));
+      if (found) return found as never;
+      const said = JSON.stringify(told.slice(from).map((x) => x.type === "problem" ? x : x.type));
+      assert(Date.now() < end, `no ${type}, but ${said}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  Object.assign(globalThis, {
+    createImageBitmap: async (file: Blob) => {
+      const [grey] = new Uint8Array(await file.arrayBuffer());
+      if (grey === undefined) throw new Error("there is nothing in it");
+      return { width: 8, height: 8, grey, close: () => {} };
+    },
+    OffscreenCanvas: GreyCanvas,
+  });
+  Device.request = async (options) => {
+    const device = await request.call(Device, options);
+    devices.push(device);
+    return device;
+  };
+  try {
+    const last: Worked["last"] = (type) => told.findLast((x) => x.type === type) as never;
+    await body({ ask, last, devices });
+  } finally {
+    Object.assign(globalThis, { createImageBitmap, OffscreenCanvas });
+    Device.request = request;
+  }
+}
+
+/** A worker: `ask` has it do something, and waits until it tells that. */
+interface Worked {
+  ask<T extends FromWorker["type"]>(
+    message: ToWorker,
+    type: T,
+    is?: (told: FromWorker & { type: T }) => boolean,
+  ): Promise<FromWorker & { type: T }>;
+  /** What it told last of a type. */
+  last<T extends FromWorker["type"]>(type: T): FromWorker & { type: T };
+  readonly devices: readonly Device[];
+}
+
+const isPhase = (wanted: Phase) => ({ phase }: { readonly phase: Phase }) => phase === wanted;
+
+/** Two classes of five images, each of its own grey. */
+const PHOTOS = ["dark", "light"].flatMap((name, label) =>
+  [0, 1, 2, 3, 4].map((i) => {
+    const path = `${name}/${i}.png`, grey = 100 * label + 10 * i;
+    return { path, grey, file: new File([Uint8Array.of(grey)], path) };
+  })
+);
+const FOLDER = { type: "folder", name: "photos", files: PHOTOS } as const;
+
+Deno.test("where other images cannot be had, the run before is still there", () =>
+  inWorker(async ({ ask, last }) => {
+    await ask({ type: "open", settings: SETTINGS }, "phase", isPhase("failed"));
+    const file = await fileOf(smallNet());
+    for (const message of [{ type: "download" }, { type: "load", file }] as const) {
+      const { message: words } = await ask(message, "problem");
+      assertMatch(words, /^There is no net yet, as there are no images/);
+    }
+    await ask({ ...FOLDER, settings: SETTINGS }, "phase", isPhase("ready"));
+    await ask({ type: "fashion-mnist", settings: SETTINGS }, "phase", isPhase("ready"));
+    await ask({ ...FOLDER, files: [], settings: SETTINGS }, "phase", isPhase("ready"));
+    await ask({ type: "begin", settings: { ...SETTINGS, lr: 0 } }, "phase", isPhase("ready"));
+    await ask({ type: "run" }, "phase", isPhase("done"));
+    const { matrix } = last("tested");
+    assertEquals(matrix.flat().reduce((a, b) => a + b), 2);
+  }));
+
+Deno.test("which images of a folder are tested with follows the seed, as in the command", () =>
+  inWorker(async ({ ask, last }) => {
+    await ask({ type: "open", settings: SETTINGS }, "phase", isPhase("failed"));
+    const greys = new Map(PHOTOS.map(({ path, grey }) => [path, grey]));
+    for (const seed of [3, 4, 5, 6]) {
+      const settings = { ...SETTINGS, seed };
+      const message = seed === 3 ? { ...FOLDER, settings } : { type: "begin", settings } as const;
+      await ask(message, "phase", isPhase("ready"));
+      const folder = given("photos", [...greys.keys()]);
+      const { images } = await findClasses(folder, await folder.list(""), { testShare: 0.2, seed });
+      const { samples } = last("data");
+      assertEquals(
+        samples.map(({ pixels }) => pixels[0]),
+        images.filter(({ test }) => test).map(({ name }) => greys.get(name)),
+        `seed ${seed}`,
+      );
+    }
+  }));
+
+Deno.test("where a device is lost before the first step, the weights of a file are still there", () =>
+  inWorker(async ({ ask, last, devices }) => {
+    await ask({ type: "open", settings: SETTINGS }, "phase", isPhase("failed"));
+    await ask({ ...FOLDER, settings: SETTINGS }, "phase", isPhase("ready"));
+    const file = await fileOf(smallNet());
+    const { words } = await ask({ type: "load", file }, "loaded");
+    assertMatch(words.join("\n"), /it begins anew/);
+    const before = await ask({ type: "download" }, "file");
+    // A picture that cannot be decoded any more is no reason to give the run up.
+    const picture = { kind: "file", file: new File([], "empty.jpg") } as const;
+    await ask({ type: "look", picture }, "problem");
+    devices[0]!.gpu.destroy();
+    const { steps } = await ask({ type: "keep" }, "recovered"), { command } = last("begun");
+    assertEquals(steps, 0);
+    assertMatch(command, / --init net\.safetensors$/);
+    const after = await ask({ type: "download" }, "file");
+    assertEquals(
+      decodeStateDict(after.bytes, "after"),
+      decodeStateDict(before.bytes, "before"),
+    );
+  }));
