@@ -333,8 +333,9 @@ buttons.camera.addEventListener("click", async () => {
   if (camera.on) return stopCamera();
   try {
     await camera.start();
-    buttons.camera.setAttribute("aria-pressed", "true");
-    byId("sketch-hint").hidden = true;
+    // It may have been stopped meanwhile.
+    buttons.camera.setAttribute("aria-pressed", `${camera.on}`);
+    if (camera.on) byId("sketch-hint").hidden = true;
   } catch (error) {
     tellProblem(`The camera cannot be used: ${(error as Error).message}`);
   }

@@ -20,6 +20,7 @@ import { inChannels, planesOf } from "../../lib/data/pixels.ts";
 import { findImages } from "../../lib/files/image_folder.ts";
 import { buildModel } from "../../lib/train/trainer.ts";
 import { adviceFor } from "../../scripts/web/advice.ts";
+import { Camera } from "../../scripts/web/camera.ts";
 import { trainCommand } from "../../scripts/web/command.ts";
 import { GivenFolder } from "../../scripts/web/given_folder.ts";
 import { configOf } from "../../scripts/web/models.ts";
@@ -300,3 +301,33 @@ Deno.test("where a device is lost before the first step, the weights of a file a
       decodeStateDict(before.bytes, "before"),
     );
   }));
+
+Deno.test("a camera that is asked for twice, or stopped before it is there, is let go of", async () => {
+  const coming: PromiseWithResolvers<unknown>[] = [], left: number[] = [];
+  const getUserMedia = () => {
+    coming.push(Promise.withResolvers());
+    return coming.at(-1)!.promise;
+  };
+  const come = (i: number) =>
+    coming[i]!.resolve({ getTracks: () => [{ stop: () => left.push(i) }] });
+  Object.defineProperty(navigator, "mediaDevices", { value: { getUserMedia }, configurable: true });
+  const video = { srcObject: null, play: () => Promise.resolve() };
+  const camera = new Camera(video as never, () => {});
+  try {
+    const both = [camera.start(), camera.start()];
+    come(0);
+    come(1);
+    await Promise.all(both);
+    assertEquals([left, camera.on], [[0], true]);
+    camera.stop();
+    assertEquals([left, camera.on, video.srcObject], [[0, 1], false, null]);
+    const late = camera.start();
+    camera.stop();
+    come(2);
+    await late;
+    assertEquals([left, camera.on], [[0, 1, 2], false]);
+  } finally {
+    camera.stop();
+    Reflect.deleteProperty(navigator, "mediaDevices");
+  }
+});
