@@ -14,7 +14,7 @@ import {
   Sequential,
 } from "@resnette/resnette";
 import { DataError, loadFashionMnist } from "@resnette/resnette/data";
-import { formatEpoch, trainConfig, Trainer } from "@resnette/resnette/train";
+import { type Checkpoint, formatEpoch, trainConfig, Trainer } from "@resnette/resnette/train";
 import { findClasses, type FoundImages } from "../../lib/data/image_folder.ts";
 import { inChannels, planesOf } from "../../lib/data/pixels.ts";
 import { findImages } from "../../lib/files/image_folder.ts";
@@ -23,6 +23,7 @@ import { adviceFor } from "../../scripts/web/advice.ts";
 import { Camera } from "../../scripts/web/camera.ts";
 import { trainCommand } from "../../scripts/web/command.ts";
 import { GivenFolder } from "../../scripts/web/given_folder.ts";
+import { Kept } from "../../scripts/web/kept.ts";
 import { configOf } from "../../scripts/web/models.ts";
 import {
   type FromWorker,
@@ -331,3 +332,116 @@ Deno.test("a camera that is asked for twice, or stopped before it is there, is l
     Reflect.deleteProperty(navigator, "mediaDevices");
   }
 });
+
+/** A browser's files as its workers have them; `waits` are milliseconds until the next ones are open. */
+class Disk {
+  readonly #folders = new Map<string, Map<string, Uint8Array<ArrayBuffer>>>();
+  readonly #times = new Map<Uint8Array, number>();
+  /** Bytes that a file takes. */
+  room = Infinity;
+  waits: number[] = [];
+
+  getDirectoryHandle(name: string, { create = false } = {}) {
+    const folder = this.#folders.get(name);
+    if (!folder && !create) return Promise.reject(new Error("it is not there"));
+    const files = folder ?? new Map<string, Uint8Array<ArrayBuffer>>();
+    this.#folders.set(name, files);
+    return Promise.resolve({
+      getFileHandle: (name: string) => Promise.resolve(this.#file(files, name)),
+    });
+  }
+
+  #file(files: Map<string, Uint8Array<ArrayBuffer>>, name: string) {
+    return {
+      getFile: () => {
+        const bytes = files.get(name);
+        if (!bytes) return Promise.reject(new Error("it is not there"));
+        return Promise.resolve(new File([bytes], name, { lastModified: this.#times.get(bytes)! }));
+      },
+      createSyncAccessHandle: async () => {
+        await new Promise((resolve) => setTimeout(resolve, this.waits.shift() ?? 0));
+        return {
+          truncate: () => {},
+          write: (bytes: Uint8Array<ArrayBuffer>) => {
+            const written = bytes.slice(0, this.room);
+            files.set(name, written);
+            this.#times.set(written, 1000 + this.#times.size);
+            return written.length;
+          },
+          flush: () => {},
+          close: () => {},
+        };
+      },
+    };
+  }
+}
+
+/** One after the other, as tabs hold a lock. */
+class Locks {
+  #last: Promise<unknown> = Promise.resolve();
+  request(_name: string, _options: unknown, work: () => Promise<unknown>): Promise<unknown> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => {});
+    return done;
+  }
+}
+
+const checkpointAt = (steps: number): Checkpoint => ({
+  run: {
+    ...{
+      version: "0.1.0",
+      adapter: "a GPU",
+      config: trainConfig(),
+      history: [],
+      step: steps,
+      steps,
+    },
+    data: { kind: "other", path: null, classes: ["a", "b"], channels: 1, height: 8, width: 8 },
+    ...{ images: { train: 60_000, test: 10_000 }, shuffle: { seed: 0, stream: 1, position: 0 } },
+    ...{ sums: { loss: 1, correct: 1 }, seconds: 1 },
+  },
+  model: new Map([["weight", { shape: [1], data: Float32Array.of(steps) }]]),
+  optimizer: new Map([["momentum_buffer.weight", { shape: [1], data: Float32Array.of(-steps) }]]),
+});
+
+/** Gives pages a disk, as that of a browser. */
+async function withDisk(body: (disk: Disk) => Promise<void>): Promise<void> {
+  const disk = new Disk(), storage = { getDirectory: () => Promise.resolve(disk) };
+  Object.defineProperty(navigator, "storage", { value: storage, configurable: true });
+  Object.defineProperty(navigator, "locks", { value: new Locks(), configurable: true });
+  try {
+    await body(disk);
+  } finally {
+    Reflect.deleteProperty(navigator, "storage");
+    Reflect.deleteProperty(navigator, "locks");
+  }
+}
+
+/** After how many steps the run stands that is kept. */
+const keptSteps = async () => (await (await Kept.open()).load())?.checkpoint.run.steps;
+
+Deno.test("two tabs that keep their runs at once do not mix them", () =>
+  withDisk(async (disk) => {
+    const tabs = [await Kept.open(), await Kept.open()];
+    // One's last file would come after all of the other's.
+    disk.waits = [0, 0, 0, 10, 100, 0];
+    await Promise.all(tabs.map((tab, i) => tab.save(checkpointAt(1 + i))));
+    const steps = await keptSteps();
+    assert(steps === 1 || steps === 2, `${steps} is kept`);
+  }));
+
+Deno.test("a run that does not fit the disk is not said to be kept, and the one before is", () =>
+  withDisk(async (disk) => {
+    const kept = await Kept.open();
+    await kept.save(checkpointAt(1));
+    disk.room = 50;
+    for (const steps of [2, 3]) {
+      const words = /^only 50 of \d+ bytes of model\.safetensors could be written$/;
+      const { message } = await assertRejects(() => kept.save(checkpointAt(steps)), Error);
+      assertMatch(message, words);
+      assertEquals(await keptSteps(), 1);
+    }
+    disk.room = Infinity;
+    await kept.save(checkpointAt(4));
+    assertEquals(await keptSteps(), 4);
+  }));
