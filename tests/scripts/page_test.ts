@@ -445,3 +445,40 @@ Deno.test("a run that does not fit the disk is not said to be kept, and the one 
     await kept.save(checkpointAt(4));
     assertEquals(await keptSteps(), 4);
   }));
+
+Deno.test("a page that comes slowly is not cut off", async () => {
+  const { fetch, setTimeout } = globalThis, { timeout } = AbortSignal;
+  // The service worker is patient for 50 ms instead of 5 s.
+  AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms / 100);
+  Object.assign(globalThis, {
+    BUILD: { page: "0", files: [], data: "0" },
+    registration: { scope: "http://localhost/" },
+    setTimeout: (body: () => void, ms: number) => setTimeout(body, ms / 100),
+    fetch: (_: Request, { signal }: { readonly signal: AbortSignal }) =>
+      Promise.resolve(
+        new Response(
+          new ReadableStream({
+            start(controller) {
+              signal.addEventListener("abort", () => controller.error(signal.reason));
+              setTimeout(() => {
+                if (signal.aborted) return;
+                controller.enqueue(new TextEncoder().encode("all of it"));
+                controller.close();
+              }, 200);
+            },
+          }),
+        ),
+      ),
+  });
+  try {
+    await import("../../scripts/web/service_worker.ts");
+    const { promise, resolve } = Promise.withResolvers<Response>();
+    const asked = { request: new Request("http://localhost/"), respondWith: resolve };
+    dispatchEvent(Object.assign(new Event("fetch"), asked));
+    assertEquals(await (await promise).text(), "all of it");
+  } finally {
+    AbortSignal.timeout = timeout;
+    Object.assign(globalThis, { fetch, setTimeout });
+    for (const name of ["BUILD", "registration"]) Reflect.deleteProperty(globalThis, name);
+  }
+});
