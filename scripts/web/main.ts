@@ -356,7 +356,11 @@ for (const id of ["photo", "weights"]) {
   });
 }
 const folder = byId<HTMLInputElement>("folder");
-folder.addEventListener("change", () => take(chosen(folder.files!)));
+folder.addEventListener("change", () => {
+  const what = chosen(folder.files!);
+  folder.value = ""; // Else a browser does not tell if it is chosen again.
+  if (what) take(what);
+});
 
 addEventListener("dragover", (event) => {
   if (!event.dataTransfer?.types.includes("Files")) return;
@@ -368,9 +372,15 @@ addEventListener("dragleave", (event) => {
   if (event.relatedTarget === null) byId("drop").hidden = true;
 });
 addEventListener("drop", async (event) => {
-  event.preventDefault();
   byId("drop").hidden = true;
-  if (event.dataTransfer) take(await dropped(event.dataTransfer));
+  // Words that are dropped are for the field that they are dropped on.
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  try {
+    take(await dropped(event.dataTransfer));
+  } catch (error) {
+    tellProblem(`What was dropped cannot be read: ${(error as Error).message}`);
+  }
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) return;
