@@ -1,6 +1,7 @@
 /**
  * What the page does without a browser: the split of a folder, the command that it shows, weights from a
- * file, its advice, and the pixels of a canvas. `tests/browser/web.ts` drives the page itself.
+ * file, its advice, the pixels of a canvas, its worker and what it keeps. `tests/browser/web.ts` drives the
+ * page itself.
  */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
@@ -32,6 +33,7 @@ import {
   SMALL_NET,
   type ToWorker,
 } from "../../scripts/web/protocol.ts";
+import { workOffline } from "../../scripts/web/offline.ts";
 import { Session } from "../../scripts/web/session.ts";
 import smallNet from "../../scripts/web/small_net.ts";
 import { loadWeights } from "../../scripts/web/weights.ts";
@@ -480,5 +482,25 @@ Deno.test("a page that comes slowly is not cut off", async () => {
     AbortSignal.timeout = timeout;
     Object.assign(globalThis, { fetch, setTimeout });
     for (const name of ["BUILD", "registration"]) Reflect.deleteProperty(globalThis, name);
+  }
+});
+
+Deno.test("a service worker that does not come is not waited for", async () => {
+  const { setTimeout } = globalThis;
+  const none = new Promise(() => {});
+  const serviceWorker = { register: () => none, addEventListener: () => {} };
+  Object.defineProperty(navigator, "serviceWorker", { value: serviceWorker, configurable: true });
+  // The page is patient for 30 ms instead of 3 s.
+  Object.assign(globalThis, {
+    setTimeout: (body: () => void, ms: number) => setTimeout(body, ms / 100),
+  });
+  try {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const timer = setTimeout(() => resolve("late"), 2000);
+    assertEquals(await Promise.race([workOffline(), promise]), undefined);
+    clearTimeout(timer);
+  } finally {
+    Object.assign(globalThis, { setTimeout });
+    Reflect.deleteProperty(navigator, "serviceWorker");
   }
 });
