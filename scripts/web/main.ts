@@ -57,6 +57,7 @@ const state = {
 };
 
 const sketch = new Sketch(byId<HTMLCanvasElement>("sketch"), (image) => {
+  stopCamera(); // Its next picture would hide what is drawn.
   byId("sketch-hint").hidden = true;
   look({ kind: "pixels", image });
 });

@@ -492,7 +492,8 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
       assert(tries < 100, "the camera shows nothing");
       await page.waitForTimeout(100);
     }
-    await page.locator("#camera").click();
+    await drawTrousers(visit);
+    await page.locator("#camera[aria-pressed=false]").waitFor();
   });
 
   await step("a drop that cannot be read is told, and words are the field's", async () => {
