@@ -21,10 +21,8 @@ import { inChannels, planesOf } from "../../lib/data/pixels.ts";
 import { findImages } from "../../lib/files/image_folder.ts";
 import { buildModel } from "../../lib/train/trainer.ts";
 import { adviceFor } from "../../scripts/web/advice.ts";
-import { Camera } from "../../scripts/web/camera.ts";
 import { trainCommand } from "../../scripts/web/command.ts";
 import { GivenFolder } from "../../scripts/web/given_folder.ts";
-import { Kept } from "../../scripts/web/kept.ts";
 import { configOf } from "../../scripts/web/models.ts";
 import {
   type FromWorker,
@@ -33,14 +31,16 @@ import {
   SMALL_NET,
   type ToWorker,
 } from "../../scripts/web/protocol.ts";
-import { workOffline } from "../../scripts/web/offline.ts";
-import { Session } from "../../scripts/web/session.ts";
 import smallNet from "../../scripts/web/small_net.ts";
 import { loadWeights } from "../../scripts/web/weights.ts";
 import { main } from "../../scripts/train.ts";
 import { call } from "../call.ts";
 import { inFolder } from "../folder.ts";
 import { writeTree } from "../images.ts";
+
+/** A module that a page's types are for: not those of this file. */
+const pageModule = (name: string) =>
+  import(new URL(`../../scripts/web/${name}.ts`, import.meta.url).href);
 
 const SETTINGS: Settings = {
   ...{ model: SMALL_NET, limit: 64, testLimit: 32, batchSize: 24, lr: 0.01 },
@@ -190,7 +190,8 @@ class GreyCanvas {
 async function inWorker(body: (worker: Worked) => Promise<void>): Promise<void> {
   const { createImageBitmap, OffscreenCanvas } = globalThis, { request } = Device;
   const told: FromWorker[] = [], devices: Device[] = [];
-  const session = new Session((message) => told.push(message));
+  const { Session } = await pageModule("session");
+  const session = new Session((message: FromWorker) => told.push(message));
   const ask: Worked["ask"] = async (message, type, is = () => true) => {
     const from = told.length, end = Date.now() + 60_000;
     session.handle(message);
@@ -315,7 +316,8 @@ Deno.test("a camera that is asked for twice, or stopped before it is there, is l
     coming[i]!.resolve({ getTracks: () => [{ stop: () => left.push(i) }] });
   Object.defineProperty(navigator, "mediaDevices", { value: { getUserMedia }, configurable: true });
   const video = { srcObject: null, play: () => Promise.resolve() };
-  const camera = new Camera(video as never, () => {});
+  const { Camera } = await pageModule("camera");
+  const camera = new Camera(video, () => {});
   try {
     const both = [camera.start(), camera.start()];
     come(0);
@@ -419,12 +421,15 @@ async function withDisk(body: (disk: Disk) => Promise<void>): Promise<void> {
   }
 }
 
+/** What a tab keeps its runs with. */
+const openKept = async () => await (await pageModule("kept")).Kept.open();
+
 /** After how many steps the run stands that is kept. */
-const keptSteps = async () => (await (await Kept.open()).load())?.checkpoint.run.steps;
+const keptSteps = async () => (await (await openKept()).load())?.checkpoint.run.steps;
 
 Deno.test("two tabs that keep their runs at once do not mix them", () =>
   withDisk(async (disk) => {
-    const tabs = [await Kept.open(), await Kept.open()];
+    const tabs = [await openKept(), await openKept()];
     // One's last file would come after all of the other's.
     disk.waits = [0, 0, 0, 10, 100, 0];
     await Promise.all(tabs.map((tab, i) => tab.save(checkpointAt(1 + i))));
@@ -434,7 +439,7 @@ Deno.test("two tabs that keep their runs at once do not mix them", () =>
 
 Deno.test("a run that does not fit the disk is not said to be kept, and the one before is", () =>
   withDisk(async (disk) => {
-    const kept = await Kept.open();
+    const kept = await openKept();
     await kept.save(checkpointAt(1));
     disk.room = 50;
     for (const steps of [2, 3]) {
@@ -473,7 +478,7 @@ Deno.test("a page that comes slowly is not cut off", async () => {
       ),
   });
   try {
-    await import("../../scripts/web/service_worker.ts");
+    await pageModule("service_worker");
     const { promise, resolve } = Promise.withResolvers<Response>();
     const asked = { request: new Request("http://localhost/"), respondWith: resolve };
     dispatchEvent(Object.assign(new Event("fetch"), asked));
@@ -497,6 +502,7 @@ Deno.test("a service worker that does not come is not waited for", async () => {
   try {
     const { promise, resolve } = Promise.withResolvers<string>();
     const timer = setTimeout(() => resolve("late"), 2000);
+    const { workOffline } = await pageModule("offline");
     assertEquals(await Promise.race([workOffline(), promise]), undefined);
     clearTimeout(timer);
   } finally {
