@@ -6,7 +6,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
-import { plain } from "../lib/check/text.ts";
+import { pathWord, plain } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
 import { DeviceError } from "../lib/device/device.ts";
@@ -102,14 +102,6 @@ function parse<V extends string, S extends string>(
   const on = Object.fromEntries(switches.map((name) => [name, flags[name] === true]));
   return { values: given, on: on as Record<S, boolean>, words: rest };
 }
-
-/** A word of a command as a shell takes it: in quotes where it needs them. */
-export const shellWord = (word: string): string =>
-  /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-
-/** A path as a word of a command: one that begins with a dash would be a flag. */
-export const pathWord = (path: string): string =>
-  shellWord(path.startsWith("-") ? `./${path}` : path);
 
 /** `batchSize` as `--batch-size`. */
 export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;

@@ -7,7 +7,7 @@
 
 import { basename } from "node:path";
 import { ArgumentError } from "../lib/check/arguments.ts";
-import { brief } from "../lib/check/text.ts";
+import { brief, pathWord, shellWord } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
@@ -43,10 +43,8 @@ import {
   type Flags,
   isKnown,
   messageOf,
-  pathWord,
   setting,
   settingsHelp,
-  shellWord,
   UsageError,
 } from "./cli.ts";
 import { type OpenedData, openTogether, pathOf } from "./datasets.ts";
@@ -360,7 +358,7 @@ async function train(
   }
   if (loaded && folder === undefined && !loaded.run) {
     throw new UsageError(
-      `--resume ${shellWord(resume!)}: this checkpoint is not the latest of a run; ` +
+      `--resume ${pathWord(resume!)}: this checkpoint is not the latest of a run; ` +
         "give --out DIR to go on from it in a new folder",
     );
   }

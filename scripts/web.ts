@@ -100,7 +100,7 @@ async function packedSize(bytes: Bytes): Promise<number> {
 
 /** Modules of the page as one script. */
 async function bundle(name: string, format: "esm" | "iife" = "esm"): Promise<string> {
-  const entry = new URL(`${name}.ts`, SOURCES).pathname;
+  const entry = `${import.meta.dirname}/web/${name}.ts`; // A URL would have %20 for a space.
   let result: Deno.bundle.Result;
   try {
     result = await Deno.bundle({

@@ -15,6 +15,14 @@ export function quote(name: string): string {
   return text.length > 100 ? `${text.slice(0, 99)}…"` : text;
 }
 
+/** A word of a command as a shell takes it: in quotes where it needs them. */
+export const shellWord = (word: string): string =>
+  /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
+/** A path as a word of a command: one that begins with a dash would be a flag. */
+export const pathWord = (path: string): string =>
+  shellWord(path.startsWith("-") ? `./${path}` : path);
+
 /**
  * Without what is not seen: line breaks, control and direction characters. What joins letters or
  * parts them, in Persian or in an emoji, stays: without it a path leads elsewhere.

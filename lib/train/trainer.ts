@@ -305,6 +305,13 @@ export class Trainer implements Disposable {
         "images to test with": await digestOfData("Trainer.create: test", test),
         weights: await sha256Of(bytesOfState(await net.stateDict())),
       });
+      // One that never has an image knows nothing of the net's statistics, which all send.
+      if (trainSet.count < collective.size) {
+        throw new ConfigError(
+          `there must be at least as many images to train on as ranks, ${collective.size}, got ` +
+            `${trainSet.count}`,
+        );
+      }
     }
     return new Trainer(config, net, trainSet, testSet, device, source, collective);
   }

@@ -7,13 +7,13 @@
  */
 
 import { basename, dirname } from "node:path";
+import { pathWord } from "../../lib/check/text.ts";
 import type { RunState } from "../../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../../lib/data/dataset.ts";
 import type { Progress } from "../../lib/train/evaluator.ts";
 import type { Predictions } from "../../lib/train/metrics.ts";
 import type { Trainer } from "../../lib/train/trainer.ts";
 import { type EpochResult, VERSION } from "../../lib/train/config.ts";
-import { pathWord } from "../cli.ts";
 import { MetricsLog, readMetrics, type RunLine } from "./metrics_log.ts";
 import { readTested, runName, saveTested, type Tested } from "./run.ts";
 

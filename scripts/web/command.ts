@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shellWord } from "../../lib/check/text.ts";
 import {
   CONFIG_NAMES,
   DEFAULT_CONFIG,
@@ -16,11 +17,17 @@ import { SMALL_NET } from "./protocol.ts";
 /** `--batch-size` of `batchSize`. */
 const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
-/** `deno task train` with settings, and the other words that it takes. */
-export function trainCommand(config: TrainConfig, others: readonly string[] = []): string {
+/** `deno task train` with settings, and the other flags that it takes, as a shell takes them. */
+export function trainCommand(
+  config: TrainConfig,
+  others: Readonly<Record<string, string | undefined>> = {},
+): string {
   const settings = CONFIG_NAMES
     .filter((name) => name !== "model" && !sameSetting(config[name], DEFAULT_CONFIG[name]))
     .map((name) => `${flagOf(name)} ${settingText(name, config[name])}`);
   const net = config.model === SMALL_NET ? `--net ${SMALL_NET}` : `--model ${config.model}`;
-  return ["deno task train --no-tuned", net, ...settings, ...others].join(" ");
+  const more = Object.entries(others).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name} ${shellWord(value)}`]
+  );
+  return ["deno task train --no-tuned", net, ...settings, ...more].join(" ");
 }

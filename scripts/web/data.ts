@@ -8,7 +8,7 @@ import type { ImagesInMemory } from "../../lib/data/dataset.ts";
 import type { DataSource } from "../../lib/train/checkpoint.ts";
 import { fetchFashionMnist } from "../../lib/data/fetch.ts";
 import type { Split } from "../../lib/data/fashion_mnist.ts";
-import type { Labelled } from "./protocol.ts";
+import type { Labelled, Settings } from "./protocol.ts";
 
 /** Test images that the page shows to choose from. */
 const SAMPLES = 24;
@@ -16,6 +16,9 @@ const SAMPLES = 24;
 const ALL = { train: 60_000, test: 10_000 } as const;
 /** Bytes of one of them, packed. */
 const PACKED = 440;
+
+/** What the images depend on. */
+export type DataSettings = Pick<Settings, "limit" | "testLimit" | "seed">;
 
 /** Images to train on and to test with. */
 export interface Data {
@@ -29,32 +32,36 @@ export interface Data {
   readonly train: ImagesInMemory;
   /** To test with. */
   readonly test: ImagesInMemory;
-  /** Takes so many of each, the first ones; null for all. */
-  load(limit: number | null, testLimit: number | null): Promise<void>;
+  /**
+   * The same images, but so many of each, the first ones, or null for all; of a folder, all of them, and
+   * those to test with that the seed chooses.
+   */
+  load(settings: DataSettings): Promise<Data>;
 }
 
 /** Fashion-MNIST, from the folder `data/` beside the page; no more of it than is needed. */
-export class Fashion implements Data {
-  readonly name = "Fashion-MNIST";
-  readonly source = { kind: "fashion-mnist", path: null } as const;
-  readonly notes = [];
-  train!: ImagesInMemory;
-  test!: ImagesInMemory;
+export class Fashion implements Pick<Data, "load"> {
+  readonly #source = { kind: "fashion-mnist", path: null } as const;
   /** As much of each split as has come. */
   readonly #got: Partial<Record<Split, ImagesInMemory>> = {};
 
   /** `onRead` is told which share of what is waited for has come. */
   constructor(readonly onRead: (share: number) => void) {}
 
-  async load(limit: number | null, testLimit: number | null): Promise<void> {
+  async load(
+    { limit, testLimit }: Pick<Settings, "limit" | "testLimit">,
+  ): Promise<Data> {
     const shares = { train: 0, test: 0 };
-    const [train, test] = [limit ?? ALL.train, testLimit ?? ALL.test];
-    const get = (split: Split, count: number) =>
-      this.#first(split, count, (share) => {
+    const most = { train: limit ?? ALL.train, test: testLimit ?? ALL.test };
+    const get = (split: Split) =>
+      this.#first(split, most[split], (share) => {
         shares[split] = share;
-        this.onRead((shares.train * train + shares.test * test) / (train + test));
+        const sum = shares.train * most.train + shares.test * most.test;
+        this.onRead(sum / (most.train + most.test));
       });
-    [this.train, this.test] = await Promise.all([get("train", train), get("test", test)]);
+    const [train, test] = await Promise.all([get("train"), get("test")]);
+    const load = (settings: DataSettings) => this.load(settings);
+    return { name: "Fashion-MNIST", source: this.#source, notes: [], train, test, load };
   }
 
   async #first(split: Split, count: number, onRead: (share: number) => void) {

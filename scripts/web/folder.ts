@@ -10,6 +10,7 @@ import { DataError } from "../../lib/data/error.ts";
 import { findClasses, type FoundImage } from "../../lib/data/image_folder.ts";
 import { isGrey } from "../../lib/files/image.ts";
 import { resizeBytes } from "../../lib/ops/resize.ts";
+import type { DataSource } from "../../lib/train/checkpoint.ts";
 import type { Data } from "./data.ts";
 import { GivenFolder } from "./given_folder.ts";
 import { FOLDER_SIDE } from "./models.ts";
@@ -33,6 +34,7 @@ export async function readFolder(
   files: readonly FolderFile[],
   seed: number,
   onRead: (share: number) => void,
+  source: DataSource = { kind: "folder", path: name },
 ): Promise<Data> {
   const folder = new GivenFolder(name, files), testShare = TEST_SHARE;
   const { classes, images, skipped, notes } = await findClasses(folder, await folder.list(""), {
@@ -71,9 +73,9 @@ export async function readFolder(
       ...{ count, channels, height: FOLDER_SIDE, width: FOLDER_SIDE, classes },
     };
   }) as [ImagesInMemory, ImagesInMemory];
-  return {
+  const data: Data = {
     name,
-    source: { kind: "folder", path: name },
+    source,
     notes: [
       ...notes,
       ...skipped.list().map(({ reason, count, names }) =>
@@ -81,8 +83,11 @@ export async function readFolder(
       ),
     ],
     ...{ train, test },
-    load: () => Promise.resolve(),
+    // Another seed chooses others to test with, as it does for the command.
+    load: async (settings) =>
+      settings.seed === seed ? data : await readFolder(name, files, settings.seed, onRead, source),
   };
+  return data;
 }
 
 /** Whether all of the images are grey, by their headers. */

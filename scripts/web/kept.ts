@@ -17,6 +17,8 @@ import {
 
 /** The folders. */
 const FOLDERS = ["run-a", "run-b"] as const;
+/** What a tab holds while it writes, and the milliseconds that another one waits for it. */
+const LOCK = "resnette kept", PATIENCE = 10_000;
 
 /** A run that was kept. */
 export interface KeptRun {
@@ -65,12 +67,17 @@ export class Kept {
       return time;
     }
     const files = await encodeCheckpoint(checkpoint);
+    await alone(() => this.#write(files));
+    return time;
+  }
+
+  /** Writes the folder that was not written last. */
+  async #write(files: CheckpointFiles): Promise<void> {
     const name = FOLDERS[this.#latest === FOLDERS[0] ? 1 : 0];
-    const folder = await this.root.getDirectoryHandle(name, { create: true });
+    const folder = await this.root!.getDirectoryHandle(name, { create: true });
     // The last of them vouches for the others.
     for (const file of CHECKPOINT_FILES) await write(folder, file, files[file]);
     this.#latest = name;
-    return time;
   }
 
   /** The run that was kept last; undefined where there is none, or none that is whole. */
@@ -85,9 +92,11 @@ export class Kept {
   /** Keeps nothing any more. */
   async clear(): Promise<void> {
     this.#memory = this.#latest = undefined;
-    for (const name of FOLDERS) {
-      await this.root?.removeEntry(name, { recursive: true }).catch(() => {});
-    }
+    const { root } = this;
+    if (!root) return;
+    await alone(async () => {
+      for (const name of FOLDERS) await root.removeEntry(name, { recursive: true }).catch(() => {});
+    }).catch(() => {});
   }
 
   async #read(name: typeof FOLDERS[number]) {
@@ -111,6 +120,19 @@ export class Kept {
   }
 }
 
+/** Does something with the files while no other tab does: they have the same ones. */
+async function alone(work: () => Promise<void>): Promise<void> {
+  const { locks } = navigator as { readonly locks?: LockManager };
+  if (!locks) return await work();
+  const late = new AbortController(), why = new Error("another tab is writing for long");
+  const timer = setTimeout(() => late.abort(why), PATIENCE);
+  try {
+    await locks.request(LOCK, { signal: late.signal }, work);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** A file that is open to a worker: the page's types do not know it. */
 interface OpenFile {
   truncate(size: number): void;
@@ -131,7 +153,10 @@ async function write(
   const file = await handle.createSyncAccessHandle();
   try {
     file.truncate(0);
-    file.write(bytes, { at: 0 });
+    const written = file.write(bytes, { at: 0 });
+    if (written < bytes.length) {
+      throw new Error(`only ${written} of ${bytes.length} bytes of ${name} could be written`);
+    }
     file.flush();
   } finally {
     file.close();

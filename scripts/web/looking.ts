@@ -32,7 +32,7 @@ export class Looking {
   /** Looks with another net from now on, which was trained on other data, perhaps. */
   async use(eye: Eye, data: Data): Promise<void> {
     // A picture is none of other images.
-    if (this.#data !== data) this.#picture = this.#ready = undefined;
+    if (this.#data?.source !== data.source) this.#picture = this.#ready = undefined;
     this.#eye = eye;
     this.#data = data;
     if (this.#picture) await this.#take(this.#picture);

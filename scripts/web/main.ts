@@ -57,6 +57,7 @@ const state = {
 };
 
 const sketch = new Sketch(byId<HTMLCanvasElement>("sketch"), (image) => {
+  stopCamera(); // Its next picture would hide what is drawn.
   byId("sketch-hint").hidden = true;
   look({ kind: "pixels", image });
 });
@@ -333,8 +334,9 @@ buttons.camera.addEventListener("click", async () => {
   if (camera.on) return stopCamera();
   try {
     await camera.start();
-    buttons.camera.setAttribute("aria-pressed", "true");
-    byId("sketch-hint").hidden = true;
+    // It may have been stopped meanwhile.
+    buttons.camera.setAttribute("aria-pressed", `${camera.on}`);
+    if (camera.on) byId("sketch-hint").hidden = true;
   } catch (error) {
     tellProblem(`The camera cannot be used: ${(error as Error).message}`);
   }
@@ -355,7 +357,11 @@ for (const id of ["photo", "weights"]) {
   });
 }
 const folder = byId<HTMLInputElement>("folder");
-folder.addEventListener("change", () => take(chosen(folder.files!)));
+folder.addEventListener("change", () => {
+  const what = chosen(folder.files!);
+  folder.value = ""; // Else a browser does not tell if it is chosen again.
+  if (what) take(what);
+});
 
 addEventListener("dragover", (event) => {
   if (!event.dataTransfer?.types.includes("Files")) return;
@@ -367,9 +373,15 @@ addEventListener("dragleave", (event) => {
   if (event.relatedTarget === null) byId("drop").hidden = true;
 });
 addEventListener("drop", async (event) => {
-  event.preventDefault();
   byId("drop").hidden = true;
-  if (event.dataTransfer) take(await dropped(event.dataTransfer));
+  // Words that are dropped are for the field that they are dropped on.
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  try {
+    take(await dropped(event.dataTransfer));
+  } catch (error) {
+    tellProblem(`What was dropped cannot be read: ${(error as Error).message}`);
+  }
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) return;

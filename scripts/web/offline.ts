@@ -14,15 +14,15 @@ const PATIENCE = 3000;
 export async function workOffline(): Promise<void> {
   const workers: ServiceWorkerContainer | undefined = navigator.serviceWorker;
   if (!workers) return; // As in a private window of some browsers.
+  const late = new Promise<void>((resolve) => setTimeout(resolve, PATIENCE));
   const controlled = new Promise<void>((resolve) => {
     workers.addEventListener("controllerchange", () => resolve(), { once: true });
-    setTimeout(resolve, PATIENCE);
   });
-  try {
+  // One that is there and does not see this page is not to: the page was reloaded past all caches.
+  const sees = async () => {
     const { active } = await workers.register("service_worker.js");
-    // One that is there and does not see this page is not to: the page was reloaded past all caches.
     if (!active) await controlled;
-  } catch {
-    // The browser is set to keep nothing.
-  }
+  };
+  // The browser may be set to keep nothing.
+  await Promise.race([sees().catch(() => {}), late]);
 }

@@ -63,11 +63,14 @@ async function activate(): Promise<void> {
 
 /** The page, from the server if that answers. */
 async function page(request: Request): Promise<Response> {
+  const late = new AbortController(), timer = setTimeout(() => late.abort(), PATIENCE);
   try {
-    const response = await fetch(request, { signal: AbortSignal.timeout(PATIENCE) });
+    const response = await fetch(request, { signal: late.signal });
     if (response.status < 500) return response;
   } catch {
     // There is no network.
+  } finally {
+    clearTimeout(timer); // What has begun to come may take its time.
   }
   return await (await caches.open(PAGE)).match(scope) ?? Response.error();
 }

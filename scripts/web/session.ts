@@ -34,13 +34,17 @@ const KEEP_AFTER = 20_000, KEEP_SHARE = 20;
 const MISTAKES = 12;
 /** Devices that may be lost before it is given up, with nothing done in between. */
 const MOST_LOST = 3;
+/** Why there is no net. */
+const NO_GPU = "There is no GPU any more. Reload the page to try once more.",
+  NO_IMAGES = "There is no net yet, as there are no images. Drop a folder of your own first.";
 
 /** A run and its device, in the worker. */
 export class Session {
   #device: Device | undefined;
   #kept: Kept | undefined;
-  #data: Data | undefined;
+  /** The run, and the images that it is on. */
   #trainer: Trainer | undefined;
+  #data: Data | undefined;
   readonly #looking: Looking;
   /** What is being done: one thing after the other. */
   #work: Promise<void> = Promise.resolve();
@@ -49,11 +53,11 @@ export class Session {
   #keptAt = 0;
   #keepAfter = KEEP_AFTER;
   /** The data that the page knows of. */
-  #toldData: { readonly data: Data; readonly train: unknown; readonly test: unknown } | undefined;
+  #toldData: Data | undefined;
   /** Devices lost since a step was done. */
   #lost = 0;
-  /** What the weights began as, if not as the seed says. */
-  #init: string | undefined;
+  /** The file of what the weights began as, if not as the seed says. */
+  #init: File | undefined;
 
   constructor(readonly tell: (message: FromWorker) => void) {
     this.#looking = new Looking(tell);
@@ -74,8 +78,7 @@ export class Session {
       case "open":
         return await this.#open(message.settings);
       case "begin":
-        await this.#halt();
-        return await this.#begin(message.settings);
+        return await this.#another(() => this.#begin(message.settings));
       case "run":
         return await this.#run();
       case "keep":
@@ -85,12 +88,9 @@ export class Session {
       case "download":
         return await this.#download();
       case "folder":
-        await this.#halt();
-        return await this.#openFolder(message);
+        return await this.#another(() => this.#openFolder(message));
       case "fashion-mnist":
-        await this.#halt();
-        this.#data = undefined;
-        return await this.#begin(message.settings);
+        return await this.#another(() => this.#begin(message.settings, this.#fashion()));
     }
   }
 
@@ -101,43 +101,52 @@ export class Session {
     this.#kept = await Kept.open();
     const kept = await this.#kept.load(), run = kept?.checkpoint.run;
     const isOurs = run?.data.kind === "fashion-mnist";
-    await this.#read(isOurs ? run.config : settings);
-    if (isOurs && await this.#goOn(kept!)) return;
-    await this.#make(this.#configOf(settings));
-    if (run && !isOurs) {
+    const data = await this.#fashion().load(isOurs ? run.config : settings);
+    const begin = async () => {
+      const wanted = await data.load(settings);
+      await this.#make(this.#configOf(settings, wanted), wanted);
+    };
+    if (isOurs) return await this.#goOn(kept!, data, begin);
+    await begin();
+    if (run) {
       const folder = `${run.data.path} (${run.data.classes.join(", ")})`;
       this.#problem(`A run on your folder ${folder} is kept. Drop it here to go on with that.`);
     }
   }
 
-  /** Takes up a run that was kept, if it fits the data. */
-  async #goOn(kept: KeptRun): Promise<boolean> {
+  /** Takes up a run that was kept, if it fits the data; does something else `otherwise`. */
+  async #goOn(kept: KeptRun, data: Data, otherwise: () => Promise<void>): Promise<void> {
     try {
-      await this.#make(kept.checkpoint.run.config, { kept });
+      await this.#make(kept.checkpoint.run.config, data, { kept });
       const { adapter } = kept.checkpoint.run;
       if (adapter !== this.#device!.description) {
         this.#problem(`The run was on ${adapter}: on another device, the last bits may differ.`);
       }
       // What it is worth is shown at once, if that is quick.
       if (!this.#device!.software) await this.#test();
-      return true;
     } catch (error) {
+      await otherwise();
+      // Now, as the page forgets what was wrong before another run.
       this.#problem(`The run that was kept cannot go on: ${messageOf(error)}`);
-      return false;
     }
   }
 
   /** Reads a folder, and begins a run on it, or goes on with the one that was kept of it. */
   async #openFolder({ name, files, settings }: ToWorker & { type: "folder" }): Promise<void> {
+    const kept = await this.#kept?.load(), run = kept?.checkpoint.run;
+    const isKept = run?.data.kind === "folder" && run.data.path === name;
+    const { seed } = isKept ? run.config : settings;
+    const data = await readFolder(name, files, seed, (share) => this.#tellRead(share));
+    const begin = () => this.#begin(settings, data);
+    return isKept ? await this.#goOn(kept!, data, begin) : await begin();
+  }
+
+  /** Makes another run. If it cannot be made, the one before is still there. */
+  async #another(make: () => Promise<void>): Promise<void> {
+    await this.#halt();
     const before = this.#trainer;
     try {
-      const kept = await this.#kept?.load(), run = kept?.checkpoint.run;
-      const isKept = run?.data.kind === "folder" && run.data.path === name;
-      const { seed } = isKept ? run.config : settings;
-      this.#data = await readFolder(name, files, seed, (share) => this.#tellRead(share));
-      await this.#read(settings);
-      if (isKept && await this.#goOn(kept!)) return;
-      await this.#begin(settings);
+      await make();
     } catch (error) {
       if (before && this.#trainer === before) this.#tellPhase();
       throw error;
@@ -162,13 +171,19 @@ export class Session {
     }
   }
 
-  /** Reads as many images as the settings say, and tells of them if they are others than before. */
-  async #read(settings: Pick<Settings, "limit" | "testLimit">): Promise<void> {
-    const data = this.#data ??= new Fashion((share) => this.#tellRead(share));
-    await data.load(settings.limit, settings.testLimit);
+  #fashion(): Fashion {
+    return new Fashion((share) => this.#tellRead(share));
+  }
+
+  /** Tells of the images, if they are others than before. */
+  #tellData(data: Data): void {
     const { train, test, name, notes, source } = data, told = this.#toldData;
-    if (told?.data === data && told.train === train.count && told.test === test.count) return;
-    this.#toldData = { data, train: train.count, test: test.count };
+    this.#toldData = data;
+    const isTold = (["train", "test"] as const).every((part) =>
+      told?.[part].count === data[part].count &&
+      told?.[part].images.buffer === data[part].images.buffer
+    );
+    if (isTold && told?.source === source) return;
     this.tell({
       ...{ type: "data", name, notes, own: source.kind === "folder", classes: train.classes },
       ...{ train: train.count, test: test.count, samples: samplesOf(test) },
@@ -181,32 +196,47 @@ export class Session {
   }
 
   /** A new run. One that had begun is kept no longer. */
-  async #begin(settings: Settings): Promise<void> {
-    const hadBegun = (this.#trainer?.optimizer.steps ?? 0) > 0;
-    await this.#read(settings);
-    this.#init = undefined;
-    await this.#make(this.#configOf(settings));
+  async #begin(
+    settings: Settings,
+    from: Pick<Data, "load"> = this.#data ?? this.#fashion(),
+  ): Promise<void> {
+    const hadBegun = (this.#trainer?.optimizer.steps ?? 0) > 0, data = await from.load(settings);
+    await this.#make(this.#configOf(settings, data), data);
     if (hadBegun) await this.#kept?.clear();
   }
 
-  #configOf(settings: Settings): TrainConfig {
-    return configOf(settings, this.#data!.source.kind === "folder");
+  #configOf(settings: Settings, { source }: Data): TrainConfig {
+    return configOf(settings, source.kind === "folder");
   }
 
-  /** Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given. */
+  /**
+   * Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given, or one
+   * whose weights began as those of the file `init`.
+   */
   async #make(
     config: TrainConfig,
-    { kept, net }: { readonly kept?: KeptRun | undefined; readonly net?: Module } = {},
+    data: Data,
+    { kept, net, init }: {
+      readonly kept?: KeptRun | undefined;
+      readonly net?: Module | undefined;
+      readonly init?: File | undefined;
+    } = {},
   ): Promise<void> {
-    const { train, test, source } = this.#data!, device = this.#device!;
+    const { train, test, source } = data, device = this.#device;
+    if (!device) throw new Error(NO_GPU);
     const trained = net ?? buildModel(config, train);
     const trainer = await Trainer.create({ config, train, test, net: trained, device, source });
     if (kept) trainer.restore(kept.checkpoint);
     this.#free();
     this.#trainer = trainer;
+    this.#data = data;
+    this.#init = init;
     const form = { channels: train.channels ?? 1, height: train.height, width: train.width };
+    this.#tellData(data);
     this.#tellBegun(kept?.time);
-    await this.#looking.use(new Eye(trained, form, config, device), this.#data!);
+    // The run is there, whatever becomes of the picture.
+    await this.#looking.use(new Eye(trained, form, config, device), data)
+      .catch((error) => this.#fail(error));
   }
 
   #tellBegun(time?: number): void {
@@ -234,10 +264,8 @@ export class Session {
   }
 
   #command(config: TrainConfig): string {
-    return trainCommand(config, [
-      ...this.#data!.source.path === null ? [] : [`--data ${this.#data!.source.path}`],
-      ...this.#init === undefined ? [] : [`--init ${this.#init}`],
-    ]);
+    const { path } = this.#data!.source, init = this.#init?.name;
+    return trainCommand(config, { data: path ?? undefined, init });
   }
 
   /** Frees what the run had on the device. */
@@ -270,7 +298,8 @@ export class Session {
     const trainer = this.#trainer!, { config } = trainer;
     const checkpoint = await trainer.checkpoint();
     const kept = { checkpoint, time: Date.now() };
-    await this.#make({ ...config, epochs: 2 * config.epochs }, { kept });
+    const more = { ...config, epochs: 2 * config.epochs };
+    await this.#make(more, this.#data!, { kept, init: this.#init });
   }
 
   #later(work: () => Promise<void>): void {
@@ -349,17 +378,23 @@ export class Session {
   async #recover(lost: Device, run = false): Promise<void> {
     if (this.#device !== lost) return;
     this.tell({ type: "phase", phase: "recovering" });
-    const config = this.#trainer?.config;
+    const config = this.#trainer?.config, data = this.#data, init = this.#init;
     this.#free();
     this.#device = undefined;
     if (++this.#lost > MOST_LOST) {
       this.tell({ type: "phase", phase: "failed" });
       return this.#problem("The GPU was lost again and again. Reload the page to try once more.");
     }
-    if (!await this.#requestDevice() || !config || !this.#data) return;
+    if (!await this.#requestDevice() || !config || !data) return;
     const kept = await this.#kept!.load();
     // What is kept may be of a run before.
-    await this.#make(config, { kept }).catch(() => this.#make(config));
+    const goesOn = kept &&
+      await this.#make(config, data, { kept, init }).then(() => true, () => false);
+    if (!goesOn) {
+      const { length } = data.train.classes;
+      const net = init && (await loadWeights(init, length, config.seed)).net;
+      await this.#make(config, data, { net, init });
+    }
     this.tell({ type: "recovered", steps: this.#trainer!.optimizer.steps });
     if (run) await this.#run();
   }
@@ -367,15 +402,16 @@ export class Session {
   /** A new run that begins with the weights of a file, and what they are worth. */
   async #load(file: File): Promise<void> {
     await this.#halt();
-    const { train } = this.#data!, { model: _, ...settings } = this.#trainer!.config;
-    const { net, model, channels, whole, words } = await loadWeights(file, train.classes.length);
+    const { model: _, ...settings } = this.#made().config;
+    const data = this.#data!, { train } = data;
+    const { length } = train.classes, { seed } = settings;
+    const { net, model, channels, whole, words } = await loadWeights(file, length, seed);
     const config = trainConfig({
       ...{ ...settings, model },
       channels: channels === (train.channels ?? 1) ? null : channels,
-      resize: this.#configOf({ ...settings, model }).resize,
+      resize: this.#configOf({ ...settings, model }, data).resize,
     });
-    this.#init = file.name;
-    await this.#make(config, { net });
+    await this.#make(config, data, { net, init: file });
     await this.#kept?.clear();
     this.tell({ type: "loaded", words });
     if (whole) await this.#test();
@@ -396,10 +432,16 @@ export class Session {
   }
 
   async #download(): Promise<void> {
-    const { net, config: { model }, optimizer: { steps } } = this.#trainer!;
+    const { net, config: { model }, optimizer: { steps } } = this.#made();
     const bytes = encodeStateDict(await net.stateDict());
     const name = model.split("/").at(-1)!.replace(".ts", "");
     this.tell({ type: "file", name: `${name}-step-${steps}.safetensors`, bytes });
+  }
+
+  /** The run, where there is one. */
+  #made(): Trainer {
+    if (this.#trainer) return this.#trainer;
+    throw new Error(this.#device ? NO_IMAGES : NO_GPU);
   }
 
   #problem(message: string): void {

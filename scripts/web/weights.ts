@@ -6,6 +6,7 @@
 
 import { decodeStateDict } from "../../lib/formats/state_dict.ts";
 import { formatShape } from "../../lib/graph/shape.ts";
+import { manualSeed } from "../../lib/nn/init.ts";
 import type { Module } from "../../lib/nn/module.ts";
 import { MAX_TENSOR_BYTES } from "../../lib/train/checkpoint.ts";
 import { MODELS } from "../../lib/train/config.ts";
@@ -30,16 +31,21 @@ export interface LoadedNet {
 
 /**
  * The net whose keys a file has, for so many classes. Where the file's net had other classes, the last
- * layer begins anew, and so on for whatever else has another shape.
+ * layer begins anew, and so on for whatever else has another shape: from the seed.
  *
  * @throws {Error} if it is no such file, or none of the nets has its keys.
  */
-export async function loadWeights(file: File, numClasses: number): Promise<LoadedNet> {
+export async function loadWeights(
+  file: File,
+  numClasses: number,
+  seed: number,
+): Promise<LoadedNet> {
   const { name } = file;
   if (file.size > MAX_TENSOR_BYTES) throw new Error(`${name}: is too large to be read`);
   const state = decodeStateDict(new Uint8Array(await file.arrayBuffer()), name);
   const channels = [...state.values()].find(({ shape }) => shape.length === 4)?.shape[1] ?? 1;
   for (const [model, build] of MODELS) {
+    manualSeed(seed); // As the command does, before it takes weights over.
     const net = build({ inChannels: channels, numClasses });
     const options = { strict: false, ignoreMismatchedSizes: true };
     const { loaded, missing, unexpected, mismatched } = net.loadStateDict(state, options);

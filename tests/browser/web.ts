@@ -317,6 +317,20 @@ async function tabTo({ page }: Visit, id: string): Promise<void> {
   throw new Error(`no Tab leads to #${id}`);
 }
 
+/** In the page: drops a folder that cannot be read, and words; whether the page took them. */
+const DROPS = `(() => {
+  const drop = (dataTransfer) => {
+    const event = new Event("drop", { bubbles: true, cancelable: true });
+    Object.defineProperty(event, "dataTransfer", { value: dataTransfer });
+    document.getElementById("lr").dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  const readEntries = (_, refuse) => refuse(new Error("no permission"));
+  const folder = { isDirectory: true, name: "photos", createReader: () => ({ readEntries }) };
+  const items = [{ webkitGetAsEntry: () => folder }];
+  return [drop({ types: ["Files"], items, files: [] }), drop({ types: ["text/plain"], items: [] })];
+})()`;
+
 async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step): Promise<void> {
   const out = `${folder}/web`, site = serve(out, await build(out));
   await using visit = await Visit.open(browser, site.origin);
@@ -478,7 +492,13 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
       assert(tries < 100, "the camera shows nothing");
       await page.waitForTimeout(100);
     }
-    await page.locator("#camera").click();
+    await drawTrousers(visit);
+    await page.locator("#camera[aria-pressed=false]").waitFor();
+  });
+
+  await step("a drop that cannot be read is told, and words are the field's", async () => {
+    assertEquals(await page.evaluate(DROPS), [true, false]);
+    await visit.until("problem", /^What was dropped cannot be read: no permission$/);
   });
 
   await step("a page that has changed is seen at once", async () => {

@@ -14,7 +14,8 @@ import {
   OPTIMIZERS,
   SCHEDULES,
 } from "../../lib/train/config.ts";
-import { adviceOn, pathWord } from "../../scripts/cli.ts";
+import { pathWord } from "../../lib/check/text.ts";
+import { adviceOn } from "../../scripts/cli.ts";
 import { main } from "../../scripts/train.ts";
 import { deno } from "../call.ts";
 import { inFolder } from "../folder.ts";

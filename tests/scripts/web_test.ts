@@ -37,6 +37,15 @@ Deno.test("deno task web makes a page of static files, by its permissions, of le
   }
 });
 
+Deno.test("the page can be made where a folder's name has a space", () =>
+  inFolder(async (folder) => {
+    const root = new URL("../..", import.meta.url).pathname, link = `${folder}/a b`;
+    await new Deno.Command("sh", { args: ["-c", 'ln -s "$0" "$1"', root, link] }).output();
+    const words = [`${link}/scripts/web.ts`, "--build", "--out", `${folder}/out`];
+    const { code, err } = await deno(["run", "-q", "-A", ...words]);
+    assertEquals([code, err], [0, ""]);
+  }));
+
 Deno.test("the page loads nothing from elsewhere, and runs nothing that is in it", () =>
   inFolder(async (folder) => {
     const { files } = await build(folder);

@@ -555,11 +555,12 @@ Deno.test("a batch that ranks cannot share is refused", async () => {
     more: Partial<TrainConfig>,
     kind: new (...args: never[]) => Error,
     message: string,
+    data = train,
   ) =>
     assertRejects(
       () =>
         together(ranks, async (collective) => {
-          using trainer = await trainerOf(more, { collective, make: oneNet });
+          using trainer = await trainerOf(more, { collective, make: oneNet, data });
           await trainer.prepare();
         }),
       kind as typeof Error,
@@ -574,6 +575,12 @@ Deno.test("a batch that ranks cannot share is refused", async () => {
   const one =
     "of 64 images in batches of 25, shared by 8 ranks, one has one image of the last batch: ";
   await refused(8, {}, SingleImageError, one);
+  const three = {
+    ...train,
+    ...{ count: 3, images: train.images.slice(0, 784 * 3), labels: train.labels.slice(0, 3) },
+  };
+  const fewer = "there must be at least as many images to train on as ranks, 4, got 3";
+  await refused(4, {}, ConfigError, fewer, three);
 });
 
 Deno.test("what ranks tell each other is counted, and less where it is compressed", async () => {
