@@ -218,9 +218,8 @@ export function isKnown(error: unknown, known: readonly ErrorKind[] = []): boole
 export function adviceOn(error: unknown): string | undefined {
   if (error instanceof FolderTakenError) {
     const { path, by } = error;
-    return `${
-      by === "run" ? `--resume ${pathWord(path)} goes on, ` : ""
-    }--out DIR takes another folder`;
+    const goingOn = by === "run" ? `--resume ${pathWord(path)} goes on, ` : "";
+    return `${goingOn}--out DIR takes another folder`;
   }
   if (error instanceof UnknownModelError) return "name the module that makes it: --net FILE";
   if (error instanceof TunedError) return "`deno task tune` writes a new one";
