@@ -241,8 +241,17 @@ export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
 const Softplus = elementwise(
   "softplus",
   `select(a, T(0.0), ${isNegativeOf("a", "T")}) + log1pOf(exp(-abs(a)))`,
-  (g, _, [a]) => [div(g, add(1, exp(neg(a!))))],
+  (g, _, [a]) => [apply(SoftplusGrad, [g, a!], {})],
   [LOG1P],
+);
+/** `g` times the logistic function of x: an op, for its own gradient would have e^-x, which overflows. */
+const SoftplusGrad = elementwise(
+  "softplusGrad",
+  "a / (T(1.0) + exp(-b))",
+  (u, y, [_g, x]) => [
+    apply(SoftplusGrad, [u, x!], {}),
+    apply(SoftplusGrad, [mul(u, y), neg(x!)], {}),
+  ],
 );
 
 /**

@@ -6,6 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   add,
+  binaryCrossEntropyWithLogits,
   cast,
   channelMoments,
   evaluate,
@@ -23,6 +24,7 @@ import {
   reshape,
   select,
   softmax,
+  softplus,
   square,
   sum,
   type Tensor,
@@ -260,6 +262,14 @@ Deno.test("a max pool's second gradient is what lies where its results came from
   // Windows have 5, 9, 7, 9; the gradient 2 w v goes to those pixels, and 2 w u to them again.
   const wanted = [[0, 2 * 2 * 2, 0], [0, 0, 2 * 10 * 6], [2 * 5 * 7, 0, 0]];
   assertEquals(await evaluate(ddx!), new Float32Array(wanted.flat()));
+});
+
+Deno.test("second gradients of logistic losses are finite far from zero", async () => {
+  const x = tensor([-200, 0, 200]), targets = tensor([1, 1, 0]);
+  const second = [softplus(x), binaryCrossEntropyWithLogits(x, targets, { reduction: "none" })]
+    .map((y) => grad(sum(grad(sum(y), [x])[0]!), [x])[0]!);
+  // σ(x) (1 - σ(x)) of both.
+  for (const found of await evaluate(second)) assertEquals(found, new Float32Array([0, 0.25, 0]));
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
