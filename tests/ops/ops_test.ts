@@ -20,6 +20,7 @@ import {
   mul,
   permute,
   Plan,
+  pow,
   Random,
   reshape,
   select,
@@ -270,6 +271,16 @@ Deno.test("second gradients of logistic losses are finite far from zero", async 
     .map((y) => grad(sum(grad(sum(y), [x])[0]!), [x])[0]!);
   // σ(x) (1 - σ(x)) of both.
   for (const found of await evaluate(second)) assertEquals(found, new Float32Array([0, 0.25, 0]));
+});
+
+Deno.test("the gradients of a power of zero are PyTorch's", async () => {
+  const a = tensor([0, 0, 0, 0, 2]), b = tensor([0, 1, 2, -1, 0]);
+  const [da, db] = await evaluate(grad(sum(pow(a, b)), [a, b]));
+  assertEquals(da, new Float32Array([0, 1, 0, -Infinity, 0]));
+  assertEquals([...db!.slice(0, 4)], [0, 0, 0, -Infinity]);
+  assert(Math.abs(db![4]! - Math.LN2) < 1e-6);
+  const x = tensor([0, 3]), [dx] = grad(sum(pow(x, 0)), [x]);
+  assertEquals(await evaluate(dx!), new Float32Array([0, 0]));
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
