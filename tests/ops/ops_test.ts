@@ -283,6 +283,12 @@ Deno.test("the gradients of a power of zero are PyTorch's", async () => {
   assertEquals(await evaluate(dx!), new Float32Array([0, 0]));
 });
 
+Deno.test("1 to any power is 1, and any number to the power of 0", async () => {
+  const ones = pow(1, tensor([Infinity, -Infinity, NaN, 3]));
+  const zeroth = pow(tensor([Infinity, -Infinity, NaN, 0]), tensor([0, 0, 0, 0]));
+  for (const y of await evaluate([ones, zeroth])) assertEquals(y, new Float32Array([1, 1, 1, 1]));
+});
+
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
   const shapes = [[2, 3, 1, 4], [1, 3, 2, 1], [3, 1, 1, 2]];
   const cases = shapes.flatMap((shape) => {
