@@ -106,9 +106,10 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
   const reduction = checkLoss("huberLoss", x, target, options, ["delta"]);
   const { delta = 1 } = options;
   checkNumber("huberLoss", "delta", delta, { min: 2 ** -126 });
-  const d = abs(sub(x, target));
-  const near = mul(square(d), 0.5), far = mul(sub(d, 0.5 * delta), delta);
-  return reduce(where(lessEqual(d, delta), near, far), reduction);
+  const d = abs(sub(x, target)), isNear = lessEqual(d, delta);
+  // A far d is not squared: 0 times the gradient of an infinite square would be NaN.
+  const near = mul(square(where(isNear, d, 0)), 0.5), far = mul(sub(d, 0.5 * delta), delta);
+  return reduce(where(isNear, near, far), reduction);
 }
 
 /** log p, but at least -100. */

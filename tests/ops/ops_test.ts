@@ -13,6 +13,7 @@ import {
   type Feeds,
   freeVariables,
   grad,
+  huberLoss,
   input,
   matmul,
   maxPool2d,
@@ -287,6 +288,13 @@ Deno.test("1 to any power is 1, and any number to the power of 0", async () => {
   const ones = pow(1, tensor([Infinity, -Infinity, NaN, 3]));
   const zeroth = pow(tensor([Infinity, -Infinity, NaN, 0]), tensor([0, 0, 0, 0]));
   for (const y of await evaluate([ones, zeroth])) assertEquals(y, new Float32Array([1, 1, 1, 1]));
+});
+
+Deno.test("the Huber loss has PyTorch's gradient however far x is", async () => {
+  const x = tensor([Infinity, -3e38, 0.5]);
+  const loss = huberLoss(x, tensor([0, 0, 0]), { reduction: "sum" });
+  const [dx] = grad(loss, [x]);
+  assertEquals(await evaluate(dx!), new Float32Array([1, -1, 0.5]));
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
