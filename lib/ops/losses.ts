@@ -135,8 +135,8 @@ const BinaryCrossEntropy: Op = {
 
 /**
  * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and
- * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have
- * no gradient here. An x that is no probability gives NaN
+ * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100, and
+ * where x is 0 or 1, its gradient is finite. An x that is no probability gives NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html | PyTorch}).
  *
  * @example
