@@ -241,7 +241,9 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   }
 
   /**
-   * The updates of a step for the scalar `loss`: {@link Optimizer.updates} of its gradients.
+   * The updates of a step for the scalar `loss`: {@link Optimizer.updates} of its gradients. A
+   * parameter that the loss does not depend on has a gradient of 0, so weight decay and momentum
+   * still change it; PyTorch leaves it as it is.
    *
    * @throws {ShapeError} if the loss is no scalar.
    *
