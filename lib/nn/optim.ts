@@ -494,10 +494,12 @@ export class SGD extends Optimizer<SGDOptions> {
   }
 
   /** Updates the momentum by the penalised gradient, and the parameters by the momentum. */
-  protected override rule({ dampening, nesterov }: GroupSettings<SGDOptions>): string {
+  protected override rule({ momentum, dampening, nesterov }: GroupSettings<SGDOptions>): string {
     const g = "g0 + h[1] * p";
+    // 0 times a NaN of a step before would be NaN in all steps after it.
+    const kept = momentum !== 0 ? "h[2] * momentum_buffer + " : "";
     return `  ${nesterov ? `let g = ${g};` : ""}
-  momentum_buffer = h[2] * momentum_buffer + ${dampening !== 0 ? `h[3] * (${g})` : g};
+  momentum_buffer = ${kept}${dampening !== 0 ? `h[3] * (${g})` : g};
   p = p - h[0] * ${nesterov ? "(g + h[2] * momentum_buffer)" : "momentum_buffer"};`;
   }
 }
