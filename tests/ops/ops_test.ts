@@ -9,6 +9,8 @@ import {
   binaryCrossEntropyWithLogits,
   cast,
   channelMoments,
+  Device,
+  embedding,
   evaluate,
   type Feeds,
   freeVariables,
@@ -295,6 +297,22 @@ Deno.test("the Huber loss has PyTorch's gradient however far x is", async () => 
   const loss = huberLoss(x, tensor([0, 0, 0]), { reduction: "sum" });
   const [dx] = grad(loss, [x]);
   assertEquals(await evaluate(dx!), new Float32Array([1, -1, 0.5]));
+});
+
+Deno.test("an embedding has its gradient also where no binding holds its one-hot rows", async () => {
+  using small = await Device.request();
+  Object.defineProperty(small, "target", { value: { ...small.target, maxBindingBytes: 8192 } });
+  for (const each of [6, 8]) {
+    const random = new Random(each);
+    const some = (...shape: number[]) =>
+      tensor(random.uniform(new Float32Array(size(shape)), -1, 1), shape);
+    const indices = Uint32Array.from({ length: 100 }, () => random.below(64));
+    const table = some(64, each), taken = embedding(table, tensor(indices, [20, 5]));
+    const [gradient] = grad(sum(mul(taken, some(20, 5, each))), [table]);
+    const found = await evaluate(gradient!, {}, small);
+    const off = difference(found, await evaluate(gradient!));
+    assert(off < TOLERANCE, `rows of ${each} are off by ${off}`);
+  }
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
