@@ -24,6 +24,7 @@ import {
   permute,
   Plan,
   pow,
+  prod,
   Random,
   reshape,
   select,
@@ -313,6 +314,14 @@ Deno.test("an embedding has its gradient also where no binding holds its one-hot
     const off = difference(found, await evaluate(gradient!));
     assert(off < TOLERANCE, `rows of ${each} are off by ${off}`);
   }
+});
+
+Deno.test("second gradients of a product are right where elements are 0", async () => {
+  const x = tensor([[0, 0, 1], [2, 0, 2], [3, 3, 3]]);
+  const [dx] = grad(sum(prod(x, [0])), [x]);
+  const [ddx] = grad(sum(dx!), [x]);
+  // Of the columns' sums of a b, a c and b c.
+  assertEquals(await evaluate(ddx!), new Float32Array([5, 3, 5, 3, 3, 4, 2, 0, 3]));
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {
