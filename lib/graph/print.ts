@@ -12,11 +12,14 @@ const MOST = 1000;
 /** Characters of a line. */
 const WIDTH = 80;
 
+/** The largest of numbers, which may be more than a call takes as arguments. */
+const largest = (numbers: readonly number[]) => numbers.reduce((a, b) => Math.max(a, b));
+
 /** How numbers are written: whole ones as they are, others with four digits after the point. */
 function formatOf(numbers: readonly number[]): (x: number) => string {
   const sizes = numbers.filter((x) => Number.isFinite(x) && x !== 0).map(Math.abs);
   if (sizes.every(Number.isInteger)) return String;
-  const most = Math.max(...sizes), least = Math.min(...sizes);
+  const most = largest(sizes), least = -largest(sizes.map((x) => -x));
   const exponents = most / least > 1000 || most > 1e8 || least < 1e-4;
   return (x) => {
     if (!Number.isFinite(x)) return String(x);
@@ -47,6 +50,6 @@ export function printed(values: ArrayLike<number>, shape: Shape): string {
   };
   const shown: number[] = [];
   write(0, 0, (x) => `${shown.push(x)}`);
-  const format = formatOf(shown), width = Math.max(...shown.map((x) => format(x).length));
+  const format = formatOf(shown), width = largest(shown.map((x) => format(x).length));
   return write(0, 0, (x) => format(x).padStart(width));
 }

@@ -199,6 +199,8 @@ export interface ModuleCall {
   readonly module: Module;
   /** Its input. */
   readonly x: Tensor;
+  /** The further tensors that it was given. */
+  readonly others: readonly Tensor[];
   /** Its output. */
   readonly y: Tensor;
   /** Calls made while it ran, in order. */
@@ -296,7 +298,7 @@ export abstract class Module {
     const noted = calling;
     if (!noted) return this.forward(x, ...others);
     const { result: y, calls } = collectCalls(() => this.forward(x, ...others));
-    noted.push({ module: this, x, y, calls });
+    noted.push({ module: this, x, others, y, calls });
     return y;
   }
 

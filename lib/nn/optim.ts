@@ -241,7 +241,9 @@ export abstract class Optimizer<O extends OptimizerOptions = OptimizerOptions> {
   }
 
   /**
-   * The updates of a step for the scalar `loss`: {@link Optimizer.updates} of its gradients.
+   * The updates of a step for the scalar `loss`: {@link Optimizer.updates} of its gradients. A
+   * parameter that the loss does not depend on has a gradient of 0, so weight decay and momentum
+   * still change it; PyTorch leaves it as it is.
    *
    * @throws {ShapeError} if the loss is no scalar.
    *
@@ -492,10 +494,12 @@ export class SGD extends Optimizer<SGDOptions> {
   }
 
   /** Updates the momentum by the penalised gradient, and the parameters by the momentum. */
-  protected override rule({ dampening, nesterov }: GroupSettings<SGDOptions>): string {
+  protected override rule({ momentum, dampening, nesterov }: GroupSettings<SGDOptions>): string {
     const g = "g0 + h[1] * p";
+    // 0 times a NaN of a step before would be NaN in all steps after it.
+    const kept = momentum !== 0 ? "h[2] * momentum_buffer + " : "";
     return `  ${nesterov ? `let g = ${g};` : ""}
-  momentum_buffer = h[2] * momentum_buffer + ${dampening !== 0 ? `h[3] * (${g})` : g};
+  momentum_buffer = ${kept}${dampening !== 0 ? `h[3] * (${g})` : g};
   p = p - h[0] * ${nesterov ? "(g + h[2] * momentum_buffer)" : "momentum_buffer"};`;
   }
 }

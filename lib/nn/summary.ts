@@ -40,9 +40,9 @@ export interface LayerSummary {
   readonly layers: readonly LayerSummary[];
 }
 
-/** Multiply-accumulates between the input and the output of a call. */
-function macsOf({ x, y }: ModuleCall): number {
-  const seen = new Set([x]);
+/** Multiply-accumulates between the inputs and the output of a call. */
+function macsOf({ x, others, y }: ModuleCall): number {
+  const seen = new Set([x, ...others]);
   const pending = [y];
   let macs = 0;
   while (pending.length > 0) {

@@ -241,8 +241,17 @@ export function where(condition: Tensor, yes: Operand, no: Operand): Tensor {
 const Softplus = elementwise(
   "softplus",
   `select(a, T(0.0), ${isNegativeOf("a", "T")}) + log1pOf(exp(-abs(a)))`,
-  (g, _, [a]) => [div(g, add(1, exp(neg(a!))))],
+  (g, _, [a]) => [apply(SoftplusGrad, [g, a!], {})],
   [LOG1P],
+);
+/** `g` times the logistic function of x: an op, for its own gradient would have e^-x, which overflows. */
+const SoftplusGrad = elementwise(
+  "softplusGrad",
+  "a / (T(1.0) + exp(-b))",
+  (u, y, [_g, x]) => [
+    apply(SoftplusGrad, [u, x!], {}),
+    apply(SoftplusGrad, [mul(u, y), neg(x!)], {}),
+  ],
 );
 
 /**
@@ -400,9 +409,10 @@ const Pow = elementwise(
   "pow",
   "powOf(a, b)",
   (g, y, [a, b]) => [
-    mul(g, mul(b!, binary(Pow, a!, sub(b!, 1)))),
-    // y log a, whose limit for a towards 0 is 0.
-    mul(g, where(y, mul(y, log(a!)), 0)),
+    // b a^(b - 1), which is 0 where both are 0, and not 0 times infinity.
+    mul(g, mul(b!, binary(Pow, where(b!, a!, where(a!, a!, 1)), sub(b!, 1)))),
+    // y log a, whose limit for a towards 0 is 0; also where b is 0, and so y is 1.
+    mul(g, mul(y, log(where(a!, a!, where(isFinite(y), 1, 0))))),
   ],
   [LOG, POW],
 );

@@ -38,14 +38,17 @@ export const LOG = `fn logOf(x: T) -> T {
   return select(y, bitcast<T>(select(special, U(0x7fc00000u) | (bits & U(0u)), minus)), none);
 }`;
 
-/** `powOf(x, y)`: of a negative x, powers with whole y; anything to the power of 0 is 1. Needs LOG. */
+/**
+ * `powOf(x, y)`: of a negative x, powers with whole y; anything to the power of 0 is 1, and 1 to any
+ * power, infinity and NaN too. Needs LOG.
+ */
 export const POW = `fn powOf(x: T, y: T) -> T {
   let size = exp(y * logOf(abs(x)));
   let odd = y - T(2.0) * floor(y * T(0.5)) == T(1.0);
   let below = (bitcast<U>(x) >> U(31u)) == U(1u);
   let z = select(size, -size, below & odd);
   let none = (x < T(0.0)) & (abs(x) <= T(3.4028234e38)) & (floor(y) != y);
-  return select(select(z, logOf(x), none), T(1.0), y == T(0.0));
+  return select(select(z, logOf(x), none), T(1.0), (y == T(0.0)) | (x == T(1.0)));
 }`;
 
 /** `expm1Of(x)`: eˣ - 1, also where eˣ is nearly 1. */

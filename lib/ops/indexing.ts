@@ -6,8 +6,15 @@
  */
 
 import { checkChoice } from "../check/arguments.ts";
-import { arrays, perThread, vectorOf } from "../kernels/kernel.ts";
-import { formatShape, normalizeAxes, sameShape, ShapeError, sizeOf } from "../graph/shape.ts";
+import { arrays, perThread, summing, vectorOf } from "../kernels/kernel.ts";
+import {
+  formatShape,
+  normalizeAxes,
+  sameShape,
+  type Shape,
+  ShapeError,
+  sizeOf,
+} from "../graph/shape.ts";
 import {
   apply,
   type Attrs,
@@ -39,13 +46,48 @@ const Embedding: Op = {
       { sizes: { each: each / width, rows: table.shape[0]! } },
     )];
   },
-  // The rows that were taken are one-hot rows times the table.
-  vjp: (g, _, [table, indices]) => {
-    const rows = table!.shape[0]!, flat = reshape(indices!, [indices!.size]);
-    const hits = oneHot(flat, rows), each = table!.size / rows;
-    const sums = matmul(hits, reshape(g, [flat.size, each]), { transposeA: true });
-    return [reshape(sums, table!.shape), null];
+  vjp: (g, _, [table, indices]) => [
+    apply(EmbeddingGrad, [g, indices!], { shape: table!.shape }),
+    null,
+  ],
+};
+
+/** Of each row of the table, the sum of the gradients of where it was taken. */
+const EmbeddingGrad: Op<{ shape: Shape }> = {
+  name: "embeddingGrad",
+  accepts: ["f32", "u32"],
+  shape: (_, { shape }) => shape,
+  // The rows that were taken are one-hot rows times the table, if a device holds those.
+  lower: (node, target) => {
+    const [g, indices] = node.inputs as [Tensor, Tensor], rows = node.shape[0]!;
+    const taken = indices.size, each = node.size / rows;
+    if (4 * taken * rows > target.maxBindingBytes) return node;
+    const hits = oneHot(reshape(indices, [taken]), rows);
+    const sums = matmul(hits, reshape(g, [taken, each]), { transposeA: true });
+    return reshape(sums, node.shape);
   },
+  kernels: (node, target) => {
+    const taken = node.inputs[1]!.size, rows = node.shape[0]!;
+    const each = node.size / rows, [type, width] = vectorOf(each);
+    return [perThread(
+      arrays({ g: type, indices: "u32", y: type }),
+      node.size / width,
+      target,
+      `  let row = i / z.each; let column = i % z.each;
+  var s = ${type}(0.0);
+${
+        summing(
+          ["s"],
+          type,
+          { index: "k", from: "0u", end: "z.taken", most: taken },
+          "        if (indices[k] == row) { s += g[k * z.each + column]; }",
+        )
+      }
+  y[i] = s;`,
+      { sizes: { each: each / width, taken } },
+    )];
+  },
+  vjp: (u, _, [_g, indices]) => [apply(Embedding, [u, indices!], {}), null],
 };
 
 /**

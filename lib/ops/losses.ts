@@ -106,9 +106,10 @@ export function huberLoss(x: Tensor, target: Tensor, options: HuberLossOptions =
   const reduction = checkLoss("huberLoss", x, target, options, ["delta"]);
   const { delta = 1 } = options;
   checkNumber("huberLoss", "delta", delta, { min: 2 ** -126 });
-  const d = abs(sub(x, target));
-  const near = mul(square(d), 0.5), far = mul(sub(d, 0.5 * delta), delta);
-  return reduce(where(lessEqual(d, delta), near, far), reduction);
+  const d = abs(sub(x, target)), isNear = lessEqual(d, delta);
+  // A far d is not squared: 0 times the gradient of an infinite square would be NaN.
+  const near = mul(square(where(isNear, d, 0)), 0.5), far = mul(sub(d, 0.5 * delta), delta);
+  return reduce(where(isNear, near, far), reduction);
 }
 
 /** log p, but at least -100. */
@@ -134,8 +135,8 @@ const BinaryCrossEntropy: Op = {
 
 /**
  * `-(target · log x + (1 - target) · log(1 - x))`, by default the mean, for probabilities x and
- * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100; those have
- * no gradient here. An x that is no probability gives NaN
+ * targets from 0 to 1 of the same shape. As in PyTorch, no logarithm is less than -100, and
+ * where x is 0 or 1, its gradient is finite. An x that is no probability gives NaN
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html | PyTorch}).
  *
  * @example

@@ -204,7 +204,10 @@ const Place: Op<Lattice & { fill: number }> = {
       if (whole && last?.whole) {
         last.size *= size;
         last.count *= size;
-      } else axes.push({ size, count, start: starts[axis]!, step: steps[axis]!, whole });
+      } else {
+        // A step along an axis of size 1 leads nowhere; it is not that of the axes that join it.
+        axes.push({ size, count, start: starts[axis]!, step: whole ? 1 : steps[axis]!, whole });
+      }
     });
     const end = axes.at(-1);
     const width =

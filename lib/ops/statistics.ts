@@ -8,11 +8,13 @@
 import { checkNumber } from "../check/arguments.ts";
 import { isNaNOf } from "../kernels/kernel.ts";
 import { reduceShape, ShapeError } from "../graph/shape.ts";
-import { apply, type Op, type Tensor } from "../graph/tensor.ts";
+import { apply, inverseOrder, type Op, type Tensor } from "../graph/tensor.ts";
 import { equal, stopGradient } from "./compare.ts";
 import { add, div, exp, isFinite, log, mul, square, sub, where } from "./elementwise.ts";
+import { grad } from "./grad.ts";
 import { checkReduction, mean, reduced, type ReduceOptions, reducing, sum } from "./reduce.ts";
-import { reshape } from "./view.ts";
+import { flip, pad, slice } from "./slice.ts";
+import { permute, reshape } from "./view.ts";
 
 /** An op that takes the best element; its gradient is shared by those that are equal to it. */
 const extreme = (name: string, better: string): Op =>
@@ -72,12 +74,42 @@ const PRODUCT = {
   step: "product *= v;",
   results: ["product"],
 };
-const Prod: Op = reducing("prod", PRODUCT, (g, y, [x], { axes }) => {
-  // The product of the others: y / x, but where there is one zero, which gets the product of the rest.
-  const zeros = sum(equal(x!, 0), axes as number[], { keepDims: true });
-  const rest = apply(Prod, [where(x!, x!, 1)], { axes });
-  return [mul(g, where(zeros, where(x!, 0, where(sub(zeros, 1), 0, rest)), div(y, x!)))];
-});
+const Prod: Op = reducing(
+  "prod",
+  PRODUCT,
+  (g, _, [x], { axes }) => [mul(g, apply(ProdOthers, [x!], { axes }))],
+);
+
+/** Of each element, the product of the others over the axes. */
+const ProdOthers: Op<{ axes: readonly number[] }> = {
+  name: "prodOthers",
+  shape: ([x]) => x!.shape,
+  lower: ({ inputs }, _, { axes }) => {
+    const [x] = inputs as [Tensor], y = apply(Prod, [x], { axes });
+    // y / x, but where there is one zero, which gets the product of the rest.
+    const zeros = sum(equal(x, 0), axes, { keepDims: true });
+    const rest = apply(Prod, [where(x, x, 1)], { axes });
+    return where(zeros, where(x, 0, where(sub(zeros, 1), 0, rest)), div(y, x));
+  },
+  // Cases that are told apart by zeros lose the gradient between them. From both ends there are none.
+  vjp: (u, _, [x], { axes }) => grad(othersFromEnds(x!, axes), [x!], u),
+};
+
+/** {@link ProdOthers} as products of all that come before, and of all that come behind. */
+function othersFromEnds(x: Tensor, axes: readonly number[]): Tensor {
+  const order = [...[...x.shape.keys()].filter((axis) => !axes.includes(axis)), ...axes];
+  const sizes = order.map((axis) => x.shape[axis]!);
+  const n = axes.reduce((size, axis) => size * x.shape[axis]!, 1);
+  const line = reshape(permute(x, order), [x.size / n, n]);
+  const moved = (y: Tensor, by: number) => slice(pad(y, [by, 0], { value: 1 }), [null, [0, n]]);
+  const before = (line: Tensor) => {
+    let y = moved(line, 1);
+    for (let step = 1; step < n; step *= 2) y = mul(y, moved(y, step));
+    return y;
+  };
+  const others = mul(before(line), flip(before(flip(line, [1])), [1]));
+  return permute(reshape(others, sizes), inverseOrder(order));
+}
 
 /**
  * The product over `axes`, all of them by default; axes and options are those of {@link sum}

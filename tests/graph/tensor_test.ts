@@ -287,6 +287,12 @@ Deno.test("console.log shows a node's op, shape and type, and a constant's numbe
   ]);
 });
 
+Deno.test("a constant of many small axes is shown in full, as PyTorch does", () => {
+  const halves = R.tensor(new Float32Array(2 ** 18).fill(0.5), new Array(18).fill(2));
+  const text = (halves as unknown as Record<symbol, () => string>)[INSPECT]!();
+  assertEquals(text.split("0.5000").length, 2 ** 18 + 1);
+});
+
 Deno.test("a notebook shows what a tensor is, and the first and last numbers of a constant", async () => {
   const node = await displayOf(R.relu(t(4, 6, 3, 3)));
   assertEquals(node.text, "Tensor relu [4, 6, 3, 3] f32");

@@ -579,6 +579,27 @@ Deno.test("a Sequential takes functions: they have a number, and no parameters",
   assertThrows(() => new Sequential(made), ArgumentError, "Sequential: layer 0 must be a Module");
 });
 
+/** Two inputs, one by the other. */
+class Gate extends Module {
+  override forward(x: Tensor, by: Tensor): Tensor {
+    return mul(x, by);
+  }
+}
+
+Deno.test("what a layer's further inputs cost is not counted as the layer's", () => {
+  class Net extends Module {
+    readonly a = new Linear(4, 3);
+    readonly b = new Linear(4, 3);
+    readonly gate = new Gate();
+    override forward(x: Tensor): Tensor {
+      return this.gate.call(this.a.call(x), this.b.call(x));
+    }
+  }
+  const { macs, layers } = summarize(new Net(), [1, 4]);
+  assertEquals(layers.map(({ name, macs }) => `${name} ${macs}`), ["a 12", "b 12", "gate 0"]);
+  assertEquals(macs, 24);
+});
+
 Deno.test("batch norms without scale, without running statistics and of rows are PyTorch's", async () => {
   const x = tensor([[1, 2], [3, 6], [8, 1]]),
     y = tensor([[[1, 2, 3], [3, 6, 9]], [[8, 1, 4], [2, 2, 2]]]);

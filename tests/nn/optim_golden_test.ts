@@ -14,6 +14,7 @@ import {
   Plan,
   readVariables,
   RMSprop,
+  setVariable,
   SGD,
   square,
   sum,
@@ -168,6 +169,16 @@ Deno.test("settings of 0 are settings too", async () => {
   plan.run(adam.nextStep());
   const [found] = await readVariables([w]);
   assert(Math.abs(found![0]! - 0.75) < 1e-6 && Math.abs(found![1]! - 2.25) < 1e-6, `${found}`);
+});
+
+Deno.test("SGD without a momentum forgets a gradient of NaN once the parameter is set again", async () => {
+  const w = new Variable([1], [1]), sgd = new SGD([w], { lr: 0.5 });
+  using plan = await Plan.compile({ updates: sgd.updates([input("g", [1])]) });
+  plan.run({ g: Float32Array.of(NaN), ...sgd.nextStep() });
+  assertEquals(await readVariables([w]), [Float32Array.of(NaN)]);
+  setVariable(w, [1]);
+  plan.run({ g: Float32Array.of(1), ...sgd.nextStep() });
+  assertEquals(await readVariables([w]), [Float32Array.of(0.5)]);
 });
 
 Deno.test("an optimizer's state has a part for each parameter, by PyTorch's names", async () => {

@@ -6,12 +6,16 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   add,
+  binaryCrossEntropyWithLogits,
   cast,
   channelMoments,
+  Device,
+  embedding,
   evaluate,
   type Feeds,
   freeVariables,
   grad,
+  huberLoss,
   input,
   matmul,
   maxPool2d,
@@ -19,11 +23,14 @@ import {
   mul,
   permute,
   Plan,
+  pow,
+  prod,
   Random,
   reshape,
   select,
   ShapeError,
   softmax,
+  softplus,
   square,
   sum,
   type Tensor,
@@ -270,6 +277,61 @@ Deno.test("a max pool of more taps than f32 counts has no gradient, rather than 
   ) as [Tensor, Tensor];
   assertEquals(grad(most, [x])[0]!.shape, x.shape);
   assertThrows(() => grad(more, [x]), ShapeError, "window of 4097 × 4096");
+});
+
+Deno.test("second gradients of logistic losses are finite far from zero", async () => {
+  const x = tensor([-200, 0, 200]), targets = tensor([1, 1, 0]);
+  const second = [softplus(x), binaryCrossEntropyWithLogits(x, targets, { reduction: "none" })]
+    .map((y) => grad(sum(grad(sum(y), [x])[0]!), [x])[0]!);
+  // σ(x) (1 - σ(x)) of both.
+  for (const found of await evaluate(second)) assertEquals(found, new Float32Array([0, 0.25, 0]));
+});
+
+Deno.test("the gradients of a power of zero are PyTorch's", async () => {
+  const a = tensor([0, 0, 0, 0, 2]), b = tensor([0, 1, 2, -1, 0]);
+  const [da, db] = await evaluate(grad(sum(pow(a, b)), [a, b]));
+  assertEquals(da, new Float32Array([0, 1, 0, -Infinity, 0]));
+  assertEquals([...db!.slice(0, 4)], [0, 0, 0, -Infinity]);
+  assert(Math.abs(db![4]! - Math.LN2) < 1e-6);
+  const x = tensor([0, 3]), [dx] = grad(sum(pow(x, 0)), [x]);
+  assertEquals(await evaluate(dx!), new Float32Array([0, 0]));
+});
+
+Deno.test("1 to any power is 1, and any number to the power of 0", async () => {
+  const ones = pow(1, tensor([Infinity, -Infinity, NaN, 3]));
+  const zeroth = pow(tensor([Infinity, -Infinity, NaN, 0]), tensor([0, 0, 0, 0]));
+  for (const y of await evaluate([ones, zeroth])) assertEquals(y, new Float32Array([1, 1, 1, 1]));
+});
+
+Deno.test("the Huber loss has PyTorch's gradient however far x is", async () => {
+  const x = tensor([Infinity, -3e38, 0.5]);
+  const loss = huberLoss(x, tensor([0, 0, 0]), { reduction: "sum" });
+  const [dx] = grad(loss, [x]);
+  assertEquals(await evaluate(dx!), new Float32Array([1, -1, 0.5]));
+});
+
+Deno.test("an embedding has its gradient also where no binding holds its one-hot rows", async () => {
+  using small = await Device.request();
+  Object.defineProperty(small, "target", { value: { ...small.target, maxBindingBytes: 8192 } });
+  for (const each of [6, 8]) {
+    const random = new Random(each);
+    const some = (...shape: number[]) =>
+      tensor(random.uniform(new Float32Array(size(shape)), -1, 1), shape);
+    const indices = Uint32Array.from({ length: 100 }, () => random.below(64));
+    const table = some(64, each), taken = embedding(table, tensor(indices, [20, 5]));
+    const [gradient] = grad(sum(mul(taken, some(20, 5, each))), [table]);
+    const found = await evaluate(gradient!, {}, small);
+    const off = difference(found, await evaluate(gradient!));
+    assert(off < TOLERANCE, `rows of ${each} are off by ${off}`);
+  }
+});
+
+Deno.test("second gradients of a product are right where elements are 0", async () => {
+  const x = tensor([[0, 0, 1], [2, 0, 2], [3, 3, 3]]);
+  const [dx] = grad(sum(prod(x, [0])), [x]);
+  const [ddx] = grad(sum(dx!), [x]);
+  // Of the columns' sums of a b, a c and b c.
+  assertEquals(await evaluate(ddx!), new Float32Array([5, 3, 5, 3, 3, 4, 2, 0, 3]));
 });
 
 Deno.test("a sum may be over any axes, whatever the sizes of the others", async () => {

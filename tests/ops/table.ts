@@ -522,6 +522,13 @@ export const TABLE: readonly OpCase[] = [
     (x) => nd([3, 8], ([i, j]) => N.at(x, [2 + i!, 4 + j!])),
   ),
   called(
+    "slice",
+    "a step along the only row",
+    [f(1, 3, 5)],
+    [[[0, null, 2], null, [0, 2]]],
+    (x) => nd([1, 3, 2], ([i, j, k]) => N.at(x, [i!, j!, k!])),
+  ),
+  called(
     "flip",
     "two axes of three",
     [f(3, 4, 5)],
