@@ -37,7 +37,7 @@ export interface DoctorOptions {
 }
 
 /** What ResNet-18 takes to train at 96×96 in batches of 128. */
-const MEMORY = 2e9;
+const MEMORY = 2.2e9;
 /** Eight checkpoints of ResNet-18. */
 const DISK = 1e9;
 /** How the message begins if there is no adapter. */
@@ -159,7 +159,7 @@ function checkMemory(): Finding {
     found: `${gib(available)} of ${gib(total)} free`,
     ...!enough && {
       advice:
-        "ResNet-18 takes 2 GB at 96×96 in batches of 128: close other programs, or train with " +
+        "ResNet-18 takes 2.2 GB at 96×96 in batches of 128: close other programs, or train with " +
         "a smaller --batch-size",
     },
     facts: { available, total },

@@ -73,6 +73,7 @@ const EXEMPT: Readonly<Record<string, string>> = {
   "pool.ts checkPool": "checks options",
   "resample.ts checkOutputSize": "checks an argument",
   "resample.ts checkUpsample": "checks options",
+  "resample.ts nearestPixel": "arithmetic of upsample",
   "reduce.ts checkReduction": "checks arguments",
   "reduce.ts noteSum": "notes what batch norm's gradient knows; nn/nn_test.ts looks at it",
   "reduce.ts reduced": "makes the nodes of others",
