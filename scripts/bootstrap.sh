@@ -40,9 +40,8 @@ case $1 in
   train | report | test | test:mpi | ok | env) needs_packages=yes ;;
 esac
 case $1 in
-  data | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
+  data | shapes | fmt | lint | check | doc) needs_adapter=no needs_data=no ;;
   report | test:browser | web) needs_adapter=no ;;
-  shapes) needs_data=no ;;
   env) needs_data=no ;;
 esac
 

@@ -19,8 +19,8 @@ import { checkDeno, findFile, openFile } from "./open.ts";
  * or unpacked and without `.gz` in their names, as torchvision keeps them. The 60,000 training
  * images take about a quarter of a second. **Deno only.**
  *
- * It checks gzip's checksums, but not that the files are the published ones: `deno task data
- * --verify` in a clone of this library does.
+ * It checks gzip's checksums, but not that the files are the published ones: in a clone of this
+ * library, `scripts/data.ts --verify` does.
  *
  * @param dir the folder with the files
  * @param split `"train"` or `"test"`
