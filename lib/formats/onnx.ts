@@ -197,8 +197,8 @@ function* near(value: number): Generator<number> {
 }
 
 /**
- * A factor in single precision that makes `to` pixels of `from`, in that precision and, if there is such
- * a one, in double too; and that leads from each of them to its `pixel`, where they are not mixed.
+ * A factor in single precision that makes `to` pixels of `from`, in that precision and in double, since
+ * runtimes count in either; and that leads from each of them to its `pixel`, where they are not mixed.
  */
 function factorFor(
   from: number,
@@ -206,14 +206,14 @@ function factorFor(
   wanted: number,
   pixel?: (i: number) => number,
 ): number | undefined {
-  const all = [...near(wanted)].filter((factor) => {
-    if (Math.floor(Math.fround(factor * from)) !== to) return false;
+  return [...near(wanted)].find((factor) => {
+    const made = factor * from;
+    if (Math.floor(made) !== to || Math.floor(Math.fround(made)) !== to) return false;
     for (let i = 0; pixel && i < to; i++) {
       if (Math.min(Math.floor(Math.fround(i / factor)), from - 1) !== pixel(i)) return false;
     }
     return true;
   });
-  return all.find((factor) => Math.floor(factor * from) === to) ?? all[0];
 }
 
 /**

@@ -272,19 +272,22 @@ Deno.test("convolutions, pools and sizes of all kinds are exported", async () =>
   }
 });
 
-Deno.test("the nearest pixels of an exported net are ours, also where no f32 is the factor", async () => {
-  const cases: [R.UpsampleOptions, side: number][] = [
-    [{ size: [20, 10] }, 6],
-    [{ scaleFactor: [10 / 3, 5 / 3] }, 9],
-    [{ scaleFactor: 0.57 }, 100],
-  ];
-  for (const [options, side] of cases) {
-    const net = new Sequential(new Upsample(options), new Flatten()).eval();
+Deno.test("the nearest pixels of an exported net are ours, or it is refused", async () => {
+  const made = (options: R.UpsampleOptions) =>
+    new Sequential(new Upsample(options), new Flatten()).eval();
+  for (const [options, side] of [[{ size: [12, 9] }, 6], [{ scaleFactor: 0.57 }, 100]] as const) {
+    const net = made(options), shape = [1, side, side] as const;
     const pixels = Float32Array.from({ length: 2 * side * side }, (_, i) => i);
     const expected = await evaluate(net.call(tensor(pixels, [2, 1, side, side]))) as Float32Array;
-    const shape = [1, side, side] as const, file = await encodeOnnx(net, { shape });
+    const file = await encodeOnnx(net, { shape });
     assertEquals(await compare(file, pixels, shape, [1, 1], expected), 0, JSON.stringify(options));
   }
+  // The factors next to 10/3 make 19 rows of 6, or lead from row 10 to row 2.
+  await assertRejects(
+    () => encodeOnnx(made({ size: [20, 12] }), { shape: [1, 6, 6] }),
+    OnnxError,
+    "takes pixels that no factor of single precision leads to",
+  );
 });
 
 Deno.test("an ONNX file has the notebook's names, a free batch size, an opset of 2021, and says what it is", async () => {

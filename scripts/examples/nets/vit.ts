@@ -1,6 +1,5 @@
 /**
- * A vision transformer (Dosovitskiy et al. 2020): the patches of an image are its tokens. Names are
- * torchvision's.
+ * A vision transformer (Dosovitskiy et al. 2020), whose tokens are patches. Names are torchvision's.
  *
  *     deno run scripts/examples/nets/vit.ts
  */
