@@ -7,7 +7,7 @@
  * @module
  */
 
-import { PLAIN, type Target } from "../kernels/kernel.ts";
+import { isWide, PLAIN, type Target } from "../kernels/kernel.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { type FinishedKernels, finishedKernels } from "./codegen.ts";
 import { type Fusion, inlinedFor, type InlinedNodes, isStarted, reading } from "./fuse.ts";
@@ -56,7 +56,7 @@ export function finishes(
     fitting.sort((a, b) => length(a) - length(b));
     if (fitting[0]) found.set(node, fitting[0]);
   }
-  return withoutTwins(found, stored, target);
+  return isWide(target) ? found : withoutTwins(found, stored, target);
 }
 
 /**

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { isWide, type Target } from "../kernels/kernel.ts";
 import { topological } from "../ops/grad.ts";
 import { isContiguous } from "../ops/view.ts";
 import { sameShape, stridesOf } from "../graph/shape.ts";
@@ -135,12 +136,13 @@ function isByElement(node: Tensor, within: { has(x: Tensor): boolean }): boolean
 /**
  * The elementwise nodes that kernels may compute as they load them: f32, read only by such kernels and
  * by expressions of the same shape, and not `apart`. Of kernels that are alike all must have such an
- * input: a driver takes long to compile another one.
+ * input where the CPU computes: its driver takes long to compile another one.
  */
 function startable(
   nodes: readonly Tensor[],
   apart: ReadonlySet<Tensor>,
   users: ReadonlyMap<Tensor, readonly Tensor[]>,
+  target: Target,
 ): ReadonlySet<Tensor> {
   /** Whether x, the only reader of which leads to `node`, is computed by a kernel that can finish. */
   const ends = (node: Tensor): boolean =>
@@ -161,7 +163,7 @@ function startable(
   const found = new Set<Tensor>();
   for (const alike of kernels.values()) {
     const inputs = alike.map((node) => node.inputs[0]!);
-    if (inputs.every(fits)) inputs.forEach((x) => found.add(x));
+    if (isWide(target) || inputs.every(fits)) inputs.filter(fits).forEach((x) => found.add(x));
   }
   return found;
 }
@@ -176,8 +178,8 @@ export interface Fusion {
   readonly needed: ReadonlySet<Tensor>;
 }
 
-/** Decides for the graph below `roots`, which all get memory; at most `maxBuffers` per kernel. */
-export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
+/** Decides for the graph below `roots`, which all get memory. */
+export function fuse(roots: readonly Tensor[], target: Target): Fusion {
   const nodes = topological(roots);
   const users = new Map<Tensor, Tensor[]>(nodes.map((node) => [node, []]));
   for (const node of nodes) new Set(node.inputs).forEach((x) => users.get(x)!.push(node));
@@ -187,8 +189,8 @@ export function fuse(roots: readonly Tensor[], maxBuffers: number): Fusion {
   const apart = new Set(kept);
   let inlined: InlinedNodes;
   for (;;) {
-    const starts = startable(nodes, apart, users);
-    inlined = inlinedBelow(nodes, { kept, users, starts, maxBuffers });
+    const starts = startable(nodes, apart, users, target);
+    inlined = inlinedBelow(nodes, { kept, users, starts, maxBuffers: target.maxStorageBuffers });
     const others = [...starts].filter((x) => !inlined.has(x));
     if (others.length === 0) break;
     others.forEach((x) => apart.add(x));

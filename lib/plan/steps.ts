@@ -179,7 +179,7 @@ export function stepsOf(
   const fuseAll = () =>
     fuse(
       [...results, ...reads.flat(), ...early, ...values.filter((x) => x !== undefined)],
-      target.maxStorageBuffers,
+      target,
     );
   let fusion = fuseAll();
   /** Has values that need it computed before all updates; whether there were any. */
