@@ -60,8 +60,8 @@ export function finishes(
 }
 
 /**
- * Those whose kernel is not needed as it is elsewhere in the plan: a driver may take seconds to compile
- * another one of these, which is more than a few of them spare.
+ * Those whose kernel is not needed as it is elsewhere in the plan: a driver that compiles for the CPU may
+ * take seconds for another one of these, which is more than a few of them spare.
  */
 function withoutTwins(
   found: ReadonlyMap<Tensor, Finished>,
