@@ -6,7 +6,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
-import { pathWord, plain } from "../lib/check/text.ts";
+import { flagOf, pathWord, plain } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import { DataError } from "../lib/data/error.ts";
 import { DeviceError } from "../lib/device/device.ts";
@@ -102,9 +102,6 @@ function parse<V extends string, S extends string>(
   const on = Object.fromEntries(switches.map((name) => [name, flags[name] === true]));
   return { values: given, on: on as Record<S, boolean>, words: rest };
 }
-
-/** `batchSize` as `--batch-size`. */
-export const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
 /** A flag's value as the setting of a run that it is; undefined where it was not given. */
 export function setting<K extends keyof TrainConfig>(

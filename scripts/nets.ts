@@ -8,10 +8,10 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { decodeStateDict } from "../lib/formats/state_dict.ts";
 import { kindOf } from "../lib/files/open.ts";
-import { loadCheckpoint, readBounded } from "../lib/files/run.ts";
+import { kindOfWeights, loadCheckpoint, readBounded } from "../lib/files/run.ts";
 import { Module, type StateDict } from "../lib/nn/module.ts";
 import { formatShape } from "../lib/graph/shape.ts";
-import { CheckpointError, MAX_TENSOR_BYTES } from "../lib/train/checkpoint.ts";
+import { MAX_TENSOR_BYTES } from "../lib/train/checkpoint.ts";
 import type { ModelBuilder } from "../lib/train/config.ts";
 import { brief } from "../lib/check/text.ts";
 import { UsageError } from "./cli.ts";
@@ -66,9 +66,7 @@ export async function loadNet(path: string): Promise<ModelBuilder> {
 
 /** The state dict of a `.safetensors` file, or of a checkpoint's or a run's folder. */
 async function stateOf(path: string): Promise<StateDict> {
-  const kind = await kindOf(path);
-  if (kind === undefined) throw new CheckpointError(`${path}: there is no such file or folder`);
-  if (kind === "folder") return (await loadCheckpoint(path)).checkpoint.model;
+  if (await kindOfWeights(path) === "folder") return (await loadCheckpoint(path)).checkpoint.model;
   return decodeStateDict(await readBounded(path, MAX_TENSOR_BYTES), path);
 }
 

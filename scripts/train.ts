@@ -7,7 +7,7 @@
 
 import { basename } from "node:path";
 import { ArgumentError } from "../lib/check/arguments.ts";
-import { brief, pathWord, shellWord } from "../lib/check/text.ts";
+import { brief, flagOf, pathWord, shellWord } from "../lib/check/text.ts";
 import { CheckpointError } from "../lib/train/checkpoint.ts";
 import type { ImageDataset } from "../lib/data/dataset.ts";
 import { defaultDevice, type Device } from "../lib/device/device.ts";
@@ -39,7 +39,6 @@ import { broadcastBytes, broadcastCheckpoint, RankError } from "../lib/train/ran
 import { decodeStateDict, encodeStateDict } from "../lib/formats/state_dict.ts";
 import {
   type Command,
-  flagOf,
   type Flags,
   isKnown,
   messageOf,

@@ -15,6 +15,10 @@ export function quote(name: string): string {
   return text.length > 100 ? `${text.slice(0, 99)}…"` : text;
 }
 
+/** `batchSize` as `--batch-size`. */
+export const flagOf = (name: string): string =>
+  `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
+
 /** A word of a command as a shell takes it: in quotes where it needs them. */
 export const shellWord = (word: string): string =>
   /^[\w%+,./:=@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

@@ -118,6 +118,17 @@ async function readCheckpoint(folder: string): Promise<Checkpoint> {
 }
 
 /**
+ * Whether the weights at a path are a file, or a checkpoint's or a run's folder.
+ *
+ * @throws {CheckpointError} where there is neither.
+ */
+export async function kindOfWeights(path: string): Promise<"file" | "folder"> {
+  const kind = await kindOf(path);
+  if (kind === undefined) throw new CheckpointError(`${path}: there is no such file or folder`);
+  return kind;
+}
+
+/**
  * The bytes of a file, which must not be more than `max`.
  *
  * @throws {CheckpointError} where they are, or there is no such file.

@@ -19,7 +19,7 @@ import { brief } from "../check/text.ts";
 import { ShapeError } from "../graph/shape.ts";
 import type { Module, StateDict } from "../nn/module.ts";
 import { kindOf } from "./open.ts";
-import { loadCheckpoint, readBounded } from "./run.ts";
+import { kindOfWeights, loadCheckpoint, readBounded } from "./run.ts";
 import { DEFAULT_CONFIG, type ModelBuilder, MODELS, type TrainConfig } from "../train/config.ts";
 
 /** A trained network. */
@@ -52,9 +52,7 @@ const IMAGENET = { resize: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224,
  * @throws {SafetensorsError} where a file is no safetensors file.
  */
 export async function loadTrained(path: string, build?: ModelBuilder): Promise<Trained> {
-  const kind = await kindOf(path);
-  if (kind === undefined) throw new CheckpointError(`${path}: there is no such file or folder`);
-  if (kind === "file") {
+  if (await kindOfWeights(path) === "file") {
     const folder = dirname(path);
     const alone = basename(path) !== "model.safetensors" ||
       await kindOf(join(folder, "run.json")) !== "file";

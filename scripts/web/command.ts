@@ -4,7 +4,7 @@
  * @module
  */
 
-import { shellWord } from "../../lib/check/text.ts";
+import { flagOf, pathWord } from "../../lib/check/text.ts";
 import {
   CONFIG_NAMES,
   DEFAULT_CONFIG,
@@ -13,9 +13,6 @@ import {
   type TrainConfig,
 } from "../../lib/train/config.ts";
 import { SMALL_NET } from "./protocol.ts";
-
-/** `--batch-size` of `batchSize`. */
-const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (x) => `-${x.toLowerCase()}`)}`;
 
 /** `deno task train` with settings, and the other flags that it takes, as a shell takes them. */
 export function trainCommand(
@@ -27,7 +24,7 @@ export function trainCommand(
     .map((name) => `${flagOf(name)} ${settingText(name, config[name])}`);
   const net = config.model === SMALL_NET ? `--net ${SMALL_NET}` : `--model ${config.model}`;
   const more = Object.entries(others).flatMap(([name, value]) =>
-    value === undefined ? [] : [`--${name} ${shellWord(value)}`]
+    value === undefined ? [] : [`--${name} ${pathWord(value)}`]
   );
   return ["deno task train --no-tuned", net, ...settings, ...more].join(" ");
 }
