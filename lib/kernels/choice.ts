@@ -306,8 +306,8 @@ export function chooseWinograd(target: Target, conv: Convolution): number | null
 }
 
 /**
- * Whether a convolution's windows can be written out: if there is a stride or an odd number of
- * channels, and the windows take little more memory than x and y.
+ * Whether a convolution's windows can be written out: if there is a stride, or if the channels are no
+ * whole vectors, and the windows take little more memory than x and y.
  */
 function patchesFit(target: Target, conv: Convolution): boolean {
   const { kind, n, pixels, c, o, kernel, stride } = conv;
@@ -327,7 +327,7 @@ export function choosePatches(target: Target, conv: Convolution): boolean {
   return !chooseTile(target, conv)?.workgroup;
 }
 
-/** Whether an odd number of channels is filled up with zeros to whole vectors. */
+/** Whether channels that are no whole vectors are filled up with zeros. */
 export function choosePadded(target: Target, conv: Convolution): boolean {
   return conv.c % 4 !== 0 &&
     (tuned(target, conv) === "padded" || !chooseTile(target, conv)?.workgroup);

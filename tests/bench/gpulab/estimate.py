@@ -19,7 +19,7 @@ import math
 import re
 import sys
 
-BANDWIDTH = 360e9  # bytes/s, 70% of what the card has: with it commit fb556e0 takes the 34.5 ms estimated before
+BANDWIDTH = 360e9  # bytes/s, 70% of what the card has
 CLOCK = 2.1e9  # Hz
 SIMDS = 120  # of 32 lanes: a wave of 64 takes two cycles for an instruction
 WAIT = 600  # cycles from a load to its use
