@@ -116,14 +116,15 @@ const Sum = reducing(
 
 /**
  * `Σ -a` as `-Σ a`, and `Σ a b` as `(Σ a) b` where b does not vary along the axes: a smaller product,
- * and often a sum that is taken anyway. Null where neither fits.
+ * and often a sum that is taken anyway. A single number stays where it is: a small one may be there lest
+ * the sum overflow, as in the gradient of a mean. Null where neither fits.
  */
 function factorOut(x: Tensor, axes: readonly number[]): Tensor | null {
   const over = (a: Tensor) => apply(Sum, [a], { axes });
   if (x.op === Neg) return neg(over(x.inputs[0]!));
   if (x.op !== Mul) return null;
   const constant = (b: Tensor) =>
-    axes.every((axis) => (b.shape[axis - x.rank + b.rank] ?? 1) === 1);
+    b.size > 1 && axes.every((axis) => (b.shape[axis - x.rank + b.rank] ?? 1) === 1);
   const [a, b] = x.inputs as [Tensor, Tensor];
   if (sameShape(a.shape, x.shape) && constant(b)) return mul(over(a), b);
   if (sameShape(b.shape, x.shape) && constant(a)) return mul(over(b), a);

@@ -311,6 +311,14 @@ Deno.test("the Huber loss has PyTorch's gradient however far x is", async () => 
   assertEquals(await evaluate(dx!), new Float32Array([1, -1, 0.5]));
 });
 
+Deno.test("a sum of terms that are made small first does not overflow", async () => {
+  const x = tensor([3e38, 3e38]), scale = tensor(1);
+  const [slope] = grad(reduceMean(mul(x, scale)), [scale]);
+  const found = await evaluate([sum(mul(x, 0.1)), sum(mul(0.5, x)), slope!]);
+  const expected = [6e37, 3e38, 3e38];
+  found.forEach(([value], i) => assert(Math.abs(value! / expected[i]! - 1) < 1e-6, `${value}`));
+});
+
 Deno.test("an embedding has its gradient also where no binding holds its one-hot rows", async () => {
   using small = await Device.request();
   Object.defineProperty(small, "target", { value: { ...small.target, maxBindingBytes: 8192 } });
