@@ -132,22 +132,25 @@ export function greaterEqual(a: Operand, b: Operand): Tensor {
   return binary(GreaterEqual, a, b);
 }
 
-/** The op that takes the one of `a` and `b` for which `test` holds; the gradient of a tie is halved. */
-const extremum = (name: string, test: string, holds: (a: Operand, b: Operand) => Tensor): Op =>
+/**
+ * The op that takes the one of `a` and `b` for which `test` holds, and so not `fails`; the gradient of a
+ * tie is halved, and of NaN, for which nothing holds, both get it.
+ */
+const extremum = (name: string, test: string, fails: (a: Operand, b: Operand) => Tensor): Op =>
   elementwise(
     name,
     `select(select(b, a, ${test}), a + b, ${NAN})`,
     (g, _, [a, b]) => {
       const half = where(equal(a!, b!), mul(g, 0.5), 0);
-      return [where(holds(a!, b!), g, half), where(holds(b!, a!), g, half)];
+      return [where(fails(a!, b!), half, g), where(fails(b!, a!), half, g)];
     },
   );
-const Minimum = extremum("minimum", "a < b", less);
-const Maximum = extremum("maximum", "a > b", greater);
+const Minimum = extremum("minimum", "a < b", greaterEqual);
+const Maximum = extremum("maximum", "a > b", lessEqual);
 
 /**
  * The smaller of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of
- * the gradient each
+ * the gradient each, and beside NaN each gets all of it
  * ({@link https://pytorch.org/docs/stable/generated/torch.minimum.html | PyTorch}).
  *
  * @example
@@ -164,7 +167,7 @@ export function minimum(a: Operand, b: Operand): Tensor {
 
 /**
  * The larger of two, elementwise with broadcasting; NaN if one of them is. Equal ones get half of
- * the gradient each
+ * the gradient each, and beside NaN each gets all of it
  * ({@link https://pytorch.org/docs/stable/generated/torch.maximum.html | PyTorch}).
  *
  * @example

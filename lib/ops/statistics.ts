@@ -28,8 +28,9 @@ const extreme = (name: string, better: string): Op =>
       results: ["best"],
     },
     (g, y, [x], { axes }) => {
-      const hits = equal(x!, y);
-      return [where(hits, div(g, sum(hits, axes as number[], { keepDims: true })), 0)];
+      const hits = equal(x!, y), count = sum(hits, axes as number[], { keepDims: true });
+      // NaN is equal to nothing: 0 / 0, which is NaN for all elements.
+      return [div(where(hits, g, 0), count)];
     },
   );
 const Max = extreme("max", "(v > best)");
@@ -37,8 +38,9 @@ const Min = extreme("min", "(v < best)");
 
 /**
  * The largest element over `axes`, all of them by default; axes and options are those of
- * {@link sum}. NaN is larger than any number. Equal ones share the gradient. {@link argmax} gives
- * the index ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
+ * {@link sum}. NaN is larger than any number, and makes the gradient NaN. Equal ones share the
+ * gradient. {@link argmax} gives the index
+ * ({@link https://pytorch.org/docs/stable/generated/torch.amax.html | PyTorch's amax}).
  *
  * @example
  * ```ts

@@ -18,8 +18,12 @@ import {
   huberLoss,
   input,
   matmul,
+  max,
+  maximum,
   maxPool2d,
   mean as reduceMean,
+  min,
+  minimum,
   mul,
   permute,
   Plan,
@@ -317,6 +321,31 @@ Deno.test("a sum of terms that are made small first does not overflow", async ()
   const found = await evaluate([sum(mul(x, 0.1)), sum(mul(0.5, x)), slope!]);
   const expected = [6e37, 3e38, 3e38];
   found.forEach(([value], i) => assert(Math.abs(value! / expected[i]! - 1) < 1e-6, `${value}`));
+});
+
+Deno.test("the gradients of what is larger and smaller are PyTorch's beside NaN", async () => {
+  const x = tensor([1, NaN, 3, NaN]), rows = tensor([[1, NaN], [3, 3]]);
+  const a = tensor([1, NaN, 3, NaN, 2]), b = tensor([2, 1, NaN, NaN, 2]);
+  const pixels = tensor([[[[NaN, NaN, 3]]]]);
+  const of = (y: Tensor, ...inputs: Tensor[]) => grad(sum(y), inputs);
+  const found = await evaluate([
+    ...of(max(x), x),
+    ...of(min(x), x),
+    ...of(max(rows, [1]), rows),
+    ...of(maximum(a, b), a, b),
+    ...of(minimum(a, b), a, b),
+    ...of(maxPool2d(pixels, { kernelSize: [1, 3] }), pixels),
+  ]);
+  assertEquals(found.map((values) => [...values]), [
+    [NaN, NaN, NaN, NaN],
+    [NaN, NaN, NaN, NaN],
+    [NaN, NaN, 0.5, 0.5],
+    [0, 1, 1, 1, 0.5],
+    [1, 1, 1, 1, 0.5],
+    [1, 1, 1, 1, 0.5],
+    [0, 1, 1, 1, 0.5],
+    [0, 1, 0],
+  ]);
 });
 
 Deno.test("an embedding has its gradient also where no binding holds its one-hot rows", async () => {
