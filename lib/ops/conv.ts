@@ -543,6 +543,11 @@ function imagesOf(y: Tensor, bias: Tensor | undefined): Tensor {
  * `[N, O, P, Q]`, where `P = ⌊(H + 2 padding - dilation (R - 1) - 1) / stride⌋ + 1`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html | PyTorch}).
  *
+ * A 3×3 convolution of stride 1 may be computed in tiles of up to 6×6 results (Winograd's). There a
+ * pixel that is NaN, infinite or near the end of f32's range can spoil all results of the tiles that
+ * it lies in, in its image only; directly, as in PyTorch on a CPU, it meets 3×3 of them. A device of
+ * `Device.request({ choice: "subgroup" })` computes all convolutions directly.
+ *
  * @throws {ArgumentError} if an argument is no tensor, or for an option that cannot be.
  * @throws {ShapeError} for shapes, sizes or groups that do not fit.
  *

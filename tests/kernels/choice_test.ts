@@ -240,6 +240,24 @@ Deno.test("Winograd's tiles of every size compute convolutions and their gradien
   }
 });
 
+Deno.test("NaN spoils a window's results, and by Winograd's tiles those of its tiles and image", async () => {
+  const size = 24, at = 11, x = some([2, 4, size, size]), w = constant(some([4, 4, 3, 3]));
+  const pixels = new Float32Array(x.data).with(at * size + at, NaN);
+  const y = conv2d(tensor(pixels, x.shape), w, undefined, { padding: 1 });
+  for (const choice of ["subgroup", "winograd"] as const) {
+    using device = await Device.request({ choice });
+    const found = await evaluate(y, {}, device);
+    const spoilt = [...found.keys()].filter((i) => Number.isNaN(found[i]));
+    const far = (place: number) => Math.abs(place - at);
+    const reach = spoilt.map((i) =>
+      Math.max(far(Math.floor(i / size) % size), far(i % size), i < 4 * size ** 2 ? 0 : Infinity)
+    );
+    assertEquals(reach.filter((pixels) => pixels <= 1).length, 4 * 9);
+    if (choice === "subgroup") assertEquals(reach.length, 4 * 9);
+    else assert(reach.length > 4 * 9 && Math.max(...reach) <= 6, `${Math.max(...reach)} pixels`);
+  }
+});
+
 Deno.test("Winograd's transforms compute convolutions, for every size of tile", () => {
   for (const m of [2, 3, 4, 6]) {
     const { bt, g, at } = winogradMatrices(m);
