@@ -134,8 +134,8 @@ export type CheckpointFiles = Record<typeof CHECKPOINT_FILES[number], Uint8Array
 
 /** The largest `run.json` that is read. */
 export const MAX_RUN_BYTES: number = 2 ** 24;
-/** The largest safetensors file that is read. */
-export const MAX_TENSOR_BYTES: number = 2 ** 31;
+/** The largest safetensors file that is read: Adam's state of 2³⁰ parameters. */
+export const MAX_TENSOR_BYTES: number = 2 ** 33;
 
 /** The most classes, the longest side, and the longest path, that `run.json` may tell of. */
 const MOST_CLASSES = 2 ** 16, MOST_SIZE = 2 ** 15, LONGEST_PATH = 2 ** 15;
@@ -174,8 +174,8 @@ const NO_FILES = Object.fromEntries(
  * `model.safetensors` as it is.
  *
  * @throws {ArgumentError} if a part of it is missing or of another kind.
- * @throws {CheckpointError} if {@link decodeCheckpoint} could not read it, as its numbers do not
- * agree.
+ * @throws {CheckpointError} if it could not be read again, as its numbers do not agree, or a file
+ * would exceed 8 GiB.
  *
  * @example
  * ```ts
@@ -196,14 +196,30 @@ const NO_FILES = Object.fromEntries(
 export async function encodeCheckpoint(checkpoint: Checkpoint): Promise<CheckpointFiles> {
   const { run, model, optimizer } = checkedCheckpoint("encodeCheckpoint", checkpoint);
   const files = {
-    "model.safetensors": bytesOfState(model),
-    "optimizer.safetensors": bytesOfState(optimizer),
+    "model.safetensors": boundedBytes("model.safetensors", model),
+    "optimizer.safetensors": boundedBytes("optimizer.safetensors", optimizer),
   };
   const sha256 = {
     "model.safetensors": await sha256Of(files["model.safetensors"]),
     "optimizer.safetensors": await sha256Of(files["optimizer.safetensors"]),
   };
   return { ...files, "run.json": runJson(run, sha256) };
+}
+
+/** A file of a checkpoint; throws if it would be larger than what is read. */
+function boundedBytes(name: string, state: StateDict): Uint8Array<ArrayBuffer> {
+  const check = (bytes: number) => {
+    if (bytes <= MAX_TENSOR_BYTES) return;
+    throw new CheckpointError(
+      `${name}: ${bytes} bytes are more than ${MAX_TENSOR_BYTES}, and could not be read again; ` +
+        "train a smaller net, freeze a part of it, or take SGD, which keeps half of what Adam does",
+    );
+  };
+  // Before the memory is taken; names and shapes come on top.
+  check([...state.values()].reduce((sum, { data }) => sum + data.byteLength, 0));
+  const bytes = bytesOfState(state);
+  check(bytes.length);
+  return bytes;
 }
 
 /**

@@ -8,10 +8,11 @@ import { decodeStateDict } from "../../lib/formats/state_dict.ts";
 import { formatShape } from "../../lib/graph/shape.ts";
 import { manualSeed } from "../../lib/nn/init.ts";
 import type { Module } from "../../lib/nn/module.ts";
-import { MAX_TENSOR_BYTES } from "../../lib/train/checkpoint.ts";
 import { MODELS } from "../../lib/train/config.ts";
 import { titleOf } from "./models.ts";
 
+/** The largest file that is read; browsers hold no larger one in one piece. */
+const MAX_BYTES = 2 ** 31;
 /** Keys that are named of those that do not fit. */
 const NAMED = 4;
 
@@ -41,7 +42,7 @@ export async function loadWeights(
   seed: number,
 ): Promise<LoadedNet> {
   const { name } = file;
-  if (file.size > MAX_TENSOR_BYTES) throw new Error(`${name}: is too large to be read`);
+  if (file.size > MAX_BYTES) throw new Error(`${name}: is too large to be read`);
   const state = decodeStateDict(new Uint8Array(await file.arrayBuffer()), name);
   const channels = [...state.values()].find(({ shape }) => shape.length === 4)?.shape[1] ?? 1;
   for (const [model, build] of MODELS) {

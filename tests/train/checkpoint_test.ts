@@ -89,6 +89,17 @@ Deno.test("a checkpoint comes back as it was, to the last bit", async () => {
   }
 });
 
+Deno.test("a checkpoint that is too large to be read again is not written", async () => {
+  const { run, model } = example(1, 0), data = new Float32Array(2 ** 21);
+  const keys = Array.from({ length: 1025 }, (_, i) => `exp_avg.${i}.weight`);
+  const optimizer = new Map(keys.map((key) => [key, { shape: [data.length], data }]));
+  await assertRejects(
+    () => encodeCheckpoint({ run, model, optimizer }),
+    CheckpointError,
+    "optimizer.safetensors: 8598323200 bytes are more than 8589934592, and could not be read again",
+  );
+});
+
 Deno.test("a net of one's own may lie as deep as a file can", async () => {
   const { run, ...rest } = example(1, 0), config = { ...run.config, model: "nets/".repeat(800) };
   const deep = { run: { ...run, config }, ...rest };
