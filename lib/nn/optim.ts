@@ -47,7 +47,7 @@ export interface OptimizerOptions {
 /** Parameters with settings of their own; settings that are left out are those of the optimizer. */
 export type ParameterGroup<O> = O & { readonly params: readonly Variable[] };
 
-/** A group with all its settings. */
+/** A group with all its settings; only `lr` may be changed, as kernels may be made for the others. */
 export type GroupSettings<O> = { readonly [K in Exclude<keyof O, "lr">]-?: NonNullable<O[K]> } & {
   /** Learning rate; may be changed between steps. */
   lr: number;
@@ -482,7 +482,7 @@ export class SGD extends Optimizer<SGDOptions> {
     }
   }
 
-  /** `momentum_buffer`, also without a momentum. */
+  /** `momentum_buffer`; without a momentum it is the last gradient, where PyTorch keeps nothing. */
   protected override states(): string[] {
     return ["momentum_buffer"];
   }
