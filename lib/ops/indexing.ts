@@ -6,15 +6,7 @@
  */
 
 import { checkChoice } from "../check/arguments.ts";
-import {
-  arrays,
-  isNaNOf,
-  type KernelSpec,
-  perThread,
-  summing,
-  type Target,
-  vectorOf,
-} from "../kernels/kernel.ts";
+import { arrays, perThread, summing, vectorOf } from "../kernels/kernel.ts";
 import {
   formatShape,
   normalizeAxes,
@@ -66,61 +58,43 @@ const EmbeddingGrad: Op<{ shape: Shape }> = {
   accepts: ["f32", "u32"],
   shape: (_, { shape }) => shape,
   // The rows that were taken are one-hot rows times the table, if a device holds those.
-  lower: (node, target, { shape }) => {
-    const [g, indices] = node.inputs as [Tensor, Tensor], rows = shape[0]!;
+  lower: (node, target) => {
+    const [g, indices] = node.inputs as [Tensor, Tensor], rows = node.shape[0]!;
     const taken = indices.size, each = node.size / rows;
     if (4 * taken * rows > target.maxBindingBytes) return node;
     const hits = oneHot(reshape(indices, [taken]), rows);
     const sums = matmul(hits, reshape(g, [taken, each]), { transposeA: true });
-    return apply(OwnSums, [g, indices, reshape(sums, shape)], { shape });
+    return reshape(sums, node.shape);
   },
-  kernels: (node, target) => [rowSums(node, target)],
+  kernels: (node, target) => {
+    const taken = node.inputs[1]!.size, rows = node.shape[0]!;
+    const each = node.size / rows, [type, width] = vectorOf(each);
+    return [perThread(
+      arrays({ g: type, indices: "u32", y: type }),
+      node.size / width,
+      target,
+      `  let row = i / z.each; let column = i % z.each;
+  var s = ${type}(0.0);
+${
+        summing(
+          ["s"],
+          type,
+          { index: "k", from: "0u", end: "z.taken", most: taken },
+          "        if (indices[k] == row) { s += g[k * z.each + column]; }",
+        )
+      }
+  y[i] = s;`,
+      { sizes: { each: each / width, taken } },
+    )];
+  },
   vjp: (u, _, [_g, indices]) => [apply(Embedding, [u, indices!], {}), null],
 };
 
 /**
- * {@link EmbeddingGrad} from that product: what is NaN there is summed up anew, since 0 times another
- * row's NaN or infinity is NaN too.
- */
-const OwnSums: Op<{ shape: Shape }> = {
-  name: "embeddingGrad",
-  accepts: ["f32", "u32", "f32"],
-  shape: (_, { shape }) => shape,
-  kernels: (node, target) => [rowSums(node, target, true)],
-};
-
-/** The kernel of {@link EmbeddingGrad}, or of {@link OwnSums} with the `product`. */
-function rowSums(node: Tensor, target: Target, product = false): KernelSpec {
-  const taken = node.inputs[1]!.size, rows = node.shape[0]!;
-  const each = node.size / rows, [type, width] = vectorOf(each);
-  const summed = `var s = ${type}(0.0);
-${
-    summing(
-      ["s"],
-      type,
-      { index: "k", from: "0u", end: "z.taken", most: taken },
-      "        if (indices[k] == row) { s += g[k * z.each + column]; }",
-    )
-  }
-  y[i] = s;`;
-  return perThread(
-    arrays({ g: type, indices: "u32", ...product && { product: type }, y: type }),
-    node.size / width,
-    target,
-    `  let row = i / z.each; let column = i % z.each;
-  ${
-      product
-        ? `let p = product[i];
-  if (any(${isNaNOf("p", type)})) { ${summed} } else { y[i] = p; }`
-        : summed
-    }`,
-    { sizes: { each: each / width, taken } },
-  );
-}
-
-/**
  * Rows of `table`, f32 `[rows, …]`, by u32 `indices` of any shape → `[…indices, …]`
  * ({@link https://pytorch.org/docs/stable/generated/torch.nn.functional.embedding.html | PyTorch}).
+ * Its gradient is a product with one-hot rows, so NaN or infinity in what comes back for one row
+ * gives NaN for all of them, not for that row alone.
  *
  * @throws {ArgumentError} for an index that is not below `rows`; a wrong one that is computed on
  * the device gives NaN.
