@@ -25,6 +25,7 @@ import { type Flags, setting } from "./cli.ts";
 import { openTest } from "./datasets.ts";
 import { loadNet } from "./nets.ts";
 import { allDone, runOnRanks, shared } from "./ranks.ts";
+import { notFinite } from "./report/text.ts";
 import { TrainReporter } from "./train_reporter.ts";
 
 /** The most classes whose rows, and whose confusion matrix, are printed; and those of JSON's matrix. */
@@ -106,7 +107,9 @@ async function run(
   }, epochs);
   await reporter.clear();
   if (mpi.rank > 0) return 0;
-  const { labels, count } = data, { predicted } = predictions!;
+  const { labels, count } = data, { predicted, probability } = predictions!;
+  const lost = notFinite(probability);
+  if (lost !== undefined) await reporter.say(`warning: ${lost}`);
   const outputs = outputNames(data.classes, predicted);
   const matrix = (most: number) =>
     outputs.length > most ? undefined : confusionMatrix(labels, predicted, outputs.length);

@@ -18,7 +18,7 @@ const MOST_CLASSES = 2 ** 20;
 export interface Predictions {
   /** The class with the largest logit; the first of equal ones. */
   readonly predicted: ArrayLike<number>;
-  /** The softmax probability of that class. */
+  /** The softmax probability of that class; NaN if a logit is NaN, or the largest is infinite. */
   readonly probability: ArrayLike<number>;
 }
 
@@ -223,6 +223,7 @@ export function worstConfusions(
 
 /**
  * Indices of the images that were classified wrong, the most confident mistake first, `most` at most.
+ * A probability of NaN, of a net whose outputs are not finite, is no confidence at all.
  *
  * @throws {ArgumentError} if labels or predictions are no numbers, or differ in number.
  *
@@ -249,8 +250,9 @@ export function confidentMistakes(
     refuse("confidentMistakes", name, `as long as labels, ${labels.length}`, values);
   }
   checkNumber("confidentMistakes", "most", most, { integer: true, min: 0 });
+  const confidence = Array.from(probability, (p) => Number.isNaN(p) ? -1 : p);
   return Array.from(labels, (_, i) => i)
     .filter((i) => labels[i] !== predicted[i])
-    .sort((a, b) => probability[b]! - probability[a]! || a - b)
+    .sort((a, b) => confidence[b]! - confidence[a]! || a - b)
     .slice(0, most);
 }

@@ -15,6 +15,7 @@ import { loadCheckpoint } from "../../lib/files/run.ts";
 import { writeFileWhole } from "../../lib/files/write.ts";
 import type { EpochResult } from "../../lib/train/config.ts";
 import { type Metrics, readMetrics } from "./metrics_log.ts";
+import { notFinite } from "./text.ts";
 
 /** Predictions for the test images, and when they were made. */
 export interface Tested extends Predictions {
@@ -74,7 +75,14 @@ const TESTED = json.record({
   classes: json.list(json.string(), { min: 1, max: 2 ** 16 }),
   labels: json.list(json.count(), { min: 1 }),
   predicted: json.list(json.count(), { min: 1 }),
-  probability: json.list(json.number(1), { min: 1 }),
+  probability: json.list(
+    // JSON has no NaN.
+    json.value<number | null>(
+      "a number from 0 to 1, or null",
+      (x) => x === null || typeof x === "number" && x >= 0 && x <= 1,
+    ),
+    { min: 1 },
+  ),
 });
 
 /** Writes `predictions.json`, whole or not at all. */
@@ -92,7 +100,10 @@ export async function saveTested(folder: string, tested: Tested): Promise<void> 
   await writeFileWhole(join(folder, TESTED_FILE), new TextEncoder().encode(`${json}\n`));
 }
 
-/** Reads `predictions.json`; undefined if there is none, or, with a warning, if it is damaged. */
+/**
+ * Reads `predictions.json`; undefined if there is none, or, with a warning, if it is damaged. What means
+ * nothing in it is a warning, too.
+ */
 export async function readTested(
   folder: string,
   warnings: string[],
@@ -101,12 +112,17 @@ export async function readTested(
   if (await kindOf(path) !== "file") return undefined;
   try {
     const tested = json.parseJson(await Deno.readFile(path), TESTED);
-    const { classes, labels, predicted, probability } = tested;
+    const { classes, labels, predicted } = tested;
+    const probability = tested.probability.map((p) => p ?? NaN);
     const isClass = (i: number) => i < classes.length;
     if (
       [labels, predicted].every((list) => list.every(isClass)) &&
       labels.length === predicted.length && labels.length === probability.length
-    ) return tested;
+    ) {
+      const lost = notFinite(probability);
+      if (lost !== undefined) warnings.push(`${path}: ${lost}`);
+      return { ...tested, probability };
+    }
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }

@@ -35,6 +35,15 @@ export function ranksText(hosts: readonly string[]): string {
   return `${hosts.length} ranks, ${counts.join(" and ")}`;
 }
 
+/** What is to be said of predictions, by their probabilities, if some are made of NaN or infinities. */
+export function notFinite(probability: ArrayLike<number>): string | undefined {
+  const count = Array.from(probability).filter(Number.isNaN).length;
+  if (count === 0) return undefined;
+  const some = `${whole(count)} of ${whole(probability.length)} test images`;
+  return `for ${some} the net gives numbers that are not finite; what it is said to take them for ` +
+    "means nothing";
+}
+
 /** What a step has to say to other ranks, on average. */
 export function perStep({ steps, messages, bytes, waits, waited }: Traffic) {
   const each = (sum: number, digits: number) => (sum / Math.max(1, steps)).toFixed(digits);

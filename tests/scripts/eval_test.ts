@@ -92,6 +92,18 @@ Deno.test("deno task eval reports a run's accuracy by class, from each form of a
     });
   }));
 
+Deno.test("deno task eval says that a net's outputs are not finite", () =>
+  inFolder(async (folder) => {
+    const state = await smallNet().stateDict(), path = `${folder}/diverged.safetensors`;
+    state.get("fc.1.bias")!.data.fill(NaN, 3, 4);
+    await Deno.writeFile(path, encodeStateDict(state));
+    const { code, out, err } = await call(main, [path, "--resize", "28", "--limit", "20"]);
+    assertEquals(code, 0, err);
+    assert(out.startsWith("test acc 0."), out);
+    const lost = "for 20 of 20 test images the net gives numbers that are not finite";
+    assertStringIncludes(err, `warning: ${lost}`);
+  }));
+
 Deno.test("deno task eval says what is wrong with a checkpoint, and exits 1", () =>
   inFolder(async (folder) => {
     const write = (name: string, content: string | Uint8Array) =>

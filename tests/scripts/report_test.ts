@@ -10,6 +10,7 @@ import {
   trainConfig,
   Trainer,
 } from "@resnette/resnette/train";
+import { div, Flatten, Linear, Module, sum, type Tensor } from "@resnette/resnette";
 import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
@@ -72,6 +73,8 @@ Deno.test("confusion, precision, recall and F1 are those of scikit-learn's examp
   });
   const predictions = { predicted: [1, 1, 0, 1], probability: [0.6, 0.9, 0.8, 0.6] };
   assertEquals(confidentMistakes([0, 1, 1, 0], predictions, 9), [2, 0, 3]);
+  const lost = { predicted: [1, 1, 1, 1], probability: [NaN, 0.6, NaN, 0.9] };
+  assertEquals(confidentMistakes([0, 0, 0, 0], lost, 9), [3, 1, 0, 2]);
   assertThrows(() => confusionMatrix([0], [0, 1], 2), RangeError, "1 labels and 2 predictions");
   assertThrows(() => confusionMatrix([0, 3], [0, 1], 2), RangeError, "image 1 has label 3");
 });
@@ -225,6 +228,40 @@ Deno.test("predictions that could not be kept at once are told to be of when the
     await recorder.report(run);
     const { epoch, steps } = JSON.parse(await Deno.readTextFile(`${folder}/predictions.json`));
     assertEquals([epoch, steps], [1, 2]);
+  }));
+
+/** Logits of an image's shares of its light, of which a black one has none. */
+class Shares extends Module {
+  readonly linear = new Linear(28 * 28, 10);
+
+  override forward(x: Tensor): Tensor {
+    const flat = new Flatten().call(x);
+    return this.linear.call(div(flat, sum(flat, [1], { keepDims: true })));
+  }
+}
+
+Deno.test("a report says for which images the outputs of the net are not finite", () =>
+  inFolder(async (folder) => {
+    const run = `${folder}/run`, config = trainConfig({ model: "tiny", batchSize: 4, resize: 28 });
+    const train = await loadFashionMnist(DATA, "test", { limit: 8 });
+    const test = { ...train, images: train.images.slice() };
+    test.images.fill(0, 0, 28 * 28);
+    using trainer = await Trainer.create({ config, train, test, net: new Shares() });
+    using directory = await RunDirectory.open(run, { fresh: true });
+    const said: string[] = [], say = (line: string) => Promise.resolve(void said.push(line));
+    const about = { folder: run, fresh: true, trainer, test, before: undefined, ranks: undefined };
+    using recorder = await RunRecorder.open({ ...about, say });
+    await trainer.epoch({ onTested: (predictions) => recorder.tested(predictions) });
+    const checkpoint = await trainer.checkpoint();
+    await directory.save(checkpoint);
+    await recorder.report(checkpoint.run);
+    assertEquals(said, []);
+    const lost = "for 1 of 8 test images the net gives numbers that are not finite";
+    assertStringIncludes(await htmlOf(run), lost);
+    const { code, err } = await call(report, run);
+    assertEquals(code, 0, err);
+    assertStringIncludes(err, `${run}/predictions.json: ${lost}`);
+    assertStringIncludes(await Deno.readTextFile(`${run}/report.md`), "results on 8 test images");
   }));
 
 Deno.test("a run that was stopped in its first epoch has a report, whatever its name and files say", () =>
