@@ -28,6 +28,7 @@ import {
   CONFIG_NAMES,
   DEFAULT_CONFIG,
   type EpochResult,
+  sameSetting,
   type TrainConfig,
 } from "./config.ts";
 
@@ -70,7 +71,7 @@ export const FASHION_MNIST: TrainedOn = {
 
 /** Where images are from that nobody says more of: their classes may tell. */
 export const sourceOf = ({ classes }: Pick<TrainedOn, "classes">): DataSource => ({
-  kind: `${classes}` === `${FASHION_MNIST_CLASSES}` ? "fashion-mnist" : "other",
+  kind: sameSetting(classes, FASHION_MNIST_CLASSES) ? "fashion-mnist" : "other",
   path: null,
 });
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { sameSetting } from "../../lib/train/config.ts";
 import { classMetrics } from "../../lib/train/metrics.ts";
 import { lineChart } from "./charts.ts";
 import type { Block } from "./document.ts";
@@ -74,9 +75,7 @@ function curves(runs: readonly Reported[], names: readonly string[]): Block[] {
 function classes(runs: readonly Reported[], names: readonly string[]): Block[] {
   const known = runs.flatMap(({ tested }, i) => tested ? [{ tested, name: names[i]! }] : []);
   const [first] = known;
-  const same = known.filter(({ tested }) =>
-    String(tested.classes) === String(first!.tested.classes)
-  );
+  const same = known.filter(({ tested }) => sameSetting(tested.classes, first!.tested.classes));
   if (!first) return [];
   const found = same.map(({ tested }) =>
     classMetrics(tested.labels, tested.predicted, tested.classes.length)

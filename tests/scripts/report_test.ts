@@ -15,6 +15,7 @@ import { loadFashionMnist } from "../../lib/files/fashion_mnist.ts";
 import { RunDirectory } from "../../lib/files/run.ts";
 import { main as report } from "../../scripts/report.ts";
 import { thin } from "../../scripts/report/charts.ts";
+import { comparisonOf } from "../../scripts/report/compare.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { RunRecorder } from "../../scripts/report/recorder.ts";
 import { decodeGrey } from "../../lib/files/image.ts";
@@ -318,6 +319,18 @@ Deno.test("a run that was stopped in its first epoch has a report, whatever its 
       assertEquals(code, 0, err);
     }
   }));
+
+Deno.test("runs are compared by class if their classes are the same, whatever is in the names", () => {
+  const runOf = (name: string, ...classes: string[]) => ({
+    ...{ name, folder: name, state: undefined, images: undefined, warnings: [] },
+    metrics: { run: undefined, steps: [], epochs: [], warnings: [] },
+    tested: { epoch: 1, steps: 1, classes, labels: [0], predicted: [0], probability: [1] },
+  });
+  const runs = [runOf("p", "a", "b,c"), runOf("q", "a,b", "c"), runOf("r", "a", "b", "c")];
+  const text = comparisonOf([...runs, runOf("s", "a", "b,c")]).join("\n");
+  assertStringIncludes(text, "| class | p | s |\n");
+  assertStringIncludes(text, "| b,c | – | – |\n");
+});
 
 Deno.test("deno task shapes --graph draws every layer once, in the order that they run", async () => {
   const { code, out } = await call(shapes, "--graph", "--size", "32", "--model", "resnet18");
