@@ -513,6 +513,7 @@ export class Trainer implements Disposable {
     const epoch = this.history.length + 1, ranks = this.#ranks;
     if (this.step === 0) this.#setSums([0, 0, 0]);
     const aborted = () => watch.signal?.aborted === true;
+    if (ranks) await this.#cutAlike();
     let stop = ranks ? await this.#meet(aborted()) : false;
     await overBatches({ count, batchSize, first: this.step * batchSize }, watch, {
       about: { epoch, phase: "train" },
@@ -602,6 +603,20 @@ export class Trainer implements Disposable {
       weights: await sha256Of(bytesOfState(state)),
     });
     return await anyOf(collective, stop);
+  }
+
+  /**
+   * Has the ranks cut their shares into as many micro-batches each as the one that needs most: the shares
+   * differ by an image. So a run that goes on from a checkpoint, which has one number, cuts them alike.
+   */
+  async #cutAlike(): Promise<void> {
+    const { collective } = this.#ranks!, all = new Uint32Array(collective.size);
+    const bytes = (x: Uint32Array<ArrayBuffer>) => new Uint8Array(x.buffer);
+    do {
+      await collective.allGather(bytes(Uint32Array.of(this.#plans.parts)), bytes(all));
+      this.#plans.parts = Math.max(...all);
+      await this.prepare();
+    } while (new Set(all).size > 1);
   }
 
   /** A step of an epoch with the other ranks; whether one of them wants to stop after it. */

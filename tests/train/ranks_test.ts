@@ -595,8 +595,9 @@ Deno.test("what ranks tell each other is counted, and less where it is compresse
       const watched = ({ allGather, ...rest }: Collective): Collective => ({
         ...rest,
         allGather: (send, receive) => {
-          // Two calls of each rank are before there is a trainer; then come a length and a text.
-          if (rest.rank === 0 && ++calls === 4) text = send.length;
+          // Two calls of each rank are before there is a trainer; then come a count of micro-batches, a
+          // length and a text.
+          if (rest.rank === 0 && ++calls === 5) text = send.length;
           return allGather(send, receive);
         },
       });
@@ -606,9 +607,10 @@ Deno.test("what ranks tell each other is counted, and less where it is compresse
       );
       const traffic = first!.traffic!, half = compress === "f16";
       assertEquals(traffic.steps, steps);
-      // A text, wishes to stop before the epoch and each batch of tests, results; sums and numbers.
-      assertEquals(traffic.messages, 2 + 1 + tests + 1 + steps * (half ? 3 : 2));
-      const gathered = 4 + text + 1 + tests + steps * 4 * 4;
+      // A count, a text, wishes to stop before the epoch and each batch of tests, results; sums and
+      // numbers.
+      assertEquals(traffic.messages, 1 + 2 + 1 + tests + 1 + steps * (half ? 3 : 2));
+      const gathered = 4 + 4 + text + 1 + tests + steps * 4 * 4;
       const results = 2 * 4 * (1 + 2 * test.count) / ranks;
       const wire = traffic.bytes - (ranks - 1) * (gathered + results);
       // Of gradients, or of 16-bit floats and two exponents.
@@ -830,6 +832,34 @@ Deno.test("what ranks compute on the way is counted with the device's memory", a
     assert(trainer.workspaceBytes > 1000, `${trainer.workspaceBytes}`);
     assertEquals(device.workspace.length, 0);
     await collective.allReduce(new Float32Array(1));
+  });
+});
+
+Deno.test("ranks whose shares do not fit cut them alike, and as a run that goes on does", async () => {
+  // The first layer gives 64 × 24 × 24 values for an image; 6 fit. The shares are 13 and 12 images.
+  using device = await Device.request();
+  const maxBindingBytes = 6 * 4 * 64 * 24 ** 2;
+  Object.defineProperty(device, "target", { value: { ...device.target, maxBindingBytes } });
+  const make = () =>
+    new Sequential(
+      new Conv2d(1, 64, { kernelSize: 7, stride: 2, padding: 3 }),
+      new BatchNorm2d(64),
+      new GlobalAvgPool2d(),
+      new Flatten(),
+      new Linear(64, 10),
+    );
+  const more = { resize: 48 }, options = { make, device };
+  const { traffic: _, moved: __, ...end } = await trainedOn(2, more, options);
+  assertEquals(end.config.accumulate, 3);
+  await together(2, async (given) => {
+    const stop = stopping(given);
+    using trainer = await trainerOf(more, { ...options, collective: stop.collective });
+    await makeStep(trainer, stop);
+    const checkpoint = await trainer.checkpoint();
+    assertEquals(checkpoint.run.config.accumulate, 3);
+    using resumed = await trainerOf({ ...more, accumulate: 3 }, { ...options, collective: given });
+    resumed.restore(checkpoint);
+    assertEquals(await outcome(resumed), end);
   });
 });
 
