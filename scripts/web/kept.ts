@@ -1,8 +1,8 @@
 /**
- * Keeps a run in the browser: the three files of a checkpoint, in the page's own file system. There
- * are two folders, and one stays while the other is written. So if the page is closed meanwhile,
- * the checkpoint before is still there. Without such a file system, the run is kept until the page
- * is closed.
+ * Keeps a run in the browser: the three files of a checkpoint, and the name of the file of weights
+ * that it began with, in the page's own file system. There are two folders, and one stays while the
+ * other is written. So if the page is closed meanwhile, the checkpoint before is still there. Without
+ * such a file system, the run is kept until the page is closed.
  *
  * @module
  */
@@ -17,6 +17,8 @@ import {
 
 /** The folders. */
 const FOLDERS = ["run-a", "run-b"] as const;
+/** The file with the name of the weights that a run began with; empty if that was by its seed. */
+const INIT = "init.txt";
 /** What a tab holds while it writes, and the milliseconds that another one waits for it. */
 const LOCK = "resnette kept", PATIENCE = 10_000;
 
@@ -26,6 +28,8 @@ export interface KeptRun {
   readonly checkpoint: Checkpoint;
   /** When that was, in milliseconds. */
   readonly time: number;
+  /** The name of the file of weights that it began with; undefined if it began by its seed. */
+  readonly init?: string | undefined;
 }
 
 /** The one run that is kept. */
@@ -54,29 +58,32 @@ export class Kept {
   }
 
   /** Keeps a run, and no other, once what was to be kept before is; the time. */
-  save(checkpoint: Checkpoint): Promise<number> {
-    const saved = this.#saving.then(() => this.#save(checkpoint));
+  save(checkpoint: Checkpoint, init?: string): Promise<number> {
+    const saved = this.#saving.then(() => this.#save(checkpoint, init));
     this.#saving = saved.catch(() => {});
     return saved;
   }
 
-  async #save(checkpoint: Checkpoint): Promise<number> {
+  async #save(checkpoint: Checkpoint, init?: string): Promise<number> {
     const time = Date.now();
     if (!this.root) {
-      this.#memory = { checkpoint, time };
+      this.#memory = { checkpoint, time, init };
       return time;
     }
-    const files = await encodeCheckpoint(checkpoint);
+    const text = new TextEncoder().encode(init);
+    const files = { ...await encodeCheckpoint(checkpoint), [INIT]: text };
     await alone(() => this.#write(files));
     return time;
   }
 
   /** Writes the folder that was not written last. */
-  async #write(files: CheckpointFiles): Promise<void> {
+  async #write(files: CheckpointFiles & { [INIT]: Uint8Array<ArrayBuffer> }): Promise<void> {
     const name = FOLDERS[this.#latest === FOLDERS[0] ? 1 : 0];
     const folder = await this.root!.getDirectoryHandle(name, { create: true });
     // The last of them vouches for the others.
-    for (const file of CHECKPOINT_FILES) await write(folder, file, files[file]);
+    for (const file of [INIT, ...CHECKPOINT_FILES] as const) {
+      await write(folder, file, files[file]);
+    }
     this.#latest = name;
   }
 
@@ -112,11 +119,21 @@ export class Kept {
       return {
         checkpoint: await decodeCheckpoint(files as CheckpointFiles, name),
         time,
+        init: await textOf(folder, INIT) || undefined,
         folder: name,
       };
     } catch {
       return undefined; // It is not there, or was not written to its end.
     }
+  }
+}
+
+/** The text of a file; none where there is no such file. */
+async function textOf(folder: FileSystemDirectoryHandle, name: string): Promise<string> {
+  try {
+    return await (await (await folder.getFileHandle(name)).getFile()).text();
+  } catch {
+    return "";
   }
 }
 

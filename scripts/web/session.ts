@@ -38,6 +38,9 @@ const MOST_LOST = 3;
 const NO_GPU = "There is no GPU any more. Reload the page to try once more.",
   NO_IMAGES = "There is no net yet, as there are no images. Drop a folder of your own first.";
 
+/** A file, or what is known of one. */
+type Named = Pick<File, "name">;
+
 /** A run and its device, in the worker. */
 export class Session {
   #device: Device | undefined;
@@ -56,8 +59,8 @@ export class Session {
   #toldData: Data | undefined;
   /** Devices lost since a step was done. */
   #lost = 0;
-  /** The file of what the weights began as, if not as the seed says. */
-  #init: File | undefined;
+  /** The file of what the weights began as, if not as the seed says; after a reload, its name. */
+  #init: Named | undefined;
 
   constructor(readonly tell: (message: FromWorker) => void) {
     this.#looking = new Looking(tell);
@@ -117,7 +120,8 @@ export class Session {
   /** Takes up a run that was kept, if it fits the data; does something else `otherwise`. */
   async #goOn(kept: KeptRun, data: Data, otherwise: () => Promise<void>): Promise<void> {
     try {
-      await this.#make(kept.checkpoint.run.config, data, { kept });
+      const init = kept.init === undefined ? undefined : { name: kept.init };
+      await this.#make(kept.checkpoint.run.config, data, { kept, init });
       const { adapter } = kept.checkpoint.run;
       if (adapter !== this.#device!.description) {
         this.#problem(`The run was on ${adapter}: on another device, the last bits may differ.`);
@@ -210,8 +214,8 @@ export class Session {
   }
 
   /**
-   * Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given, or one
-   * whose weights began as those of the file `init`.
+   * Makes the trainer of a run: at its start, or where it was kept; of a net, if one is given. `init` is
+   * the file that its weights began as those of.
    */
   async #make(
     config: TrainConfig,
@@ -219,7 +223,7 @@ export class Session {
     { kept, net, init }: {
       readonly kept?: KeptRun | undefined;
       readonly net?: Module | undefined;
-      readonly init?: File | undefined;
+      readonly init?: Named | undefined;
     } = {},
   ): Promise<void> {
     const { train, test, source } = data, device = this.#device;
@@ -364,7 +368,7 @@ export class Session {
     if (!trainer || trainer.optimizer.steps === 0) return;
     const steps = trainer.optimizer.steps, begin = performance.now();
     try {
-      const time = await this.#kept!.save(await trainer.checkpoint());
+      const time = await this.#kept!.save(await trainer.checkpoint(), this.#init?.name);
       this.tell({ type: "kept", time, steps });
     } catch (error) {
       if (error instanceof DeviceError || error instanceof NonFiniteError) throw error;
@@ -391,9 +395,9 @@ export class Session {
     const goesOn = kept &&
       await this.#make(config, data, { kept, init }).then(() => true, () => false);
     if (!goesOn) {
-      const { length } = data.train.classes;
-      const net = init && (await loadWeights(init, length, config.seed)).net;
-      await this.#make(config, data, { net, init });
+      const { length } = data.train.classes, file = init instanceof File ? init : undefined;
+      const net = file && (await loadWeights(file, length, config.seed)).net;
+      await this.#make(config, data, { net, init: file });
     }
     this.tell({ type: "recovered", steps: this.#trainer!.optimizer.steps });
     if (run) await this.#run();

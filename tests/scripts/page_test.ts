@@ -431,7 +431,7 @@ Deno.test("two tabs that keep their runs at once do not mix them", () =>
   withDisk(async (disk) => {
     const tabs = [await openKept(), await openKept()];
     // One's last file would come after all of the other's.
-    disk.waits = [0, 0, 0, 10, 100, 0];
+    disk.waits = [0, 0, 0, 0, 0, 10, 100, 0];
     await Promise.all(tabs.map((tab, i) => tab.save(checkpointAt(1 + i))));
     const steps = await keptSteps();
     assert(steps === 1 || steps === 2, `${steps} is kept`);
@@ -451,6 +451,26 @@ Deno.test("a run that does not fit the disk is not said to be kept, and the one 
     disk.room = Infinity;
     await kept.save(checkpointAt(4));
     assertEquals(await keptSteps(), 4);
+  }));
+
+Deno.test("a run that began with the weights of a file is told to have, after a reload too", () =>
+  withDisk(async () => {
+    const begin = async ({ ask }: Worked) => {
+      await ask({ type: "open", settings: SETTINGS }, "phase", isPhase("failed"));
+      return await ask({ ...FOLDER, settings: SETTINGS }, "begun");
+    };
+    await inWorker(async (worker) => {
+      assert(!(await begin(worker)).command.includes("--init"));
+      await worker.ask({ type: "load", file: await fileOf(smallNet()) }, "loaded");
+      await worker.ask({ type: "run" }, "phase", isPhase("done"));
+    });
+    await inWorker(async (worker) => {
+      const { steps, command } = await begin(worker);
+      assertEquals(steps, 2);
+      assertMatch(command, / --init net\.safetensors$/);
+      await worker.ask({ type: "begin", settings: SETTINGS }, "phase", isPhase("ready"));
+      assert(!worker.last("begun").command.includes("--init"));
+    });
   }));
 
 Deno.test("a page that comes slowly is not cut off", async () => {
