@@ -48,10 +48,13 @@ offer(fields.batchSize, Object.fromEntries(BATCHES.map((size) => [size, `${size}
 offer(fields.optimizer, OPTIMIZERS);
 fields.batchSize.value = "64";
 fields.images.value = "1";
+/** The choice of images of Fashion-MNIST, while a folder of one's own is trained on. */
+let chosen = fields.images.value;
 
-/** What the form says. */
+/** What the form says; of a folder, how many images of Fashion-MNIST there are to be after it. */
 export function readForm(): Settings {
-  const [limit, testLimit] = IMAGES[Number(fields.images.value)] ?? [null, null];
+  const { disabled, value } = fields.images;
+  const [limit, testLimit] = IMAGES[Number(disabled ? chosen : value)]!;
   return {
     model: fields.model.value,
     ...{ limit, testLimit },
@@ -65,10 +68,15 @@ export function readForm(): Settings {
 
 /** Whether all images of a folder of one's own are trained on. */
 export function setOwn(own: boolean): void {
-  fields.images.disabled = own;
-  fields.images.querySelector("[value=own]")?.remove();
+  const { images } = fields;
+  if (images.disabled === own) return;
+  images.disabled = own;
   if (own) {
-    fields.images.append(make("option", { value: "own", selected: "" }, "all in the folder"));
+    chosen = images.value;
+    images.append(make("option", { value: "own", selected: "" }, "all in the folder"));
+  } else {
+    images.querySelector("[value=own]")?.remove();
+    images.value = chosen;
   }
 }
 

@@ -331,6 +331,21 @@ const DROPS = `(() => {
   return [drop({ types: ["Files"], items, files: [] }), drop({ types: ["text/plain"], items: [] })];
 })()`;
 
+/** In the page: chooses a folder of two classes, each of two images. */
+const CHOOSES = `(async () => {
+  const canvas = new OffscreenCanvas(8, 8), folder = document.getElementById("folder");
+  canvas.getContext("2d");
+  const blob = await canvas.convertToBlob();
+  const files = ["boots/1.png", "boots/2.png", "shoes/1.png", "shoes/2.png"].map((path) =>
+    Object.defineProperty(new File([blob], path.slice(6)), "webkitRelativePath", {
+      value: "photos/" + path,
+    })
+  );
+  Object.defineProperty(folder, "files", { value: files, configurable: true });
+  folder.dispatchEvent(new Event("change"));
+  delete folder.files;
+})()`;
+
 async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step): Promise<void> {
   const out = `${folder}/web`, site = serve(out, await build(out));
   await using visit = await Visit.open(browser, site.origin);
@@ -499,6 +514,15 @@ async function usedAsSomebodyDoes(browser: Browser, folder: string, step: Step):
   await step("a drop that cannot be read is told, and words are the field's", async () => {
     assertEquals(await page.evaluate(DROPS), [true, false]);
     await visit.until("problem", /^What was dropped cannot be read: no permission$/);
+  });
+
+  await step("after a folder, it takes as much of Fashion-MNIST as before", async () => {
+    await page.evaluate(CHOOSES);
+    await visit.until("data-words", /^photos: 2 images to train on, 2 to test with/);
+    await visit.phase(["ready"]);
+    await page.locator("#fashion").click();
+    await visit.until("data-words", /^Fashion-MNIST: 1,000 images to train on/);
+    await visit.phase(["ready"]);
   });
 
   await step("a page that has changed is seen at once", async () => {
