@@ -3,7 +3,7 @@
  *
  * A file grows as `NAME.part` beside its place. It is renamed only after its decompressed bytes
  * have been checked against the published sha256. Mirrors, copies and leftovers go through the same
- * check.
+ * check. One process at a time does that in a folder; another one waits, and finds the files.
  *
  * @module
  */
@@ -11,6 +11,7 @@
 import { createHash } from "node:crypto";
 import { DataError, FETCH_AGAIN } from "../data/error.ts";
 import { type DataFile, FASHION_MNIST_FILES } from "../data/fashion_mnist.ts";
+import { takeLock } from "./lock.ts";
 import { findFile, isThere, openFile } from "./open.ts";
 import { unpacked } from "../data/gzip.ts";
 import { WriteError } from "./write.ts";
@@ -69,6 +70,7 @@ export interface EnsureResult {
 /**
  * Sees to it that Fashion-MNIST's files are in a folder: keeps what is there, downloads what is not
  * (resuming what an earlier call began), and copies from Debian's package where the network fails.
+ * Two processes may do so at once.
  *
  * @param dir the folder; made where it does not exist
  * @param options where from, how thoroughly, and whom to tell
@@ -92,19 +94,25 @@ export async function ensureFashionMnist(
   const { from, verify = false, files = ALL_FILES, log = () => {} } = options;
   const fallback = options.fallback ?? FASHION_MNIST_DEBIAN_DIR;
   const result: EnsureResult = { kept: [], fetched: [] };
+  const isKept = async (file: DataFile) => {
+    const found = await findFile(dir, file.name);
+    if (!await isThere(found)) return false;
+    const fault = verify ? await faultOf(found, file) : undefined;
+    if (fault === undefined) {
+      if (verify) await log(`${found}: sha256 is right`);
+      result.kept.push(file.name);
+      return true;
+    }
+    await log(`${fault.message}: replacing it`);
+    return false;
+  };
+  using lock = new FolderLock(dir);
   let offline = false; // one file found no network: spare the others the wait
   for (const file of files) {
-    const path = `${dir}/${file.name}`, found = await findFile(dir, file.name);
-    if (await isThere(found)) {
-      const fault = verify ? await faultOf(found, file) : undefined;
-      if (fault === undefined) {
-        if (verify) await log(`${found}: sha256 is right`);
-        result.kept.push(file.name);
-        continue;
-      }
-      await log(`${fault.message}: replacing it`);
-    }
-    await Deno.mkdir(dir, { recursive: true });
+    if (await isKept(file)) continue;
+    // Another process may have got it meanwhile.
+    if (await lock.take(log) && await isKept(file)) continue;
+    const path = `${dir}/${file.name}`;
     let source = from;
     const spare = () => findFile(fallback, file.name).then(isThere);
     if (source === undefined && offline && await spare()) {
@@ -127,6 +135,41 @@ export async function ensureFashionMnist(
     result.fetched.push(file.name);
   }
   return result;
+}
+
+/** The lock of a folder that files are put into. */
+class FolderLock implements Disposable {
+  readonly #path: string;
+  #file: Deno.FsFile | undefined;
+
+  constructor(readonly dir: string) {
+    this.#path = `${dir}/lock`;
+  }
+
+  /** Takes it, unless it is taken already; whether another process had to be waited for. */
+  async take(log: (line: string) => void | Promise<void>): Promise<boolean> {
+    if (this.#file) return false;
+    try {
+      this.#file = await takeLock(this.#path);
+      if (this.#file) return false;
+      await log(`${this.dir}: another process is getting files there; waiting for it`);
+      this.#file = await takeLock(this.#path, { wait: true });
+      return true;
+    } catch (cause) {
+      throw new WriteError(this.dir, cause);
+    }
+  }
+
+  /** Lets it go, and leaves no file. */
+  [Symbol.dispose](): void {
+    if (!this.#file) return;
+    try {
+      Deno.removeSync(this.#path);
+    } catch {
+      // Some systems remove no file that another process waits for.
+    }
+    this.#file.close();
+  }
 }
 
 /**

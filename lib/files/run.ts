@@ -24,6 +24,7 @@ import {
   type RunState,
 } from "../train/checkpoint.ts";
 import { foreignFormat } from "../formats/foreign.ts";
+import { takeLock } from "./lock.ts";
 import { kindOf } from "./open.ts";
 import { removeUnfinished, WriteError, writeFileWhole } from "./write.ts";
 
@@ -172,8 +173,7 @@ export class RunDirectory implements Disposable {
   }
 
   /**
-   * Takes a run's folder, and makes it where there is none. The lock is the operating system's, so
-   * that it ends with the process, however that ends.
+   * Takes a run's folder, and makes it where there is none.
    *
    * @throws {CheckpointError} when another process has it, or when it is to be `fresh` but is not.
    * @throws {WriteError} when it may not be written to, or the disk is full.
@@ -196,17 +196,15 @@ export class RunDirectory implements Disposable {
   /** The lock's file, locked. */
   static async #lock(path: string): Promise<Deno.FsFile> {
     const name = join(path, "lock");
-    let lock: Deno.FsFile | undefined, locked = false;
+    let lock: Deno.FsFile | undefined;
     try {
-      await Deno.mkdir(join(path, "checkpoints"), { recursive: true });
-      lock = await Deno.open(name, { read: true, write: true, create: true });
-      locked = await lock.tryLock(true);
+      lock = await takeLock(name);
+      if (lock) await Deno.mkdir(join(path, "checkpoints"), { recursive: true });
     } catch (cause) {
       lock?.close();
-      throw new WriteError(lock ? name : path, cause);
+      throw new WriteError(path, cause);
     }
-    if (locked) return lock;
-    lock.close();
+    if (lock) return lock;
     const holder = await Deno.readTextFile(name).catch(() => "");
     const who = holder.trim().slice(0, 100) || "its number is unknown";
     const what =

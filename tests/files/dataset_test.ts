@@ -616,6 +616,25 @@ Deno.test("what a killed process left is removed, and what another is writing st
     assertEquals([names.length, names[0]], [2, ".partial-alive"]);
   }));
 
+Deno.test("a cache that another process takes for a killed one's, as it has no lock yet, is begun anew", () =>
+  inFolder(async (root) => {
+    const folder = `${root}/set`, cache = `${root}/cache`, { prototype } = Deno.FsFile;
+    sixty(folder);
+    const { lock } = prototype;
+    let begun = 0;
+    prototype.lock = function (exclusive) {
+      if (begun++ === 0) Deno.removeSync(cache, { recursive: true });
+      return lock.call(this, exclusive);
+    };
+    try {
+      assertEquals((await load(folder, { cache })).train.count, 45);
+    } finally {
+      prototype.lock = lock;
+    }
+    assertEquals(begun, 2);
+    assertEquals((await load(folder, { cache })).summary.cached, true);
+  }));
+
 // IDX files.
 
 /** Six images of 2×3 to train on and two to test with, whose pixels count up. */

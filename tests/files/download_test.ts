@@ -118,6 +118,37 @@ Deno.test("a server that knows no ranges sends the whole file again", async () =
   });
 });
 
+Deno.test("two that get the same files at once get them once, one after the other", async () => {
+  await inFolder(async (root) => {
+    const dir = `${root}/new`, lines: string[] = [];
+    const slowly = (request: Request) => {
+      const whole = ranged(packed)(request), { status, headers } = whole;
+      const slow = new TransformStream<Bytes, Bytes>({
+        async transform(bytes, out) {
+          for (let at = 0; at < bytes.length; at += 10_000) {
+            out.enqueue(bytes.slice(at, at + 10_000));
+            await new Promise((resolve) => setTimeout(resolve, 30));
+          }
+        },
+      });
+      return new Response(whole.body!.pipeThrough(slow), { status, headers });
+    };
+    await served(slowly, async (url, seen) => {
+      const options = { files: [FILE], urls: [url], fallback: `${root}/none` };
+      const log = (line: string) => void lines.push(line);
+      const first = ensureFashionMnist(dir, options);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const second = ensureFashionMnist(dir, { ...options, log });
+      assertEquals(await first, { kept: [], fetched: ["a.gz"] });
+      assertEquals(await second, { kept: ["a.gz"], fetched: [] });
+      assertEquals(lines, [`${dir}: another process is getting files there; waiting for it`]);
+      assertEquals(seen, ["/a.gz whole"]);
+      assertEquals(await Deno.readFile(`${dir}/a.gz`), packed);
+      assertEquals(await names(dir), ["a.gz"]);
+    });
+  });
+});
+
 Deno.test("leftovers that were wrong are dropped and the file is fetched whole", async () => {
   await inFolder(async (dir) => {
     await Deno.writeFile(`${dir}/a.gz.part`, new Uint8Array(40_000));
