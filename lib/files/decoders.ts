@@ -4,6 +4,7 @@
  * @module
  */
 
+import { DataError } from "../data/error.ts";
 import { decodeInto, type FormedImage, ImageError, type ImageForm } from "./image.ts";
 import type { DecodeAnswer, DecodeRequest } from "./image_worker.ts";
 
@@ -20,9 +21,12 @@ function mayStart(): boolean {
 
 /** Workers that decode. Where one does not pay, or none may be started, this thread does it itself. */
 export class Decoders implements Disposable {
-  readonly #workers: { readonly worker: Worker; waiting: number }[] = [];
+  /** Each with the names of the images that it has not answered yet, the one that it decodes first. */
+  readonly #workers: { readonly worker: Worker; readonly names: string[] }[] = [];
   readonly #waiting = new Map<number, PromiseWithResolvers<FormedImage>>();
   readonly #signal: AbortSignal | undefined;
+  /** Why nothing is decoded any more. */
+  #failure: { readonly error: unknown } | undefined;
   #next = 0;
 
   /** Starts workers for so many images: at most `workers`. */
@@ -41,31 +45,33 @@ export class Decoders implements Disposable {
     for (let i = 0; i < count; i++) this.#start();
   }
 
-  readonly #abort = () => {
-    this[Symbol.dispose]();
-    this.#fail(this.#signal!.reason);
-  };
+  readonly #abort = () => this.#fail(this.#signal!.reason);
 
-  /** Gives an error to whoever waits. */
+  /** Ends the workers, and gives an error to whoever waits or comes later. */
   #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this[Symbol.dispose]();
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
 
   #start(): void {
     const worker = new Worker(MODULE, { type: "module", name: "images" });
-    const state = { worker, waiting: 0 };
-    this.#workers.push(state);
+    const names: string[] = [];
+    this.#workers.push({ worker, names });
     worker.onmessage = ({ data }: MessageEvent<DecodeAnswer>) => {
-      const { resolve, reject } = this.#waiting.get(data.id)!;
+      const answer = this.#waiting.get(data.id);
+      if (!answer) return; // Another worker has failed meanwhile.
       this.#waiting.delete(data.id);
-      state.waiting--;
-      if ("image" in data) resolve(data.image);
-      else reject(new ImageError(data.why));
+      names.shift();
+      if ("image" in data) answer.resolve(data.image);
+      else answer.reject(new ImageError(data.why));
     };
     worker.onerror = (event) => {
       event.preventDefault();
-      this.#fail(new Error(`a worker that decodes images failed: ${event.message}`));
+      const [name = "an image"] = names;
+      const what = `the worker that decodes it failed: ${event.message}`;
+      this.#fail(new DataError("read-failed", name, what));
     };
   }
 
@@ -78,14 +84,16 @@ export class Decoders implements Disposable {
    * Decodes a file, as {@linkcode decodeInto}. The bytes are gone afterwards.
    *
    * @throws {ImageError}
+   * @throws {DataError} if a worker has failed
    */
   async decode(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<FormedImage> {
     this.#signal?.throwIfAborted();
+    if (this.#failure) throw this.#failure.error;
     if (this.#workers.length === 0) return await decodeInto(this.form, bytes, name);
-    const least = this.#workers.reduce((a, b) => b.waiting < a.waiting ? b : a);
+    const least = this.#workers.reduce((a, b) => b.names.length < a.names.length ? b : a);
     const id = this.#next++, answer = Promise.withResolvers<FormedImage>();
     this.#waiting.set(id, answer);
-    least.waiting++;
+    least.names.push(name);
     const request: DecodeRequest = { id, form: this.form, bytes, name };
     least.worker.postMessage(request, [bytes.buffer]);
     return await answer.promise;

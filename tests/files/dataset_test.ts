@@ -3,7 +3,13 @@
  * kind. The trees are made here.
  */
 
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { ArgumentError } from "@resnette/resnette";
 import {
   DataError,
@@ -423,6 +429,37 @@ Deno.test("any number of workers, a cache, and images left on the disk give the 
       await assertRejects(() => read(indices), DataError, "was closed");
     }
   }));
+
+Deno.test("workers that fail, or cannot start, end the loading with the image's name", async (t) => {
+  const { Worker } = globalThis;
+  const modules = {
+    "fail": `let n = 0; onmessage = () => { if (++n === 3) throw new Error("too much"); };`,
+    "cannot start": `throw new Error("too early");`,
+  };
+  for (const [what, code] of Object.entries(modules)) {
+    await t.step(what, () =>
+      inFolder(async (folder) => {
+        sixty(folder);
+        globalThis.Worker = class extends Worker {
+          constructor() {
+            super(`data:text/javascript,${encodeURIComponent(code)}`, { type: "module" });
+          }
+        };
+        const late = Promise.withResolvers<never>();
+        const timer = setTimeout(() => late.reject(new Error("it waits for ever")), 20_000);
+        try {
+          const loading = load(folder, { workers: 2 });
+          const failed = () => Promise.race([loading, late.promise]);
+          const { code, message } = await assertRejects(failed, DataError);
+          assertEquals(code, "read-failed");
+          assertMatch(message, /^[ab]\/\d+\.png: the worker that decodes it failed: .*too \w+/);
+        } finally {
+          clearTimeout(timer);
+          globalThis.Worker = Worker;
+        }
+      }));
+  }
+});
 
 Deno.test("without a permission for the workers' module, this thread decodes", () =>
   inFolder(async (folder) => {
