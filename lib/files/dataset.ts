@@ -39,8 +39,9 @@ const HEAD_BYTES = 2 ** 16;
 const TURN = 64;
 /** Bytes of images that are held in memory. */
 const MEMORY = 2 ** 30;
-/** How it is told that a file could not be read, which need not be so for good. */
-const UNREAD = "cannot be read: ";
+
+/** A file that could not be read, which need not be so for good. */
+class UnreadError extends ImageError {}
 
 /**
  * Loads the data set at a path. There are two kinds:
@@ -278,13 +279,13 @@ async function readImage({ file, name, size }: FoundImage): Promise<Uint8Array<A
   try {
     return await Deno.readFile(file);
   } catch (cause) {
-    throw new ImageError(`${name}: ${UNREAD}${(cause as Error).message}`, { cause });
+    throw new UnreadError(`${name}: cannot be read: ${(cause as Error).message}`, { cause });
   }
 }
 
 /** Whether a file can be read that could not be when a cache was made: a disk may have been away. */
-function isReadNow({ file, why }: Unreadable, images: readonly FoundImage[]): boolean {
-  if (!why.startsWith(UNREAD)) return false;
+function isReadNow({ file, unread }: Unreadable, images: readonly FoundImage[]): boolean {
+  if (!unread) return false;
   try {
     Deno.readFileSync(images[file]!.file);
     return true;
@@ -317,7 +318,8 @@ async function decode(
       signal?.throwIfAborted();
       const file = done++, image = images[file]!;
       if (result instanceof ImageError) {
-        unreadable.push({ file, why: result.message.replace(`${image.name}: `, "") });
+        const why = result.message.replace(`${image.name}: `, "");
+        unreadable.push({ file, why, unread: result instanceof UnreadError });
       } else {
         await use(result.pixels, image);
         if (file === unreadable.length || isLess(result.size, smallest)) smallest = result.size;

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { count, list, parseJson, record, string } from "../check/json.ts";
+import { count, list, parseJson, record, string, value } from "../check/json.ts";
 import { brief } from "../check/text.ts";
 import { DataError } from "../data/error.ts";
 import type { ImageForm } from "./image.ts";
@@ -20,7 +20,7 @@ import { join } from "./paths.ts";
 import { WriteError, writeFileWhole } from "./write.ts";
 
 /** Another number is not read. */
-const FORMAT = 1;
+const FORMAT = 2;
 /** The longest index that is read. */
 const MAX_INDEX_BYTES = 2 ** 28;
 /** Bytes of a checksum. */
@@ -44,8 +44,13 @@ const INDEX = record({
   width: count(1),
   smallest: SIZE,
   largest: SIZE,
-  /** Files that are not among the images: which in their order, and why. */
-  unreadable: list(record({ file: count(), why: string(MAX_REASON + 1) })),
+  /** Files that are not among the images: which in their order, why, and if they were not even read. */
+  unreadable: list(
+    record({
+      ...{ file: count(), why: string(MAX_REASON + 1) },
+      unread: value<boolean>("true or false", (x) => typeof x === "boolean"),
+    }),
+  ),
 });
 
 const WHOLE = record({
@@ -283,9 +288,8 @@ export class ImageCacheWriter implements AsyncDisposable {
   /** Puts the cache in its place, instead of one that may be there. */
   async finish(index: Omit<ImageIndex, "unreadable"> & { unreadable: Unreadable[] }) {
     const { digest, files, count, channels, height, width, smallest, largest } = index;
-    const unreadable = index.unreadable.map(({ file, why }) => ({
-      file,
-      why: brief(why, MAX_REASON),
+    const unreadable = index.unreadable.map(({ file, why, unread }) => ({
+      ...{ file, why: brief(why, MAX_REASON), unread },
     }));
     const whole = {
       ...{ digest, files, count, channels, height, width, smallest, largest, unreadable },
@@ -320,6 +324,8 @@ export class ImageCacheWriter implements AsyncDisposable {
 export interface Unreadable {
   readonly file: number;
   readonly why: string;
+  /** Whether the file could not be read, so that nothing is known of what it is. */
+  readonly unread: boolean;
 }
 
 /** Renames a folder onto another one, which goes. */

@@ -452,7 +452,7 @@ Deno.test("workers that fail, or cannot start, end the loading with the image's 
           const failed = () => Promise.race([loading, late.promise]);
           const { code, message } = await assertRejects(failed, DataError);
           assertEquals(code, "read-failed");
-          assertMatch(message, /^[ab]\/\d+\.png: the worker that decodes it failed: .*too \w+/);
+          assertMatch(message, /^[abc]\/\d+\.png: the worker that decodes it failed: .*too \w+/);
         } finally {
           clearTimeout(timer);
           globalThis.Worker = Worker;
@@ -556,6 +556,9 @@ Deno.test("a file that could not be read is tried again, although nothing of it 
     });
     assertEquals(lacking.train.count + lacking.test.count, 56);
     assertStringIncludes(`${lacking.summary.skipped[0]!.names}`, "c/8.png: cannot be read: ");
+    const { index } = JSON.parse(Deno.readTextFileSync(`${cacheIn(cache)}/index.json`));
+    const unread = index.unreadable.map(({ unread }: { unread: boolean }) => unread);
+    assertEquals(unread.toSorted(), [false, false, false, true], "three are damaged");
     Deno.renameSync(`${root}/8.png`, file);
     const again = await load(folder, { cache });
     assertEquals(again.summary.cached, false);
@@ -583,7 +586,7 @@ Deno.test("a damaged cache is never believed", () =>
       ["no index", () => Deno.removeSync(`${path}/index.json`)],
       ["half an index", () => text((index) => index.slice(0, index.length / 2))],
       ["an index of something else", () => text(() => '{"format":1}')],
-      ["another format", () => text((index) => index.replace('"format":1', '"format":2'))],
+      ["an older format", () => text((index) => index.replace('"format":2', '"format":1'))],
       ["another count", () => text((index) => index.replace('"count":57', '"count":56'))],
       ["another reason", () => text((index) => index.replace("is damaged", "is fine"))],
       ["a file in its place", () => {
