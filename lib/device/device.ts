@@ -33,6 +33,9 @@ const LIMITS = {
 } as const;
 const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
 
+/** Buffers that a kernel binds, at most, where an adapter allows a million: a bind group holds 1000. */
+const MOST_BUFFERS = 64;
+
 /** Pipelines that are kept for plans to come: two networks' worth, at a fifth of a MB each. */
 const PIPELINES = 256;
 
@@ -128,7 +131,7 @@ export class Device {
         choice,
         subgroupSize: 1,
         subgroupsDirective: false,
-        maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+        maxStorageBuffers: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_BUFFERS),
         maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
         maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
         ...await findSubgroups(gpu, adapter.info),

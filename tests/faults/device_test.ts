@@ -14,6 +14,7 @@ import {
   add,
   apply,
   arrays,
+  concat,
   Conv2d,
   defaultDevice,
   Device,
@@ -40,6 +41,7 @@ import {
   Variable,
 } from "@resnette/resnette";
 import { evaluateAccuracy, NonFiniteError, trainConfig, Trainer } from "@resnette/resnette/train";
+import { stepsOf } from "../../lib/plan/steps.ts";
 import { inFolder } from "../folder.ts";
 import { difference } from "../ops/nd.ts";
 import { TABLE } from "../ops/table.ts";
@@ -144,6 +146,23 @@ Deno.test("an adapter that gives no device, or one that does not compute, is nam
     return device;
   });
   assertMatch(lost, /gives no device: .*; install its newest driver/);
+});
+
+Deno.test("where an adapter allows a million buffers, no kernel binds more than a bind group holds", async () => {
+  const gpu = gpuWith((adapter) => {
+    const limits = altered(adapter.limits, { maxStorageBuffersPerShaderStage: 2 ** 20 });
+    return altered(adapter, {
+      limits,
+      requestDevice: async ({ requiredFeatures = [] }: GPUDeviceDescriptor) => {
+        const device = await adapter.requestDevice({ requiredFeatures });
+        return Object.defineProperty(device, "limits", { value: limits });
+      },
+    });
+  });
+  using device = await withGpu(gpu, () => Device.request());
+  const y = concat(Array.from({ length: 5000 }, (_, i) => tensor([i])));
+  // WebGPU promises 1000 places, of which the sizes take one.
+  for (const { spec } of stepsOf([y], [], device.target).steps) assert(spec.bindings.length < 1000);
 });
 
 Deno.test("all ops and gradients are computed within the least limits and within those WebGPU promises", async () => {
