@@ -36,7 +36,7 @@ const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
 /** Buffers that a kernel binds, at most, where an adapter allows a million: a bind group holds 1000. */
 const MOST_BUFFERS = 64;
 
-/** Pipelines that are kept for plans to come: two networks' worth, at a fifth of a MB each. */
+/** Pipelines that are kept for plans to come, at least: two networks' worth, at a fifth of a MB each. */
 const PIPELINES = 256;
 
 /** The errors that are caught: WebGPU in Deno does not report those outside a scope. */
@@ -169,7 +169,7 @@ export class Device {
 
   /**
    * Compiles those of some kernels that are not known yet, beside each other and, in a browser, beside
-   * what it draws. What is refused is so again, and told, by {@link Device.pipeline}.
+   * what it draws. What is refused is so again, and told, by {@link Device.pipelines}.
    * @internal
    */
   async compileAhead(kernels: Iterable<readonly [spec: KernelSpec, label: string]>): Promise<void> {
@@ -189,13 +189,29 @@ export class Device {
 
   /** The compute pipeline of a kernel; `label` stands in the driver's error messages. */
   pipeline(spec: KernelSpec, label: string): GPUComputePipeline {
-    const code = wgsl(spec, this.target), known = this.#pipelines;
-    const pipeline = known.get(code) ??
-      this.gpu.createComputePipeline(this.#descriptor(code, label));
-    if (!known.delete(code)) this.made({ refused: () => known.delete(code) });
-    known.set(code, pipeline);
-    if (known.size > PIPELINES) known.delete(known.keys().next().value!);
-    return pipeline;
+    return this.pipelines([[spec, label]])[0]!;
+  }
+
+  /**
+   * The same for all kernels of a plan, which stay, however many: a plan for another batch has them too.
+   * @internal
+   */
+  pipelines(kernels: Iterable<readonly [spec: KernelSpec, label: string]>): GPUComputePipeline[] {
+    const known = this.#pipelines, own = new Set<string>();
+    const pipelines = Array.from(kernels, ([spec, label]) => {
+      const code = wgsl(spec, this.target);
+      const pipeline = known.get(code) ??
+        this.gpu.createComputePipeline(this.#descriptor(code, label));
+      if (!known.delete(code)) this.made({ refused: () => known.delete(code) });
+      known.set(code, pipeline);
+      own.add(code);
+      return pipeline;
+    });
+    for (const code of known.keys()) {
+      if (known.size <= Math.max(PIPELINES, own.size)) break;
+      known.delete(code);
+    }
+    return pipelines;
   }
 
   #descriptor(code: string, label: string): GPUComputePipelineDescriptor {
