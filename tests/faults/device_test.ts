@@ -22,10 +22,12 @@ import {
   evaluate,
   exp,
   Flatten,
+  freeVariables,
   grad,
   input,
   Linear,
   manualSeed,
+  matmul,
   Module,
   neg,
   type Op,
@@ -33,7 +35,9 @@ import {
   Plan,
   PlanError,
   Random,
+  readVariables,
   Sequential,
+  SGD,
   square,
   sum,
   type Tensor,
@@ -315,6 +319,66 @@ Deno.test("a command that the device refuses is not passed over in silence: the 
   assertMatch(await deviceError(() => plan.read()), /of what was submitted before: .*destroyed/i);
   plan.run();
   assertMatch(await deviceError(() => plan.finished()), /because of what was submitted before: /);
+});
+
+Deno.test("of two errors at once both are told, one by the next look", async () => {
+  using device = await Device.request();
+  const v = new Variable([2], f32(1, 2)), freed = new Variable([2]);
+  await evaluate(freed, {}, device);
+  freeVariables([freed]);
+  using plan = await Plan.compile({ outputs: [add(v, 1)], device });
+  v.storage!.buffer.destroy();
+  const refused: Record<string, () => Promise<unknown>> = {
+    "before it asks the device": () => evaluate(neg(freed), {}, device),
+    "by the device": () => evaluate(new Odd("  y[i] = ;").call(input("x", [2])), {}, device),
+    "for want of memory": async () => {
+      using _ = limitMemory(device.gpu, 1000);
+      await evaluate(neg(input("large", [5000])), {}, device);
+    },
+  };
+  for (const [how, refuse] of Object.entries(refused)) {
+    plan.run();
+    const { message } = await assertRejects(refuse, Error);
+    assertMatch(message, /was freed|expected expression|20000 bytes/, how);
+    const told = await deviceError(() => plan.read());
+    assertMatch(told, /^read back, because of what was submitted before: .*destroyed/i, how);
+  }
+  await device.finished();
+});
+
+Deno.test("an op whose kernel is none leaves errors to be told as before, in a browser too", async () => {
+  using device = await Device.request();
+  const { gpu } = device;
+  let open = 0;
+  gpu.pushErrorScope = (filter) => (open++, GPUDevice.prototype.pushErrorScope.call(gpu, filter));
+  gpu.popErrorScope = () => (open--, GPUDevice.prototype.popErrorScope.call(gpu));
+  const None: Op = {
+    name: "none",
+    shape: ([x]) => x!.shape,
+    kernels: () => [{ workgroups: [1, 1, 1] } as never],
+  };
+  const compile = () => Plan.compile({ outputs: [apply(None, [input("x", [2])], {})], device });
+  for (const inPlace of [(body: typeof compile) => body(), asInBrowser]) {
+    await assertRejects(() => inPlace(compile), TypeError);
+    assertEquals(open, 0);
+  }
+});
+
+Deno.test("variables that a run finds no memory to pack stay where they are", async () => {
+  using device = await Device.request();
+  const v = new Variable([2], f32(1, 2)), y = neg(v);
+  using plan = await Plan.compile({ outputs: [y], device });
+  new SGD([v, new Variable([30])], { lr: 1 });
+  {
+    using _ = limitMemory(device.gpu, 100);
+    plan.run();
+    const message = await deviceError(() => plan.read());
+    assertMatch(message, /of what was submitted before: .* no 512 bytes for Tensor variable/);
+    assertEquals(await readVariables([v]), [f32(1, 2)]);
+  }
+  plan.run();
+  assertEquals((await plan.read())[0], f32(-1, -2));
+  assertEquals(await readVariables([v]), [f32(1, 2)]);
 });
 
 /** A layer whose op has these statements. */
