@@ -517,6 +517,8 @@ export class Plan {
     checkApart(this.steps);
     growWorkspace(this.device, this.placed.slotSizes, this.#workspace);
     this.#bound = this.#places();
+    // Where there was no memory for the workspace, nothing was computed.
+    this.#fixedFor = undefined;
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
       const ranges = [...reads, ...writes].map((node) => this.#range(node));
       if (spec.sizes || spec.numbers) {

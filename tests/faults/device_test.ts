@@ -364,6 +364,26 @@ Deno.test("an op whose kernel is none leaves errors to be told as before, in a b
   }
 });
 
+Deno.test("a run without memory for its workspace is told, and the next one computes all anew", async () => {
+  using device = await Device.request();
+  const w = new Variable([8, 8]), e = exp(w), x = input("x", [2, 8]);
+  using plan = await Plan.compile({ outputs: [matmul(x, matmul(e, e))], device });
+  assertEquals([plan.placed.slotSizes, plan.fixed.steps.size], [[256], 2]);
+  const ones = { x: new Float32Array(16).fill(1) };
+  {
+    // The workspace is lost to a larger plan, which is refused.
+    using _ = limitMemory(device.gpu, 200);
+    const large = input("large", [30, 30]);
+    await deviceError(() => evaluate(matmul(large, exp(large)), {}, device));
+    plan.run(ones);
+    plan.run(ones);
+    const message = await deviceError(() => plan.read());
+    assertMatch(message, /of what was submitted before: .* no 256 bytes for workspace 0; take a/);
+  }
+  plan.run(ones);
+  assertEquals((await plan.read())[0], new Float32Array(16).fill(64));
+});
+
 Deno.test("variables that a run finds no memory to pack stay where they are", async () => {
   using device = await Device.request();
   const v = new Variable([2], f32(1, 2)), y = neg(v);
