@@ -147,18 +147,21 @@ export function variableStorage(device: Device, variable: Variable): VariableSto
     const parts = whole.parts.filter(isOwn), moved = [whole, ...parts];
     parts.forEach((part) => part.storage && checkOwner(device, part));
     const before = moved.map(({ initial, storage }) => ({ initial, storage }));
+    let written = -1;
     const buffer = createBuffer(device, whole.size * 4, `${whole}`, {
       kept: () =>
         before.forEach(({ storage }, i) =>
           storage?.exclusive && moved[i]!.storage !== storage && storage.buffer.destroy()
         ),
       refused: () => moved.forEach((x, i) => Object.assign(x, before[i])),
+      used: () => written >= 0 && changesOf(buffer) !== written,
     });
     owners.set(buffer, device);
     if (whole.initial) write(device, buffer, 0, initialValues(whole));
     parts.forEach((part) => adopt(device, part, buffer));
     whole.initial = undefined;
     whole.storage = { buffer, offset: 0, exclusive: true };
+    written = changesOf(buffer);
   }
   checkOwner(device, variable);
   return variable.storage!;

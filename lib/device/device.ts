@@ -46,8 +46,10 @@ const SCOPES = ["out-of-memory", "internal", "validation"] as const;
 export interface Made {
   /** What to do if the device accepts it … */
   readonly kept?: () => void;
-  /** … and how to take it back if not. */
+  /** … and how to take it back if not, … */
   readonly refused?: () => void;
+  /** … which must not be where others have made use of it. */
+  readonly used?: () => boolean;
   /** A buffer, and whether there was no memory for it, as soon as that is known. */
   readonly memory?: { readonly buffer: GPUBuffer; short: boolean; readonly known: Promise<void> };
 }
@@ -419,8 +421,8 @@ async function refuse(what: string, { made, errors }: Span): Promise<void> {
 
 /** Ends what was made, the latest first: where it was `refused` as a whole, or each by itself. */
 function settle(made: readonly Made[], refused: boolean): void {
-  for (const { kept, refused: takeBack, memory } of made.toReversed()) {
-    if (memory?.short || refused) takeBack?.();
+  for (const { kept, refused: takeBack, used, memory } of made.toReversed()) {
+    if (memory?.short || refused && !used?.()) takeBack?.();
     else kept?.();
   }
 }

@@ -401,6 +401,30 @@ Deno.test("variables that a run finds no memory to pack stay where they are", as
   assertEquals(await readVariables([v]), [f32(1, 2)]);
 });
 
+Deno.test("what a plan updates while another one that has moved it is refused stays updated", async () => {
+  using device = await Device.request();
+  const v = new Variable([2], f32(1, 2));
+  const updates = [{ targets: [v] as const, value: add(v, 1) }];
+  using update = await Plan.compile({ updates, device });
+  const optimizer = new SGD([v], { lr: 1 });
+  {
+    using _ = limitMemory(device.gpu, 2000);
+    const outputs = [neg(input("large", [5000]))];
+    const compiled = Plan.compile({
+      updates: optimizer.updates([tensor([1, 1])]),
+      outputs,
+      device,
+    });
+    const refused = deviceError(() => compiled);
+    while (!v.home!.whole.storage) await Promise.resolve();
+    update.run();
+    assertStringIncludes(await refused, "it has no 20000 bytes for Tensor input");
+  }
+  assertEquals(await readVariables([v]), [f32(2, 3)]);
+  update.run();
+  assertEquals(await readVariables([v]), [f32(3, 4)]);
+});
+
 /** A layer whose op has these statements. */
 class Odd extends Module {
   constructor(readonly statements: string) {
