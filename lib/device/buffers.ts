@@ -14,7 +14,7 @@ import {
   checkString,
   toFloats,
 } from "../check/arguments.ts";
-import { Device } from "./device.ts";
+import { Device, type Made } from "./device.ts";
 import { BufferUsage, MapMode } from "./flags.ts";
 import {
   checkVariables,
@@ -35,17 +35,23 @@ export function bytesOf(dtype: DType, size: number): number {
 }
 
 /**
- * A storage buffer that can be copied from and to; zeros.
+ * A storage buffer that can be copied from and to; zeros. `more` is what to do when the device keeps
+ * it, or does not.
  *
  * @throws {ArgumentError} if `device` is no device, or has no buffers of that size.
  */
-export function createBuffer(device: Device, bytes: number, label: string): GPUBuffer {
+export function createBuffer(
+  device: Device,
+  bytes: number,
+  label: string,
+  more: Omit<Made, "memory"> = {},
+): GPUBuffer {
   checkInstance("createBuffer", "device", device, Device);
   const max = device.gpu.limits.maxBufferSize;
   checkNumber("createBuffer", "bytes", bytes, { integer: true, min: 0, max });
   checkString("createBuffer", "label", label);
   const { STORAGE, COPY_SRC, COPY_DST } = BufferUsage;
-  return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label });
+  return device.createBuffer({ size: bytes, usage: STORAGE | COPY_SRC | COPY_DST, label }, more);
 }
 
 /** How often the values in a buffer changed; NaN where nobody can tell. */
@@ -138,14 +144,24 @@ export function variableStorage(device: Device, variable: Variable): VariableSto
     );
   }
   if (!whole.storage) {
-    const { initial } = whole;
-    const buffer = createBuffer(device, whole.size * 4, `${whole}`);
+    const parts = whole.parts.filter(isOwn), moved = [whole, ...parts];
+    parts.forEach((part) => part.storage && checkOwner(device, part));
+    const before = moved.map(({ initial, storage }) => ({ initial, storage }));
+    let written = -1;
+    const buffer = createBuffer(device, whole.size * 4, `${whole}`, {
+      kept: () =>
+        before.forEach(({ storage }, i) =>
+          storage?.exclusive && moved[i]!.storage !== storage && storage.buffer.destroy()
+        ),
+      refused: () => moved.forEach((x, i) => Object.assign(x, before[i])),
+      used: () => written >= 0 && changesOf(buffer) !== written,
+    });
     owners.set(buffer, device);
-    device.made({ refused: () => Object.assign(whole, { initial, storage: undefined }) });
-    if (initial) write(device, buffer, 0, initialValues(whole));
-    whole.parts.filter(isOwn).forEach((part) => adopt(device, part, buffer));
+    if (whole.initial) write(device, buffer, 0, initialValues(whole));
+    parts.forEach((part) => adopt(device, part, buffer));
     whole.initial = undefined;
     whole.storage = { buffer, offset: 0, exclusive: true };
+    written = changesOf(buffer);
   }
   checkOwner(device, variable);
   return variable.storage!;
@@ -156,17 +172,12 @@ function adopt(device: Device, part: Variable, buffer: GPUBuffer): void {
   const offset = part.home!.offset * 4;
   const { storage, initial } = part;
   if (storage) {
-    checkOwner(device, part);
     const encoder = device.gpu.createCommandEncoder();
     encoder.copyBufferToBuffer(storage.buffer, storage.offset, buffer, offset, part.size * 4);
     device.gpu.queue.submit([encoder.finish()]);
   } else if (initial) {
     write(device, buffer, offset, initialValues(part));
   }
-  device.made({
-    kept: () => storage?.exclusive && storage.buffer.destroy(),
-    refused: () => Object.assign(part, { initial, storage }),
-  });
   part.initial = undefined;
   part.storage = { buffer, offset, exclusive: false };
 }
@@ -340,7 +351,8 @@ export function growWorkspace(
     const old = workspace[i];
     if (old && old.size >= size) return;
     old?.buffer.destroy();
-    device.made({ refused: () => delete workspace[i] });
-    workspace[i] = { buffer: createBuffer(device, size, `workspace ${i}`), size };
+    const refused = () => workspace[i]?.buffer === buffer && delete workspace[i];
+    const buffer = createBuffer(device, size, `workspace ${i}`, { refused });
+    workspace[i] = { buffer, size };
   });
 }

@@ -33,20 +33,31 @@ const LIMITS = {
 } as const;
 const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
 
-/** Pipelines that are kept for plans to come: two networks' worth, at a fifth of a MB each. */
+/** Buffers that a kernel binds, at most, where an adapter allows a million: a bind group holds 1000. */
+const MOST_BUFFERS = 64;
+
+/** Pipelines that are kept for plans to come, at least: two networks' worth, at a fifth of a MB each. */
 const PIPELINES = 256;
 
 /** The errors that are caught: WebGPU in Deno does not report those outside a scope. */
 const SCOPES = ["out-of-memory", "internal", "validation"] as const;
 
-/** Something that was done for the work in hand. */
+/** Something that was done, and that the device may refuse. */
 export interface Made {
-  /** What to do if the device accepts the work … */
+  /** What to do if the device accepts it … */
   readonly kept?: () => void;
-  /** … and how to take it back if not. */
+  /** … and how to take it back if not, … */
   readonly refused?: () => void;
-  /** A buffer, and whether there was no memory for it. */
-  readonly memory?: { readonly buffer: GPUBuffer; readonly error: Promise<GPUError | null> };
+  /** … which must not be where others have made use of it. */
+  readonly used?: () => boolean;
+  /** A buffer, and whether there was no memory for it, as soon as that is known. */
+  readonly memory?: { readonly buffer: GPUBuffer; short: boolean; readonly known: Promise<void> };
+}
+
+/** What was done between two looks at the errors, and these, by scope. */
+interface Span {
+  readonly made: readonly Made[];
+  readonly errors: Promise<readonly (GPUError | null)[]>;
 }
 
 /** Settings of {@link Device.request}. */
@@ -82,8 +93,10 @@ export class Device {
   readonly workspace: ({ buffer: GPUBuffer; size: number } | undefined)[] = [];
   /** By their source, the latest used last. */
   readonly #pipelines = new Map<string, GPUComputePipeline>();
-  /** What was made for the work in hand. */
-  #made: Made[] | undefined;
+  /** What was made since the last look. */
+  #made: Made[] = [];
+  /** What was done before, if nobody has heard yet whether the device accepts it. */
+  #untold: Span[] = [];
   /** Ends when what is made for a plan is accepted, or taken back. */
   #turn: Promise<void> = Promise.resolve();
   /** Rejects each promise that waits for the device. */
@@ -128,7 +141,7 @@ export class Device {
         choice,
         subgroupSize: 1,
         subgroupsDirective: false,
-        maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+        maxStorageBuffers: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_BUFFERS),
         maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
         maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
         ...await findSubgroups(gpu, adapter.info),
@@ -166,33 +179,51 @@ export class Device {
 
   /**
    * Compiles those of some kernels that are not known yet, beside each other and, in a browser, beside
-   * what it draws. What is refused is so again, and told, by {@link Device.pipeline}.
+   * what it draws. What is refused is so again, and told, by {@link Device.pipelines}.
    * @internal
    */
   async compileAhead(kernels: Iterable<readonly [spec: KernelSpec, label: string]>): Promise<void> {
     // Deno compiles while it is asked, one after the other.
     if (inDeno()) return;
-    const { gpu } = this, known = this.#pipelines, pending = new Map<string, Promise<unknown>>();
+    const { gpu } = this, known = this.#pipelines;
+    const wanted = new Map(
+      Array.from(kernels, ([spec, label]) => [wgsl(spec, this.target), label]),
+    );
+    const missing = [...wanted].filter(([code]) => !known.has(code));
+    if (missing.length === 0) return;
     gpu.pushErrorScope("validation");
-    for (const [spec, label] of kernels) {
-      const code = wgsl(spec, this.target);
-      if (known.has(code) || pending.has(code)) continue;
-      const made = gpu.createComputePipelineAsync(this.#descriptor(code, label));
-      pending.set(code, made.then((pipeline) => known.set(code, pipeline)));
-    }
-    const all = [popScope(gpu), ...pending.values()];
-    if (pending.size > 0) await this.settled("plan", () => Promise.allSettled(all));
+    const pending = missing.map(async ([code, label]) => {
+      known.set(code, await gpu.createComputePipelineAsync(this.#descriptor(code, label)));
+    });
+    const all = [popScope(gpu), ...pending];
+    await this.settled("plan", () => Promise.allSettled(all));
   }
 
   /** The compute pipeline of a kernel; `label` stands in the driver's error messages. */
   pipeline(spec: KernelSpec, label: string): GPUComputePipeline {
-    const code = wgsl(spec, this.target), known = this.#pipelines;
-    const pipeline = known.get(code) ??
-      this.gpu.createComputePipeline(this.#descriptor(code, label));
-    if (!known.delete(code)) this.made({ refused: () => known.delete(code) });
-    known.set(code, pipeline);
-    if (known.size > PIPELINES) known.delete(known.keys().next().value!);
-    return pipeline;
+    return this.pipelines([[spec, label]])[0]!;
+  }
+
+  /**
+   * The same for all kernels of a plan, which stay, however many: a plan for another batch has them too.
+   * @internal
+   */
+  pipelines(kernels: Iterable<readonly [spec: KernelSpec, label: string]>): GPUComputePipeline[] {
+    const known = this.#pipelines, own = new Set<string>();
+    const pipelines = Array.from(kernels, ([spec, label]) => {
+      const code = wgsl(spec, this.target);
+      const pipeline = known.get(code) ??
+        this.gpu.createComputePipeline(this.#descriptor(code, label));
+      if (!known.delete(code)) this.made({ refused: () => known.delete(code) });
+      known.set(code, pipeline);
+      own.add(code);
+      return pipeline;
+    });
+    for (const code of known.keys()) {
+      if (known.size <= Math.max(PIPELINES, own.size)) break;
+      known.delete(code);
+    }
+    return pipelines;
   }
 
   #descriptor(code: string, label: string): GPUComputePipelineDescriptor {
@@ -200,13 +231,23 @@ export class Device {
     return { label, layout: "auto", compute: { module, entryPoint: "main" } };
   }
 
-  /** A buffer; it is destroyed again if the device refuses the work that it is made for. */
-  createBuffer(descriptor: GPUBufferDescriptor): GPUBuffer {
-    if (!this.#made) return this.gpu.createBuffer(descriptor);
+  /**
+   * A buffer; it is destroyed again if the device has no memory for it, or refuses the work that it is
+   * made for. `more` is what that is to do besides.
+   */
+  createBuffer(
+    descriptor: GPUBufferDescriptor,
+    more: { kept?: () => void; refused?: () => void; used?: () => boolean } = {},
+  ): GPUBuffer {
     this.gpu.pushErrorScope("out-of-memory");
     const buffer = this.gpu.createBuffer(descriptor);
-    const error = popScope(this.gpu);
-    this.made({ memory: { buffer, error }, refused: () => buffer.destroy() });
+    const known = popScope(this.gpu).then((error) => void (memory.short = error !== null));
+    const memory = { buffer, short: false, known };
+    const refused = () => {
+      more.refused?.();
+      buffer.destroy();
+    };
+    this.made({ ...more, refused, memory });
     return buffer;
   }
 
@@ -215,8 +256,7 @@ export class Device {
    * @internal
    */
   made(change: Made): void {
-    if (this.#made) this.#made.push(change);
-    else change.kept?.();
+    this.#made.push(change);
   }
 
   /**
@@ -232,41 +272,47 @@ export class Device {
 
   /**
    * Runs `body` and throws the device's errors of that time, or since the last such look: Deno
-   * reports them nowhere else. Everything that was made meanwhile is then taken back. `what` names
-   * the work in the message.
+   * reports them nowhere else. Everything that was made meanwhile is then taken back; of what was made
+   * before, that for which there was no memory. `what` names the work in the message.
    *
    * @throws {DeviceError} if the device refused something, has no memory for it, or was lost.
    */
   async checked<T>(what: string, body: () => T): Promise<T> {
     this.check();
-    const before = this.#caught();
-    const made: Made[] = this.#made = [];
-    const takeBack = () => made.reverse().forEach(({ refused }) => refused?.());
+    this.#untold.push(this.#look());
     let result: T;
-    let meanwhile: Promise<(GPUError | null)[]>;
-    this.#watch();
     try {
       result = body();
     } catch (error) {
-      takeBack();
+      settle(this.#look().made, true);
       throw error;
-    } finally {
-      this.#made = undefined;
-      meanwhile = this.#caught();
-      this.#watch();
     }
     try {
-      await outOfMemory(what, made);
-      refuse(what, await meanwhile);
-      refuse(`${what}, because of what was submitted before`, await before);
-      this.check();
+      await this.#tell(what, this.#look());
     } catch (error) {
-      takeBack();
       await this.#hear();
       throw error;
     }
-    made.forEach(({ kept }) => kept?.());
     return result;
+  }
+
+  /** Throws the errors of the work in hand, or else those before it; those of others are told later. */
+  async #tell(what: string, own: Span): Promise<void> {
+    const untold = this.#untold.splice(0), told: Span[] = [];
+    let refused = true;
+    try {
+      await refuse(what, own);
+      for (let before; (before = untold.shift());) {
+        told.push(before);
+        await refuse(`${what}, because of what was submitted before`, before);
+      }
+      this.check();
+      refused = false;
+    } finally {
+      settle(own.made, refused);
+      told.forEach(({ made }) => settle(made, false));
+      this.#untold.unshift(...untold);
+    }
   }
 
   /**
@@ -336,9 +382,12 @@ export class Device {
     SCOPES.forEach((scope) => this.gpu.pushErrorScope(scope));
   }
 
-  /** The errors since `#watch`, by scope. */
-  async #caught(): Promise<(GPUError | null)[]> {
-    return (await Promise.all(SCOPES.map(() => popScope(this.gpu)))).reverse();
+  /** What was done since the last look. */
+  #look(): Span {
+    const made = this.#made, errors = Promise.all(SCOPES.map(() => popScope(this.gpu)));
+    this.#made = [];
+    this.#watch();
+    return { made, errors };
   }
 }
 
@@ -350,11 +399,13 @@ async function popScope(gpu: GPUDevice): Promise<GPUError | null> {
 /** What to do if memory is short. */
 const LESS = "take a smaller batch or smaller images, or dispose of what is not needed any more";
 
-/** Throws for the first buffer that there was no memory for. */
-async function outOfMemory(what: string, made: readonly Made[]): Promise<void> {
+/** Throws for the first buffer that there was no memory for, or else one of the errors. */
+async function refuse(what: string, { made, errors }: Span): Promise<void> {
+  const all = made.flatMap(({ memory }) => memory ?? []);
+  await Promise.all(all.map(({ known }) => known));
   let before = 0;
-  for (const { buffer: { label, size }, error } of made.flatMap(({ memory }) => memory ?? [])) {
-    if (await error) {
+  for (const { buffer: { label, size }, short } of all) {
+    if (short) {
       const others = before > 0 ? `, after ${before} for what comes before it` : "";
       throw new DeviceError(
         `${what}: the device is out of memory: it has no ${size} bytes for ${label}${others}; ${LESS}`,
@@ -362,13 +413,18 @@ async function outOfMemory(what: string, made: readonly Made[]): Promise<void> {
     }
     before += size;
   }
-}
-
-/** Throws the first of the errors of a look, by scope. */
-function refuse(what: string, [memory, internal, invalid]: readonly (GPUError | null)[]): void {
+  const [invalid, internal, memory] = await errors;
   if (memory) throw new DeviceError(`${what}: the device is out of memory; ${LESS}`);
   if (invalid) throw new DeviceError(`${what}: ${invalid.message}`);
   if (internal) throw new DeviceError(`${what}: the driver failed: ${internal.message || "?"}`);
+}
+
+/** Ends what was made, the latest first: where it was `refused` as a whole, or each by itself. */
+function settle(made: readonly Made[], refused: boolean): void {
+  for (const { kept, refused: takeBack, used, memory } of made.toReversed()) {
+    if (memory?.short || refused && !used?.()) takeBack?.();
+    else kept?.();
+  }
 }
 
 /** The name of an adapter. */

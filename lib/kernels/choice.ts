@@ -143,6 +143,17 @@ function tiling(x: Problem): { columns: number; whole: boolean } {
   }
 }
 
+/** Phases of an input gradient that tiles are made for, at most: a stride of 32 has as many. */
+const MOST_PHASES = 1024;
+
+/** Whether tiles have a problem's columns in whole vectors, and not too many phases (`ops/conv.ts`). */
+function isTiled(x: Problem): boolean {
+  const phases = !isProduct(x) && x.kind === "inputGrad"
+    ? Math.min(x.stride[0], x.pixels[0]) * Math.min(x.stride[1], x.pixels[1])
+    : 1;
+  return tiling(x).columns % 4 === 0 && phases <= MOST_PHASES;
+}
+
 /** The tile that a whole workgroup shares (`gemm_workgroup.ts`). */
 const WORKGROUP_TILE: Tile = { rows: 64, lanes: 1, vectors: 16, workgroup: true };
 
@@ -154,7 +165,7 @@ const tileName = ({ rows, lanes, vectors, workgroup }: Tile) =>
 function tilesOf(target: Target, problem: Problem): Map<string, Tile> {
   const { subgroupSize } = target, { columns, whole } = tiling(problem);
   const tiles = new Map<string, Tile>();
-  if (columns % 4 !== 0) return tiles;
+  if (!isTiled(problem)) return tiles;
   const addWorkgroup = () => tiles.set(tileName(WORKGROUP_TILE), WORKGROUP_TILE);
   if (!whole) return isProduct(problem) || problem.kind === "inputGrad" ? tiles : addWorkgroup();
   const add = (lanes: number) => ([rows, vectors]: Two) => {
@@ -213,7 +224,7 @@ function fillsWorkgroup(x: Problem): boolean {
  */
 export function chooseTile(target: Target, problem: Problem, layers = 1): Tile | null {
   const { choice: forced, subgroupSize: lanes } = target, { columns } = tiling(problem);
-  if (forced === "naive" || columns % 4 !== 0 || layers > target.maxWorkgroups) return null;
+  if (forced === "naive" || !isTiled(problem) || layers > target.maxWorkgroups) return null;
   const choice = tuned(target, problem);
   const tile = choice && tilesOf(target, problem).get(choice);
   if (tile) return tile;

@@ -309,12 +309,11 @@ const Concat: Op<{ axis: number }> = {
     }
     const most = target.maxStorageBuffers - 1;
     if (inputs.length <= most) return node;
-    const each = Math.max(2, Math.ceil(inputs.length / most));
-    const groups = Array.from(
-      { length: Math.ceil(inputs.length / each) },
-      (_, i) => inputs.slice(i * each, (i + 1) * each),
-    );
-    return apply(Concat, groups.map((group) => apply(Concat, group, { axis })), { axis });
+    const parts = Array.from({ length: Math.ceil(inputs.length / most) }, (_, i) => {
+      const some = inputs.slice(i * most, (i + 1) * most);
+      return some.length === 1 ? some[0]! : apply(Concat, some, { axis });
+    });
+    return apply(Concat, parts, { axis });
   },
   kernels: (node, target, { axis }) => {
     const columns = node.inputs.map((x) => sizeOf(x.shape.slice(axis)));

@@ -166,7 +166,7 @@ export class Plan {
     this.#constants = new Map(
       [...given].filter(constantData).map((node) => [node, holdConstant(device, node)]),
     );
-    this.#pipelines = steps.map((step) => device.pipeline(step.spec, labelOf(step)));
+    this.#pipelines = device.pipelines(labelled(steps));
   }
 
   /**
@@ -227,7 +227,7 @@ export class Plan {
     }
     const managed = (x: Tensor) => !kept.has(x) && !parts.has(x) && !(x instanceof Variable);
     const { slotOf, sizes } = assignSlots(steps, managed, bytes);
-    await device.compileAhead(steps.map((step) => [step.spec, labelOf(step)] as const));
+    await device.compileAhead(labelled(steps));
     return await device.inTurn(() =>
       device.checked("plan", () => {
         const pinned = new Map([...kept].map((x) => [x, createBuffer(device, bytes(x), `${x}`)]));
@@ -517,6 +517,8 @@ export class Plan {
     checkApart(this.steps);
     growWorkspace(this.device, this.placed.slotSizes, this.#workspace);
     this.#bound = this.#places();
+    // Where there was no memory for the workspace, nothing was computed.
+    this.#fixedFor = undefined;
     this.#groups = this.steps.map(({ spec, reads, writes }, i) => {
       const ranges = [...reads, ...writes].map((node) => this.#range(node));
       if (spec.sizes || spec.numbers) {
@@ -549,9 +551,11 @@ function checkApart(steps: readonly Step[]): void {
   }
 }
 
-/** What a step's kernel is called in a driver's messages. */
-const labelOf = ({ name, node, scope: { layer } }: Step) =>
-  `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`;
+/** The kernels of steps, with what they are called in a driver's messages. */
+const labelled = (steps: readonly Step[]) =>
+  steps.map(({ spec, name, node, scope: { layer } }) =>
+    [spec, `${name} ${formatShape(node.shape)}${layer && ` of ${layer}`}`] as const
+  );
 
 /** Throws unless `updates` is a list of updates of variables. */
 function checkUpdates(updates: readonly Update[]): void {

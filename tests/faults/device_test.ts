@@ -14,6 +14,7 @@ import {
   add,
   apply,
   arrays,
+  concat,
   Conv2d,
   defaultDevice,
   Device,
@@ -21,10 +22,12 @@ import {
   evaluate,
   exp,
   Flatten,
+  freeVariables,
   grad,
   input,
   Linear,
   manualSeed,
+  matmul,
   Module,
   neg,
   type Op,
@@ -32,7 +35,9 @@ import {
   Plan,
   PlanError,
   Random,
+  readVariables,
   Sequential,
+  SGD,
   square,
   sum,
   type Tensor,
@@ -40,6 +45,7 @@ import {
   Variable,
 } from "@resnette/resnette";
 import { evaluateAccuracy, NonFiniteError, trainConfig, Trainer } from "@resnette/resnette/train";
+import { stepsOf } from "../../lib/plan/steps.ts";
 import { inFolder } from "../folder.ts";
 import { difference } from "../ops/nd.ts";
 import { TABLE } from "../ops/table.ts";
@@ -144,6 +150,23 @@ Deno.test("an adapter that gives no device, or one that does not compute, is nam
     return device;
   });
   assertMatch(lost, /gives no device: .*; install its newest driver/);
+});
+
+Deno.test("where an adapter allows a million buffers, no kernel binds more than a bind group holds", async () => {
+  const gpu = gpuWith((adapter) => {
+    const limits = altered(adapter.limits, { maxStorageBuffersPerShaderStage: 2 ** 20 });
+    return altered(adapter, {
+      limits,
+      requestDevice: async ({ requiredFeatures = [] }: GPUDeviceDescriptor) => {
+        const device = await adapter.requestDevice({ requiredFeatures });
+        return Object.defineProperty(device, "limits", { value: limits });
+      },
+    });
+  });
+  using device = await withGpu(gpu, () => Device.request());
+  const y = concat(Array.from({ length: 5000 }, (_, i) => tensor([i])));
+  // WebGPU promises 1000 places, of which the sizes take one.
+  for (const { spec } of stepsOf([y], [], device.target).steps) assert(spec.bindings.length < 1000);
 });
 
 Deno.test("all ops and gradients are computed within the least limits and within those WebGPU promises", async () => {
@@ -296,6 +319,110 @@ Deno.test("a command that the device refuses is not passed over in silence: the 
   assertMatch(await deviceError(() => plan.read()), /of what was submitted before: .*destroyed/i);
   plan.run();
   assertMatch(await deviceError(() => plan.finished()), /because of what was submitted before: /);
+});
+
+Deno.test("of two errors at once both are told, one by the next look", async () => {
+  using device = await Device.request();
+  const v = new Variable([2], f32(1, 2)), freed = new Variable([2]);
+  await evaluate(freed, {}, device);
+  freeVariables([freed]);
+  using plan = await Plan.compile({ outputs: [add(v, 1)], device });
+  v.storage!.buffer.destroy();
+  const refused: Record<string, () => Promise<unknown>> = {
+    "before it asks the device": () => evaluate(neg(freed), {}, device),
+    "by the device": () => evaluate(new Odd("  y[i] = ;").call(input("x", [2])), {}, device),
+    "for want of memory": async () => {
+      using _ = limitMemory(device.gpu, 1000);
+      await evaluate(neg(input("large", [5000])), {}, device);
+    },
+  };
+  for (const [how, refuse] of Object.entries(refused)) {
+    plan.run();
+    const { message } = await assertRejects(refuse, Error);
+    assertMatch(message, /was freed|expected expression|20000 bytes/, how);
+    const told = await deviceError(() => plan.read());
+    assertMatch(told, /^read back, because of what was submitted before: .*destroyed/i, how);
+  }
+  await device.finished();
+});
+
+Deno.test("an op whose kernel is none leaves errors to be told as before, in a browser too", async () => {
+  using device = await Device.request();
+  const { gpu } = device;
+  let open = 0;
+  gpu.pushErrorScope = (filter) => (open++, GPUDevice.prototype.pushErrorScope.call(gpu, filter));
+  gpu.popErrorScope = () => (open--, GPUDevice.prototype.popErrorScope.call(gpu));
+  const None: Op = {
+    name: "none",
+    shape: ([x]) => x!.shape,
+    kernels: () => [{ workgroups: [1, 1, 1] } as never],
+  };
+  const compile = () => Plan.compile({ outputs: [apply(None, [input("x", [2])], {})], device });
+  for (const inPlace of [(body: typeof compile) => body(), asInBrowser]) {
+    await assertRejects(() => inPlace(compile), TypeError);
+    assertEquals(open, 0);
+  }
+});
+
+Deno.test("a run without memory for its workspace is told, and the next one computes all anew", async () => {
+  using device = await Device.request();
+  const w = new Variable([8, 8]), e = exp(w), x = input("x", [2, 8]);
+  using plan = await Plan.compile({ outputs: [matmul(x, matmul(e, e))], device });
+  assertEquals([plan.placed.slotSizes, plan.fixed.steps.size], [[256], 2]);
+  const ones = { x: new Float32Array(16).fill(1) };
+  {
+    // The workspace is lost to a larger plan, which is refused.
+    using _ = limitMemory(device.gpu, 200);
+    const large = input("large", [30, 30]);
+    await deviceError(() => evaluate(matmul(large, exp(large)), {}, device));
+    plan.run(ones);
+    plan.run(ones);
+    const message = await deviceError(() => plan.read());
+    assertMatch(message, /of what was submitted before: .* no 256 bytes for workspace 0; take a/);
+  }
+  plan.run(ones);
+  assertEquals((await plan.read())[0], new Float32Array(16).fill(64));
+});
+
+Deno.test("variables that a run finds no memory to pack stay where they are", async () => {
+  using device = await Device.request();
+  const v = new Variable([2], f32(1, 2)), y = neg(v);
+  using plan = await Plan.compile({ outputs: [y], device });
+  new SGD([v, new Variable([30])], { lr: 1 });
+  {
+    using _ = limitMemory(device.gpu, 100);
+    plan.run();
+    const message = await deviceError(() => plan.read());
+    assertMatch(message, /of what was submitted before: .* no 512 bytes for Tensor variable/);
+    assertEquals(await readVariables([v]), [f32(1, 2)]);
+  }
+  plan.run();
+  assertEquals((await plan.read())[0], f32(-1, -2));
+  assertEquals(await readVariables([v]), [f32(1, 2)]);
+});
+
+Deno.test("what a plan updates while another one that has moved it is refused stays updated", async () => {
+  using device = await Device.request();
+  const v = new Variable([2], f32(1, 2));
+  const updates = [{ targets: [v] as const, value: add(v, 1) }];
+  using update = await Plan.compile({ updates, device });
+  const optimizer = new SGD([v], { lr: 1 });
+  {
+    using _ = limitMemory(device.gpu, 2000);
+    const outputs = [neg(input("large", [5000]))];
+    const compiled = Plan.compile({
+      updates: optimizer.updates([tensor([1, 1])]),
+      outputs,
+      device,
+    });
+    const refused = deviceError(() => compiled);
+    while (!v.home!.whole.storage) await Promise.resolve();
+    update.run();
+    assertStringIncludes(await refused, "it has no 20000 bytes for Tensor input");
+  }
+  assertEquals(await readVariables([v]), [f32(2, 3)]);
+  update.run();
+  assertEquals(await readVariables([v]), [f32(3, 4)]);
 });
 
 /** A layer whose op has these statements. */

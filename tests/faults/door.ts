@@ -2228,6 +2228,7 @@ export const EXEMPT: Readonly<Record<string, string>> = {
   ...because("takes WebGPU's own objects, and what is done with them, from plans and profiles", [
     ...[
       "Device.pipeline",
+      "Device.pipelines",
       "Device.createBuffer",
       "Device.made",
       "Device.checked",

@@ -31,7 +31,7 @@ import { median } from "../../lib/measure/timing.ts";
 import { madeUpImages } from "../../scripts/profile.ts";
 import { smallNet } from "../small_net.ts";
 import { draws, report, rounds } from "../soak.ts";
-import { LiveBuffers } from "./gpu.ts";
+import { asInBrowser, LiveBuffers } from "./gpu.ts";
 
 /** V8 collects garbage when its own heap fills; of what WebGPU's objects hold besides, it knows nothing. */
 const collectGarbage: () => void = (() => {
@@ -239,7 +239,7 @@ Deno.test("a device that is disposed of leaves no buffer, whoever has some on it
   report(`${devices} devices; process ${resident}`);
 });
 
-Deno.test("kernels are kept for plans to come, as many as the latest 256", async () => {
+Deno.test("kernels are kept for plans to come: the latest 256, and all that the latest plan has", async () => {
   using device = await Device.request();
   const { gpu } = device;
   let compiled = 0;
@@ -247,15 +247,30 @@ Deno.test("kernels are kept for plans to come, as many as the latest 256", async
     compiled++;
     return {} as GPUComputePipeline;
   };
+  gpu.createComputePipelineAsync = () => Promise.resolve(gpu.createComputePipeline(null!));
   gpu.createShaderModule = () => ({}) as GPUShaderModule;
-  const use = (number: number) => {
+  const kernel = (number: number) =>
+    [{ bindings: [], body: `// ${number}`, workgroups: [1, 1, 1] }, "some kernel"] as const;
+  /** How many are compiled for a plan with kernels of these numbers. */
+  const compiledFor = (...numbers: number[]) => {
     const before = compiled;
-    device.pipeline({ bindings: [], body: `// ${number}`, workgroups: [1, 1, 1] }, "some kernel");
-    return compiled > before ? "compiled" : "known";
+    device.pipelines(numbers.map(kernel));
+    return compiled - before;
   };
   for (let i = 0; i < 300; i++) {
-    assertEquals(use(i), "compiled");
-    assertEquals(use(0), "known", `with ${i} others`);
+    assertEquals(compiledFor(i), 1);
+    assertEquals(compiledFor(0), 0, `with ${i} others`);
   }
-  assertEquals([299, 45, 44, 0].map(use), ["known", "known", "compiled", "known"]);
+  assertEquals([299, 45, 44, 0].map((i) => compiledFor(i)), [0, 0, 1, 0]);
+
+  const large = (from: number) => Array.from({ length: 300 }, (_, i) => from + i);
+  assertEquals(compiledFor(...large(1000), 1000), 300);
+  assertEquals(compiledFor(...large(1000)), 0, "the last batch, which is smaller");
+  assertEquals(compiledFor(1299), 0, "a small plan, beside which there is room for 255");
+  assertEquals(compiledFor(...large(1000)), 44);
+  assertEquals(compiledFor(...large(2000)), 300);
+  compiled = 0;
+  await asInBrowser(() => device.compileAhead(large(3000).map(kernel)));
+  assertEquals(compiledFor(...large(3000)), 0);
+  assertEquals(compiled, 300);
 });

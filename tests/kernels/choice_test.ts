@@ -10,14 +10,16 @@ import {
   Device,
   evaluate,
   grad,
+  input,
   matmul,
   Random,
+  sum,
   type Tensor,
   tensor,
 } from "@resnette/resnette";
 import { winogradMatrices } from "../../lib/ops/winograd.ts";
 import { stepsOf } from "../../lib/plan/steps.ts";
-import type { KernelChoice } from "../../lib/kernels/kernel.ts";
+import { type KernelChoice, wgsl } from "../../lib/kernels/kernel.ts";
 import { CHOICES, problemKey } from "../../lib/kernels/choice.ts";
 import { difference, type Nd, nd } from "../ops/nd.ts";
 import {
@@ -69,6 +71,8 @@ const CONVOLUTIONS: [number[], number[], Two, Two, Two?, number?][] = [
   [[2, 8, 13, 14], [68, 8, 3, 3], [2, 2], [1, 1]],
   // Pixels that no window meets.
   [[1, 4, 6, 5], [4, 4, 2, 1], [3, 1], [0, 0]],
+  // A stride with more phases than tiles are made for.
+  [[1, 4, 70, 67], [4, 4, 3, 2], [35, 33], [1, 0]],
   // Enough pixels that the weight gradient is taken in parts.
   [[3, 4, 14, 22], [36, 4, 3, 2], [1, 1], [1, 1]],
   // Taps apart: alike and not alike on both axes, with strides that share a factor or none; padded.
@@ -201,6 +205,21 @@ for (const [what, make] of Object.entries({ convolutions, products })) {
     }
   });
 }
+
+Deno.test("an input gradient takes few kernels, and one pipeline, whatever the stride", async () => {
+  using device = await Device.request();
+  const { target } = device;
+  // Patches of a vision transformer; windows that overlap, as in a network that segments; one window.
+  for (const [k, stride, most] of [[16, 16, 16], [64, 32, 64], [224, 224, 1]] as const) {
+    const x = input("x", [2, 8, 224, 224]), w = input("w", [8, 8, k, k]);
+    const [dx] = grad(sum(conv2d(x, w, undefined, { stride })), [x]);
+    const own = stepsOf([dx!], [], target).steps.filter(({ node }) =>
+      node.op.name === "conv2dInputGrad"
+    );
+    assert(own.length <= most, `${own.length} kernels for a stride of ${stride}`);
+    assertEquals(new Set(own.map(({ spec }) => wgsl(spec, target))).size, 1);
+  }
+});
 
 Deno.test("Winograd's tiles of every size compute convolutions and their gradients", async () => {
   const shapes: [number[], number[], Two][] = [

@@ -9,6 +9,8 @@ import {
   binaryCrossEntropyWithLogits,
   cast,
   channelMoments,
+  concat,
+  defaultDevice,
   Device,
   embedding,
   evaluate,
@@ -36,6 +38,7 @@ import {
   softmax,
   softplus,
   square,
+  stack,
   sum,
   type Tensor,
   tensor,
@@ -361,6 +364,21 @@ Deno.test("an embedding has its gradient also where no binding holds its one-hot
     const found = await evaluate(gradient!, {}, small);
     const off = difference(found, await evaluate(gradient!));
     assert(off < TOLERANCE, `rows of ${each} are off by ${off}`);
+  }
+});
+
+Deno.test("thousands of tensors are joined by as few kernels as can bind them", async () => {
+  const { target } = await defaultDevice(), most = target.maxStorageBuffers - 1;
+  for (const count of [most + 1, 1000, 5000]) {
+    const xs = Array.from({ length: count }, (_, i) => tensor([i, -i]));
+    using plan = await Plan.compile({ outputs: [concat(xs), stack(xs, 1)] });
+    // Each kernel makes one of so many; one may be left over at each level of the two.
+    const least = 2 * Math.ceil((count - 1) / (most - 1));
+    assert(plan.steps.length <= least + 8, `${plan.steps.length} kernels for ${count}`);
+    plan.run();
+    const [flat, across] = await plan.read();
+    assert(flat!.every((v, i) => v === (i % 2 ? -(i >> 1) : i >> 1)));
+    assert(across!.every((v, i) => v === (i < count ? i : count - i)));
   }
 });
 
