@@ -1,5 +1,7 @@
 /** Commands, run in this process or as a user starts them. */
 
+import { ROOT } from "./folder.ts";
+
 /** What a command printed and its exit code. */
 export interface Ended {
   readonly code: number;
@@ -7,12 +9,18 @@ export interface Ended {
   readonly err: string;
 }
 
+/** The words of a command line, in quotes or not; the project's folder may have spaces in its name. */
+export function wordsOf(line: string): string[] {
+  return line.replaceAll(ROOT, "\0").split(" ").filter(Boolean)
+    .map((word) => word.replace(/^'(.*)'$/, "$1").replaceAll("\0", ROOT));
+}
+
 /** Runs a command in this process, its words in a list or one after the other. */
 export async function call(
   main: (args: string[]) => Promise<number>,
   words: string | readonly string[],
 ): Promise<Ended> {
-  const args = typeof words === "string" ? words.split(" ").filter(Boolean) : [...words];
+  const args = typeof words === "string" ? wordsOf(words) : [...words];
   const printed = { log: "", error: "" };
   const { log, error } = console;
   console.log = (line: unknown) => void (printed.log += `${line}\n`);

@@ -5,10 +5,8 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import project from "../deno.json" with { type: "json" };
-import { deno, type Ended } from "./call.ts";
-import { inFolder } from "./folder.ts";
-
-const ROOT = new URL("..", import.meta.url).pathname;
+import { deno, type Ended, wordsOf } from "./call.ts";
+import { inFolder, ROOT } from "./folder.ts";
 
 /** A command that may run there. */
 export type Task = "train" | "eval" | "export" | "predict" | "report";
@@ -33,7 +31,7 @@ export interface OwnProject {
 }
 
 /** The words that Deno runs a command with: the task's permissions, in whatever folder that is. */
-function wordsOf(task: Task, words: Words): string[] {
+function commandOf(task: Task, words: Words): string[] {
   const permissions: Readonly<Record<string, boolean | string[]>> = project.permissions[task];
   const allowed = Object.entries(permissions).map(([kind, what]) =>
     Array.isArray(what) ? `--allow-${kind}=${what.join(",")}` : `--allow-${kind}`
@@ -42,14 +40,14 @@ function wordsOf(task: Task, words: Words): string[] {
     ...["run", "-q", "--no-prompt", "--config", `${ROOT}deno.json`, ...allowed],
     `${ROOT}tests/tiny_train.ts`,
     ...task === "train" ? [] : [task],
-    ...typeof words === "string" ? words.split(" ").filter(Boolean) : words,
+    ...typeof words === "string" ? wordsOf(words) : words,
   ];
 }
 
 /** Runs `use` with a new folder. */
 export async function inProject(use: (project: OwnProject) => Promise<void>): Promise<void> {
   await inFolder(async (folder) => {
-    const run = (task: Task, words: Words) => deno(wordsOf(task, words), { cwd: folder });
+    const run = (task: Task, words: Words) => deno(commandOf(task, words), { cwd: folder });
     await use({
       folder,
       run,
@@ -65,7 +63,7 @@ export async function inProject(use: (project: OwnProject) => Promise<void>): Pr
       },
       async stop(task, words, signal, said) {
         const child = new Deno.Command("deno", {
-          args: wordsOf(task, words),
+          args: commandOf(task, words),
           cwd: folder,
           env: { NO_COLOR: "1" },
           stdout: "piped",

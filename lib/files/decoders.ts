@@ -23,10 +23,10 @@ function mayStart(): boolean {
 export class Decoders implements Disposable {
   /** Each with the names of the images that it has not answered yet, the one that it decodes first. */
   readonly #workers: { readonly worker: Worker; readonly names: string[] }[] = [];
-  readonly #waiting = new Map<number, PromiseWithResolvers<FormedImage>>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<FormedImage> & { name: string }>();
   readonly #signal: AbortSignal | undefined;
-  /** Why nothing is decoded any more. */
-  #failure: { readonly error: unknown } | undefined;
+  /** Why nothing is decoded any more, for an image. */
+  #failure: ((name: string) => unknown) | undefined;
   #next = 0;
 
   /** Starts workers for so many images: at most `workers`. */
@@ -45,13 +45,13 @@ export class Decoders implements Disposable {
     for (let i = 0; i < count; i++) this.#start();
   }
 
-  readonly #abort = () => this.#fail(this.#signal!.reason);
+  readonly #abort = () => this.#fail(() => this.#signal!.reason);
 
   /** Ends the workers, and gives an error to whoever waits or comes later. */
-  #fail(error: unknown): void {
-    this.#failure ??= { error };
+  #fail(failure: (name: string) => unknown): void {
+    this.#failure ??= failure;
     this[Symbol.dispose]();
-    for (const { reject } of this.#waiting.values()) reject(error);
+    for (const { reject, name } of this.#waiting.values()) reject(failure(name));
     this.#waiting.clear();
   }
 
@@ -69,9 +69,8 @@ export class Decoders implements Disposable {
     };
     worker.onerror = (event) => {
       event.preventDefault();
-      const [name = "an image"] = names;
-      const what = `the worker that decodes it failed: ${event.message}`;
-      this.#fail(new DataError("read-failed", name, what));
+      const [own] = names, what = `the worker that decodes it failed: ${event.message}`;
+      this.#fail((name) => new DataError("read-failed", own ?? name, what));
     };
   }
 
@@ -88,11 +87,11 @@ export class Decoders implements Disposable {
    */
   async decode(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<FormedImage> {
     this.#signal?.throwIfAborted();
-    if (this.#failure) throw this.#failure.error;
+    if (this.#failure) throw this.#failure(name);
     if (this.#workers.length === 0) return await decodeInto(this.form, bytes, name);
     const least = this.#workers.reduce((a, b) => b.names.length < a.names.length ? b : a);
     const id = this.#next++, answer = Promise.withResolvers<FormedImage>();
-    this.#waiting.set(id, answer);
+    this.#waiting.set(id, { ...answer, name });
     least.names.push(name);
     const request: DecodeRequest = { id, form: this.form, bytes, name };
     least.worker.postMessage(request, [bytes.buffer]);

@@ -23,9 +23,9 @@ import { readImageDataset, showDataset } from "../../lib/data/dataset.ts";
 import { gzip, idx } from "../idx.ts";
 import { encodePng } from "../../lib/data/png.ts";
 import { displayOf } from "../display.ts";
-import { inFolder } from "../folder.ts";
+import { inFolder, ROOT } from "../folder.ts";
 
-const DIR = new URL("../../data/fashion-mnist", import.meta.url).pathname;
+const DIR = `${ROOT}data/fashion-mnist`;
 const here = await Deno.stat(`${DIR}/train-images-idx3-ubyte.gz`).then(() => true, () => false);
 
 /** A pull-based stream of `bytes` in chunks of `size`, which counts what was pulled. */

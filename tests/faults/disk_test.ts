@@ -10,6 +10,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { CHECKPOINT_FILES } from "@resnette/resnette/train";
+import { shellWord } from "../../lib/check/text.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import type { Ended } from "../call.ts";
@@ -215,7 +216,7 @@ Deno.test("metrics and reports that cannot be written cost a warning each, and n
     const metrics = `could not write ${run}/metrics.jsonl: ${FULL}`;
     const tested = `could not write ${run}/predictions.json: Is a directory (os error 21)`;
     assertEquals(err.split("\n").filter((line) => line.startsWith("warning: ")), [
-      `warning: no report (${tested}); to have one later: deno task report ${run}`,
+      `warning: no report (${tested}); to have one later: deno task report ${shellWord(run)}`,
       `warning: ${metrics}; training goes on, and the file will lack some lines`,
     ]);
     for (const epochs of [1, 2, 3]) await assertSameBits(run, whole, epochs);
@@ -242,7 +243,7 @@ Deno.test("a folder that may not be written to is named, at the start and later"
   inFolder(async (folder) => {
     const run = `${folder}/run`, file = `${folder}/file`;
     await Deno.writeTextFile(file, "");
-    const words = `${SETTINGS} --epochs 3 --out ${file}/run`;
+    const words = `${SETTINGS} --epochs 3 --out ${shellWord(`${file}/run`)}`;
     const why = "Not a directory (os error 20)";
     assertEquals(await assertRefused(await train(words), `${file}/run`, why), words);
 
@@ -262,7 +263,7 @@ Deno.test("a folder that may not be written to is named, at the start and later"
     };
     assertEquals([ended.code, gone], [1, true], ended.err);
     await restore();
-    assertEquals(await assertRefused(ended, run, why), `--resume ${run}`);
+    assertEquals(await assertRefused(ended, run, why), `--resume ${shellWord(run)}`);
     await trainWhole(`--resume ${run} --epochs 3`);
     await trainWhole(`${SETTINGS} --epochs 3 --out ${folder}/whole`);
     await assertSameEnd(run, `${folder}/whole`, 3);
@@ -282,10 +283,10 @@ async function endedIn(folder: string): Promise<Pick<Ended, "code" | "err">> {
 }
 
 /** A script that runs the command and leaves in a folder how it ended. */
-const noting = (words: string, folder: string) =>
-  `code=0; ${
-    commandOf(words)
-  } >${folder}/out 2>${folder}/err || code=$?; echo $code >${folder}/code`;
+const noting = (words: string, folder: string) => {
+  const [out, err, code] = ["out", "err", "code"].map((name) => shellWord(`${folder}/${name}`));
+  return `code=0; ${commandOf(words)} >${out} 2>${err} || code=$?; echo $code >${code}`;
+};
 
 Deno.test("a run's checkpoints may lie on another disk", () =>
   inFolder(async (folder) => {
@@ -309,15 +310,16 @@ if (rounds(0, 1) > 0) {
         const left = 4 * random.below(round % 4 === 3 ? 80 : 7), seen = `${folder}/${round}`;
         for (const path of [disk, seen]) await Deno.mkdir(path, { recursive: true });
         await mounting(`set -e
-          mount -t tmpfs -o size=2m none ${disk}
+          disk=${shellWord(disk)}; seen=${shellWord(seen)}
+          mount -t tmpfs -o size=2m none "$disk"
           ${commandOf(`${SETTINGS} --epochs 1 --out ${run}`)}
-          free=$(df -k --output=avail ${disk} | tail -n 1)
-          head -c $(((free - ${left}) * 1024)) /dev/zero >${disk}/ballast
+          free=$(df -k --output=avail "$disk" | tail -n 1)
+          head -c $(((free - ${left}) * 1024)) /dev/zero >"$disk/ballast"
           ${noting(`--resume ${run} --epochs 3`, seen)}
-          cp -R ${run} ${seen}/full
-          rm ${disk}/ballast
+          cp -R "$disk/run" "$seen/full"
+          rm "$disk/ballast"
           ${commandOf(`--resume ${run} --epochs 3`)}
-          cp -R ${run} ${seen}/done`);
+          cp -R "$disk/run" "$seen/done"`);
         const ended = await endedIn(seen);
         await assertKept(`${seen}/full`);
         if (ended.code === 0) {
@@ -341,19 +343,21 @@ if (rounds(0, 1) > 0) {
       const run = `${folder}/run`, early = `${folder}/early`, late = `${folder}/late`;
       for (const path of [early, late]) await Deno.mkdir(path);
       await trainWhole(`${SETTINGS} --epochs 1 --out ${run}`);
-      const readOnly = (path: string) =>
-        `mount --bind ${path} ${path}; mount -o remount,bind,ro ${path}`;
+      const readOnly = (path: string) => {
+        const word = shellWord(path);
+        return `mount --bind ${word} ${word}; mount -o remount,bind,ro ${word}`;
+      };
       await mounting(`set -e
         ${readOnly(run)}
         ${noting(`--resume ${run} --epochs 2`, early)}
-        umount ${run}
+        umount ${shellWord(run)}
         (${noting(`--resume ${run} --epochs 9000`, late)}) &
-        while [ ! -d ${run}/checkpoints/epoch-3 ]; do sleep 0.02; done
+        while [ ! -d ${shellWord(`${run}/checkpoints/epoch-3`)} ]; do sleep 0.02; done
         ${readOnly(`${run}/checkpoints`)}
         wait`);
       const why = "Read-only file system (os error 30)";
       const again = await assertRefused(await endedIn(early), run, why, `${folder}/none`);
-      assertEquals(again, `--resume ${run} --epochs 2`);
+      assertEquals(again, `--resume ${shellWord(run)} --epochs 2`);
       const ended = await endedIn(late);
       assertEquals(ended.code, 1, ended.err);
       assertStringIncludes(ended.err, `: ${why}. Free`);

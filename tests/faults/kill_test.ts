@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { Random } from "@resnette/resnette";
+import { shellWord } from "../../lib/check/text.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { inFolder } from "../folder.ts";
 import { draws, report, rounds } from "../soak.ts";
@@ -165,7 +166,7 @@ async function assertStopped(
     assertEquals(namesIn(run), []);
     return "preparing";
   }
-  assertEquals(lastLine, `stopped; to go on: deno task train --resume ${run}`);
+  assertEquals(lastLine, `stopped; to go on: deno task train --resume ${shellWord(run)}`);
   const { checkpoint: { run: state } } = await loadCheckpoint(run);
   assertEquals(state.steps, seen.saved);
   assert(seen.trained <= seen.saved, "all that was trained is saved");

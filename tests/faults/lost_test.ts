@@ -252,7 +252,7 @@ Deno.test("deno task train says how to go on when its device is lost, and goes o
       assertEquals(code, 1, where);
       assertMatch(err, /^error: the device was lost \(destroyed: .*; request another one/m, where);
       const saved = namesIn(`${run}/checkpoints`);
-      const [, path, command] = err.match(/; to go on from (\S+): deno task train (.*)$/m) ?? [];
+      const [, path, command] = err.match(/; to go on from (.+): deno task train (.*)$/m) ?? [];
       assertEquals(path, saved.length > 0 ? `${run}/checkpoints/${saved[0]}` : undefined, where);
       const on = await train(command ?? `${words} --out ${run}`);
       assertEquals(on.code, 0, `${where}: ${on.err}`);

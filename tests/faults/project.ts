@@ -4,10 +4,9 @@
  */
 
 import { dirname } from "node:path";
-import { deno, type Ended } from "../call.ts";
-import { inFolder } from "../folder.ts";
+import { deno, type Ended, wordsOf } from "../call.ts";
+import { inFolder, ROOT } from "../folder.ts";
 
-const ROOT = new URL("../..", import.meta.url).pathname;
 const DATA = "data/fashion-mnist";
 /** Where Debian's package has the data set. */
 const DEBIAN = "/usr/share/datasets/fashion-mnist";
@@ -19,6 +18,7 @@ const MORE = [
   "tests/bench",
   "tests/browser",
   "tests/display.ts",
+  "tests/fixtures/images/boot_16.png",
   "tests/faults/gpu.ts",
   "tests/faults/training.ts",
   "tests/graph/tensor_test.ts",
@@ -179,8 +179,8 @@ export async function inProject(use: (project: Project) => Promise<void>): Promi
         await Deno.copyFile(`${ROOT}${DATA}/${TEST_LABELS}`, `${folder}${DEBIAN}/${TEST_LABELS}`);
       }
       await Deno.remove(`${folder}/runs/new`, { recursive: true }).catch(() => {});
-      const args = ["task", "-q", "--config", `${folder}/deno.json`, task, ...words.split(" ")];
-      return await deno(args.filter(Boolean), { env: { ...env, ...situation.env } });
+      const args = ["task", "-q", "--config", `${folder}/deno.json`, task, ...wordsOf(words)];
+      return await deno(args, { env: { ...env, ...situation.env } });
     };
     await use({ folder, asked, run });
   });

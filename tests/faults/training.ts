@@ -2,10 +2,11 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { MODELS } from "@resnette/resnette/train";
+import { shellWord } from "../../lib/check/text.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { main } from "../../scripts/train.ts";
-import { call, type Ended as Called } from "../call.ts";
+import { call, type Ended as Called, wordsOf } from "../call.ts";
 import { tinyNet } from "../tiny_train.ts";
 
 MODELS.set("tiny", tinyNet);
@@ -20,7 +21,9 @@ export const STEPS = 10;
 
 /** The command of {@linkcode Training}, for a shell. */
 export const commandOf = (words: string): string =>
-  `deno run -q -P=train --no-prompt --no-code-cache tests/tiny_train.ts ${words}`;
+  `deno run -q -P=train --no-prompt --no-code-cache tests/tiny_train.ts ${
+    wordsOf(words).map(shellWord).join(" ")
+  }`;
 
 /** How a process ended, and what it printed. */
 export interface Ended {

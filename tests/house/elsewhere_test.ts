@@ -7,9 +7,8 @@ import { assert, assertEquals } from "@std/assert";
 import { relative } from "node:path";
 import project from "../../deno.json" with { type: "json" };
 import { deno } from "../call.ts";
-import { inFolder } from "../folder.ts";
+import { inFolder, ROOT } from "../folder.ts";
 
-const ROOT = new URL("../..", import.meta.url).pathname;
 const { name, version, exports } = project;
 
 /** A net that is trained for some steps, with names of all entries. */

@@ -1,7 +1,10 @@
 /** Libraries of MPI, and jobs that their launchers start. Not a test. */
 
 import { assert } from "@std/assert";
+import { shellWord } from "../../lib/check/text.ts";
+import { wordsOf } from "../call.ts";
 import { Training } from "../faults/training.ts";
+import { ROOT } from "../folder.ts";
 
 /** A library of MPI, and what starts processes with it. */
 export interface Library {
@@ -57,10 +60,11 @@ export function commandOf(
   const where = isOpen && prefix !== launcher ? `OPAL_PREFIX=${prefix} ` : "";
   const permit = may || (prefix === launcher ? "" : `--allow-ffi=${path}`);
   return `env ${where}${launcher} ${isOpen ? OPEN_MPI : ""} -n ${ranks} ${before} ` +
-    `deno run -q ${permit} -P=train --no-prompt --no-code-cache ${script}`;
+    `deno run -q ${permit} -P=train --no-prompt --no-code-cache ` +
+    wordsOf(script).map(shellWord).join(" ");
 }
 
-const RANK = new URL("rank.ts", import.meta.url).pathname;
+const RANK = `${ROOT}tests/mpi/rank.ts`;
 
 /** `deno task train` as several ranks. */
 export class Job extends Training {

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { shellWord } from "../../lib/check/text.ts";
 import { loadCheckpoint } from "../../lib/files/run.ts";
 import { readMetrics } from "../../scripts/report/metrics_log.ts";
 import { inFolder } from "../folder.ts";
@@ -101,7 +102,7 @@ for (const library of LIBRARIES) {
   test("a rank without images gets them, and a run goes on, on fewer and on more ranks", async (folder) => {
     const run = `${folder}/run`, nowhere = `${folder}/nowhere`;
     await Deno.mkdir(nowhere);
-    const elsewhere = `sh -c 'test ${RANK} = 0 || cd ${nowhere}; exec "$@"' sh`;
+    const elsewhere = `sh -c 'test ${RANK} = 0 || cd "${nowhere}"; exec "$@"' sh`;
     const { err } = await whole(library, 2, `${SETTINGS} --epochs 1 --out ${run}`, elsewhere);
     assertStringIncludes(err, "sending the images to 1 rank that has none");
     await assertSameBits(run, await undisturbed(), 1);
@@ -115,7 +116,7 @@ for (const library of LIBRARIES) {
 
   test("whatever ends a rank ends all, and they go on to the same bits", async (folder, t) => {
     const run = `${folder}/run`, random = draws(0xdead), when: string[] = [];
-    const RESUME = `mpirun -n 2 deno task train --resume ${run}`;
+    const RESUME = `mpirun -n 2 deno task train --resume ${shellWord(run)}`;
     /** Waits until a job has saved something, and a while. */
     const isOn = async (job: Job, before: number) => {
       await until(() => job.ranks.length === 2 && look(run).saved > before);

@@ -21,6 +21,7 @@ import {
   tensor,
 } from "@resnette/resnette";
 import { MODELS } from "@resnette/resnette/train";
+import { ROOT } from "../folder.ts";
 import { readFixture } from "../fixture.ts";
 import {
   fill,
@@ -181,7 +182,7 @@ for (const [name, { batch, size }] of Object.entries(forwards)) {
 Deno.test("deno task shapes takes their names", async () => {
   const { code, stdout } = await new Deno.Command("deno", {
     args: "task -q shapes --dry --size 32 --model resnet50".split(" "),
-    cwd: new URL("../..", import.meta.url).pathname,
+    cwd: ROOT,
     stdin: "null",
     stderr: "inherit",
   }).output();

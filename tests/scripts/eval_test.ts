@@ -151,7 +151,7 @@ Deno.test("a wrong command line of deno task eval exits 2, and --help 0", async 
     ["a --batch-size 1 --batch-size 2", "--batch-size is given twice"],
   ];
   for (const [words, message] of wrong) {
-    const { code, out, err } = await call(main, words.split(" ").filter(Boolean));
+    const { code, out, err } = await call(main, words);
     assertEquals([code, out], [2, ""], words);
     assert(err.startsWith(`error: ${message}`) || err.includes(message), err);
     assertStringIncludes(err, "For all options: deno task eval --help");

@@ -5,6 +5,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { decodeStateDict, encodeStateDict, manualSeed, type StateDict } from "@resnette/resnette";
+import { ROOT } from "../folder.ts";
 import { colour, writeTree } from "../images.ts";
 import { inProject, type OwnProject } from "../own_project.ts";
 import { tinyNet } from "../tiny_train.ts";
@@ -208,17 +209,16 @@ Deno.test("a module's net: its default, or the only function; and what is wrong 
 Deno.test("a net of another copy of the library is told from what is none", () =>
   withPhotos({}, async (project) => {
     const { folder } = project;
-    const root = new URL("../..", import.meta.url).pathname;
     // A copy that is as large as it must be for this.
     const copy = (path: string) => {
       Deno.mkdirSync(`${folder}/copy/${path}`, { recursive: true });
-      for (const { name, isDirectory } of Deno.readDirSync(`${root}${path}`)) {
+      for (const { name, isDirectory } of Deno.readDirSync(`${ROOT}${path}`)) {
         if (isDirectory) copy(`${path}/${name}`);
-        else Deno.copyFileSync(`${root}${path}/${name}`, `${folder}/copy/${path}/${name}`);
+        else Deno.copyFileSync(`${ROOT}${path}/${name}`, `${folder}/copy/${path}/${name}`);
       }
     };
     copy("lib");
-    Deno.copyFileSync(`${root}mod.ts`, `${folder}/copy/mod.ts`);
+    Deno.copyFileSync(`${ROOT}mod.ts`, `${folder}/copy/mod.ts`);
     writeTree(folder, { "net.ts": netFile("export default build;", 'from "./copy/mod.ts";') });
     await project.fails(
       "train",

@@ -29,6 +29,7 @@ import {
 } from "@resnette/resnette";
 import { sizeOf } from "../../lib/graph/shape.ts";
 import { collectCalls } from "../../lib/nn/module.ts";
+import { ROOT } from "../folder.ts";
 
 /** What cell 13 of the notebook prints, without `torch.Size`. */
 const NOTEBOOK = `\
@@ -49,7 +50,6 @@ function rand(...shape: number[]): Tensor {
   return tensor(new Random(0).uniform(new Float32Array(sizeOf(shape))), shape);
 }
 
-const ROOT = new URL("../..", import.meta.url).pathname;
 const NO_ADAPTER = { DENO_WEBGPU_BACKEND: "vulkan", VK_DRIVER_FILES: "/dev/null" };
 
 /** `deno task shapes ARGS…`, as a child process. */

@@ -1,6 +1,6 @@
 /** `deno task train` from outside: what it prints, how it ends, and that it can be stopped. */
 
-import { call as callMain } from "../call.ts";
+import { call as callMain, deno, wordsOf } from "../call.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import denoConfig from "../../deno.json" with { type: "json" };
 import { defaultDevice, parseSafetensors } from "@resnette/resnette";
@@ -14,11 +14,10 @@ import {
   OPTIMIZERS,
   SCHEDULES,
 } from "../../lib/train/config.ts";
-import { pathWord } from "../../lib/check/text.ts";
+import { pathWord, shellWord } from "../../lib/check/text.ts";
 import { adviceOn } from "../../scripts/cli.ts";
 import { main } from "../../scripts/train.ts";
-import { deno } from "../call.ts";
-import { inFolder } from "../folder.ts";
+import { inFolder, ROOT } from "../folder.ts";
 import { tinyNet } from "../tiny_train.ts";
 
 /** Batches of 24, 24 and 16, and of 24 and 8 in tests. */
@@ -40,7 +39,7 @@ interface Ended {
 /** Starts the task, with the task's permissions, in a process of its own. */
 function start(script: string, words: string): Deno.ChildProcess {
   return new Deno.Command("deno", {
-    args: ["run", "-q", "-P=train", "--no-prompt", script, ...words.split(" ")],
+    args: ["run", "-q", "-P=train", "--no-prompt", script, ...wordsOf(words)],
     stdout: "piped",
     stderr: "piped",
   }).spawn();
@@ -140,11 +139,10 @@ Deno.test("what the README lists as flags, their words and defaults is what work
 Deno.test("whatever the home is called, tune may read its cache, or nothing more than without", () =>
   inFolder(async (folder) => {
     // The tasks' own command lines and permissions, with a script that says what it may do.
-    const root = new URL("../..", import.meta.url).pathname;
     const tasks = {
       tune: denoConfig.tasks.tune.command
-        .replace("scripts/cache_folder", `${root}scripts/cache_folder`)
-        .replace("scripts/tune", `${folder}/probe`),
+        .replace("scripts/cache_folder.ts", `"${ROOT}scripts/cache_folder.ts"`)
+        .replace("scripts/tune.ts", `"${folder}/probe.ts"`),
     };
     const config = { tasks, permissions: denoConfig.permissions };
     await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(config));
@@ -264,7 +262,10 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
     );
     assertEquals(first.code, 130, first.err);
     assertMatch(first.err, /^SIGINT: finishing the step and saving/m);
-    assertStringIncludes(first.err, `stopped; to go on: deno task train --resume ${stopped}\n`);
+    assertStringIncludes(
+      first.err,
+      `stopped; to go on: deno task train --resume ${shellWord(stopped)}\n`,
+    );
 
     const second = await end(start("tests/tiny_train.ts", `--resume ${stopped}`), "SIGTERM");
     assertEquals(second.code, 143, second.err);
@@ -311,12 +312,15 @@ Deno.test("a run that is stopped twice and resumed ends with the bits of one tha
     const done = await call(`--resume ${folder}/whole`);
     assertEquals(done.code, 0);
     assertStringIncludes(done.err, `all ${epochs} epochs are done; to train on: --resume`);
-    assertStringIncludes(done.err, `; for its report: deno task report ${folder}/whole\n`);
+    assertStringIncludes(
+      done.err,
+      `; for its report: deno task report ${shellWord(`${folder}/whole`)}\n`,
+    );
     const again = await call(`${TINY} --out ${folder}/whole`);
     assertEquals(again.code, 1);
     assertStringIncludes(
       again.err,
-      `; --resume ${folder}/whole goes on, --out DIR takes another folder`,
+      `; --resume ${shellWord(`${folder}/whole`)} goes on, --out DIR takes another folder`,
     );
     const older = await call(`--resume ${folder}/whole/checkpoints/epoch-1`);
     assertEquals(older.code, 2);

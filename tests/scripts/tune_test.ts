@@ -1,6 +1,6 @@
 /** `deno task tune`, the file that it leaves, and what `deno task train` makes of that. */
 
-import { call as callMain } from "../call.ts";
+import { call as callMain, wordsOf } from "../call.ts";
 import {
   assert,
   assertEquals,
@@ -87,7 +87,7 @@ Deno.test("what deno task tune stores, deno task train uses; and a damaged file 
   inFolder(async (folder) => {
     const run = async (command: string, words: string) => {
       const { code, stdout, stderr } = await new Deno.Command("deno", {
-        args: ["task", "-q", command, ...words.split(" ")],
+        args: ["task", "-q", command, ...wordsOf(words)],
         env: { XDG_CACHE_HOME: folder },
       }).output();
       const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));

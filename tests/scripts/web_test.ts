@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { answer, build, HEADERS, main, POLICY } from "../../scripts/web.ts";
 import { call, deno } from "../call.ts";
-import { inFolder } from "../folder.ts";
+import { inFolder, ROOT } from "../folder.ts";
 
 /** The most that may come over the wire, without data, in bytes. */
 const MOST = 200_000;
@@ -39,8 +39,8 @@ Deno.test("deno task web makes a page of static files, by its permissions, of le
 
 Deno.test("the page can be made where a folder's name has a space", () =>
   inFolder(async (folder) => {
-    const root = new URL("../..", import.meta.url).pathname, link = `${folder}/a b`;
-    await new Deno.Command("sh", { args: ["-c", 'ln -s "$0" "$1"', root, link] }).output();
+    const link = `${folder}/a b`;
+    await new Deno.Command("sh", { args: ["-c", 'ln -s "$0" "$1"', ROOT, link] }).output();
     const words = [`${link}/scripts/web.ts`, "--build", "--out", `${folder}/out`];
     const { code, err } = await deno(["run", "-q", "-A", ...words]);
     assertEquals([code, err], [0, ""]);
