@@ -141,6 +141,16 @@ Deno.test("lib/ has one clock, and one reader of JSON", () => {
   }
 });
 
+Deno.test("no path is that of a URL, which has %20 for a space", async () => {
+  for (const folder of ["lib/", "scripts/", "tests/"].map((name) => new URL(name, ROOT))) {
+    for (const path of await filesBelow(folder)) {
+      const text = await Deno.readTextFile(new URL(path, folder));
+      const found = text.match(/\bnew URL\([^;]*?\bimport\.meta\.url\)\.pathname/)?.[0];
+      assert(!found, `${path} says ${found}: tests have ROOT of tests/folder.ts`);
+    }
+  }
+});
+
 Deno.test("lib/ knows of no task", () => {
   for (const [path, { text }] of sources) {
     assert(
