@@ -26,7 +26,6 @@ import { displayOf } from "../display.ts";
 import { inFolder, ROOT } from "../folder.ts";
 
 const DIR = `${ROOT}data/fashion-mnist`;
-const here = await Deno.stat(`${DIR}/train-images-idx3-ubyte.gz`).then(() => true, () => false);
 
 /** A pull-based stream of `bytes` in chunks of `size`, which counts what was pulled. */
 function counted(bytes: Uint8Array<ArrayBuffer>, size: number) {
@@ -50,39 +49,31 @@ function noise(length: number): Uint8Array<ArrayBuffer> {
   return Uint8Array.from({ length }, () => (state = Math.imul(state, 1664525) + 1013904223) >>> 24);
 }
 
-Deno.test({
-  name: "the 60,000 training images load, with their labels, well under a second",
-  ignore: !here,
-  async fn() {
-    const start = performance.now();
-    const data = await loadFashionMnist(DIR, "train");
-    const ms = performance.now() - start;
-    assertEquals([data.count, data.height, data.width], [60_000, 28, 28]);
-    assertEquals([data.images.length, data.labels.length], [60_000 * 784, 60_000]);
-    const counts = new Array<number>(10).fill(0);
-    for (const label of data.labels) counts[label]!++;
-    assertEquals(counts, new Array(10).fill(6000));
-    // Three times the usual, for a busy machine.
-    assert(ms < 1000, `took ${ms.toFixed(0)} ms`);
-  },
+Deno.test("the 60,000 training images load, with their labels, well under a second", async () => {
+  const start = performance.now();
+  const data = await loadFashionMnist(DIR, "train");
+  const ms = performance.now() - start;
+  assertEquals([data.count, data.height, data.width], [60_000, 28, 28]);
+  assertEquals([data.images.length, data.labels.length], [60_000 * 784, 60_000]);
+  const counts = new Array<number>(10).fill(0);
+  for (const label of data.labels) counts[label]!++;
+  assertEquals(counts, new Array(10).fill(6000));
+  // Three times the usual, for a busy machine.
+  assert(ms < 1000, `took ${ms.toFixed(0)} ms`);
 });
 
-Deno.test({
-  name: "the first test image is an ankle boot, and limit keeps only the first images",
-  ignore: !here,
-  async fn() {
-    const data = await loadFashionMnist(DIR, "test", { limit: 3 });
-    assertEquals([data.count, data.images.length, data.labels.length], [3, 3 * 784, 3]);
-    assertEquals([...data.labels].map((label) => data.classes[label]), [
-      "Ankle boot",
-      "Pullover",
-      "Trouser",
-    ]);
-    const all = await loadFashionMnist(DIR, "test");
-    assertEquals(all.count, 10_000);
-    assertEquals(all.images.subarray(0, 3 * 784), data.images);
-    assertEquals(FASHION_MNIST_CLASSES.length, 10);
-  },
+Deno.test("the first test image is an ankle boot, and limit keeps only the first images", async () => {
+  const data = await loadFashionMnist(DIR, "test", { limit: 3 });
+  assertEquals([data.count, data.images.length, data.labels.length], [3, 3 * 784, 3]);
+  assertEquals([...data.labels].map((label) => data.classes[label]), [
+    "Ankle boot",
+    "Pullover",
+    "Trouser",
+  ]);
+  const all = await loadFashionMnist(DIR, "test");
+  assertEquals(all.count, 10_000);
+  assertEquals(all.images.subarray(0, 3 * 784), data.images);
+  assertEquals(FASHION_MNIST_CLASSES.length, 10);
 });
 
 Deno.test("records come in batches of whole records, the last one smaller", async () => {
@@ -230,37 +221,33 @@ Deno.test("an IDX file that is not packed is read as well, from memory and from 
     );
     assertEquals((error as { code?: string }).code, "not-gzip");
   });
-  await t.step({
-    name: "the published labels, unpacked",
-    ignore: !here,
-    fn: () =>
-      inFolder(async (folder) => {
-        const file = FASHION_MNIST_FILES.test.labels, bare = file.name.replace(".gz", "");
-        const packed = await Deno.readFile(`${DIR}/${file.name}`);
-        await Deno.mkdir(`${folder}/from`);
-        await Deno.mkdir(`${folder}/to`);
-        const whole = await new Response(gunzip(counted(packed, 4096).stream, "a.gz")).bytes();
-        await Deno.writeFile(`${folder}/from/${bare}`, whole);
-        await verifyFile(`${folder}/from/${bare}`, file);
-        assertEquals(
-          await copyFile(file, `${folder}/from`, `${folder}/to`),
-          `${folder}/to/${bare}`,
-        );
-        const options = { verify: true, files: [file], urls: [], from: `${folder}/from` };
-        assertEquals(await ensureFashionMnist(`${folder}/to`, options), {
-          kept: [file.name],
-          fetched: [],
-        });
-        whole[20]! ^= 1;
-        await Deno.writeFile(`${folder}/to/${bare}`, whole);
-        const lines: string[] = [];
-        const log = (line: string) => void lines.push(line);
-        const again = await ensureFashionMnist(`${folder}/to`, { ...options, log });
-        assertEquals(again, { kept: [], fetched: [file.name] });
-        assert(lines[0]!.includes(`${bare}: holds other data than the published`), lines[0]!);
-        await verifyFile(`${folder}/to/${bare}`, file);
-      }),
-  });
+  await t.step("the published labels, unpacked", () =>
+    inFolder(async (folder) => {
+      const file = FASHION_MNIST_FILES.test.labels, bare = file.name.replace(".gz", "");
+      const packed = await Deno.readFile(`${DIR}/${file.name}`);
+      await Deno.mkdir(`${folder}/from`);
+      await Deno.mkdir(`${folder}/to`);
+      const whole = await new Response(gunzip(counted(packed, 4096).stream, "a.gz")).bytes();
+      await Deno.writeFile(`${folder}/from/${bare}`, whole);
+      await verifyFile(`${folder}/from/${bare}`, file);
+      assertEquals(
+        await copyFile(file, `${folder}/from`, `${folder}/to`),
+        `${folder}/to/${bare}`,
+      );
+      const options = { verify: true, files: [file], urls: [], from: `${folder}/from` };
+      assertEquals(await ensureFashionMnist(`${folder}/to`, options), {
+        kept: [file.name],
+        fetched: [],
+      });
+      whole[20]! ^= 1;
+      await Deno.writeFile(`${folder}/to/${bare}`, whole);
+      const lines: string[] = [];
+      const log = (line: string) => void lines.push(line);
+      const again = await ensureFashionMnist(`${folder}/to`, { ...options, log });
+      assertEquals(again, { kept: [], fetched: [file.name] });
+      assert(lines[0]!.includes(`${bare}: holds other data than the published`), lines[0]!);
+      await verifyFile(`${folder}/to/${bare}`, file);
+    }));
 });
 
 Deno.test("a notebook shows images of a data set with their classes, and nobody else sees a difference", async () => {
