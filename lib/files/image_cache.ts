@@ -15,7 +15,7 @@ import { count, list, parseJson, record, string, value } from "../check/json.ts"
 import { brief } from "../check/text.ts";
 import { DataError } from "../data/error.ts";
 import type { ImageForm } from "./image.ts";
-import { isAt } from "./lock.ts";
+import { takeLock } from "./lock.ts";
 import { join } from "./paths.ts";
 import { WriteError, writeFileWhole } from "./write.ts";
 
@@ -240,26 +240,16 @@ export class ImageCacheWriter implements AsyncDisposable {
    * @throws {WriteError}
    */
   static async create(cache: string, path: string, form: ImageForm): Promise<ImageCacheWriter> {
-    for (;;) {
-      const partial = join(cache, `.partial-${crypto.randomUUID()}`);
-      const name = join(partial, "images.bin");
-      let file: Deno.FsFile | undefined;
-      try {
-        await Deno.mkdir(cache, { recursive: true });
-        await removePartials(cache);
-        await Deno.mkdir(partial);
-        file = await Deno.open(name, { write: true, createNew: true });
-        await file.lock(true); // As long as it is written: see removePartials.
-        // Until now, another process could take it for a killed one's.
-        if (await isAt(file, name)) {
-          return new this(path, partial, file, form.channels * form.height * form.width);
-        }
-        file.close();
-      } catch (cause) {
-        file?.close();
-        await Deno.remove(partial, { recursive: true }).catch(() => {});
-        throw new WriteError(path, cause);
-      }
+    const partial = join(cache, `.partial-${crypto.randomUUID()}`);
+    try {
+      await Deno.mkdir(cache, { recursive: true });
+      await removePartials(cache);
+      // As long as it is written: see removePartials. Until it has the lock, it may be removed.
+      const file = (await takeLock(join(partial, "images.bin"), { wait: true }))!;
+      return new this(path, partial, file, form.channels * form.height * form.width);
+    } catch (cause) {
+      await Deno.remove(partial, { recursive: true }).catch(() => {});
+      throw new WriteError(path, cause);
     }
   }
 

@@ -1,6 +1,6 @@
 /**
  * The order of the layers, read from the imports of `lib/` and from the table in `lib/README.md`;
- * and `Deno.` only in `lib/files/`.
+ * `Deno.` only in `lib/files/`; and what else no source may say.
  */
 
 import { assert, assertEquals } from "@std/assert";
